@@ -1,0 +1,62 @@
+// swift-tools-version: 6.2
+import Foundation
+import PackageDescription
+
+// Warnings are errors in CI; at a desk they stay warnings so that work in progress builds.
+let strict = ProcessInfo.processInfo.environment["CI"] != nil
+
+let room: [SwiftSetting] =
+    [
+        .strictMemorySafety(),
+        .enableExperimentalFeature("Lifetimes"),
+        .enableUpcomingFeature("ExistentialAny"),
+    ] + (strict ? [.treatAllWarnings(as: .error)] : [])
+
+let log = Target.Dependency.product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "flexicast",
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
+    targets: [
+        .target(
+            name: "CShims", path: "CShims",
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring")]),
+        .target(name: "Wire", swiftSettings: room),
+        .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
+        .target(name: "Flexicast", dependencies: ["QUIC", "Wire"], swiftSettings: room),
+        .target(name: "Feed", swiftSettings: room),
+        .target(name: "Cryptography", dependencies: ["CShims", "QUIC", "Wire"], swiftSettings: room),
+        .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
+        .target(
+            name: "Endpoint",
+            dependencies: ["Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor", log], swiftSettings: room),
+        .target(
+            name: "Simulation", dependencies: ["Wire", "QUIC", "Flexicast", "Cryptography"], swiftSettings: room),
+        .executableTarget(
+            name: "flexicast",
+            dependencies: [
+                "Wire", "Feed", "Reactor", "Cryptography", "Endpoint", log,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: room),
+        .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
+        .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
+        .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
+        .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
+        .testTarget(name: "CryptographyTests", dependencies: ["Cryptography", "QUIC", "Wire"], swiftSettings: room),
+        .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
+        .testTarget(
+            name: "EndpointTests",
+            dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor"],
+            swiftSettings: room),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["Simulation", "Wire", "QUIC", "Flexicast", "Cryptography"],
+            swiftSettings: room),
+        .testTarget(
+            name: "InteropTests", dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor"],
+            swiftSettings: room),
+        .testTarget(name: "DeploymentTests", dependencies: ["Wire"], swiftSettings: room),
+    ]
+)

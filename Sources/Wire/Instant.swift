@@ -1,0 +1,39 @@
+/// A point on the monotonic clock that the caller hands to a machine. Machines never read a clock themselves.
+public struct Instant: Comparable, Hashable, Sendable {
+    /// Nanoseconds since an arbitrary start.
+    public var nanoseconds: Int64
+
+    public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+
+    /// Later than any event: a deadline that never comes.
+    public static let distantFuture = Instant(nanoseconds: .max)
+
+    @inlinable
+    public static func < (a: Instant, b: Instant) -> Bool { a.nanoseconds < b.nanoseconds }
+
+    /// Saturates at `distantFuture`.
+    public static func + (a: Instant, b: Duration) -> Instant {
+        let (sum, overflow) = a.nanoseconds.addingReportingOverflow(b.nanoseconds)
+        return overflow ? .distantFuture : Instant(nanoseconds: sum)
+    }
+
+    public static func += (a: inout Instant, b: Duration) { a = a + b }
+
+    public static func - (a: Instant, b: Duration) -> Instant {
+        Instant(nanoseconds: a.nanoseconds - b.nanoseconds)
+    }
+
+    public static func - (a: Instant, b: Instant) -> Duration {
+        .nanoseconds(a.nanoseconds - b.nanoseconds)
+    }
+}
+
+extension Duration {
+    /// The duration in whole nanoseconds, saturating at the ends of the range.
+    public var nanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        guard !overflow else { return seconds < 0 ? .min : .max }
+        return product.addingReportingOverflow(attoseconds / 1_000_000_000).partialValue
+    }
+}

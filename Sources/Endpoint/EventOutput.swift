@@ -1,0 +1,27 @@
+import Foundation
+
+/// Writes events to standard output, each whole line at once so that a reader never sees half of one.
+public struct EventOutput: Sendable {
+    public enum Style: Sendable {
+        case json
+        case text
+        /// Nothing: standard output carries the items themselves.
+        case silent
+    }
+
+    public let style: Style
+
+    public init(style: Style) { self.style = style }
+
+    /// A reader that has gone away is not our failure: the line is dropped.
+    public func report(_ event: some EventLine) {
+        let line: String? =
+            switch style {
+            case .json: event.json
+            case .text: event.text
+            case .silent: nil
+            }
+        guard let line else { return }
+        try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8))
+    }
+}

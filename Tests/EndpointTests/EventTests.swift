@@ -1,0 +1,41 @@
+import Endpoint
+import Testing
+
+@Suite struct EventTests {
+    @Test func itemLineKeepsTheContractsNamesAndOrder() {
+        let event = ReceiverEvent.item(
+            id: "urn:uuid:1", title: "a \"b\" \\ c\n\u{1}é", updated: "2026-11-01T00:00:00Z", bytes: 12, sha256: "ab",
+            via: .mixed, latency: .microseconds(12_034))
+        #expect(
+            event.json == #"""
+                {"event":"item","id":"urn:uuid:1","title":"a \"b\" \\ c\n\u0001é","updated":"2026-11-01T00:00:00Z",\#
+                "bytes":12,"sha256":"ab","via":"mixed","latency_ms":12.034}
+                """#)
+    }
+
+    @Test func sourceCountsKeepTheContractsNames() {
+        var counts = SourceCounts()
+        counts.bytesFlow = 1
+        counts.bytesUnicast = 2
+        counts.bytesRepair = 3
+        counts.bytesControl = 4
+        counts.receivers = 5
+        counts.members = 6
+        counts.items = 7
+        #expect(
+            SourceEvent.summary(counts).json == #"""
+                {"event":"summary","bytes_flow":1,"bytes_unicast":2,"bytes_repair":3,"bytes_control":4,\#
+                "receivers":5,"members":6,"items":7}
+                """#)
+    }
+
+    @Test func latencyIsMillisecondsWithMicrosecondPrecision() {
+        #expect(ReceiverEvent.fallback(.silence).json == #"{"event":"fallback","reason":"silence"}"#)
+        for (duration, text) in [(Duration.zero, "0.000"), (.milliseconds(5), "5.000"), (.nanoseconds(1_500), "0.001")]
+        {
+            let event = ReceiverEvent.item(
+                id: "", title: "", updated: "", bytes: 0, sha256: "", via: .flow, latency: duration)
+            #expect(event.json.hasSuffix("\"latency_ms\":\(text)}"))
+        }
+    }
+}

@@ -10,6 +10,15 @@ public protocol FrameExtension {
     /// numbers, highest first, all below 2^62; nothing more has been checked. Throws to close the connection.
     mutating func pathAcknowledged(pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration)
         throws(TransportError)
+
+    /// The error for a frame of `type` in a packet of a shared flow, where only STREAM, RESET_STREAM, DATAGRAM, PING and PADDING may be.
+    func forbiddenOnFlow(type: UInt64) -> TransportError
+}
+
+extension FrameExtension {
+    public func forbiddenOnFlow(type: UInt64) -> TransportError {
+        TransportError(.protocolViolation, "frame 0x\(String(type, radix: 16)) on a shared flow", frameType: type)
+    }
 }
 
 /// Plain QUIC.

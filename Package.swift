@@ -45,7 +45,7 @@ let package = Package(
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
-        .testTarget(name: "CryptographyTests", dependencies: ["Cryptography", "QUIC", "Wire"], swiftSettings: room),
+        .testTarget(name: "CryptographyTests", dependencies: ["Cryptography", "CShims", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",

@@ -1,0 +1,121 @@
+import QUIC
+
+/// The 1-RTT keys of both directions and their updates (RFC 9001 section 6).
+///
+/// A generation counts key updates from 0; its lowest bit is the key phase bit. The next read key is always at hand,
+/// so that the first packet of an update takes no longer to open than any other (section 9.5).
+public struct ApplicationKeys {
+    /// Key phase bit of a short header.
+    static let phaseBit: UInt8 = 0x04
+
+    public let suite: CipherSuite
+
+    private var previousRead: OpeningKey?
+    private var currentRead: OpeningKey
+    private var nextRead: OpeningKey
+    /// Generation of the newest key that has opened a packet.
+    public private(set) var readGeneration: UInt64 = 0
+    /// Lowest packet number opened with the current key: whatever is older may have been sealed with the one before.
+    private var lowestCurrent: UInt64?
+    private var failuresOfDroppedKeys: UInt64 = 0
+
+    private var previousWrite: SealingKey?
+    private var currentWrite: SealingKey
+    /// Generation of the newest key that has sealed a packet.
+    public private(set) var writeGeneration: UInt64 = 0
+
+    public init(suite: CipherSuite, readSecret: [UInt8], writeSecret: [UInt8]) {
+        self.init(
+            reading: OpeningKey(suite: suite, secret: readSecret),
+            writing: SealingKey(suite: suite, secret: writeSecret))
+    }
+
+    /// Of the first keys of either direction, which TLS yields one after the other.
+    public init(reading: OpeningKey, writing: SealingKey) {
+        suite = writing.suite
+        currentRead = reading
+        nextRead = reading.updated()
+        currentWrite = writing
+    }
+
+    /// Packets sealed with the newest write key, to be held against the suite's `confidentialityLimit`.
+    public var sealedCount: UInt64 { currentWrite.sealedCount }
+
+    /// Packets that failed authentication with any key, to be held against the suite's `integrityLimit`.
+    public var failedCount: UInt64 {
+        failuresOfDroppedKeys + (previousRead?.failedCount ?? 0) + currentRead.failedCount + nextRead.failedCount
+    }
+
+    /// Whether the read key before the current one is still kept for packets that were reordered.
+    public var keepsPreviousReadKey: Bool { previousRead != nil }
+
+    /// Drops the previous read key, three probe timeouts after an update (RFC 9001 section 6.5).
+    public mutating func dropPreviousReadKey() {
+        failuresOfDroppedKeys += previousRead?.failedCount ?? 0
+        previousRead = nil
+    }
+
+    /// Seals packets that all carry one key generation: the newest, the one before, or one more than the newest, which
+    /// begins a key update.
+    public mutating func seal(_ buffer: inout MutableSpan<UInt8>, _ plans: Span<PacketPlan>) {
+        guard plans.count > 0 else { return }
+        let generation = plans[0].keyGeneration
+        if generation == writeGeneration + 1 {
+            previousWrite = currentWrite
+            currentWrite = currentWrite.updated()
+            writeGeneration = generation
+        }
+        if generation == writeGeneration {
+            currentWrite.seal(&buffer, plans)
+        } else if generation + 1 == writeGeneration, let previousWrite {
+            previousWrite.seal(&buffer, plans)
+        } else {
+            preconditionFailure("no key of generation \(generation) beside \(writeGeneration)")
+        }
+    }
+
+    /// Opens a short-header packet in place with the key that its phase bit and packet number call for. A packet that
+    /// opens with the next key completes a key update by the peer. Parameters and result as for `OpeningKey`.
+    public mutating func open(
+        _ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int, end: Int, largest: UInt64?,
+        pathID: UInt32 = 0
+    ) -> OpenedPacket? {
+        guard start >= 0, start < packetNumberOffset, end <= buffer.count,
+            packetNumberOffset + 4 + CipherSuite.tagLength <= end
+        else { return nil }
+        let mask = currentRead.mask
+        let header = mask.remove(&buffer, start: start, packetNumberOffset: packetNumberOffset)
+        let number = decodePacketNumber(header.truncatedNumber, length: header.numberLength, largest: largest)
+        let samePhase = (header.first & Self.phaseBit != 0) == (readGeneration & 1 == 1)
+
+        let key: OpeningKey
+        let generation: UInt64
+        if samePhase {
+            (key, generation) = (currentRead, readGeneration)
+        } else if let previousRead, number < lowestCurrent ?? 0 {
+            (key, generation) = (previousRead, readGeneration - 1)
+        } else {
+            (key, generation) = (nextRead, readGeneration + 1)
+        }
+        guard
+            var packet = key.open(
+                &buffer, start: start, packetNumberOffset: packetNumberOffset, end: end, header, number: number,
+                pathID: pathID)
+        else {
+            mask.restore(&buffer, start: start, packetNumberOffset: packetNumberOffset, header)
+            return nil
+        }
+        packet.keyGeneration = generation
+        if generation == readGeneration {
+            lowestCurrent = min(lowestCurrent ?? number, number)
+        } else if generation > readGeneration {
+            dropPreviousReadKey()
+            previousRead = currentRead
+            currentRead = nextRead
+            nextRead = currentRead.updated()
+            readGeneration = generation
+            lowestCurrent = number
+        }
+        return packet
+    }
+}

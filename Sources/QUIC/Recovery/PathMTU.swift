@@ -1,0 +1,116 @@
+import Wire
+
+/// How large a datagram the path carries: a search upwards from 1200 octets with probes of our own, whose loss is no sign
+/// of congestion (RFC 8899 section 5, RFC 9000 section 14.3).
+struct PathMTU: Sendable {
+    /// What every path that carries QUIC carries (RFC 9000 section 14).
+    static let floor = 1200
+    /// Losses of one size after which it is taken for too large (RFC 8899 section 5.1.2, MAX_PROBES).
+    static let maxProbes = 3
+    /// The search ends when it knows the answer this closely.
+    static let precision = 16
+    /// After this long a larger size is tried again (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER).
+    static let raiseInterval = Duration.seconds(600)
+    /// Lost large packets with none arriving, or probe timeouts in a row, after which the path is taken for a black hole.
+    static let blackHoleLosses = 8
+    static let blackHoleTimeouts = 3
+
+    /// Octets of UDP payload known to pass.
+    private(set) var current = PathMTU.floor
+    /// Octets never to be exceeded: the interface's, or the peer's max_udp_payload_size.
+    var ceiling: Int {
+        didSet {
+            ceiling = max(Self.floor, ceiling)
+            if ceiling == oldValue { return }
+            current = min(current, ceiling)
+            tooLarge = ceiling + 1
+            isSearching = true
+            raiseAt = nil
+            outstanding = nil
+            losses = 0
+        }
+    }
+
+    /// The least size known or assumed not to pass.
+    private var tooLarge: Int
+    private var outstanding: Int?
+    private var losses = 0
+    private var isSearching = true
+    private var raiseAt: Instant?
+
+    init(ceiling: Int = 1452) {
+        self.ceiling = max(Self.floor, ceiling)
+        tooLarge = self.ceiling + 1
+    }
+
+    /// When the next probe is due, once the search has come to rest; nil while it is under way (ask `probeSize` whenever
+    /// there is something to send) and when nothing larger may be tried.
+    var nextProbeAt: Instant? { isSearching ? nil : raiseAt }
+
+    /// The size of the probe to send now, if any.
+    mutating func probeSize(at now: Instant) -> Int? {
+        guard outstanding == nil, current < ceiling else { return nil }
+        if !isSearching {
+            guard let raiseAt else {
+                self.raiseAt = now + Self.raiseInterval
+                return nil
+            }
+            guard now >= raiseAt else { return nil }
+            self.raiseAt = nil
+            isSearching = true
+            tooLarge = ceiling + 1
+            losses = 0
+        }
+        // The ceiling itself first: on most paths it passes and the search is over.
+        return tooLarge > ceiling ? ceiling : (current + tooLarge) / 2
+    }
+
+    mutating func probeSent(_ size: Int) { outstanding = size }
+
+    /// The outstanding probe arrived.
+    mutating func probeAcknowledged() {
+        if let outstanding { probeAcknowledged(outstanding) }
+    }
+
+    /// The outstanding probe was lost.
+    mutating func probeLost() {
+        if let outstanding { probeLost(outstanding) }
+    }
+
+    mutating func probeAcknowledged(_ size: Int) {
+        outstanding = nil
+        losses = 0
+        current = min(max(current, size), ceiling)
+        if tooLarge <= current { tooLarge = ceiling + 1 }
+        settle()
+    }
+
+    mutating func probeLost(_ size: Int) {
+        outstanding = nil
+        losses += 1
+        guard losses >= Self.maxProbes, size > current else { return }
+        losses = 0
+        tooLarge = min(tooLarge, size)
+        settle()
+    }
+
+    /// Falls back to 1200 octets, and says so, when the path seems to swallow what it once carried: `largeLosses` packets
+    /// above that size were lost since one arrived, or `timeouts` probe timeouts passed in a row.
+    mutating func isBlackHole(largeLosses: Int, timeouts: Int) -> Bool {
+        guard current > Self.floor, largeLosses >= Self.blackHoleLosses || timeouts >= Self.blackHoleTimeouts else {
+            return false
+        }
+        current = Self.floor
+        outstanding = nil
+        losses = 0
+        isSearching = false
+        raiseAt = nil
+        return true
+    }
+
+    private mutating func settle() {
+        guard current >= ceiling || tooLarge - current <= Self.precision else { return }
+        isSearching = false
+        raiseAt = nil
+    }
+}

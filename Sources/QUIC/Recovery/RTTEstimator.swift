@@ -1,0 +1,58 @@
+import Wire
+
+/// Round-trip time of one path (RFC 9002 section 5).
+public struct RTTEstimator: Sendable, Equatable {
+    /// The timer granularity that the protocol assumes (RFC 9002 section 6.1.2).
+    static let granularity: Int64 = 1_000_000
+
+    // Nanoseconds.
+    private(set) var latestTime: Int64
+    private(set) var minTime: Int64
+    private(set) var smoothedTime: Int64
+    private(set) var variationTime: Int64
+    /// Whether anything has been measured yet; until then the values stand for the initial guess.
+    public private(set) var hasSample = false
+    /// When the first sample was taken.
+    private(set) var firstSampleAt: Int64 = .max
+
+    init(initial: Duration) {
+        latestTime = 0
+        minTime = 0
+        smoothedTime = max(1, initial.nanoseconds)
+        variationTime = smoothedTime / 2
+    }
+
+    public var latest: Duration { .nanoseconds(latestTime) }
+    public var min: Duration { .nanoseconds(minTime) }
+    public var smoothed: Duration { .nanoseconds(smoothedTime) }
+    public var variation: Duration { .nanoseconds(variationTime) }
+
+    /// The probe timeout without the peer's acknowledgement delay and without back-off (RFC 9002 section 6.2.1).
+    var probeTimeout: Int64 { smoothedTime + Swift.max(4 * variationTime, Self.granularity) }
+
+    /// How long a packet may stay behind a later one that was acknowledged (RFC 9002 section 6.1.2).
+    var lossDelay: Int64 {
+        let base = Swift.max(latestTime, smoothedTime)
+        return Swift.max(base + base / 8, Self.granularity)
+    }
+
+    /// Takes the time from the sending of the largest newly acknowledged packet to now. `ackDelay` is what the peer says
+    /// it held the acknowledgement back, cut to what it had promised; 0 in the Initial space.
+    mutating func sample(_ measured: Int64, ackDelay: Int64, at now: Int64) {
+        // A clock that did not move would otherwise make every timer zero.
+        latestTime = Swift.max(1, measured)
+        guard hasSample else {
+            hasSample = true
+            firstSampleAt = now
+            minTime = latestTime
+            smoothedTime = latestTime
+            variationTime = latestTime / 2
+            return
+        }
+        minTime = Swift.min(minTime, latestTime)
+        // The delay is not believed where it would push the sample below the minimum.
+        let adjusted = latestTime - minTime >= ackDelay ? latestTime - ackDelay : latestTime
+        variationTime = (3 * variationTime + abs(smoothedTime - adjusted)) / 4
+        smoothedTime = (7 * smoothedTime + adjusted) / 8
+    }
+}

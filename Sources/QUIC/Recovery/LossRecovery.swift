@@ -4,7 +4,7 @@ import Wire
 enum TimerOutcome: Sendable, Equatable {
     case none
     /// Packets were found lost; what they carried was appended.
-    case lost
+    case lost(ProtectionLevel)
     /// One or two ack-eliciting packets must go out at this level, whatever the window says (RFC 9002 section 6.2.4).
     case probe(ProtectionLevel)
 }
@@ -200,7 +200,7 @@ struct LossRecovery: Sendable {
         if let (time, index) = earliestLossTime {
             guard time <= now.nanoseconds else { return .none }
             detectLosses(index, at: now.nanoseconds, lostFrames: &lostFrames)
-            return .lost
+            return .lost(ProtectionLevel(rawValue: index) ?? .application)
         }
         guard !amplificationBlocked, let probe = probeDeadline, probe.time <= now.nanoseconds else { return .none }
         ptoCount += 1

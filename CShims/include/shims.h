@@ -1,3 +1,4 @@
 #pragma once
 
 #include "aead.h"
+#include "digest.h"

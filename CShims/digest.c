@@ -1,0 +1,7 @@
+#include "digest.h"
+
+#include <openssl/evp.h>
+
+int fc_sha256(const uint8_t *data, size_t length, uint8_t out[32]) {
+    return EVP_Q_digest(NULL, "SHA256", NULL, data, length, out, NULL) == 1 ? 0 : -1;
+}

@@ -1,0 +1,80 @@
+import Wire
+
+/// The octets of a stream as they were written: pieces held by reference, so that many connections can send one array.
+struct StreamContent: Sendable {
+    private struct Piece: Sendable {
+        var offset: UInt64
+        var bytes: [UInt8]
+        var end: UInt64 { offset + UInt64(bytes.count) }
+    }
+
+    private var pieces: [Piece] = []
+    /// The pieces before this one were let go of.
+    private var head = 0
+    /// One past the last octet written.
+    private(set) var end: UInt64 = 0
+    /// Octets still held.
+    private(set) var held = 0
+
+    init() {}
+
+    mutating func append(_ bytes: [UInt8]) {
+        guard !bytes.isEmpty else { return }
+        pieces.append(Piece(offset: end, bytes: bytes))
+        end += UInt64(bytes.count)
+        held += bytes.count
+    }
+
+    /// Holds `bytes` as the stream's octets from its start on, in place of what was held.
+    mutating func replace(with bytes: [UInt8]) {
+        discard()
+        end = 0
+        append(bytes)
+    }
+
+    /// Lets go of the pieces that lie wholly below `offset`.
+    mutating func release(below offset: UInt64) {
+        while head < pieces.count, pieces[head].end <= offset {
+            pieces[head].offset = pieces[head].end
+            held -= pieces[head].bytes.count
+            pieces[head].bytes = []
+            head += 1
+        }
+        // Rarely enough that the shift costs nothing in the mean.
+        if head >= 32, head * 2 >= pieces.count {
+            pieces.removeFirst(head)
+            head = 0
+        }
+    }
+
+    mutating func discard() {
+        pieces = []
+        head = 0
+        held = 0
+    }
+
+    /// Writes the octets of `range`, which must be held.
+    @_lifetime(writer: copy writer)
+    func write(_ range: Range<UInt64>, into writer: inout ByteWriter) {
+        var cursor = range.lowerBound
+        var index = piece(at: cursor)
+        while cursor < range.upperBound {
+            let piece = pieces[index]
+            let stop = min(piece.end, range.upperBound)
+            let part = Int(cursor - piece.offset)..<Int(stop - piece.offset)
+            writer.octets(piece.bytes.span.extracting(part))
+            cursor = stop
+            index += 1
+        }
+    }
+
+    private func piece(at offset: UInt64) -> Int {
+        var low = head
+        var high = pieces.count - 1
+        while low < high {
+            let middle = (low + high) / 2
+            if pieces[middle].end <= offset { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

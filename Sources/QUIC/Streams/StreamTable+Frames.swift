@@ -1,0 +1,199 @@
+import Wire
+
+// Frames out, and what became of them.
+extension StreamTable {
+    /// Writes the control frames that are due, as many as fit.
+    @_lifetime(writer: copy writer)
+    mutating func writeControlFrames(into writer: inout ByteWriter, sent: inout [SentFrame]) {
+        if owesMaxData, writeLimit(0x10, maxData, into: &writer) {
+            owesMaxData = false
+            sent.append(.maxData)
+        }
+        if owesDataBlocked, writeLimit(0x14, peerMaxData, into: &writer) {
+            owesDataBlocked = false
+            sent.append(.dataBlocked)
+        }
+        writeStreamCounts(bidirectional: true, into: &writer, sent: &sent)
+        writeStreamCounts(bidirectional: false, into: &writer, sent: &sent)
+        while let id = receiveControlQueue.first {
+            if let at = receiving.index(forKey: id) {
+                guard writeReceiveControl(at, id: id, into: &writer, sent: &sent) else { break }
+                receiving.values[at].isQueued = false
+            }
+            receiveControlQueue.removeFirst()
+        }
+        while let id = sendControlQueue.first {
+            if let at = sending.index(forKey: id) {
+                guard writeSendControl(at, id: id, into: &writer, sent: &sent) else { break }
+                sending.values[at].isQueuedControl = false
+            }
+            sendControlQueue.removeFirst()
+        }
+    }
+
+    /// Writes as many STREAM frames as fit and the peer allows: what was lost first, then stream after stream in the order
+    /// in which they got something to send, each to its end. A frame that fills the packet has no length.
+    @_lifetime(writer: copy writer)
+    mutating func writeStreamFrames(into writer: inout ByteWriter, sent: inout [SentFrame]) {
+        while let id = againQueue.first, let at = sending.index(forKey: id) {
+            guard let frame = sending.values[at].writeAgain(into: &writer) else { return }
+            if case .stream(_, _, let length, _) = frame { count { $0.octetsResent += UInt64(length) } }
+            sent.append(frame)
+            settleQueues()
+        }
+        while let id = freshQueue.first, let at = sending.index(forKey: id) {
+            let credit = sendCredit
+            if credit == 0, !sending.values[at].fresh.isEmpty { return }
+            let isStart = sending.values[at].isAtStart
+            guard let frame = sending.values[at].writeFresh(into: &writer, credit: credit) else { return }
+            if case .stream(_, _, let length, _) = frame {
+                dataSent += UInt64(length)
+                count { $0.octetsSent += UInt64(length) }
+            }
+            if isStart, sending.values[at].owesStreamCredit {
+                sending.values[at].owesStreamCredit = false
+                sharedStreamsSent += 1
+            }
+            sent.append(frame)
+            settleQueues()
+        }
+    }
+
+    /// A packet that carried `frame` was acknowledged.
+    mutating func frameAcknowledged(_ frame: SentFrame) {
+        switch frame {
+        case .stream(let id, let offset, let length, let fin):
+            guard let at = sending.index(forKey: id) else { return }
+            let held = sending.values[at].content.held
+            sending.values[at].acknowledge(offset..<(offset + UInt64(length)), fin: fin)
+            if !sending.values[at].isRanged { queuedOctets -= held - sending.values[at].content.held }
+            completeIfDone(at, id: id)
+            settleQueues()
+            makeWritable()
+        case .resetStream(let id):
+            guard let at = sending.index(forKey: id), sending.values[at].state == .resetSent else { return }
+            sendingEnded(id)
+        default:
+            return
+        }
+    }
+
+    /// A packet that carried `frame` was lost: what still matters of it goes again.
+    mutating func frameLost(_ frame: SentFrame) {
+        switch frame {
+        case .stream(let id, let offset, let length, let fin):
+            guard let at = sending.index(forKey: id) else { return }
+            sending.values[at].lose(offset..<(offset + UInt64(length)), fin: fin)
+            queueAgain(at, id: id)
+        case .resetStream(let id):
+            guard let at = sending.index(forKey: id), sending.values[at].state == .resetSent else { return }
+            sending.values[at].owesReset = true
+            queueSendControl(at, id: id)
+        case .streamDataBlocked(let id):
+            guard let at = sending.index(forKey: id), sending.values[at].awaitsStreamData else { return }
+            sending.values[at].owesBlocked = true
+            queueSendControl(at, id: id)
+        case .stopSending(let id):
+            guard let at = receiving.index(forKey: id), receiving.values[at].state == .receiving else { return }
+            receiving.values[at].owesStopSending = true
+            requeue(at, id: id)
+        case .maxStreamData(let id):
+            guard let at = receiving.index(forKey: id), receiving.values[at].state == .receiving else { return }
+            receiving.values[at].owesMaxStreamData = true
+            requeue(at, id: id)
+        case .maxData:
+            owesMaxData = true
+        case .maxStreams(let bidirectional):
+            owesMaxStreams[bidirectional] = true
+        case .dataBlocked:
+            owesDataBlocked = dataBlockedAt == peerMaxData
+        case .streamsBlocked(let bidirectional):
+            owesStreamsBlocked[bidirectional] = streamsBlockedAt[bidirectional] == peerMaxStreams[bidirectional]
+        default:
+            return
+        }
+    }
+
+    private mutating func requeue(_ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID) {
+        guard !receiving.values[at].isQueued else { return }
+        receiving.values[at].isQueued = true
+        receiveControlQueue.append(id)
+    }
+
+    // MARK: - Control frames
+
+    @_lifetime(writer: copy writer)
+    private func writeLimit(_ type: UInt8, _ limit: UInt64, into writer: inout ByteWriter) -> Bool {
+        guard writer.remaining >= 1 + Varint.length(limit) else { return false }
+        writer.uint8(type)
+        writer.varint(limit)
+        return true
+    }
+
+    @_lifetime(writer: copy writer)
+    private func writeStream(
+        _ type: UInt8, _ id: StreamID, _ first: UInt64, _ second: UInt64? = nil, into writer: inout ByteWriter
+    ) -> Bool {
+        let size = 1 + Varint.length(id.rawValue) + Varint.length(first) + (second.map { Varint.length($0) } ?? 0)
+        guard writer.remaining >= size else { return false }
+        writer.uint8(type)
+        writer.varint(id.rawValue)
+        writer.varint(first)
+        if let second { writer.varint(second) }
+        return true
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeStreamCounts(
+        bidirectional: Bool, into writer: inout ByteWriter, sent: inout [SentFrame]
+    ) {
+        let kind: UInt8 = bidirectional ? 0 : 1
+        if owesMaxStreams[bidirectional], writeLimit(0x12 | kind, maxStreams[bidirectional], into: &writer) {
+            owesMaxStreams[bidirectional] = false
+            sent.append(.maxStreams(bidirectional: bidirectional))
+        }
+        if owesStreamsBlocked[bidirectional], writeLimit(0x16 | kind, peerMaxStreams[bidirectional], into: &writer) {
+            owesStreamsBlocked[bidirectional] = false
+            sent.append(.streamsBlocked(bidirectional: bidirectional))
+        }
+    }
+
+    /// False when something is left that did not fit.
+    @_lifetime(writer: copy writer)
+    private mutating func writeReceiveControl(
+        _ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID, into writer: inout ByteWriter,
+        sent: inout [SentFrame]
+    ) -> Bool {
+        if receiving.values[at].owesStopSending {
+            let code = receiving.values[at].stopCode ?? 0
+            guard writeStream(0x05, id, code, into: &writer) else { return false }
+            receiving.values[at].owesStopSending = false
+            sent.append(.stopSending(id))
+        }
+        if receiving.values[at].owesMaxStreamData {
+            guard writeStream(0x11, id, receiving.values[at].maxStreamData, into: &writer) else { return false }
+            receiving.values[at].owesMaxStreamData = false
+            sent.append(.maxStreamData(id))
+        }
+        return true
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeSendControl(
+        _ at: Dictionary<StreamID, SendStream>.Index, id: StreamID, into writer: inout ByteWriter,
+        sent: inout [SentFrame]
+    ) -> Bool {
+        if sending.values[at].owesReset {
+            let size = sending.values[at].finalSize ?? 0
+            guard writeStream(0x04, id, sending.values[at].resetCode, size, into: &writer) else { return false }
+            sending.values[at].owesReset = false
+            sent.append(.resetStream(id))
+        }
+        if sending.values[at].owesBlocked {
+            guard writeStream(0x15, id, sending.values[at].maxStreamData, into: &writer) else { return false }
+            sending.values[at].owesBlocked = false
+            sent.append(.streamDataBlocked(id))
+        }
+        return true
+    }
+}

@@ -1,0 +1,298 @@
+import Wire
+
+// What the peer sends: octets, resets and limits. A frame that the peer had no right to send throws the error that closes
+// the connection.
+extension StreamTable {
+    /// A STREAM frame (RFC 9000 section 19.8).
+    mutating func streamReceived(
+        _ id: StreamID, offset: UInt64, bytes: Span<UInt8>, fin: Bool, origin: StreamOrigin
+    ) throws(TransportError) {
+        let frameType: UInt64 = 0x08
+        guard offset <= Varint.max, UInt64(bytes.count) <= Varint.max - offset else {
+            throw TransportError(.frameEncodingError, "stream data beyond 2^62-1", frameType: frameType)
+        }
+        guard let at = try receivingIndex(id, origin: origin, frameType: frameType) else {
+            count { $0.octetsDuplicate += UInt64(bytes.count) }
+            return
+        }
+        let end = offset + UInt64(bytes.count)
+        guard end <= receiving.values[at].maxStreamData else {
+            // A late listener hears the middle of a stream whose beginning comes by unicast.
+            if origin == .flow, isShared(id) { return refuse(bytes.count) }
+            throw TransportError(
+                .flowControlError, "stream \(id.rawValue) goes beyond its limit", frameType: frameType)
+        }
+        guard try isWithinMaxData(at, id: id, end: end, count: bytes.count, offset: offset, origin: origin) else {
+            return refuse(bytes.count)
+        }
+
+        let before = receiving.values[at].highest
+        let held = receiving.values[at].buffer.segmentCount
+        let refusedBefore = receiving.values[at].buffer.refused
+        let added = try receiving.values[at].receive(
+            bytes, at: offset, fin: fin, origin: origin, room: StreamBounds.segmentsPerConnection - segments)
+        segments += receiving.values[at].buffer.segmentCount - held
+        dataReceived += isShared(id) ? UInt64(added) : receiving.values[at].highest - before
+        let octets = UInt64(added)
+        let lost = receiving.values[at].buffer.refused - refusedBefore
+        count {
+            if origin == .flow { $0.octetsFromFlow += octets } else { $0.octetsFromUnicast += octets }
+            $0.octetsDuplicate += UInt64(bytes.count) - octets - lost
+        }
+        if lost > 0 {
+            guard origin == .flow else {
+                throw TransportError(.internalError, "too many gaps in stream data", frameType: frameType)
+            }
+            refuse(Int(lost))
+        }
+        if receiving.values[at].isDiscarding {
+            throwAway(at, id: id)
+        } else if receiving.values[at].isReadable, !receiving.values[at].isAnnounced {
+            receiving.values[at].isAnnounced = true
+            events.append(.readable(id))
+        }
+    }
+
+    /// A RESET_STREAM frame (RFC 9000 section 19.4).
+    mutating func resetReceived(
+        _ id: StreamID, code: UInt64, finalSize: UInt64, origin: StreamOrigin = .unicast
+    ) throws(TransportError) {
+        let frameType: UInt64 = 0x04
+        guard let at = try receivingIndex(id, origin: origin, frameType: frameType) else { return }
+        let shared = isShared(id)
+        guard finalSize <= receiving.values[at].maxStreamData || shared else {
+            throw TransportError(
+                .flowControlError, "stream \(id.rawValue) ends beyond its limit", frameType: frameType)
+        }
+        // What was never received counts all the same. On the shared space the source may have sent it to others only,
+        // so that there it never breaks the limit.
+        let counted = shared ? receiving.values[at].received : receiving.values[at].highest
+        let rest = finalSize > counted ? finalSize - counted : 0
+        guard shared || rest <= maxData - min(maxData, dataReceived) else {
+            throw TransportError(.flowControlError, "reset beyond the connection's limit", frameType: frameType)
+        }
+        let consumed = receiving.values[at].buffer.readOffset
+        let held = receiving.values[at].buffer.segmentCount
+        guard try receiving.values[at].reset(finalSize: finalSize) else { return }
+        segments -= held
+        dataReceived += rest
+        consume(finalSize - consumed)
+        events.append(.reset(id, code: code))
+    }
+
+    /// A STOP_SENDING frame (RFC 9000 section 19.5), answered with RESET_STREAM.
+    mutating func stopSendingReceived(_ id: StreamID, code: UInt64) throws(TransportError) {
+        guard let at = try sendingIndex(id, frameType: 0x05) else { return }
+        guard sending.values[at].state == .sending else { return }
+        reset(id, code: code)
+        events.append(.stopSending(id, code: code))
+    }
+
+    mutating func maxDataReceived(_ limit: UInt64) {
+        guard limit > peerMaxData else { return }
+        let wasBlocked = sendCredit == 0
+        peerMaxData = limit
+        owesDataBlocked = false
+        settleQueues()
+        if wasBlocked, dataBlockedAt != nil {
+            dataBlockedAt = nil
+            owesWritable = true
+        }
+        makeWritable()
+    }
+
+    mutating func maxStreamDataReceived(_ id: StreamID, _ limit: UInt64) throws(TransportError) {
+        guard try sendingIndex(id, frameType: 0x11) != nil else {
+            if isShared(id), canSend(id) { rememberSharedLimit(id, limit) }
+            return
+        }
+        raise(id, maxStreamData: limit)
+        settleQueues()
+    }
+
+    mutating func maxStreamsReceived(bidirectional: Bool, _ limit: UInt64) throws(TransportError) {
+        guard limit <= StreamBounds.maxStreams else {
+            throw TransportError(
+                .frameEncodingError, "MAX_STREAMS above 2^60", frameType: bidirectional ? 0x12 : 0x13)
+        }
+        guard limit > peerMaxStreams[bidirectional] else { return }
+        peerMaxStreams[bidirectional] = limit
+        owesStreamsBlocked[bidirectional] = false
+        releaseCreditWaiters()
+        settleQueues()
+        makeWritable()
+    }
+
+    /// Only a wish: windows open as data is read, whatever the peer says.
+    mutating func dataBlockedReceived(_ limit: UInt64) {}
+
+    mutating func streamDataBlockedReceived(_ id: StreamID, _ limit: UInt64) throws(TransportError) {
+        _ = try receivingIndex(id, origin: .unicast, frameType: 0x15)
+    }
+
+    mutating func streamsBlockedReceived(bidirectional: Bool, _ limit: UInt64) throws(TransportError) {
+        guard limit <= StreamBounds.maxStreams else {
+            throw TransportError(
+                .frameEncodingError, "STREAMS_BLOCKED above 2^60", frameType: bidirectional ? 0x16 : 0x17)
+        }
+    }
+
+    // MARK: - The application
+
+    /// All octets of the stream that have come in order and were not read, and whether it ends with them; nil when there is
+    /// nothing new. Lets the peer send more once half of a window was read.
+    mutating func read(_ id: StreamID) -> StreamChunk? {
+        guard let at = receiving.index(forKey: id), !receiving.values[at].isDiscarding,
+            let chunk = receiving.values[at].take()
+        else { return nil }
+        if receiving.values[at].openWindow() { queueReceiveControl(at, id: id) }
+        consume(UInt64(chunk.bytes.count))
+        if chunk.isFinished { receivingEnded(id) }
+        return chunk
+    }
+
+    /// Asks the peer to send no more on the stream (RFC 9000 section 3.5). What was received and not read is dropped.
+    mutating func stopSending(_ id: StreamID, code: UInt64) {
+        guard let at = receiving.index(forKey: id) else { return }
+        if receiving.values[at].stop(code: code) {
+            if receiving.values[at].owesStopSending { queueReceiveControl(at, id: id) }
+            throwAway(at, id: id)
+        } else if receiving.values[at].state == .allReceived {
+            // Nothing is left to stop, and nobody will read.
+            consume(UInt64(receiving.values[at].buffer.buffered))
+            receivingEnded(id)
+        }
+    }
+
+    // MARK: - Inside
+
+    /// Where the state of a stream that the peer sends on is, made now if this is its first frame; nil when the frame is
+    /// to be ignored, because the stream is over or was refused.
+    private mutating func receivingIndex(
+        _ id: StreamID, origin: StreamOrigin, frameType: UInt64
+    ) throws(TransportError) -> Dictionary<StreamID, ReceiveStream>.Index? {
+        if let at = receiving.index(forKey: id) { return at }
+        guard canReceive(id) else {
+            throw TransportError(.streamStateError, "stream \(id.rawValue) is ours to send on", frameType: frameType)
+        }
+        guard try openByPeer(id, origin: origin, frameType: frameType) else { return nil }
+        return receiving.index(forKey: id)
+    }
+
+    /// The same for the streams that we send on.
+    private mutating func sendingIndex(
+        _ id: StreamID, frameType: UInt64
+    ) throws(TransportError) -> Dictionary<StreamID, SendStream>.Index? {
+        if let at = sending.index(forKey: id) { return at }
+        guard canSend(id) else {
+            throw TransportError(.streamStateError, "stream \(id.rawValue) is the peer's", frameType: frameType)
+        }
+        guard try openByPeer(id, origin: .unicast, frameType: frameType) else { return nil }
+        return sending.index(forKey: id)
+    }
+
+    /// Opens the peer's stream `id`, unless it is open or over. False when there is nothing new.
+    private mutating func openByPeer(
+        _ id: StreamID, origin: StreamOrigin, frameType: UInt64
+    ) throws(TransportError) -> Bool {
+        let kind = id.isBidirectional
+        guard id.initiator != role else {
+            // Ours: it is over, unless it never was. A shared stream may have gone over the flow alone.
+            guard isShared(id) || id.index < nextIndex[kind] else {
+                throw TransportError(
+                    .streamStateError, "stream \(id.rawValue) was never opened", frameType: frameType)
+            }
+            return false
+        }
+        // Both parts of a bidirectional stream begin together, so that one alone means that the other is over.
+        if kind, receiving[id] != nil || sending[id] != nil { return false }
+        if isShared(id) {
+            if finished[kind].contains(id.index) { return false }
+            let limit = maxStreams[kind] + local.maxStreams(bidirectional: kind)
+            guard openedByPeer[kind] < limit else {
+                if origin == .flow {
+                    count { $0.framesRefused += 1 }
+                    return false
+                }
+                throw TransportError(.streamLimitError, "more streams than allowed", frameType: frameType)
+            }
+        } else {
+            guard id.index < maxStreams[kind] else {
+                throw TransportError(
+                    .streamLimitError, "stream \(id.rawValue) is beyond the limit", frameType: frameType)
+            }
+            if finished[kind].contains(id.index) { return false }
+        }
+        openedByPeer[kind] += 1
+        receiving[id] = ReceiveStream(id: id, window: receiveWindow(id))
+        if kind { sending[id] = SendStream(id: id, maxStreamData: initialSendLimit(id)) }
+        count { $0.streamsOpenedByPeer += 1 }
+        events.append(.opened(id))
+        return true
+    }
+
+    /// Whether the connection's window has room for a frame. False for one from the flow that is to be refused.
+    private func isWithinMaxData(
+        _ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID, end: UInt64, count: Int, offset: UInt64,
+        origin: StreamOrigin
+    ) throws(TransportError) -> Bool {
+        var limit = maxData
+        var new = UInt64(count)
+        if isShared(id) {
+            limit += local.initialMaxData
+            if dataReceived + new <= limit { return true }
+            new = UInt64(receiving.values[at].buffer.missing(count, at: offset))
+        } else {
+            let highest = receiving.values[at].highest
+            new = end > highest ? end - highest : 0
+        }
+        if new == 0 || dataReceived + new <= limit { return true }
+        if origin == .flow, isShared(id) { return false }
+        throw TransportError(.flowControlError, "more data than the connection allows", frameType: 0x08)
+    }
+
+    private mutating func refuse(_ octets: Int) {
+        count {
+            $0.octetsRefused += UInt64(octets)
+            $0.framesRefused += 1
+        }
+    }
+
+    /// Reads a stopped stream for nobody.
+    private mutating func throwAway(_ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID) {
+        guard let chunk = receiving.values[at].take() else { return }
+        if receiving.values[at].openWindow() { queueReceiveControl(at, id: id) }
+        consume(UInt64(chunk.bytes.count))
+        if chunk.isFinished { receivingEnded(id) }
+    }
+
+    /// Octets that no longer need room. MAX_DATA follows when half of the window was used.
+    private mutating func consume(_ octets: UInt64) {
+        dataConsumed += octets
+        let window = local.initialMaxData
+        let limit = min(dataConsumed + window, Varint.max)
+        guard limit > maxData, limit - maxData >= (window + 1) / 2 else { return }
+        maxData = limit
+        owesMaxData = true
+    }
+
+    private mutating func queueReceiveControl(_ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID) {
+        guard !receiving.values[at].isQueued else { return }
+        receiving.values[at].isQueued = true
+        receiveControlQueue.append(id)
+    }
+
+    private mutating func rememberSharedLimit(_ id: StreamID, _ limit: UInt64) {
+        guard limit > initialSendLimit(id) else { return }
+        if let known = sharedStreamLimits[id] {
+            sharedStreamLimits[id] = max(known, limit)
+            return
+        }
+        if sharedStreamLimitOrder.count >= StreamBounds.sharedStreamLimits, let oldest = sharedStreamLimitOrder.first {
+            sharedStreamLimitOrder.removeFirst()
+            sharedStreamLimits[oldest] = nil
+        }
+        sharedStreamLimits[id] = limit
+        sharedStreamLimitOrder.append(id)
+    }
+}

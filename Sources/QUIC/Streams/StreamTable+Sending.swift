@@ -1,0 +1,234 @@
+import Wire
+
+// What the application sends, and what the peer's limits leave of it.
+extension StreamTable {
+    /// Octets that the peer's MAX_DATA still allows.
+    var sendCredit: UInt64 { peerMaxData > dataSent ? peerMaxData - dataSent : 0 }
+
+    /// Unidirectional streams that the peer's MAX_STREAMS still allows.
+    var streamCredit: UInt64 {
+        let used = sharedStreamSpace && role == .server ? sharedStreamsSent : nextIndex.unidirectional
+        let limit = peerMaxStreams.unidirectional
+        return limit > used ? limit - used : 0
+    }
+
+    // MARK: - The application
+
+    /// Opens our next stream. Throws when the peer allows no more; a `writable` event tells when it does.
+    mutating func open(bidirectional: Bool) throws(StreamsExhausted) -> StreamID {
+        // The numbers of shared streams are the flow's to give.
+        if !bidirectional, sharedStreamSpace, role == .server { throw StreamsExhausted() }
+        let index = nextIndex[bidirectional]
+        guard index < (knowsPeer ? peerMaxStreams[bidirectional] : StreamBounds.earlyStreams) else {
+            owesWritable = true
+            blockStreams(bidirectional: bidirectional)
+            throw StreamsExhausted()
+        }
+        let id = StreamID(initiator: role, bidirectional: bidirectional, index: index)
+        nextIndex[bidirectional] += 1
+        makeSending(id)
+        if bidirectional { receiving[id] = ReceiveStream(id: id, window: receiveWindow(id)) }
+        return id
+    }
+
+    /// Opens a stream whose number is given by the multicast flow. Without a shared space, the streams before it are
+    /// opened as well, as RFC 9000 section 3.2 has it.
+    mutating func open(_ id: StreamID) {
+        guard id.initiator == role, !id.isBidirectional, sending[id] == nil else { return }
+        let at = makeSending(id)
+        if isShared(id) {
+            sending.values[at].owesStreamCredit = true
+        } else {
+            nextIndex.unidirectional = max(nextIndex.unidirectional, id.index + 1)
+        }
+    }
+
+    /// Appends `bytes`, which are kept by reference until they are acknowledged, and with `fin` the end of the stream.
+    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
+        guard let at = sending.index(forKey: id) else { throw .unknownStream }
+        guard sending.values[at].state == .sending else { throw .reset }
+        guard sending.values[at].finalSize == nil else { throw .alreadyFinished }
+        guard queuedOctets < StreamBounds.queuedOctets || bytes.isEmpty else {
+            owesWritable = true
+            throw .full
+        }
+        if !sending.values[at].isRanged { queuedOctets += bytes.count }
+        sending.values[at].write(bytes, fin: fin)
+        queueFresh(at, id: id)
+        settleQueues()
+    }
+
+    /// Sends, or sends again, `range` of the shared stream `id` whose whole content is `bytes`; with `fin` also where it
+    /// ends. Ranges may come in any order and overlap: what this connection has sent already it does not send again,
+    /// because it answers for its loss. `counted` false means that the octets were charged to the peer before, when they
+    /// went out on the flow; they go ahead of fresh octets, like those that were lost.
+    ///
+    /// The stream itself is charged to the peer's stream limit when its first octet goes out counted.
+    mutating func sendRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
+        guard id.initiator == role, !id.isBidirectional else { return }
+        if !isShared(id) { nextIndex.unidirectional = max(nextIndex.unidirectional, id.index + 1) }
+        let at = sending.index(forKey: id) ?? makeSending(id)
+        if !sending.values[at].isRanged { queuedOctets -= sending.values[at].content.held }
+        sending.values[at].sendRange(bytes: bytes, range: range, fin: fin, counted: counted)
+        if !isShared(id) { sending.values[at].owesStreamCredit = false }
+        queueFresh(at, id: id)
+        queueAgain(at, id: id)
+        settleQueues()
+    }
+
+    /// Octets of a shared stream that wait to be sent on this connection need not be: they go over the flow again.
+    mutating func cancelRange(_ id: StreamID, _ range: Range<UInt64>) {
+        guard let at = sending.index(forKey: id), sending.values[at].isRanged else { return }
+        sending.values[at].cancel(range)
+        completeIfDone(at, id: id)
+        settleQueues()
+    }
+
+    /// Octets and streams that were sent to this peer over the flow.
+    mutating func chargeExternal(octets: UInt64, streams: UInt64) {
+        dataSent += octets
+        sharedStreamsSent += streams
+        settleQueues()
+    }
+
+    /// Gives up sending on a stream (RFC 9000 section 3.1).
+    mutating func reset(_ id: StreamID, code: UInt64) {
+        guard let at = sending.index(forKey: id), sending.values[at].state == .sending else { return }
+        if !sending.values[at].isRanged { queuedOctets -= sending.values[at].content.held }
+        // The receiver charges a shared stream up to its end; so does this.
+        if sending.values[at].isRanged { dataSent += sending.values[at].fresh.octetCount }
+        sending.values[at].reset(code: code)
+        queueSendControl(at, id: id)
+        settleQueues()
+        makeWritable()
+    }
+
+    // MARK: - Queues
+
+    /// Stream data that may go now, or control frames that are due.
+    var wantsToSend: Bool { wantsToSendControl || wantsToSendStreams }
+
+    var wantsToSendControl: Bool {
+        owesMaxData || owesMaxStreams.bidirectional || owesMaxStreams.unidirectional || owesDataBlocked
+            || owesStreamsBlocked.bidirectional || owesStreamsBlocked.unidirectional || !receiveControlQueue.isEmpty
+            || !sendControlQueue.isEmpty
+    }
+
+    var wantsToSendStreams: Bool {
+        if !againQueue.isEmpty { return true }
+        guard let id = freshQueue.first else { return false }
+        return sendCredit > 0 || sending[id]?.fresh.isEmpty ?? false
+    }
+
+    @discardableResult
+    private mutating func makeSending(_ id: StreamID) -> Dictionary<StreamID, SendStream>.Index {
+        var limit = initialSendLimit(id)
+        if isShared(id), let raised = sharedStreamLimits[id] { limit = max(limit, raised) }
+        sending[id] = SendStream(id: id, maxStreamData: limit)
+        return sending.index(forKey: id)!
+    }
+
+    mutating func queueFresh(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
+        guard sending.values[at].hasFresh, !sending.values[at].isQueuedFresh, !sending.values[at].awaitsStreamCredit
+        else { return }
+        sending.values[at].isQueuedFresh = true
+        freshQueue.append(id)
+    }
+
+    mutating func queueAgain(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
+        guard sending.values[at].hasAgain, !sending.values[at].isQueuedAgain else { return }
+        sending.values[at].isQueuedAgain = true
+        againQueue.append(id)
+    }
+
+    mutating func queueSendControl(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
+        guard !sending.values[at].isQueuedControl else { return }
+        sending.values[at].isQueuedControl = true
+        sendControlQueue.append(id)
+    }
+
+    mutating func raise(_ id: StreamID, maxStreamData limit: UInt64) {
+        guard let at = sending.index(forKey: id) else { return }
+        sending.values[at].raise(maxStreamData: limit)
+        if sending.values[at].awaitsStreamData, !sending.values[at].isBlocked {
+            sending.values[at].awaitsStreamData = false
+            sending.values[at].owesBlocked = false
+            queueFresh(at, id: id)
+        }
+    }
+
+    /// Brings the front of each queue up to date, so that what stands there can be sent unless the connection's window is
+    /// closed, and asks for room where a limit holds data back.
+    mutating func settleQueues() {
+        while let id = againQueue.first {
+            if let at = sending.index(forKey: id) {
+                if sending.values[at].hasAgain { break }
+                sending.values[at].isQueuedAgain = false
+            }
+            againQueue.removeFirst()
+        }
+        while let id = freshQueue.first {
+            if let at = sending.index(forKey: id), sending.values[at].hasFresh {
+                if needsStreamCredit(at, id: id) {
+                    sending.values[at].awaitsStreamCredit = true
+                    creditQueue.append(id)
+                    blockStreams(bidirectional: id.isBidirectional)
+                } else if sending.values[at].isBlocked {
+                    sending.values[at].awaitsStreamData = true
+                    blockStream(at, id: id)
+                } else {
+                    if sendCredit == 0, !sending.values[at].fresh.isEmpty { blockData() }
+                    break
+                }
+            }
+            if let at = sending.index(forKey: id) { sending.values[at].isQueuedFresh = false }
+            freshQueue.removeFirst()
+        }
+    }
+
+    /// MAX_STREAMS was raised: those that waited for it try again, in their order.
+    mutating func releaseCreditWaiters() {
+        while let id = creditQueue.first {
+            creditQueue.removeFirst()
+            guard let at = sending.index(forKey: id) else { continue }
+            sending.values[at].awaitsStreamCredit = false
+            queueFresh(at, id: id)
+        }
+    }
+
+    private func needsStreamCredit(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) -> Bool {
+        guard id.initiator == role else { return false }
+        guard isShared(id) else { return id.index >= peerMaxStreams[id.isBidirectional] }
+        return sending.values[at].owesStreamCredit && sending.values[at].isAtStart && streamCredit == 0
+    }
+
+    /// Each of the three is sent once for each limit that held us back (RFC 9000 section 4.1), and not before the peer's
+    /// limits are known.
+    private mutating func blockData() {
+        guard knowsPeer, dataBlockedAt != peerMaxData else { return }
+        dataBlockedAt = peerMaxData
+        owesDataBlocked = true
+    }
+
+    private mutating func blockStreams(bidirectional: Bool) {
+        let limit = peerMaxStreams[bidirectional]
+        guard knowsPeer, streamsBlockedAt[bidirectional] != limit else { return }
+        streamsBlockedAt[bidirectional] = limit
+        owesStreamsBlocked[bidirectional] = true
+    }
+
+    private mutating func blockStream(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
+        let limit = sending.values[at].maxStreamData
+        guard knowsPeer, sending.values[at].blockedAt != limit else { return }
+        sending.values[at].blockedAt = limit
+        sending.values[at].owesBlocked = true
+        queueSendControl(at, id: id)
+    }
+
+    /// Forgets a stream of which everything was acknowledged.
+    mutating func completeIfDone(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
+        guard sending.values[at].isComplete else { return }
+        sendingEnded(id)
+        events.append(.sendCompleted(id))
+    }
+}

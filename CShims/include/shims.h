@@ -2,3 +2,4 @@
 
 #include "aead.h"
 #include "digest.h"
+#include "io.h"

@@ -1,0 +1,55 @@
+import CShims
+import Glibc
+import Wire
+
+/// A network interface of this machine.
+public struct NetworkInterface: Sendable, Hashable {
+    public var name: String
+    public var index: UInt32
+    /// Largest IP packet in octets; 0 when unknown.
+    public var mtu: Int
+    public var isUp: Bool
+    public var isLoopback: Bool
+    public var supportsMulticast: Bool
+    public var isPointToPoint: Bool
+    public var addresses: [IPAddress]
+
+    /// All interfaces of this network namespace, in the system's order.
+    public static func all() throws(ReactorError) -> [NetworkInterface] {
+        var list: UnsafeMutablePointer<ifaddrs>?
+        guard unsafe getifaddrs(&list) == 0 else { throw ReactorError("getifaddrs", "", code: errno) }
+        defer { unsafe freeifaddrs(list) }
+        var found: [NetworkInterface] = []
+        var entry = unsafe list
+        while let each = unsafe entry?.pointee {
+            unsafe entry = unsafe each.ifa_next
+            let name = unsafe String(cString: each.ifa_name)
+            let position: Int
+            if let known = found.firstIndex(where: { $0.name == name }) {
+                position = known
+            } else {
+                let flags = unsafe Int32(bitPattern: each.ifa_flags)
+                let has = { (flag: Int) in flags & Int32(flag) != 0 }
+                found.append(
+                    NetworkInterface(
+                        name: name, index: unsafe if_nametoindex(each.ifa_name),
+                        mtu: unsafe Int(max(0, fcio_interface_mtu(each.ifa_name))),
+                        isUp: has(IFF_UP), isLoopback: has(IFF_LOOPBACK), supportsMulticast: has(IFF_MULTICAST),
+                        isPointToPoint: has(IFF_POINTOPOINT), addresses: []))
+                position = found.count - 1
+            }
+            guard let address = unsafe each.ifa_addr else { continue }
+            let decoded = unsafe fcio_address_decode(address)
+            if decoded.family != 0 { found[position].addresses.append(IPAddress(decoded)) }
+        }
+        return found
+    }
+
+    /// The index of the interface called `name`. Throws an error that lists the names there are.
+    static func index(of name: String) throws(ReactorError) -> UInt32 {
+        let index = unsafe if_nametoindex(name)
+        if index != 0 { return index }
+        let names = try all().map(\.name).joined(separator: ", ")
+        throw ReactorError("interface", name, reason: "no such interface", advice: "this machine has \(names)")
+    }
+}

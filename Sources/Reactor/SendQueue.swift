@@ -1,0 +1,229 @@
+import CShims
+import Wire
+
+/// The datagrams a socket has yet to send. They are written straight into an arena of 64 KiB chunks and described by
+/// runs: neighbours of equal size to one destination, which leave as one segmented send. A chunk is used again as
+/// soon as nothing queued lies in it, the one used last first, while it is still in the cache.
+@safe struct SendQueue: ~Copyable {
+    static let chunkSize = 1 << 16
+    /// Runs that may wait; a run to a destination of its own may hold a single datagram.
+    static let runLimit = 1024
+    /// Datagrams of one run. The kernel takes 128, older ones 64.
+    static let segmentLimit = 64
+    /// Octets of one run: with all headers it stays below 64 KiB, past which the kernel segments in software.
+    static let runOctets = 65_400
+    /// The largest UDP payload over IPv4.
+    static let datagramLimit = 65_507
+
+    private let arena: UnsafeMutablePointer<UInt8>
+    private let runs: UnsafeMutablePointer<fcio_run>
+    private var head = 0
+    private var tail = 0
+    /// Datagrams of the first run that have been sent already; only of a plain run.
+    private var skip = 0
+
+    /// Runs that lie in each chunk.
+    private var uses: [Int]
+    private var free: [Int]
+    private var chunk: Int
+    private var offset = 0
+    /// Size of the room last handed out and not yet enqueued.
+    private var reserved = 0
+    private(set) var queuedOctets = 0
+
+    /// What the last run was opened with, while it can still grow.
+    private var open: (to: SocketAddress, from: IPAddress?, ecn: ECN)?
+
+    init(arena octets: Int) {
+        let chunks = max(2, (octets + Self.chunkSize - 1) / Self.chunkSize)
+        unsafe arena = .allocate(capacity: chunks * Self.chunkSize)
+        unsafe runs = .allocate(capacity: Self.runLimit)
+        uses = [Int](repeating: 0, count: chunks)
+        free = Array((1..<chunks).reversed())
+        chunk = 0
+    }
+
+    deinit {
+        unsafe arena.deallocate()
+        unsafe runs.deallocate()
+    }
+
+    var isEmpty: Bool { head == tail }
+    var runCount: Int { tail - head }
+    var hasRunSlot: Bool { runCount < Self.runLimit }
+
+    /// Room for `count` octets, the same until something is enqueued; nil when the queue is full.
+    mutating func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
+        precondition(count >= 0 && count <= Self.datagramLimit, "a datagram of \(count) octets")
+        guard hasRunSlot else { return nil }
+        if isEmpty { offset = 0 }
+        if Self.chunkSize - offset < count {
+            if uses[chunk] != 0 {
+                guard let next = free.popLast() else { return nil }
+                chunk = next
+            }
+            offset = 0
+            open = nil
+        }
+        reserved = count
+        return unsafe arena + (chunk * Self.chunkSize + offset)
+    }
+
+    /// Queues the first `count` octets of the room last reserved as datagrams of `segment` octets, the last possibly
+    /// shorter. False when there is no slot for all of them: the rest is dropped.
+    mutating func enqueue(
+        _ count: Int, segment: Int, to: SocketAddress, from: IPAddress?, ecn: ECN, scope: UInt32,
+        plain: Bool
+    ) -> Bool {
+        precondition(count <= reserved, "\(count) octets enqueued of \(reserved) reserved")
+        precondition(segment > 0 || count == 0, "datagrams of no octets in \(count)")
+        reserved = 0
+        if grow(count, segment: segment, to: to, from: from, ecn: ecn) { return true }
+        var left = count
+        repeat {
+            guard makeRunSlot() else { return false }
+            let segments = left == 0 ? 1 : min((left + segment - 1) / segment, Self.segmentLimit,
+                max(1, Self.runOctets / segment))
+            let size = min(left, segments * segment)
+            let run = unsafe fcio_run(
+                octets: arena + (chunk * Self.chunkSize + offset), count: UInt32(size),
+                segment: UInt16(segments == 1 ? size : segment), segments: UInt16(segments), chunk: UInt16(chunk),
+                ecn: ecn.rawValue, plain: plain,
+                to: fcio_address(to.address, port: to.port, scope: scope),
+                from: Self.origin(from, scope: scope))
+            unsafe (runs + tail).initialize(to: run)
+            tail += 1
+            uses[chunk] += 1
+            offset += size
+            queuedOctets += size
+            left -= size
+            // A run whose last datagram is short has ended; an empty datagram is a run of its own.
+            open = size > 0 && size % (segments == 1 ? size : segment) == 0 ? (to, from, ecn) : nil
+        } while left > 0
+        return true
+    }
+
+    /// Adds to the last run, if the datagrams fit it in every way.
+    private mutating func grow(_ count: Int, segment: Int, to: SocketAddress, from: IPAddress?, ecn: ECN) -> Bool {
+        guard let open, count > 0, open.to == to, open.ecn == ecn, open.from == from else { return false }
+        let run = unsafe runs + (tail - 1)
+        let size = unsafe Int(run.pointee.segment)
+        let added = (count + segment - 1) / segment
+        let fits = added == 1 ? count <= size : segment == size
+        guard fits, unsafe Int(run.pointee.segments) + added <= Self.segmentLimit,
+            unsafe Int(run.pointee.count) + count <= Self.runOctets
+        else { return false }
+        unsafe run.pointee.count += UInt32(count)
+        unsafe run.pointee.segments += UInt16(added)
+        offset += count
+        queuedOctets += count
+        if count % size != 0 { self.open = nil }
+        return true
+    }
+
+    /// A multicast or unspecified address cannot be sent from: the kernel chooses.
+    private static func origin(_ from: IPAddress?, scope: UInt32) -> fcio_address {
+        guard let from, !from.isMulticast, !from.isUnspecified else { return fcio_address() }
+        return fcio_address(from, scope: scope)
+    }
+
+    private mutating func makeRunSlot() -> Bool {
+        guard hasRunSlot else { return false }
+        if tail == Self.runLimit {
+            let waiting = runCount
+            unsafe runs.update(from: runs + head, count: waiting)
+            head = 0
+            tail = waiting
+        }
+        return true
+    }
+
+    // MARK: sending
+
+    /// Builds the next messages into `outbox`: how many.
+    mutating func fill(_ outbox: OpaquePointer, family: Int32) -> UInt32 {
+        open = nil
+        return unsafe fcio_outbox_fill(outbox, family, runs + head, UInt32(runCount), UInt32(skip))
+    }
+
+    /// One message of the first run is done, sent or given up: how many datagrams and octets it had.
+    mutating func advance() -> (datagrams: Int, octets: Int) {
+        let run = unsafe runs[head]
+        let segments = unsafe Int(run.segments)
+        let size = unsafe Int(run.segment)
+        let total = unsafe Int(run.count)
+        var done = (datagrams: segments, octets: total)
+        if unsafe run.plain && segments > 1 {
+            done = (1, min(size, total - skip * size))
+            skip += 1
+        } else {
+            skip = segments
+        }
+        queuedOctets -= done.octets
+        if skip == segments {
+            skip = 0
+            head += 1
+            release(unsafe Int(run.chunk))
+        }
+        return done
+    }
+
+    private mutating func release(_ done: Int) {
+        uses[done] -= 1
+        if uses[done] == 0, done != chunk { free.append(done) }
+        guard isEmpty else { return }
+        head = 0
+        tail = 0
+    }
+
+    /// The first run, when it is a segmented one: its destination and segment size.
+    var segmented: (to: IPAddress, segment: Int)? {
+        guard !isEmpty, unsafe runs[head].segments > 1, unsafe !runs[head].plain else { return nil }
+        return unsafe (IPAddress(runs[head].to), Int(runs[head].segment))
+    }
+
+    /// Has the first run go out datagram by datagram.
+    mutating func makePlain() {
+        unsafe runs[head].plain = true
+    }
+
+    /// Gives up everything queued.
+    mutating func removeAll() {
+        while !isEmpty { _ = advance() }
+    }
+}
+
+/// Where segmented sends were refused, so that each run does not have to find out anew. Bounded; an entry ends after a
+/// minute, since routes and interfaces change.
+struct SegmentationMemory {
+    static let limit = 64
+    static let lifetime = Duration.seconds(60)
+
+    private var refused: [(to: IPAddress, segment: Int, until: Instant)] = []
+    private var next = 0
+
+    var isEmpty: Bool { refused.isEmpty }
+
+    /// Whether datagrams of `segment` octets to `address` had better go one by one.
+    mutating func refuses(_ address: IPAddress, segment: Int, now: Instant) -> Bool {
+        guard let index = refused.firstIndex(where: { $0.to == address }) else { return false }
+        if refused[index].until <= now {
+            refused.remove(at: index)
+            return false
+        }
+        return segment >= refused[index].segment
+    }
+
+    /// Segments of `segment` octets and larger were refused on the way to `address`.
+    mutating func remember(_ address: IPAddress, segment: Int, now: Instant) {
+        let entry = (address, segment, now + Self.lifetime)
+        if let index = refused.firstIndex(where: { $0.to == address }) {
+            refused[index] = entry
+        } else if refused.count < Self.limit {
+            refused.append(entry)
+        } else {
+            refused[next % Self.limit] = entry
+            next += 1
+        }
+    }
+}

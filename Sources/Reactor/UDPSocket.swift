@@ -1,0 +1,247 @@
+import CShims
+import Glibc
+import Wire
+
+/// A UDP socket on a reactor. Its reactor keeps it open until `close`, or until the reactor itself closes.
+/// The essay at the top of Reactor.swift shows how to receive and send.
+public final class UDPSocket {
+    /// The most a single datagram may carry.
+    public static let datagramLimit = SendQueue.datagramLimit
+
+    /// Gets what arrives. Not kept alive by the socket.
+    public weak var handler: (any DatagramHandler)?
+    /// The address bound to; its port is a real one also when port 0 was asked for.
+    public let localAddress: SocketAddress
+    public let options: UDPOptions
+    /// Octets of the kernel's receive buffer as granted (the kernel counts its own overhead in).
+    public let receiveBuffer: Int
+    /// False from the moment the kernel refuses to take more until it has taken all that was queued.
+    public private(set) var isWritable = true
+    public private(set) var isOpen = true
+
+    unowned let reactor: Reactor
+    let descriptor: Int32
+    var token = Token()
+    var isDirty = false
+    /// The drop total last heard from the kernel.
+    private var drops: UInt32 = 0
+    private let family: Int32
+    private let scope: UInt32
+    private var queue: SendQueue
+    private var memory = SegmentationMemory()
+
+    /// Queued octets past which `enqueue` flushes by itself: four full runs, the best batch measured, and little
+    /// enough to stay in the second-level cache.
+    private static let flushThreshold = 4 * SendQueue.runOctets - SendQueue.runOctets / 4
+
+    init(reactor: Reactor, bind address: SocketAddress, options: UDPOptions) throws(ReactorError) {
+        self.reactor = reactor
+        self.options = options
+        family = address.address.isIPv4 ? 4 : 6
+        scope = if let name = options.multicastInterface { try NetworkInterface.index(of: name) } else { 0 }
+        let fd = fcio_udp_socket(family)
+        guard fd >= 0 else { throw ReactorError("socket", "UDP over IPv\(family)", code: fd) }
+        do throws(ReactorError) {
+            try Self.apply(options, to: fd, family: family, scope: scope)
+            (localAddress, receiveBuffer) = try Self.bind(fd, to: address, family: family, scope: scope)
+        } catch {
+            Glibc.close(fd)
+            throw error
+        }
+        descriptor = fd
+        queue = SendQueue(arena: options.sendArena)
+    }
+
+    private static func apply(
+        _ options: UDPOptions, to fd: Int32, family: Int32, scope: UInt32
+    ) throws(ReactorError) {
+        func set(_ option: fcio_option, _ value: Int, _ name: String) throws(ReactorError) {
+            let code = fcio_set_option(fd, family, option, Int32(clamping: value))
+            if code < 0 { throw ReactorError("setsockopt", "\(name) \(value)", code: code) }
+        }
+        func set(_ option: fcio_option, _ value: Bool, _ name: String) throws(ReactorError) {
+            try set(option, value ? 1 : 0, name)
+        }
+        try set(fcio_only_ipv6, options.onlyIPv6, "IPV6_V6ONLY")
+        if options.reuseAddress { try set(fcio_reuse_address, true, "SO_REUSEADDR") }
+        if options.reusePort { try set(fcio_reuse_port, true, "SO_REUSEPORT") }
+        if let size = options.receiveBuffer { try set(fcio_receive_buffer, size, "SO_RCVBUF") }
+        if let size = options.sendBuffer { try set(fcio_send_buffer, size, "SO_SNDBUF") }
+        if scope != 0 { try set(fcio_multicast_interface, Int(scope), "IP_MULTICAST_IF") }
+        try set(fcio_multicast_ttl, Int(options.multicastTTL), "IP_MULTICAST_TTL")
+        if let ttl = options.unicastTTL { try set(fcio_unicast_ttl, Int(ttl), "IP_TTL") }
+        try set(fcio_multicast_loop, options.multicastLoop, "IP_MULTICAST_LOOP")
+        try set(fcio_multicast_all, false, "IP_MULTICAST_ALL")
+        try set(fcio_dont_fragment, options.dontFragment, "IP_MTU_DISCOVER")
+        try set(fcio_receive_details, true, "IP_PKTINFO")
+        // Coalescing only saves work: a kernel before 5.0 does without.
+        _ = fcio_set_option(fd, family, fcio_receive_coalescing, options.coalesce ? 1 : 0)
+    }
+
+    private static func bind(
+        _ fd: Int32, to address: SocketAddress, family: Int32, scope: UInt32
+    ) throws(ReactorError) -> (SocketAddress, Int) {
+        let code = fcio_bind(fd, family, fcio_address(address.address, port: address.port, scope: scope))
+        if code < 0 {
+            let advice: String? = switch -code {
+            case EADDRINUSE: "another socket has it: choose another port, 0 for any free one"
+            case EADDRNOTAVAIL: "no interface of this machine has that address: use 0.0.0.0 or [::] for all"
+            case EACCES: "ports below 1024 need a privilege: choose a higher one"
+            default: nil
+            }
+            throw ReactorError("bind", "\(address)", code: code, advice: advice)
+        }
+        var bound = fcio_address()
+        let named = unsafe fcio_local_address(fd, &bound)
+        guard named >= 0 else { throw ReactorError("getsockname", "\(address)", code: named) }
+        return (SocketAddress(IPAddress(bound), port: bound.port), Int(fcio_buffer_size(fd, true)))
+    }
+
+    // MARK: receiving
+
+    /// One batch from the kernel, counted and handed on.
+    func deliver(_ inbox: UnsafeMutablePointer<fcio_inbox>) {
+        let counts = unsafe inbox.pointee
+        unsafe reactor.countReceived(counts)
+        if unsafe counts.has_drops {
+            // The kernel's total wraps at 32 bits.
+            reactor.counters.kernelDrops += unsafe UInt64(counts.drops &- drops)
+            drops = unsafe counts.drops
+        }
+        guard unsafe counts.datagram_count > 0 else { return }
+        var batch = unsafe DatagramBatch(inbox, port: localAddress.port)
+        handler?.datagramsReceived(&batch, on: self)
+    }
+
+    // MARK: sending
+
+    /// Octets that wait to be taken by the kernel.
+    public var queuedOctets: Int { queue.queuedOctets }
+
+    /// Calls `body` with `count` octets of room (at most `datagramLimit`) and returns what it returns; whatever it
+    /// wrote at their start is then queued by `enqueue`, or forgotten if that is not called. Nil when the queue is
+    /// full or the socket closed: wait for `socketBecameWritable`. The room's old contents are arbitrary.
+    public func withSendBuffer<R, E: Error>(
+        _ count: Int, _ body: (inout MutableSpan<UInt8>) throws(E) -> R
+    ) throws(E) -> R? {
+        guard let room = unsafe reserve(count) else { return nil }
+        var span = unsafe MutableSpan<UInt8>(_unsafeStart: room, count: count)
+        return try body(&span)
+    }
+
+    private func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
+        guard isOpen else { return nil }
+        if let room = unsafe queue.reserve(count) { return unsafe room }
+        flush()
+        if let room = unsafe queue.reserve(count) { return unsafe room }
+        reactor.counters.sendQueueFull += 1
+        return nil
+    }
+
+    /// Queues the first `count` octets of the room last given by `withSendBuffer` as one datagram, or as several of
+    /// `segment` octets each, the last possibly shorter. Neighbours with the same destination, origin, mark and size
+    /// join into one segmented send. It leaves with the next `flush`, at the end of the turn at the latest.
+    /// - Parameters:
+    ///   - from: The local address to send from; nil, a group or an unspecified one: the kernel chooses.
+    ///   - ecn: The ECN mark of the IP header.
+    public func enqueue(
+        _ count: Int, segment: Int? = nil, to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT
+    ) {
+        guard isOpen else { return }
+        let plain = !options.segment
+            || (!memory.isEmpty && memory.refuses(to.address, segment: segment ?? count, now: reactor.now))
+        let queued = queue.enqueue(
+            count, segment: segment ?? count, to: to, from: from, ecn: ecn, scope: scope, plain: plain)
+        if !queued { reactor.counters.sendQueueFull += 1 }
+        if !isDirty {
+            isDirty = true
+            reactor.dirty.append(self)
+        }
+        if isWritable, queue.queuedOctets >= Self.flushThreshold || !queue.hasRunSlot { flush() }
+    }
+
+    /// Hands what is queued to the kernel now. What it does not take stays queued, and `isWritable` becomes false.
+    public func flush() {
+        guard isOpen, isWritable else { return }
+        while !queue.isEmpty {
+            let count = unsafe queue.fill(reactor.outbox, family: family)
+            let result = unsafe reactor.backend.send(reactor.outbox, count: count, on: descriptor)
+            reactor.counters.systemCalls += 1
+            reactor.counters.sendBatches += 1
+            if result > 0 {
+                countSent(messages: Int(result))
+            } else if result == -EAGAIN {
+                block()
+                return
+            } else {
+                refused(code: -result)
+            }
+        }
+    }
+
+    private func countSent(messages: Int) {
+        var datagrams = 0
+        var octets = 0
+        for _ in 0..<messages {
+            let done = queue.advance()
+            datagrams += done.datagrams
+            octets += done.octets
+        }
+        reactor.counters.messagesOut += UInt64(messages)
+        reactor.counters.datagramsOut += UInt64(datagrams)
+        reactor.counters.octetsOut += UInt64(octets)
+        reactor.counters.longestSendBatch = max(reactor.counters.longestSendBatch, UInt64(messages))
+    }
+
+    private func block() {
+        isWritable = false
+        reactor.counters.sendBlocked += 1
+        reactor.backend.awaitWritable(token, descriptor: descriptor)
+    }
+
+    /// The kernel refuses the first message, for a reason that will not go away by waiting.
+    private func refused(code: Int32) {
+        if [EIO, EINVAL, EMSGSIZE].contains(code), let (address, segment) = queue.segmented {
+            // An interface without checksum offload, one that cannot segment, or a segment above its MTU. Only the
+            // last depends on the size.
+            memory.remember(address, segment: code == EMSGSIZE ? segment : 0, now: reactor.now)
+            reactor.counters.segmentationFallbacks += 1
+            queue.makePlain()
+            return
+        }
+        let lost = UInt64(queue.advance().datagrams)
+        switch code {
+        case EMSGSIZE: reactor.counters.sendErrors.tooLarge += lost
+        case ENETUNREACH, EHOSTUNREACH, ECONNREFUSED, ENETDOWN, EHOSTDOWN, EADDRNOTAVAIL, ENODEV:
+            reactor.counters.sendErrors.unreachable += lost
+        case EPERM, EACCES: reactor.counters.sendErrors.forbidden += lost
+        case ENOBUFS, ENOMEM: reactor.counters.sendErrors.noBuffers += lost
+        default: reactor.counters.sendErrors.other += lost
+        }
+    }
+
+    /// The kernel says there is room again.
+    func becameWritable() {
+        guard isOpen, !isWritable else { return }
+        isWritable = true
+        flush()
+        if isWritable { handler?.socketBecameWritable(self) }
+    }
+
+    // MARK: closing
+
+    /// Closes the socket at once: what is still queued is given up. Leaves all groups.
+    public func close() {
+        guard isOpen else { return }
+        reactor.remove(token, descriptor: descriptor)
+        shutDown()
+    }
+
+    /// The reactor no longer knows this socket.
+    func shutDown() {
+        isOpen = false
+        isWritable = false
+        queue.removeAll()
+        Glibc.close(descriptor)
+    }
+}

@@ -1,0 +1,125 @@
+import Wire
+
+extension Connection {
+    /// Frames that steer the connection. False: the type is none of them.
+    @_lifetime(reader: copy reader)
+    mutating func controlReceived(
+        _ type: UInt64, _ reader: inout ByteReader, packet: ReceivedPacket, at now: Instant
+    ) throws(TransportError) -> Bool {
+        func truncated() -> TransportError {
+            TransportError(.frameEncodingError, "truncated frame 0x\(String(type, radix: 16))", frameType: type)
+        }
+        switch type {
+        case FrameType.stopSending:
+            guard let id = reader.varint(), let code = reader.varint() else { throw truncated() }
+            try streams.stopSendingReceived(StreamID(id), code: code)
+        case FrameType.maxData:
+            guard let value = reader.varint() else { throw truncated() }
+            streams.maxDataReceived(value)
+        case FrameType.maxStreamData:
+            guard let id = reader.varint(), let value = reader.varint() else { throw truncated() }
+            try streams.maxStreamDataReceived(StreamID(id), value)
+        case FrameType.maxStreamsBidirectional, FrameType.maxStreamsUnidirectional:
+            guard let value = reader.varint() else { throw truncated() }
+            try streams.maxStreamsReceived(bidirectional: type == FrameType.maxStreamsBidirectional, value)
+        case FrameType.dataBlocked:
+            guard let value = reader.varint() else { throw truncated() }
+            streams.dataBlockedReceived(value)
+        case FrameType.streamDataBlocked:
+            guard let id = reader.varint(), let value = reader.varint() else { throw truncated() }
+            try streams.streamDataBlockedReceived(StreamID(id), value)
+        case FrameType.streamsBlockedBidirectional, FrameType.streamsBlockedUnidirectional:
+            guard let value = reader.varint() else { throw truncated() }
+            try streams.streamsBlockedReceived(bidirectional: type == FrameType.streamsBlockedBidirectional, value)
+        case FrameType.newToken: try newTokenReceived(&reader)
+        case FrameType.newConnectionID: try newConnectionIDReceived(&reader)
+        case FrameType.retireConnectionID:
+            guard let sequence = reader.varint() else { throw truncated() }
+            if let id = try localIDs.retire(sequence, usedInPacket: packet.destination) {
+                events.append(.connectionIDRetired(id))
+                if localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
+            }
+        case FrameType.pathChallenge:
+            guard let data = reader.uint64() else { throw truncated() }
+            if pathResponses.count < Self.maxPathResponses {
+                pathResponses.append((data, packet.from))
+            } else {
+                statistics.pathResponsesDropped += 1
+            }
+        case FrameType.pathResponse:
+            guard let data = reader.uint64() else { throw truncated() }
+            if path.challenge?.data == data { pathValidated() }
+        case FrameType.handshakeDone:
+            guard role == .client else {
+                throw TransportError(.protocolViolation, "HANDSHAKE_DONE from a client", frameType: type)
+            }
+            confirm(at: now)
+        case FrameType.pathAbandon...FrameType.pathCIDsBlocked: try multipathReceived(type, &reader)
+        default: return false
+        }
+        return true
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func newTokenReceived(_ reader: inout ByteReader) throws(TransportError) {
+        guard role == .client else {
+            throw TransportError(.protocolViolation, "NEW_TOKEN from a client", frameType: FrameType.newToken)
+        }
+        guard let length = reader.varint(), length > 0, length <= UInt64(reader.remaining),
+            let token = reader.array(Int(length))
+        else {
+            throw TransportError(.frameEncodingError, "NEW_TOKEN without a token", frameType: FrameType.newToken)
+        }
+        events.append(.newToken(token))
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func newConnectionIDReceived(_ reader: inout ByteReader) throws(TransportError) {
+        guard let sequence = reader.varint(), let retirePriorTo = reader.varint(), let length = reader.uint8(),
+            (1...20).contains(length), let id = reader.connectionID(Int(length)), let token = reader.array(16)
+        else {
+            throw TransportError(
+                .frameEncodingError, "malformed NEW_CONNECTION_ID", frameType: FrameType.newConnectionID)
+        }
+        try remoteIDs.add(sequence: sequence, retirePriorTo: retirePriorTo, id: id, token: token)
+    }
+
+    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, so they are checked and otherwise need no answer.
+    @_lifetime(reader: copy reader)
+    private mutating func multipathReceived(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) {
+        func malformed() -> TransportError {
+            TransportError(.frameEncodingError, "malformed multipath frame 0x\(String(type, radix: 16))", frameType: type)
+        }
+        guard isMultipathNegotiated else {
+            throw TransportError(
+                .frameEncodingError, "frame 0x\(String(type, radix: 16)) without multipath", frameType: type)
+        }
+        guard let first = reader.varint() else { throw malformed() }
+        let limit = localParameters.initialMaxPathID ?? 0
+        switch type {
+        case FrameType.maxPathID:
+            guard first <= 1 << 32 - 1 else { throw malformed() }
+            guard first >= peerParameters?.initialMaxPathID ?? 0 else {
+                throw TransportError(.protocolViolation, "MAX_PATH_ID below initial_max_path_id", frameType: type)
+            }
+            return
+        case FrameType.pathsBlocked: return
+        case FrameType.pathAbandon, FrameType.pathStatusBackup, FrameType.pathStatusAvailable:
+            guard reader.varint() != nil else { throw malformed() }
+            if type == FrameType.pathAbandon, first == 0 {
+                throw TransportError(.noError, "the peer abandoned the only unicast path", frameType: type)
+            }
+        case FrameType.pathNewConnectionID:
+            guard let sequence = reader.varint(), let retire = reader.varint(), retire <= sequence,
+                let length = reader.uint8(), (1...20).contains(length), reader.skip(Int(length) + 16)
+            else { throw malformed() }
+        case FrameType.pathRetireConnectionID, FrameType.pathCIDsBlocked:
+            guard reader.varint() != nil else { throw malformed() }
+        default:
+            throw malformed()
+        }
+        guard first <= limit else {
+            throw TransportError(.protocolViolation, "path \(first) above our limit \(limit)", frameType: type)
+        }
+    }
+}

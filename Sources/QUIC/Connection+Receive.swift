@@ -1,0 +1,442 @@
+import Wire
+
+extension Connection {
+    /// A UDP datagram of `octets` came from `address`. Called once for each, before its packets.
+    public mutating func datagramReceived(octets: Int, from address: SocketAddress, at now: Instant) {
+        statistics.datagramsReceived += 1
+        statistics.octetsReceived += UInt64(octets)
+        if address == path.remote {
+            path.received(octets)
+            recovery.amplificationBlocked = path.allowance < PathMTU.floor
+        }
+    }
+
+    /// Takes an opened packet. A violation by the peer closes this connection and nothing else.
+    public mutating func packetReceived<E: FrameExtension>(
+        _ packet: ReceivedPacket, payload: Span<UInt8>, at now: Instant, extension: inout E
+    ) {
+        guard isActive else {
+            if case .closing = phase {
+                // Answer the 1st, 2nd, 4th, 8th … packet with the close frame again.
+                packetsWhileClosing += 1
+                if packetsWhileClosing & (packetsWhileClosing - 1) == 0 { closeDue = true }
+                noteCloseOfPeer(payload, at: now)
+            }
+            return
+        }
+        // A server does not move without our asking (RFC 9000 section 9).
+        guard role == .server || packet.from == path.remote else { return }
+        let space = packet.level.rawValue
+        guard !discarded[space] else { return }
+        guard !acks[space].isDuplicate(packet.packetNumber) else {
+            statistics.packetsDuplicate += 1
+            return
+        }
+        statistics.packetsReceived += 1
+        do throws(TransportError) {
+            guard packet.reservedBitsAreZero else {
+                throw TransportError(.protocolViolation, "reserved header bits are set")
+            }
+            guard payload.count > 0 else { throw TransportError(.protocolViolation, "packet without frames") }
+            guard acceptSource(packet) else { return }
+            noteHandshakeProgress(packet, at: now)
+            let content = try framesReceived(payload, packet: packet, at: now, extension: &`extension`)
+            acks[space].received(
+                packet.packetNumber, ackEliciting: content.isAckEliciting, ecn: packet.ecn, at: now)
+            if packet.level == .application {
+                noteApplicationPacket(packet, isProbing: content.isProbing, at: now)
+            }
+            ackElicitingSinceReceive = false
+            restartIdleTimer(at: now)
+        } catch { close(error, at: now) }
+    }
+
+    /// A client takes the server's ID from its first packet, and from then on only packets with that ID (RFC 9000 section 7.2).
+    private mutating func acceptSource(_ packet: ReceivedPacket) -> Bool {
+        guard packet.level != .application else { return true }
+        if !remoteIDConfirmed {
+            remoteIDs.replaceFirst(packet.source)
+            remoteIDConfirmed = true
+            return true
+        }
+        return isHandshakeComplete || packet.source == remoteIDs.active.first { $0.sequence == 0 }?.id
+    }
+
+    private mutating func noteHandshakeProgress(_ packet: ReceivedPacket, at now: Instant) {
+        if path.local == nil { path.local = packet.to }
+        guard role == .server, packet.level == .handshake else { return }
+        // Only the holder of the address can have the Handshake keys (RFC 9000 section 8.1).
+        if !path.isValidated, packet.from == path.remote { pathValidated() }
+        discard(.initial)
+    }
+
+    mutating func pathValidated() {
+        path.validate()
+        previousPath = nil
+        recovery.amplificationBlocked = false
+    }
+
+    /// Key phase and migration (RFC 9001 section 6.2, RFC 9000 section 9.3).
+    private mutating func noteApplicationPacket(_ packet: ReceivedPacket, isProbing: Bool, at now: Instant) {
+        if packet.keyGeneration > keyGeneration { advanceKeys(to: packet.keyGeneration) }
+        let isNewest = packet.packetNumber >= (largestApplicationPacket ?? 0)
+        largestApplicationPacket = max(packet.packetNumber, largestApplicationPacket ?? 0)
+        guard isNewest, packet.from == path.remote else {
+            if isNewest, !isProbing, role == .server, isHandshakeConfirmed { migrate(to: packet, at: now) }
+            return
+        }
+        if let to = packet.to { path.local = to }
+    }
+
+    private mutating func migrate(to packet: ReceivedPacket, at now: Instant) {
+        if path.isValidated { previousPath = path }
+        let onlyPort = packet.from.address == path.remote.address
+        if let back = previousPath, back.remote == packet.from {
+            path = back
+            previousPath = nil
+        } else {
+            path = NetworkPath(remote: packet.from, isValidated: false)
+            // The datagram itself counts for the 3x limit; the smallest that can be is its payload.
+            path.received(PathMTU.floor)
+            path.startChallenge(data: random.next(), pto: probeTimeout, at: now)
+            recovery.amplificationBlocked = path.allowance < PathMTU.floor
+        }
+        path.local = packet.to
+        if !onlyPort {
+            // A new network: what was learnt of the old one does not hold (RFC 9000 section 9.4).
+            recovery.resetForNewPath(at: now)
+            mtu = PathMTU(ceiling: configuration.maxDatagramSize)
+            recovery.maxDatagramSize = mtu.current
+            _ = remoteIDs.rotate()
+        }
+        events.append(.peerAddressChanged(packet.from))
+    }
+
+    private struct Content {
+        var isAckEliciting = false
+        var isProbing = true
+    }
+
+    private mutating func framesReceived<E: FrameExtension>(
+        _ payload: Span<UInt8>, packet: ReceivedPacket, at now: Instant, extension: inout E
+    ) throws(TransportError) -> Content {
+        var reader = ByteReader(payload)
+        var content = Content()
+        while !reader.isAtEnd {
+            let begin = reader.offset
+            guard let type = reader.varint() else { throw Self.truncated(0) }
+            guard reader.offset - begin == Varint.length(type) else {
+                throw TransportError(.protocolViolation, "frame type not in its shortest form", frameType: type)
+            }
+            guard packet.level == .application || FrameType.allowedBeforeApplication(type) else {
+                let code: TransportError.Code = isKnown(type) ? .protocolViolation : .frameEncodingError
+                throw TransportError(code, "frame 0x\(String(type, radix: 16)) in a \(packet.level) packet", frameType: type)
+            }
+            switch type {
+            case FrameType.padding: continue
+            case FrameType.ack, FrameType.ackECN:
+                content.isProbing = false
+                try ackReceived(type, &reader, packet: packet, at: now)
+                continue
+            case FrameType.pathACK, FrameType.pathACKECN:
+                content.isProbing = false
+                try pathACKReceived(type, &reader, packet: packet, at: now, extension: &`extension`)
+                continue
+            case FrameType.connectionClose, FrameType.connectionCloseApplication:
+                try closeReceived(type, &reader, at: now)
+                continue
+            case FrameType.pathChallenge, FrameType.pathResponse, FrameType.newConnectionID: break
+            default: content.isProbing = false
+            }
+            content.isAckEliciting = true
+            switch type {
+            case FrameType.ping: break
+            case FrameType.crypto: try cryptoReceived(&reader, level: packet.level)
+            case FrameType.stream: try streamReceived(type, &reader, origin: .unicast)
+            case FrameType.resetStream: try resetReceived(&reader)
+            case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
+            default:
+                if try controlReceived(type, &reader, packet: packet, at: now) { break }
+                // What is not ours may be the extension's, if it was negotiated.
+                guard isExtensionNegotiated,
+                    let used = try `extension`.frameReceived(
+                        type: type, body: payload.extracting(reader.offset..<payload.count)),
+                    reader.skip(used)
+                else {
+                    throw TransportError(
+                        .frameEncodingError, "unknown frame 0x\(String(type, radix: 16))", frameType: type)
+                }
+            }
+            if !isActive { break }
+        }
+        return content
+    }
+
+    /// A packet of `pathID`'s flow, opened with the flow's key. Only frames that a shared flow may carry are accepted; others
+    /// are a violation (draft-navarre-quic-flexicast-02 section 7).
+    public mutating func flowPacketReceived<E: FrameExtension>(
+        pathID: UInt64, packetNumber: UInt64, payload: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
+    ) {
+        guard isActive, let index = flowPaths.firstIndex(where: { $0.id == pathID }) else { return }
+        guard !flowPaths[index].acks.isDuplicate(packetNumber) else {
+            statistics.flowPacketsDuplicate += 1
+            return
+        }
+        statistics.flowPacketsReceived += 1
+        let refused = streams.statistics.framesRefused
+        do throws(TransportError) {
+            var reader = ByteReader(payload)
+            var isAckEliciting = false
+            while !reader.isAtEnd {
+                guard let type = reader.varint() else { throw Self.truncated(0) }
+                if type == FrameType.padding { continue }
+                isAckEliciting = true
+                switch type {
+                case FrameType.ping: break
+                case FrameType.stream: try streamReceived(type, &reader, origin: .flow)
+                case FrameType.resetStream: try resetReceived(&reader)
+                case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
+                default: throw `extension`.forbiddenOnFlow(type: type)
+                }
+            }
+            // What our limits had no room for must come again, so the packet does not count as received.
+            guard streams.statistics.framesRefused == refused else { return }
+            flowPaths[index].acks.received(packetNumber, ackEliciting: isAckEliciting, ecn: ecn, at: now)
+        } catch { close(error, at: now) }
+    }
+
+    private func isKnown(_ type: UInt64) -> Bool {
+        type <= FrameType.handshakeDone || type == FrameType.datagram || type == FrameType.datagramWithLength
+    }
+
+    private static func truncated(_ type: UInt64) -> TransportError {
+        TransportError(.frameEncodingError, "truncated frame 0x\(String(type, radix: 16))", frameType: type)
+    }
+
+    // MARK: Acknowledgements
+
+    /// Reads the ranges of an ACK or PATH_ACK into `ranges`, highest first (RFC 9000 section 19.3.1).
+    @_lifetime(reader: copy reader)
+    private mutating func readRanges(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) -> UInt64 {
+        guard let largest = reader.varint(), let delay = reader.varint(), let count = reader.varint(),
+            let first = reader.varint()
+        else { throw Self.truncated(type) }
+        func underflow() -> TransportError {
+            TransportError(.frameEncodingError, "acknowledgement below packet 0", frameType: type)
+        }
+        guard first <= largest else { throw underflow() }
+        ranges.removeAll(keepingCapacity: true)
+        var smallest = largest - first
+        ranges.append(smallest...largest)
+        // Each range takes two octets at least, so a count that cannot be is refused before it costs anything.
+        guard count <= UInt64(reader.remaining / 2) else { throw Self.truncated(type) }
+        for _ in 0..<count {
+            guard let gap = reader.varint(), let length = reader.varint() else { throw Self.truncated(type) }
+            guard smallest >= gap + 2, smallest - gap - 2 >= length else { throw underflow() }
+            let upper = smallest - gap - 2
+            smallest = upper - length
+            ranges.append(smallest...upper)
+        }
+        return delay
+    }
+
+    @_lifetime(reader: copy reader)
+    private func readECN(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) -> (
+        ect0: UInt64, ect1: UInt64, ce: UInt64
+    )? {
+        guard type & 1 == 1 else { return nil }
+        guard let ect0 = reader.varint(), let ect1 = reader.varint(), let ce = reader.varint() else {
+            throw Self.truncated(type)
+        }
+        return (ect0, ect1, ce)
+    }
+
+    private func ackDelay(_ encoded: UInt64, _ level: ProtectionLevel) -> Duration {
+        guard level == .application else { return .zero }
+        let exponent = UInt64(peerParameters?.ackDelayExponent ?? 3)
+        // Beyond a minute it is a mistake or a lie; recovery caps it by max_ack_delay anyway.
+        return .microseconds(Int64(min(encoded, 60_000_000 >> exponent) << exponent))
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func ackReceived(
+        _ type: UInt64, _ reader: inout ByteReader, packet: ReceivedPacket, at now: Instant
+    ) throws(TransportError) {
+        let delay = try readRanges(type, &reader)
+        let ecn = type == FrameType.ackECN ? try readECN(type, &reader) : nil
+        try ownPathAcknowledged(delay: delay, ecn: ecn, level: packet.level, at: now)
+    }
+
+    private mutating func ownPathAcknowledged(
+        delay: UInt64, ecn: (ect0: UInt64, ect1: UInt64, ce: UInt64)?, level: ProtectionLevel, at now: Instant
+    ) throws(TransportError) {
+        let largest = ranges[0].upperBound
+        ackedFrames.removeAll(keepingCapacity: true)
+        lostFrames.removeAll(keepingCapacity: true)
+        try recovery.acknowledged(
+            level, ranges: ranges, ackDelay: ackDelay(delay, level), ecnCounts: ecn, at: now, ackedFrames: &ackedFrames,
+            lostFrames: &lostFrames)
+        for frame in ackedFrames { frameAcknowledged(frame, level) }
+        for frame in lostFrames { frameLost(frame, level) }
+        noteLosses()
+        if level == .application, largest >= firstPacketOfGeneration { keyGenerationAcknowledged = true }
+        if role == .client, level == .handshake { recovery.peerCompletedAddressValidation = true }
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func pathACKReceived<E: FrameExtension>(
+        _ type: UInt64, _ reader: inout ByteReader, packet: ReceivedPacket, at now: Instant, extension: inout E
+    ) throws(TransportError) {
+        guard isMultipathNegotiated, packet.level == .application else {
+            throw TransportError(.frameEncodingError, "PATH_ACK without multipath", frameType: type)
+        }
+        guard let pathID = reader.varint() else { throw Self.truncated(type) }
+        let delay = try readRanges(type, &reader)
+        let ecn = type == FrameType.pathACKECN ? try readECN(type, &reader) : nil
+        if pathID == 0 {
+            try ownPathAcknowledged(delay: delay, ecn: ecn, level: .application, at: now)
+        } else {
+            try `extension`.pathAcknowledged(
+                pathID: pathID, ranges: ranges, ackDelay: ackDelay(delay, .application))
+        }
+    }
+
+    mutating func frameAcknowledged(_ frame: SentFrame, _ level: ProtectionLevel) {
+        switch frame {
+        case .ack(let space, let pathID, let largest):
+            if space == 0 {
+                acks[level.rawValue].acknowledgementAcknowledged(largest: largest)
+            } else if let index = flowPaths.firstIndex(where: { $0.id == pathID }) {
+                flowPaths[index].acks.acknowledgementAcknowledged(largest: largest)
+            }
+        case .crypto: crypto[level.rawValue].frameAcknowledged(frame)
+        case .retireConnectionID: remoteIDs.retireFrameAcknowledged()
+        case .extensionFrame(let key, let version): extensionFrames.acknowledged(key: key, version: version)
+        case .mtuProbe:
+            mtu.probeAcknowledged()
+            recovery.maxDatagramSize = mtu.current
+        case .newConnectionID, .handshakeDone, .newToken, .pathResponse, .pathChallenge, .ping, .datagram: break
+        default: streams.frameAcknowledged(frame)
+        }
+    }
+
+    /// After losses: counts, and whether the path still carries large datagrams.
+    mutating func noteLosses() {
+        statistics.packetsLost = recovery.statistics.packetsLost
+        if mtu.isBlackHole(largeLosses: recovery.largeLosses, timeouts: recovery.ptoCount) {
+            recovery.maxDatagramSize = mtu.current
+        }
+    }
+
+    mutating func frameLost(_ frame: SentFrame, _ level: ProtectionLevel) {
+        switch frame {
+        case .crypto: crypto[level.rawValue].frameLost(frame)
+        case .newConnectionID(let sequence): localIDs.frameLost(sequence)
+        case .retireConnectionID(let sequence): remoteIDs.retireFrameLost(sequence)
+        case .handshakeDone: handshakeDoneDue = true
+        case .extensionFrame(let key, let version): extensionFrames.lost(key: key, version: version)
+        case .mtuProbe: mtu.probeLost()
+        // A token and a path's validation are only of use when new; datagrams are not repaired (RFC 9221 section 5.2).
+        case .ack, .newToken, .pathResponse, .pathChallenge, .ping, .datagram: break
+        default: streams.frameLost(frame)
+        }
+    }
+
+    // MARK: Frames that carry data
+
+    @_lifetime(reader: copy reader)
+    private mutating func cryptoReceived(_ reader: inout ByteReader, level: ProtectionLevel) throws(TransportError) {
+        guard let offset = reader.varint(), let length = reader.varint(), length <= UInt64(reader.remaining),
+            let bytes = reader.take(Int(length))
+        else { throw Self.truncated(FrameType.crypto) }
+        guard offset <= Varint.max - length else {
+            throw TransportError(.frameEncodingError, "CRYPTO beyond 2^62-1", frameType: FrameType.crypto)
+        }
+        try crypto[level.rawValue].received(bytes, at: offset)
+        if let ready = crypto[level.rawValue].read() { events.append(.handshakeBytes(level, ready)) }
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func streamReceived(_ type: UInt64, _ reader: inout ByteReader, origin: StreamOrigin)
+        throws(TransportError)
+    {
+        guard let id = reader.varint() else { throw Self.truncated(type) }
+        var offset: UInt64 = 0
+        if type & 4 != 0 {
+            guard let value = reader.varint() else { throw Self.truncated(type) }
+            offset = value
+        }
+        var length = UInt64(reader.remaining)
+        if type & 2 != 0 {
+            guard let value = reader.varint(), value <= UInt64(reader.remaining) else { throw Self.truncated(type) }
+            length = value
+        }
+        guard offset <= Varint.max - length, let bytes = reader.take(Int(length)) else {
+            throw TransportError(.frameEncodingError, "STREAM beyond 2^62-1", frameType: type)
+        }
+        try streams.streamReceived(StreamID(id), offset: offset, bytes: bytes, fin: type & 1 != 0, origin: origin)
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func resetReceived(_ reader: inout ByteReader) throws(TransportError) {
+        guard let id = reader.varint(), let code = reader.varint(), let size = reader.varint() else {
+            throw Self.truncated(FrameType.resetStream)
+        }
+        try streams.resetReceived(StreamID(id), code: code, finalSize: size)
+    }
+
+    @_lifetime(reader: copy reader)
+    private mutating func datagramFrameReceived(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) {
+        let begin = reader.offset
+        var length = UInt64(reader.remaining)
+        if type == FrameType.datagramWithLength {
+            guard let value = reader.varint(), value <= UInt64(reader.remaining) else { throw Self.truncated(type) }
+            length = value
+        }
+        guard let bytes = reader.array(Int(length)) else { throw Self.truncated(type) }
+        guard UInt64(reader.offset - begin + 1) <= localParameters.maxDatagramFrameSize else {
+            throw TransportError(
+                .protocolViolation, "DATAGRAM larger than max_datagram_frame_size \(localParameters.maxDatagramFrameSize)",
+                frameType: type)
+        }
+        events.append(.datagram(bytes))
+    }
+
+    // MARK: Closing
+
+    @_lifetime(reader: copy reader)
+    private mutating func closeReceived(_ type: UInt64, _ reader: inout ByteReader, at now: Instant)
+        throws(TransportError)
+    {
+        guard let reason = Self.readClose(type, &reader) else { throw Self.truncated(type) }
+        events.append(.closed(reason))
+        phase = .draining(until: now + probeTimeout * 3)
+    }
+
+    @_lifetime(reader: copy reader)
+    private static func readClose(_ type: UInt64, _ reader: inout ByteReader) -> CloseReason? {
+        var frameType: UInt64 = 0
+        guard let code = reader.varint() else { return nil }
+        if type == FrameType.connectionClose {
+            guard let value = reader.varint() else { return nil }
+            frameType = value
+        }
+        guard let length = reader.varint(), length <= UInt64(reader.remaining), let text = reader.array(Int(length))
+        else { return nil }
+        // The peer's words go into logs: whatever is not UTF-8 is replaced, and control characters are dropped.
+        let reason = String(String(decoding: text.prefix(256), as: UTF8.self).filter { !$0.isASCII || $0 >= " " })
+        return type == FrameType.connectionClose
+            ? .peer(TransportError(TransportError.Code(rawValue: code), reason, frameType: frameType))
+            : .peerApplication(code: code, reason: reason)
+    }
+
+    /// While closing, the peer's own close frame ends the exchange.
+    private mutating func noteCloseOfPeer(_ payload: Span<UInt8>, at now: Instant) {
+        var reader = ByteReader(payload)
+        guard let type = reader.varint(),
+            type == FrameType.connectionClose || type == FrameType.connectionCloseApplication,
+            case .closing(let until) = phase
+        else { return }
+        phase = .draining(until: until)
+    }
+}

@@ -1,0 +1,83 @@
+import Wire
+
+extension Connection {
+    /// When `timerFired` is to be called, or `transmit` tried again; `distantFuture` when nothing is due.
+    public var nextDeadline: Instant {
+        switch phase {
+        case .closing(let until), .draining(let until): return until
+        case .drained: return .distantFuture
+        case .active: break
+        }
+        var deadline = min(min(idleDeadline, handshakeDeadline), min(path.deadline, keepAliveDeadline))
+        if let due = recovery.deadline { deadline = min(deadline, due) }
+        for tracker in acks { if let due = tracker.deadline { deadline = min(deadline, due) } }
+        for flow in flowPaths { if let due = flow.acks.deadline { deadline = min(deadline, due) } }
+        if isHandshakeConfirmed, let due = mtu.nextProbeAt { deadline = min(deadline, due) }
+        if wantsToSend, let due = recovery.pacerDeadline { deadline = min(deadline, due) }
+        return deadline
+    }
+
+    /// Time has come to `now`. Call `transmit` afterwards.
+    public mutating func timerFired(at now: Instant) {
+        switch phase {
+        case .closing(let until), .draining(let until):
+            if now >= until {
+                phase = .drained
+                events.append(.drained)
+            }
+            return
+        case .drained: return
+        case .active: break
+        }
+        if now >= idleDeadline || now >= handshakeDeadline {
+            end(.idleTimeout)
+            return
+        }
+        if now >= keepAliveDeadline {
+            keepAliveDeadline = .distantFuture
+            pingDue = true
+        }
+        if let challenge = path.challenge, now >= challenge.deadline { pathFailed(at: now) }
+        guard isActive, let due = recovery.deadline, now >= due else { return }
+        lostFrames.removeAll(keepingCapacity: true)
+        switch recovery.timerFired(at: now, lostFrames: &lostFrames) {
+        case .none: break
+        case .lost(let level):
+            for frame in lostFrames { frameLost(frame, level) }
+            noteLosses()
+        case .probe(let level):
+            probes[level.rawValue] = level == .application ? 2 : 1
+            noteLosses()
+            if level != .application { crypto[level.rawValue].retransmitAll() }
+        }
+    }
+
+    /// The new path did not answer: go back to the last one that did (RFC 9000 section 9.3.2).
+    private mutating func pathFailed(at now: Instant) {
+        guard let back = previousPath else {
+            end(.local(TransportError(.noViablePath, "no path to the peer answers")))
+            return
+        }
+        path = back
+        previousPath = nil
+        recovery.amplificationBlocked = false
+        recovery.resetForNewPath(at: now)
+        events.append(.peerAddressChanged(path.remote))
+    }
+
+    /// RFC 9000 section 10.1: the smaller of both ends' values, and never under three PTO.
+    mutating func restartIdleTimer(at now: Instant) {
+        guard isHandshakeComplete else { return }
+        let timeouts = [localParameters.maxIdleTimeout, peerParameters?.maxIdleTimeout ?? .zero].filter { $0 > .zero }
+        guard let timeout = timeouts.min() else { return }
+        idleDeadline = now + max(timeout, probeTimeout * 3)
+    }
+
+    mutating func noteAckElicitingSent(at now: Instant) {
+        if let keepAlive = configuration.keepAlive, isHandshakeComplete { keepAliveDeadline = now + keepAlive }
+        // Only the first one since the peer was heard counts, or a dead peer would be kept alive by our own probes.
+        guard !ackElicitingSinceReceive else { return }
+        ackElicitingSinceReceive = true
+        restartIdleTimer(at: now)
+    }
+}

@@ -1,0 +1,364 @@
+import Wire
+
+extension Connection {
+    /// Writes one datagram in the clear and appends a plan for each of its packets. Call again until it returns nil.
+    ///
+    /// The datagram begins at the writer's offset and never exceeds the path MTU, the congestion window or, before the peer's
+    /// address is validated, three times what it sent.
+    @_lifetime(writer: copy writer)
+    public mutating func transmit(into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant)
+        -> OutgoingDatagram?
+    {
+        switch phase {
+        case .draining, .drained: return nil
+        case .closing:
+            guard closeDue else { return nil }
+            closeDue = false
+            return writeDatagram(into: &writer, plans: &plans, limit: PathMTU.floor, to: path.remote, at: now)
+        case .active: break
+        }
+        if let response = pathResponses.first, response.to != path.remote {
+            pathResponses.removeFirst()
+            return writePathResponse(response.data, to: response.to, into: &writer, plans: &plans, at: now)
+        }
+        let allowance = path.allowance
+        // A smaller datagram could not be padded as the handshake requires.
+        guard allowance >= PathMTU.floor || isHandshakeComplete && allowance >= 100 else {
+            recovery.amplificationBlocked = true
+            return nil
+        }
+        let mayCongest = recovery.canSend(at: now)
+        if mayCongest, mayProbeMTU, let size = mtu.probeSize(at: now), writer.remaining >= size, size <= allowance {
+            return writeMTUProbe(size, into: &writer, plans: &plans, at: now)
+        }
+        guard ProtectionLevel.allCases.contains(where: { wants($0, mayCongest: mayCongest, at: now) }) else { return nil }
+        return writeDatagram(
+            into: &writer, plans: &plans, limit: min(mtu.current, allowance), to: path.remote, at: now)
+    }
+
+    /// Whether a packet of `level` has anything to carry.
+    private func wants(_ level: ProtectionLevel, mayCongest: Bool, at now: Instant) -> Bool {
+        let space = level.rawValue
+        guard writable[space], !discarded[space] else { return false }
+        if closeFrame != nil { return true }
+        if level == .application, !isHandshakeComplete { return false }
+        if probes[space] > 0 || acks[space].mustAckNow(at: now) { return true }
+        if level == .application, flowPaths.contains(where: { $0.acks.mustAckNow(at: now) }) { return true }
+        guard mayCongest else { return false }
+        return crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now)
+    }
+
+    private func wantsApplicationFrames(at now: Instant) -> Bool {
+        handshakeDoneDue || pingDue || !newTokens.isEmpty || !pathResponses.isEmpty || path.challengeDue(at: now)
+            || !localIDs.pending.isEmpty || !remoteIDs.pendingRetire.isEmpty || extensionFrames.hasPending
+            || !datagrams.isEmpty || streams.wantsToSend
+    }
+
+    /// Something waits only for the pacer or the window.
+    var wantsToSend: Bool {
+        guard isActive else { return closeDue }
+        return crypto.contains(where: \.hasPending) || isHandshakeComplete && wantsApplicationFrames(at: .distantFuture)
+    }
+
+    // MARK: A datagram
+
+    /// A packet that is being written.
+    private struct OpenPacket {
+        var level: ProtectionLevel
+        var start: Int
+        var lengthOffset: Int
+        var packetNumberOffset: Int
+        var packetNumberLength: Int
+        var packetNumber: UInt64
+    }
+
+    /// Writes the datagram's packets, coalesced (RFC 9000 section 12.2).
+    @_lifetime(writer: copy writer)
+    private mutating func writeDatagram(
+        into writer: inout ByteWriter, plans: inout [PacketPlan], limit: Int, to remote: SocketAddress, at now: Instant
+    ) -> OutgoingDatagram? {
+        let begin = writer.offset
+        let end = begin + min(limit, writer.remaining)
+        let outerReserve = writer.reserved
+        defer { writer.reserved = outerReserve }
+        writer.reserved = writer.capacity - end + CipherSuite.tagLength
+        var mustFill = false
+        let mayCongest = recovery.canSend(at: now)
+        for level in ProtectionLevel.allCases where wants(level, mayCongest: mayCongest, at: now) {
+            // Room for a header, a sample and some frames, or it goes into the next datagram.
+            guard writer.remaining >= 64 + (level == .initial ? initialToken.count : 0) else { break }
+            let packet = open(level, into: &writer)
+            sentFrames.removeAll(keepingCapacity: true)
+            let isAckEliciting = writeFrames(level, mayCongest: mayCongest, into: &writer, at: now)
+            guard writer.offset > packet.packetNumberOffset + packet.packetNumberLength || mustFill else {
+                writer.rewind(to: packet.start)
+                continue
+            }
+            if level == .initial, isAckEliciting || role == .client { mustFill = true }
+            let isLast = !ProtectionLevel.allCases.contains { later in
+                later > level && writer.remaining >= 100 && wants(later, mayCongest: mayCongest, at: now)
+            }
+            var isPadded = false
+            if mustFill, isLast {
+                let missing = min(begin + PathMTU.floor, end) - CipherSuite.tagLength - writer.offset
+                if missing > 0 {
+                    writer.zeros(missing)
+                    isPadded = true
+                }
+            }
+            finish(packet, isAckEliciting: isAckEliciting, isPadded: isPadded, into: &writer, plans: &plans, at: now)
+            if role == .client, level == .handshake { discard(.initial) }
+        }
+        return sent(from: begin, into: &writer, to: remote, at: now)
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func sent(from begin: Int, into writer: inout ByteWriter, to remote: SocketAddress, at now: Instant)
+        -> OutgoingDatagram?
+    {
+        let count = writer.offset - begin
+        guard count > 0 else { return nil }
+        statistics.datagramsSent += 1
+        statistics.octetsSent += UInt64(count)
+        if remote == path.remote {
+            path.sent(count)
+            recovery.amplificationBlocked = path.allowance < PathMTU.floor
+        }
+        return OutgoingDatagram(
+            count: count, to: remote, from: path.local?.address.isUnspecified == false ? path.local : nil,
+            ecn: recovery.ecnCapable ? .ect0 : .notECT)
+    }
+
+    @_lifetime(writer: copy writer)
+    private func open(_ level: ProtectionLevel, into writer: inout ByteWriter) -> OpenPacket {
+        let number = recovery.nextPacketNumber(level)
+        let length = PacketNumber.length(number, largestAcked: recovery.largestAcknowledged(level))
+        var packet = OpenPacket(
+            level: level, start: writer.offset, lengthOffset: 0, packetNumberOffset: 0, packetNumberLength: length,
+            packetNumber: number)
+        let lowBits = UInt8(length - 1)
+        if level == .application {
+            writer.uint8(0x40 | UInt8(keyGeneration & 1) << 2 | lowBits)
+            writer.connectionID(remoteIDs.current)
+        } else {
+            writer.uint8((level == .initial ? 0xc0 : 0xe0) | lowBits)
+            writer.uint32(PacketHeader.version1)
+            writer.uint8(UInt8(remoteIDs.current.count))
+            writer.connectionID(remoteIDs.current)
+            writer.uint8(UInt8(localIDs.active[0].id.count))
+            writer.connectionID(localIDs.active[0].id)
+            if level == .initial {
+                writer.varint(UInt64(initialToken.count))
+                writer.octets(initialToken.span)
+            }
+            packet.lengthOffset = writer.offset
+            writer.advance(2)
+        }
+        packet.packetNumberOffset = writer.offset
+        writer.bigEndian(number, width: length)
+        return packet
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func finish(
+        _ packet: OpenPacket, isAckEliciting: Bool, isPadded: Bool, isMTUProbe: Bool = false, into writer: inout ByteWriter,
+        plans: inout [PacketPlan], at now: Instant
+    ) {
+        // The header protection sample needs four octets of packet number and payload before the tag (RFC 9001 section 5.4.2).
+        let short = 4 - (writer.offset - packet.packetNumberOffset)
+        if short > 0 { writer.zeros(short) }
+        let end = writer.offset + CipherSuite.tagLength
+        if packet.level != .application {
+            let length = UInt64(end - packet.packetNumberOffset)
+            writer.patch(length | 0x4000, width: 2, at: packet.lengthOffset)
+        }
+        // The tag's place is filled by packet protection.
+        let reserve = writer.reserved
+        writer.reserved = 0
+        writer.advance(CipherSuite.tagLength)
+        writer.reserved = reserve
+        let number = recovery.takePacketNumber(packet.level)
+        precondition(number == packet.packetNumber)
+        recovery.packetSent(
+            packet.level, packetNumber: number, size: end - packet.start, ackEliciting: isAckEliciting,
+            inFlight: isAckEliciting || isPadded, frames: sentFrames, ecn: recovery.ecnCapable ? .ect0 : .notECT,
+            isMTUProbe: isMTUProbe, at: now)
+        if probes[packet.level.rawValue] > 0, isAckEliciting { probes[packet.level.rawValue] -= 1 }
+        if isAckEliciting { noteAckElicitingSent(at: now) }
+        plans.append(
+            PacketPlan(
+                level: packet.level, start: packet.start, packetNumberOffset: packet.packetNumberOffset,
+                packetNumberLength: packet.packetNumberLength, end: end, packetNumber: number,
+                keyGeneration: packet.level == .application ? keyGeneration : 0))
+    }
+
+    // MARK: Frames
+
+    /// Returns whether any of them asks for an acknowledgement.
+    @_lifetime(writer: copy writer)
+    private mutating func writeFrames(
+        _ level: ProtectionLevel, mayCongest: Bool, into writer: inout ByteWriter, at now: Instant
+    ) -> Bool {
+        if closeFrame != nil {
+            writeClose(level, into: &writer)
+            return false
+        }
+        let space = level.rawValue
+        let isProbe = probes[space] > 0
+        let mayElicit = mayCongest || isProbe
+        let hasMore = mayElicit && (crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now))
+        if acks[space].mustAckNow(at: now) || (hasMore || isProbe) && acks[space].hasUnacknowledged {
+            writeACKs(level, into: &writer, at: now)
+        }
+        if level == .application { writeFlowACKs(into: &writer, at: now) }
+        let afterACKs = writer.offset
+        guard mayElicit else { return false }
+        crypto[space].writeFrames(into: &writer, sent: &sentFrames)
+        if level == .application { writeApplicationFrames(into: &writer, at: now) }
+        // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must a packet of
+        // acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section 13.2.4).
+        if writer.offset == afterACKs, writer.remaining > 0 {
+            if !isProbe { ackOnlyPackets += 1 }
+            if isProbe || ackOnlyPackets % 32 == 0 {
+                writer.uint8(UInt8(FrameType.ping))
+                sentFrames.append(.ping)
+            }
+        }
+        return writer.offset > afterACKs
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeACKs(_ level: ProtectionLevel, into writer: inout ByteWriter, at now: Instant) {
+        let space = level.rawValue
+        guard
+            acks[space].writeACK(
+                into: &writer, pathID: nil, ackDelayExponent: level == .application ? localParameters.ackDelayExponent : 0,
+                at: now), let largest = acks[space].lastAckLargest
+        else { return }
+        sentFrames.append(.ack(space: 0, pathID: 0, largest: largest))
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeFlowACKs(into writer: inout ByteWriter, at now: Instant) {
+        for index in flowPaths.indices where flowPaths[index].acks.mustAckNow(at: now) {
+            let id = flowPaths[index].id
+            guard
+                flowPaths[index].acks.writeACK(
+                    into: &writer, pathID: id, ackDelayExponent: localParameters.ackDelayExponent, at: now),
+                let largest = flowPaths[index].acks.lastAckLargest
+            else { continue }
+            sentFrames.append(.ack(space: 1, pathID: id, largest: largest))
+        }
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeApplicationFrames(into writer: inout ByteWriter, at now: Instant) {
+        if handshakeDoneDue, writer.remaining >= 1 {
+            handshakeDoneDue = false
+            writer.uint8(UInt8(FrameType.handshakeDone))
+            sentFrames.append(.handshakeDone)
+        }
+        if pingDue, writer.remaining >= 1 {
+            pingDue = false
+            writer.uint8(UInt8(FrameType.ping))
+            sentFrames.append(.ping)
+        }
+        while let response = pathResponses.first, response.to == path.remote, writer.remaining >= 9 {
+            pathResponses.removeFirst()
+            writer.uint8(UInt8(FrameType.pathResponse))
+            writer.uint64(response.data)
+            sentFrames.append(.pathResponse)
+        }
+        if path.challengeDue(at: now), writer.remaining >= 9, let challenge = path.challenge {
+            writer.uint8(UInt8(FrameType.pathChallenge))
+            writer.uint64(challenge.data)
+            path.challengeSent(pto: probeTimeout, at: now)
+            sentFrames.append(.pathChallenge)
+        }
+        while writer.remaining >= 64, let entry = localIDs.takePending() {
+            writer.uint8(UInt8(FrameType.newConnectionID))
+            writer.varint(entry.sequence)
+            writer.varint(0)
+            writer.uint8(UInt8(entry.id.count))
+            writer.connectionID(entry.id)
+            writer.octets(entry.token.span)
+            sentFrames.append(.newConnectionID(sequence: entry.sequence))
+        }
+        while writer.remaining >= 9, let sequence = remoteIDs.takePendingRetire() {
+            writer.uint8(UInt8(FrameType.retireConnectionID))
+            writer.varint(sequence)
+            sentFrames.append(.retireConnectionID(sequence: sequence))
+        }
+        while let token = newTokens.first, writer.remaining >= token.count + 5 {
+            newTokens.removeFirst()
+            writer.uint8(UInt8(FrameType.newToken))
+            writer.varint(UInt64(token.count))
+            writer.octets(token.span)
+            sentFrames.append(.newToken)
+        }
+        while let frame = extensionFrames.next(fitting: writer.remaining) {
+            writer.octets(frame.octets.span)
+            sentFrames.append(.extensionFrame(key: frame.key, version: frame.version))
+        }
+        streams.writeControlFrames(into: &writer, sent: &sentFrames)
+        while let bytes = datagrams.first, writer.remaining >= bytes.count + 1 + Varint.length(UInt64(bytes.count)) {
+            datagrams.removeFirst()
+            writer.uint8(UInt8(FrameType.datagramWithLength))
+            writer.varint(UInt64(bytes.count))
+            writer.octets(bytes.span)
+            sentFrames.append(.datagram)
+        }
+        streams.writeStreamFrames(into: &writer, sent: &sentFrames)
+    }
+
+    @_lifetime(writer: copy writer)
+    private func writeClose(_ level: ProtectionLevel, into writer: inout ByteWriter) {
+        guard let frame = closeFrame else { return }
+        // Before 1-RTT an application's own reason must not leak (RFC 9000 section 10.2.3).
+        let hidden = frame.isApplication && level != .application
+        let isTransport = !frame.isApplication || hidden
+        let reason = hidden ? [] : Array(frame.reason.utf8.prefix(max(0, min(200, writer.remaining - 24))))
+        writer.uint8(UInt8(isTransport ? FrameType.connectionClose : FrameType.connectionCloseApplication))
+        writer.varint(hidden ? TransportError.Code.applicationError.rawValue : min(frame.code, Varint.max))
+        if isTransport { writer.varint(hidden ? 0 : min(frame.frameType, Varint.max)) }
+        writer.varint(UInt64(reason.count))
+        writer.octets(reason.span)
+    }
+
+    // MARK: Datagrams of their own
+
+    private var mayProbeMTU: Bool { isHandshakeConfirmed && path.isValidated && path.challenge == nil }
+
+    /// PING and PADDING of exactly `size` octets (RFC 9000 section 14.4).
+    @_lifetime(writer: copy writer)
+    private mutating func writeMTUProbe(
+        _ size: Int, into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
+    ) -> OutgoingDatagram? {
+        let begin = writer.offset
+        let packet = open(.application, into: &writer)
+        sentFrames.removeAll(keepingCapacity: true)
+        writer.uint8(UInt8(FrameType.ping))
+        sentFrames.append(.mtuProbe)
+        writer.zeros(begin + size - CipherSuite.tagLength - writer.offset)
+        finish(packet, isAckEliciting: true, isPadded: true, isMTUProbe: true, into: &writer, plans: &plans, at: now)
+        mtu.probeSent(size)
+        return sent(from: begin, into: &writer, to: path.remote, at: now)
+    }
+
+    /// A response to a challenge that came from another address than the active one goes back there (RFC 9000 section 8.2.2).
+    @_lifetime(writer: copy writer)
+    private mutating func writePathResponse(
+        _ data: UInt64, to remote: SocketAddress, into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
+    ) -> OutgoingDatagram? {
+        guard writable[ProtectionLevel.application.rawValue], writer.remaining >= PathMTU.floor else { return nil }
+        let begin = writer.offset
+        let packet = open(.application, into: &writer)
+        sentFrames.removeAll(keepingCapacity: true)
+        writer.uint8(UInt8(FrameType.pathResponse))
+        writer.uint64(data)
+        sentFrames.append(.pathResponse)
+        writer.zeros(begin + PathMTU.floor - CipherSuite.tagLength - writer.offset)
+        finish(packet, isAckEliciting: true, isPadded: true, into: &writer, plans: &plans, at: now)
+        return sent(from: begin, into: &writer, to: remote, at: now)
+    }
+}

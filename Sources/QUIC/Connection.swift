@@ -1,0 +1,489 @@
+import Wire
+
+// One QUIC connection (RFC 9000, 9001, 9002) as a pure value: opened packets and time go in, packets in the clear and
+// events come out. It never sees a key, a socket or a clock.
+//
+//     received packet --> packetReceived --+--> streams, recovery, paths, connection IDs
+//                                          +--> nextEvent()                       (to TLS and to the application)
+//     application ------> write, read, …   +--> transmit(into:plans:) --> datagram in the clear + seal plans
+//     time -------------> nextDeadline, timerFired(at:)
+//
+// The parts: Connection+Receive (frames in), Connection+Transmit (frames out), Connection+Timers, and the value types
+// StreamTable, LossRecovery, AckTracker, CryptoStream, PathMTU, NetworkPath and the connection ID tables.
+
+public struct Connection: Sendable {
+    enum Phase: Sendable {
+        case active
+        /// We closed; the frame is repeated when the peer goes on talking (RFC 9000 section 10.2.1).
+        case closing(until: Instant)
+        /// The peer closed: silence (RFC 9000 section 10.2.2).
+        case draining(until: Instant)
+        case drained
+    }
+
+    public let role: Role
+    public let configuration: ConnectionConfiguration
+    public internal(set) var statistics = ConnectionStatistics()
+
+    var phase = Phase.active
+    var closeFrame: CloseFrame?
+    var closeDue = false
+    var packetsWhileClosing: UInt64 = 0
+
+    var random: SeededRandom
+    var localIDs: LocalConnectionIDs
+    var remoteIDs: RemoteConnectionIDs
+    /// The client's first choice of the server's ID, which the server must repeat (RFC 9000 section 7.3).
+    let originalDestination: ConnectionID
+    var retrySource: ConnectionID?
+    var initialToken: [UInt8]
+    var remoteIDConfirmed = false
+
+    /// What we sent, connection IDs included.
+    public internal(set) var localParameters: TransportParameters
+    /// What the peer sent; nil until the handshake brought it.
+    public internal(set) var peerParameters: TransportParameters?
+    /// Both ends offered multipath.
+    public internal(set) var isMultipathNegotiated = false
+    /// Both ends offered `ConnectionConfiguration.extensionParameter`, and multipath.
+    public internal(set) var isExtensionNegotiated = false
+
+    public internal(set) var isHandshakeComplete = false
+    public internal(set) var isHandshakeConfirmed = false
+    var readable: InlineArray<3, Bool> = [false, false, false]
+    var writable: InlineArray<3, Bool> = [false, false, false]
+    var discarded: InlineArray<3, Bool> = [false, false, false]
+    var handshakeDoneDue = false
+
+    // 1-RTT key updates (RFC 9001 section 6).
+    public internal(set) var keyGeneration: UInt64 = 0
+    var firstPacketOfGeneration: UInt64 = 0
+    var keyGenerationAcknowledged = false
+
+    var path: NetworkPath
+    /// The last validated path, to return to when the active one fails validation.
+    var previousPath: NetworkPath?
+    var largestApplicationPacket: UInt64?
+    /// PATH_RESPONSE data owed, and where to.
+    var pathResponses: [(data: UInt64, to: SocketAddress)] = []
+
+    var recovery: LossRecovery
+    var mtu: PathMTU
+    var crypto: [CryptoStream] = [CryptoStream(), CryptoStream(), CryptoStream()]
+    var acks: [AckTracker]
+    var probes: InlineArray<3, Int> = [0, 0, 0]
+    var streams: StreamTable
+    var datagrams: [[UInt8]] = []
+    var newTokens: [[UInt8]] = []
+    var extensionFrames = ExtensionFrameQueue()
+    var flowPaths: [FlowPath] = []
+    var highestPathID: UInt64 = 0
+
+    var idleDeadline = Instant.distantFuture
+    var handshakeDeadline: Instant
+    var keepAliveDeadline = Instant.distantFuture
+    var pingDue = false
+    var ackElicitingSinceReceive = false
+    var ackOnlyPackets: UInt64 = 0
+
+    // Reused between packets, so that none of them allocates.
+    var sentFrames: [SentFrame] = []
+    var ackedFrames: [SentFrame] = []
+    var lostFrames: [SentFrame] = []
+    var ranges: [ClosedRange<UInt64>] = []
+
+    var events: [ConnectionEvent] = []
+    var eventHead = 0
+
+    /// A packet number space that is received beside the connection's own path and acknowledged with PATH_ACK.
+    struct FlowPath: Sendable {
+        var id: UInt64
+        var acks: AckTracker
+    }
+
+    struct CloseFrame: Sendable {
+        var code: UInt64
+        var frameType: UInt64
+        var isApplication: Bool
+        var reason: String
+    }
+
+    /// DATAGRAM frames that may wait to be sent; more are dropped and counted.
+    static let maxQueuedDatagrams = 256
+    /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
+    static let maxPathResponses = 4
+
+    /// A client's connection. `serverID` is a random destination ID of at least 8 octets; `localID` our own.
+    public init(
+        client configuration: ConnectionConfiguration, to remote: SocketAddress, localID: ConnectionID,
+        serverID: ConnectionID, token: [UInt8] = [], seed: SeededRandom, at now: Instant
+    ) {
+        self.init(
+            role: .client, configuration: configuration, remote: remote, localID: localID, remoteID: serverID,
+            original: serverID, retrySource: nil, token: token, validated: true, resetToken: nil, seed: seed, at: now)
+    }
+
+    /// A server's connection for a client's first Initial. `original` is the destination ID of the client's very first
+    /// Initial; `retrySource` the ID our Retry gave it, when there was one; `addressValidated` whether its token proved the address.
+    public init(
+        server configuration: ConnectionConfiguration, to remote: SocketAddress, localID: ConnectionID,
+        clientID: ConnectionID, original: ConnectionID, retrySource: ConnectionID?, addressValidated: Bool,
+        resetToken: [UInt8]?, seed: SeededRandom, at now: Instant
+    ) {
+        self.init(
+            role: .server, configuration: configuration, remote: remote, localID: localID, remoteID: clientID,
+            original: original, retrySource: retrySource, token: [], validated: addressValidated, resetToken: resetToken,
+            seed: seed, at: now)
+    }
+
+    private init(
+        role: Role, configuration: ConnectionConfiguration, remote: SocketAddress, localID: ConnectionID,
+        remoteID: ConnectionID, original: ConnectionID, retrySource: ConnectionID?, token: [UInt8], validated: Bool,
+        resetToken: [UInt8]?, seed: SeededRandom, at now: Instant
+    ) {
+        self.role = role
+        self.configuration = configuration
+        random = seed
+        localIDs = LocalConnectionIDs(first: localID)
+        remoteIDs = RemoteConnectionIDs(first: remoteID)
+        originalDestination = original
+        self.retrySource = role == .server ? retrySource : nil
+        initialToken = token
+        var parameters = configuration.parameters
+        parameters.initialSourceConnectionID = localID
+        if role == .server {
+            parameters.originalDestinationConnectionID = original
+            parameters.retrySourceConnectionID = retrySource
+            parameters.statelessResetToken = resetToken
+            remoteIDConfirmed = true
+        }
+        localParameters = parameters
+        path = NetworkPath(remote: remote, isValidated: validated)
+        recovery = LossRecovery(
+            role: role, maxDatagramSize: PathMTU.floor, at: now, random: SeededRandom(from: &random))
+        mtu = PathMTU(ceiling: configuration.maxDatagramSize)
+        acks = [
+            AckTracker(maxAckDelay: .zero), AckTracker(maxAckDelay: .zero),
+            AckTracker(maxAckDelay: parameters.maxAckDelay),
+        ]
+        streams = StreamTable(role: role, local: StreamLimits(parameters))
+        handshakeDeadline = now + configuration.handshakeTimeout
+        readable[0] = true
+        writable[0] = true
+        recovery.amplificationBlocked = !validated
+    }
+
+    // MARK: What the shell asks
+
+    /// Where the peer is.
+    public var remoteAddress: SocketAddress { path.remote }
+    /// Smoothed round-trip time; nil before the first sample.
+    public var smoothedRTT: Duration? { recovery.rtt.hasSample ? recovery.rtt.smoothed : nil }
+    /// How long an acknowledgement may take before we probe (RFC 9002 section 6.2.1), without back-off.
+    var probeTimeout: Duration { .nanoseconds(recovery.rtt.probeTimeout + recovery.peerMaxAckDelay.nanoseconds) }
+    /// The current largest UDP payload, in octets.
+    public var datagramSize: Int { mtu.current }
+    public var congestionWindow: Int { recovery.congestionWindow }
+    public var bytesInFlight: Int { recovery.bytesInFlight }
+    /// Neither end has closed.
+    public var isActive: Bool { if case .active = phase { true } else { false } }
+    public var isDrained: Bool { if case .drained = phase { true } else { false } }
+    /// The destination ID that our packets carry.
+    public var remoteID: ConnectionID { remoteIDs.current }
+    /// The IDs we answer to.
+    public var localConnectionIDs: [ConnectionID] { localIDs.active.map(\.id) }
+    /// The largest packet number received at `level`, for decoding the next.
+    public func largestReceived(_ level: ProtectionLevel) -> UInt64? { acks[level.rawValue].largest }
+
+    /// Whether the last 16 octets of an unreadable datagram say that the peer lost its state (RFC 9000 section 10.3.1).
+    public func isStatelessReset(_ token: [UInt8]) -> Bool {
+        remoteIDs.active.contains { entry in
+            guard let known = entry.token, known.count == token.count else { return false }
+            // Every octet is looked at, whatever the first differences are.
+            return zip(known, token).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+        }
+    }
+
+    public mutating func nextEvent() -> ConnectionEvent? {
+        if eventHead < events.count {
+            defer { eventHead += 1 }
+            return events[eventHead]
+        }
+        events.removeAll(keepingCapacity: true)
+        eventHead = 0
+        switch streams.nextEvent() {
+        case .opened(let id): return .streamOpened(id)
+        case .readable(let id): return .streamReadable(id)
+        case .reset(let id, let code): return .streamReset(id, code: code)
+        case .stopSending(let id, let code): return .streamStopped(id, code: code)
+        case .sendCompleted(let id): return .streamSent(id)
+        case .writable: return .writable
+        case nil: return nil
+        }
+    }
+
+    // MARK: The handshake, driven by TLS
+
+    /// Keys to open packets of `level` are installed.
+    public mutating func readKeysInstalled(_ level: ProtectionLevel) { readable[level.rawValue] = true }
+    /// Keys to seal packets of `level` are installed.
+    public mutating func writeKeysInstalled(_ level: ProtectionLevel) {
+        writable[level.rawValue] = true
+        if level == .handshake { recovery.hasHandshakeKeys = true }
+    }
+
+    /// TLS wants these octets sent in CRYPTO frames.
+    public mutating func queueHandshakeBytes(_ bytes: [UInt8], at level: ProtectionLevel) {
+        crypto[level.rawValue].append(bytes)
+    }
+
+    /// The peer's transport parameters, as TLS authenticated or will authenticate them. A violation closes the connection.
+    public mutating func peerParametersReceived(_ octets: [UInt8], at now: Instant) {
+        do throws(TransportError) {
+            let peer = try TransportParameters(octets, from: role.peer)
+            try checkConnectionIDs(peer)
+            apply(peer)
+        } catch { close(error, at: now) }
+    }
+
+    /// RFC 9000 section 7.3.
+    private func checkConnectionIDs(_ peer: TransportParameters) throws(TransportError) {
+        func refuse(_ what: String) -> TransportError {
+            TransportError(.transportParameterError, "\(what) does not match the connection IDs seen on the wire")
+        }
+        guard peer.initialSourceConnectionID == remoteIDs.active.first(where: { $0.sequence == 0 })?.id else {
+            throw refuse("initial_source_connection_id")
+        }
+        guard role == .client else { return }
+        guard peer.originalDestinationConnectionID == originalDestination else {
+            throw refuse("original_destination_connection_id")
+        }
+        guard peer.retrySourceConnectionID == retrySource else { throw refuse("retry_source_connection_id") }
+    }
+
+    private mutating func apply(_ peer: TransportParameters) {
+        peerParameters = peer
+        recovery.peerMaxAckDelay = peer.maxAckDelay
+        mtu.ceiling = min(mtu.ceiling, Int(min(peer.maxUDPPayloadSize, 65527)))
+        localIDs.peerLimit = Int(min(peer.activeConnectionIDLimit, 64))
+        if let token = peer.statelessResetToken { remoteIDs.setFirstToken(token) }
+        isMultipathNegotiated = peer.initialMaxPathID != nil && localParameters.initialMaxPathID != nil
+        if let id = configuration.extensionParameter {
+            isExtensionNegotiated =
+                isMultipathNegotiated && peer.others[id] != nil && localParameters.others[id] != nil
+        }
+        streams.sharedStreamSpace = isExtensionNegotiated
+        streams.peerParameters(StreamLimits(peer))
+    }
+
+    /// TLS has finished on this side.
+    public mutating func handshakeCompleted(at now: Instant) {
+        guard !isHandshakeComplete else { return }
+        isHandshakeComplete = true
+        handshakeDeadline = .distantFuture
+        events.append(.connected)
+        if localIDs.active[0].id.count > 0, localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
+        if role == .server {
+            handshakeDoneDue = true
+            confirm(at: now)
+        }
+        restartIdleTimer(at: now)
+    }
+
+    mutating func confirm(at now: Instant) {
+        guard !isHandshakeConfirmed else { return }
+        isHandshakeConfirmed = true
+        recovery.handshakeConfirmed = true
+        discard(.handshake)
+        events.append(.confirmed)
+    }
+
+    /// RFC 9001 section 4.9.
+    mutating func discard(_ level: ProtectionLevel) {
+        guard !discarded[level.rawValue] else { return }
+        discarded[level.rawValue] = true
+        readable[level.rawValue] = false
+        writable[level.rawValue] = false
+        probes[level.rawValue] = 0
+        recovery.discard(level)
+        crypto[level.rawValue] = CryptoStream()
+        events.append(.discardKeys(level))
+    }
+
+    /// A Retry whose integrity tag was verified (RFC 9000 section 17.2.5). False: it must be ignored.
+    public mutating func retryReceived(source: ConnectionID, token: [UInt8], at now: Instant) -> Bool {
+        guard role == .client, retrySource == nil, !remoteIDConfirmed, !token.isEmpty, source != remoteIDs.current
+        else { return false }
+        retrySource = source
+        initialToken = token
+        remoteIDs.replaceFirst(source)
+        recovery.retryReceived()
+        crypto[0].retransmitAll()
+        return true
+    }
+
+    /// A Version Negotiation packet with `versions` (RFC 9000 section 6.2).
+    public mutating func versionNegotiationReceived(_ versions: [UInt32], at now: Instant) {
+        guard role == .client, !remoteIDConfirmed, retrySource == nil, isActive,
+            !versions.contains(PacketHeader.version1)
+        else { return }
+        end(.versionNegotiation(versions))
+    }
+
+    /// The datagram was a stateless reset.
+    public mutating func statelessResetReceived(at now: Instant) {
+        guard isActive else { return }
+        events.append(.closed(.statelessReset))
+        phase = .draining(until: now + probeTimeout * 3)
+    }
+
+    /// A connection ID and its stateless reset token for the peer to use, in answer to `connectionIDsWanted`.
+    public mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {
+        localIDs.add(id, token: resetToken)
+    }
+
+    // MARK: The application
+
+    /// Throws when the peer's limit is reached; `ConnectionEvent.writable` tells when it has grown.
+    public mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID {
+        try streams.open(bidirectional: bidirectional)
+    }
+
+    /// Queues octets, shared with the caller, on a stream.
+    public mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
+        try streams.write(id, bytes, fin: fin)
+    }
+
+    /// The octets of a stream that arrived in order since the last read; nil when there are none and it has not ended.
+    public mutating func read(_ id: StreamID) -> StreamChunk? { streams.read(id) }
+
+    public mutating func reset(_ id: StreamID, code: UInt64) { streams.reset(id, code: code) }
+    public mutating func stopSending(_ id: StreamID, code: UInt64) { streams.stopSending(id, code: code) }
+
+    /// Queues a DATAGRAM frame (RFC 9221). False when the peer takes none of that size or too many wait; it is then counted
+    /// as dropped.
+    public mutating func sendDatagram(_ bytes: [UInt8]) -> Bool {
+        // Type and length come on top, and it must fit one packet.
+        let frame = bytes.count + 1 + Varint.length(UInt64(bytes.count))
+        guard UInt64(frame) <= peerParameters?.maxDatagramFrameSize ?? 0, frame <= PathMTU.floor - 50,
+            datagrams.count < Self.maxQueuedDatagrams
+        else {
+            statistics.datagramFramesDropped += 1
+            return false
+        }
+        datagrams.append(bytes)
+        return true
+    }
+
+    /// Queues a NEW_TOKEN for the client's next connection. Server only.
+    public mutating func sendNewToken(_ token: [UInt8]) {
+        precondition(role == .server)
+        newTokens.append(token)
+    }
+
+    /// Updates the 1-RTT keys (RFC 9001 section 6.1). False when the last update, or the handshake, is not confirmed yet.
+    public mutating func updateKeys() -> Bool {
+        guard isHandshakeConfirmed, keyGeneration == 0 || keyGenerationAcknowledged else { return false }
+        advanceKeys(to: keyGeneration + 1)
+        return true
+    }
+
+    mutating func advanceKeys(to generation: UInt64) {
+        keyGeneration = generation
+        firstPacketOfGeneration = recovery.nextPacketNumber(.application)
+        keyGenerationAcknowledged = false
+    }
+
+    /// Closes with an application's code.
+    public mutating func close(applicationCode: UInt64, reason: String = "", at now: Instant) {
+        close(
+            CloseFrame(code: applicationCode, frameType: 0, isApplication: true, reason: reason),
+            .localApplication(code: applicationCode, reason: reason), at: now)
+    }
+
+    /// Closes because of `error`.
+    public mutating func close(_ error: TransportError, at now: Instant) {
+        close(
+            CloseFrame(code: error.code.rawValue, frameType: error.frameType, isApplication: false, reason: error.reason),
+            .local(error), at: now)
+    }
+
+    private mutating func close(_ frame: CloseFrame, _ reason: CloseReason, at now: Instant) {
+        guard isActive else { return }
+        closeFrame = frame
+        closeDue = true
+        phase = .closing(until: now + probeTimeout * 3)
+        events.append(.closed(reason))
+    }
+
+    /// Ends at once and silently.
+    mutating func end(_ reason: CloseReason) {
+        phase = .drained
+        events.append(.closed(reason))
+        events.append(.drained)
+    }
+
+    // MARK: Extensions that share streams between connections
+
+    /// Sends an opaque, ack-eliciting frame in a 1-RTT packet, and again when it is lost. A frame with a `key` that is in use takes
+    /// the place of the older one.
+    public mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) {
+        extensionFrames.enqueue(octets, key: key)
+    }
+
+    /// Opens the packet number space of `pathID`, whose packets arrive by `flowPacketReceived` and are acknowledged with PATH_ACK
+    /// every `ackDelay`, at times shifted by `phase` so that many receivers do not report at once.
+    public mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration) {
+        if let index = flowPaths.firstIndex(where: { $0.id == pathID }) {
+            flowPaths[index].acks.maxAckDelay = ackDelay
+            flowPaths[index].acks.setReportGrid(phase: phase)
+            return
+        }
+        var tracker = AckTracker(maxAckDelay: ackDelay)
+        tracker.setReportGrid(phase: phase)
+        flowPaths.append(FlowPath(id: pathID, acks: tracker))
+    }
+
+    /// The largest packet number that was received on `pathID`.
+    public func largestReceived(onPath pathID: UInt64) -> UInt64? {
+        flowPaths.first { $0.id == pathID }?.acks.largest
+    }
+
+    /// Opens a stream under the shared numbering instead of this connection's own. Source only.
+    public mutating func openStream(_ id: StreamID) { streams.open(id) }
+
+    /// Sends part of a shared stream, whose whole content is `bytes`, on this connection; from then on the connection sees to its
+    /// arrival. `counted`: charge the peer's flow control, unless the octets were charged before.
+    public mutating func sendStreamRange(
+        _ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool
+    ) {
+        streams.sendRange(id, bytes: bytes, range: range, fin: fin, counted: counted)
+    }
+
+    /// What of `range` has not been sent, or was lost and not sent again, need not be sent any more.
+    public mutating func cancelStreamRange(_ id: StreamID, range: Range<UInt64>) {
+        streams.cancelRange(id, range)
+    }
+
+    /// Charges octets and streams that reach this peer by another way to its flow control.
+    public mutating func chargeExternal(octets: UInt64, streams count: UInt64) {
+        streams.chargeExternal(octets: octets, streams: count)
+    }
+
+    /// Octets that the peer's connection flow control still allows.
+    public var sendCredit: UInt64 { streams.sendCredit }
+    /// Unidirectional streams that the peer still allows.
+    public var streamCredit: UInt64 { streams.streamCredit }
+}
+
+extension StreamLimits {
+    init(_ parameters: TransportParameters) {
+        self.init(
+            initialMaxData: parameters.initialMaxData,
+            initialMaxStreamDataBidiLocal: parameters.initialMaxStreamDataBidiLocal,
+            initialMaxStreamDataBidiRemote: parameters.initialMaxStreamDataBidiRemote,
+            initialMaxStreamDataUni: parameters.initialMaxStreamDataUni,
+            initialMaxStreamsBidi: parameters.initialMaxStreamsBidi,
+            initialMaxStreamsUni: parameters.initialMaxStreamsUni)
+    }
+}

@@ -1,0 +1,159 @@
+import QUIC
+import Wire
+
+/// Two connections that talk in the clear: no TLS, no packet protection, only the machines. What one writes, the other is
+/// handed, packet by packet, as packet protection would.
+struct ClearPair {
+    var client: Connection
+    var server: Connection
+    var now = Instant(nanoseconds: 1_000_000_000)
+    /// Called for each datagram; true drops it.
+    var drop: (_ fromClient: Bool, _ index: Int) -> Bool = { _, _ in false }
+    var sentByClient = 0
+    var sentByServer = 0
+    /// One way.
+    var delay = Duration.milliseconds(10)
+    var clientEvents: [ConnectionEvent] = []
+    var serverEvents: [ConnectionEvent] = []
+
+    static let clientAddress = SocketAddress("192.0.2.1:5000")!
+    static let serverAddress = SocketAddress("192.0.2.2:443")!
+
+    private var inFlight: [(at: Instant, toServer: Bool, bytes: [UInt8], plans: [PacketPlan])] = []
+
+    init(
+        seed: UInt64 = 1, client clientConfiguration: ConnectionConfiguration = .init(),
+        server serverConfiguration: ConnectionConfiguration = .init(), validated: Bool = true
+    ) {
+        var random = SeededRandom(seed: seed)
+        let clientID = ConnectionID(random.octets(8))!
+        let serverID = ConnectionID(random.octets(8))!
+        let original = ConnectionID(random.octets(8))!
+        client = Connection(
+            client: clientConfiguration, to: Self.serverAddress, localID: clientID, serverID: original,
+            seed: SeededRandom(seed: seed &+ 1), at: now)
+        server = Connection(
+            server: serverConfiguration, to: Self.clientAddress, localID: serverID, clientID: clientID, original: original,
+            retrySource: nil, addressValidated: validated, resetToken: nil, seed: SeededRandom(seed: seed &+ 2), at: now)
+    }
+
+    /// A handshake whose messages are two words, with the keys installed by hand.
+    mutating func handshake() {
+        client.queueHandshakeBytes(Array("client hello".utf8), at: .initial)
+        run(until: { $0.serverEvents.contains { if case .handshakeBytes = $0 { true } else { false } } })
+        server.readKeysInstalled(.handshake)
+        server.writeKeysInstalled(.handshake)
+        server.writeKeysInstalled(.application)
+        server.peerParametersReceived(client.localParameters.encoded(), at: now)
+        server.queueHandshakeBytes(Array("server hello".utf8), at: .initial)
+        run(until: { $0.clientEvents.contains { if case .handshakeBytes = $0 { true } else { false } } })
+        for level in [ProtectionLevel.handshake, .application] {
+            client.readKeysInstalled(level)
+            client.writeKeysInstalled(level)
+        }
+        client.peerParametersReceived(server.localParameters.encoded(), at: now)
+        client.queueHandshakeBytes(Array("finished".utf8), at: .handshake)
+        client.handshakeCompleted(at: now)
+        run(until: {
+            $0.serverEvents.contains { if case .handshakeBytes(.handshake, _) = $0 { true } else { false } }
+        })
+        server.readKeysInstalled(.application)
+        server.handshakeCompleted(at: now)
+        run(until: { $0.client.isHandshakeConfirmed })
+        clientEvents.removeAll()
+        serverEvents.removeAll()
+    }
+
+    mutating func run(for duration: Duration) {
+        let end = now + duration
+        run { $0.now >= end }
+    }
+
+    /// Runs until `done`, or nothing is left to happen within a minute.
+    mutating func run(until done: (ClearPair) -> Bool) {
+        let limit = now + .seconds(60)
+        while now < limit {
+            pump()
+            if done(self) { return }
+            var next = min(client.nextDeadline, server.nextDeadline)
+            for datagram in inFlight { next = min(next, datagram.at) }
+            guard next < .distantFuture else { return }
+            now = max(now + .microseconds(1), min(next, limit))
+            deliver()
+            if client.nextDeadline <= now { client.timerFired(at: now) }
+            if server.nextDeadline <= now { server.timerFired(at: now) }
+        }
+    }
+
+    /// Sends what can be sent and drains the events.
+    mutating func pump() {
+        while let (bytes, plans) = Self.transmit(&client, at: now) {
+            if !drop(true, sentByClient) { inFlight.append((now + delay, true, bytes, plans)) }
+            sentByClient += 1
+        }
+        while let (bytes, plans) = Self.transmit(&server, at: now) {
+            if !drop(false, sentByServer) { inFlight.append((now + delay, false, bytes, plans)) }
+            sentByServer += 1
+        }
+        while let event = client.nextEvent() { clientEvents.append(event) }
+        while let event = server.nextEvent() { serverEvents.append(event) }
+    }
+
+    static func transmit(_ connection: inout Connection, at now: Instant) -> ([UInt8], [PacketPlan])? {
+        var bytes = [UInt8](repeating: 0, count: 2000)
+        var plans: [PacketPlan] = []
+        let datagram: OutgoingDatagram?
+        do {
+            var writer = ByteWriter(bytes.mutableSpan)
+            datagram = connection.transmit(into: &writer, plans: &plans, at: now)
+        }
+        guard let datagram else { return nil }
+        return (Array(bytes.prefix(datagram.count)), plans)
+    }
+
+    private mutating func deliver() {
+        let due = inFlight.filter { $0.at <= now }
+        inFlight.removeAll { $0.at <= now }
+        for datagram in due {
+            if datagram.toServer {
+                Self.deliver(datagram.bytes, datagram.plans, from: Self.clientAddress, to: &server, at: now)
+            } else {
+                Self.deliver(datagram.bytes, datagram.plans, from: Self.serverAddress, to: &client, at: now)
+            }
+        }
+    }
+
+    static func deliver(
+        _ bytes: [UInt8], _ plans: [PacketPlan], from address: SocketAddress, to connection: inout Connection, at now: Instant
+    ) {
+        connection.datagramReceived(octets: bytes.count, from: address, at: now)
+        for plan in plans {
+            guard let header = PacketHeader.parse(bytes.span, at: plan.start, shortIDLength: 8) else { continue }
+            inject(
+                Array(bytes[plan.payloadOffset..<(plan.end - CipherSuite.tagLength)]), level: plan.level,
+                number: plan.packetNumber, source: header.source, destination: header.destination, from: address,
+                to: &connection, at: now)
+        }
+    }
+
+    /// Hands `connection` a packet with `payload`, whoever might have made it.
+    static func inject(
+        _ payload: [UInt8], level: ProtectionLevel = .application, number: UInt64, source: ConnectionID = .empty,
+        destination: ConnectionID = .empty, from address: SocketAddress, reservedBitsAreZero: Bool = true,
+        to connection: inout Connection, at now: Instant
+    ) {
+        var none = NoExtension()
+        connection.packetReceived(
+            ReceivedPacket(
+                level: level, packetNumber: number, destination: destination, source: source, from: address,
+                reservedBitsAreZero: reservedBitsAreZero),
+            payload: payload.span, at: now, extension: &none)
+    }
+}
+
+extension [ConnectionEvent] {
+    var closeReason: CloseReason? {
+        for case .closed(let reason) in self { return reason }
+        return nil
+    }
+}

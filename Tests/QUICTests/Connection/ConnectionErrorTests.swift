@@ -1,0 +1,128 @@
+import QUIC
+import Testing
+import Wire
+
+/// What a server must answer to each violation, frame by frame: RFC 9000 sections 12.4, 19 and 20.1, in the order of the h3spec list.
+@Suite("A violation closes the connection with its own code")
+struct ConnectionErrorTests {
+    struct Violation: Sendable, CustomTestStringConvertible {
+        var name: String
+        var payload: [UInt8]
+        var level: ProtectionLevel = .application
+        var code: TransportError.Code
+        var testDescription: String { name }
+    }
+
+    static let violations: [Violation] = [
+        .init(name: "no frames", payload: [], code: .protocolViolation),
+        .init(name: "unknown frame", payload: [0x21], code: .frameEncodingError),
+        .init(name: "unknown long frame", payload: [0x60, 0x00], code: .frameEncodingError),
+        .init(name: "frame type not shortest", payload: [0x40, 0x01], code: .protocolViolation),
+        .init(name: "ACK of unsent packet", payload: [0x02, 0x7f, 0xff, 0, 0, 0], code: .protocolViolation),
+        .init(name: "ACK below zero", payload: [0x02, 0x00, 0, 0, 1], code: .frameEncodingError),
+        .init(name: "truncated ACK", payload: [0x02, 0x00, 0], code: .frameEncodingError),
+        .init(name: "ACK with a count it cannot hold", payload: [0x02, 0x05, 0, 0x7f, 0xff, 0], code: .frameEncodingError),
+        .init(name: "RESET_STREAM on a send-only stream", payload: [0x04, 0x03, 0, 0], code: .streamStateError),
+        .init(name: "STOP_SENDING on a receive-only stream", payload: [0x05, 0x02, 0], code: .streamStateError),
+        .init(name: "STOP_SENDING on a stream never opened", payload: [0x05, 0x01, 0], code: .streamStateError),
+        .init(name: "STREAM on a send-only stream", payload: [0x08, 0x03, 1], code: .streamStateError),
+        .init(name: "STREAM on a stream never opened by us", payload: [0x08, 0x01, 1], code: .streamStateError),
+        .init(name: "STREAM above the limit", payload: [0x08, 0x7f, 0xfe, 1], code: .streamLimitError),
+        .init(
+            name: "STREAM beyond its window", payload: [0x0c, 0x02, 0xbf, 0xff, 0xff, 0xff, 1], code: .flowControlError),
+        .init(
+            name: "STREAM beyond 2^62-1",
+            payload: [0x0c, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], code: .frameEncodingError),
+        .init(name: "truncated STREAM", payload: [0x0a, 0x02, 5, 1], code: .frameEncodingError),
+        .init(name: "data after the final size", payload: [0x0b, 0x02, 1, 9, 0x0e, 0x02, 1, 1, 9], code: .finalSizeError),
+        .init(name: "two final sizes", payload: [0x0b, 0x02, 1, 9, 0x04, 0x02, 0, 2], code: .finalSizeError),
+        .init(name: "MAX_STREAM_DATA on a receive-only stream", payload: [0x11, 0x02, 5], code: .streamStateError),
+        .init(name: "MAX_STREAM_DATA on a stream never opened", payload: [0x11, 0x01, 5], code: .streamStateError),
+        .init(
+            name: "MAX_STREAMS above 2^60", payload: [0x12, 0xd0, 0, 0, 0, 0, 0, 0, 1], code: .frameEncodingError),
+        .init(
+            name: "STREAMS_BLOCKED above 2^60", payload: [0x16, 0xd0, 0, 0, 0, 0, 0, 0, 1], code: .frameEncodingError),
+        .init(
+            name: "NEW_CONNECTION_ID retiring above itself",
+            payload: [0x18, 1, 2, 8] + [UInt8](repeating: 7, count: 24), code: .frameEncodingError),
+        .init(name: "NEW_CONNECTION_ID without an ID", payload: [0x18, 1, 0, 0] + [UInt8](repeating: 7, count: 16),
+            code: .frameEncodingError),
+        .init(name: "NEW_CONNECTION_ID of 21 octets", payload: [0x18, 1, 0, 21] + [UInt8](repeating: 7, count: 37),
+            code: .frameEncodingError),
+        .init(name: "RETIRE_CONNECTION_ID never issued", payload: [0x19, 0x20], code: .protocolViolation),
+        .init(name: "NEW_TOKEN from a client", payload: [0x07, 1, 1], code: .protocolViolation),
+        .init(name: "HANDSHAKE_DONE from a client", payload: [0x1e], code: .protocolViolation),
+        .init(name: "DATAGRAM not negotiated", payload: [0x30, 1, 2], code: .protocolViolation),
+        .init(name: "PATH_ACK without multipath", payload: [0x3e, 1, 0, 0, 0, 0], code: .frameEncodingError),
+        .init(name: "PATH_ABANDON without multipath", payload: [0x7e, 0x75, 0, 0], code: .frameEncodingError),
+        .init(name: "FC_ANNOUNCE without flexicast", payload: [0x40, 0xf2, 1, 1], code: .frameEncodingError),
+    ]
+
+    @Test(arguments: violations)
+    func server(_ violation: Violation) {
+        var pair = ClearPair()
+        pair.handshake()
+        #expect(pair.server.isActive)
+        ClearPair.inject(
+            violation.payload, level: violation.level, number: 1000, from: ClearPair.clientAddress, to: &pair.server,
+            at: pair.now)
+        pair.pump()
+        guard case .local(let error) = pair.serverEvents.closeReason else {
+            Issue.record("still open: \(String(describing: pair.serverEvents.closeReason))")
+            return
+        }
+        #expect(error.code == violation.code, "\(error)")
+        // The client learns why, in the same code.
+        pair.run(until: { $0.clientEvents.closeReason != nil })
+        guard case .peer(let told) = pair.clientEvents.closeReason else {
+            Issue.record("the client was not told")
+            return
+        }
+        #expect(told.code == violation.code)
+    }
+
+    @Test func reservedBits() {
+        var pair = ClearPair()
+        pair.handshake()
+        ClearPair.inject(
+            [0x01], number: 1000, from: ClearPair.clientAddress, reservedBitsAreZero: false, to: &pair.server, at: pair.now)
+        pair.pump()
+        guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false)) }
+        #expect(error.code == .protocolViolation)
+    }
+
+    @Test(arguments: [
+        [0x08, 0x02, 1] as [UInt8], [0x1a, 1, 2, 3, 4, 5, 6, 7, 8], [0x1d, 0, 0], [0x1e], [0x10, 1],
+    ])
+    func forbiddenInInitial(_ payload: [UInt8]) {
+        var pair = ClearPair()
+        ClearPair.inject(
+            payload, level: .initial, number: 5, source: pair.client.localConnectionIDs[0], from: ClearPair.clientAddress,
+            to: &pair.server, at: pair.now)
+        pair.pump()
+        guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .protocolViolation)
+    }
+
+    /// CVE-2024-22189: a peer that makes us retire IDs for ever, without acknowledging.
+    @Test func connectionIDFloodIsBounded() {
+        var pair = ClearPair()
+        pair.handshake()
+        pair.drop = { fromClient, _ in !fromClient }
+        for sequence in UInt64(1)...200 where pair.server.isActive {
+            let payload = [UInt8].written(capacity: 60) { writer in
+                writer.uint8(0x18)
+                writer.varint(sequence)
+                writer.varint(sequence)
+                writer.uint8(8)
+                writer.uint64(sequence)
+                writer.zeros(16)
+            }
+            ClearPair.inject(
+                payload, number: 1000 + sequence, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+            pair.pump()
+        }
+        guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .connectionIDLimitError)
+    }
+}

@@ -83,6 +83,7 @@ extension Connection {
         defer { writer.reserved = outerReserve }
         writer.reserved = writer.capacity - end + CipherSuite.tagLength
         var mustFill = false
+        var carriesStreams = false
         let mayCongest = recovery.canSend(at: now)
         for level in ProtectionLevel.allCases where wants(level, mayCongest: mayCongest, at: now) {
             // Room for a header, a sample and some frames, or it goes into the next datagram.
@@ -90,6 +91,7 @@ extension Connection {
             let packet = open(level, into: &writer)
             sentFrames.removeAll(keepingCapacity: true)
             let isAckEliciting = writeFrames(level, mayCongest: mayCongest, into: &writer, at: now)
+            if case .stream? = sentFrames.last { carriesStreams = true }
             guard writer.offset > packet.packetNumberOffset + packet.packetNumberLength || mustFill else {
                 writer.rewind(to: packet.start)
                 continue
@@ -109,17 +111,18 @@ extension Connection {
             finish(packet, isAckEliciting: isAckEliciting, isPadded: isPadded, into: &writer, plans: &plans, at: now)
             if role == .client, level == .handshake { discard(.initial) }
         }
-        return sent(from: begin, into: &writer, to: remote, at: now)
+        return sent(from: begin, into: &writer, to: remote, carriesStreams: carriesStreams, at: now)
     }
 
     @_lifetime(writer: copy writer)
-    private mutating func sent(from begin: Int, into writer: inout ByteWriter, to remote: SocketAddress, at now: Instant)
-        -> OutgoingDatagram?
-    {
+    private mutating func sent(
+        from begin: Int, into writer: inout ByteWriter, to remote: SocketAddress, carriesStreams: Bool = false, at now: Instant
+    ) -> OutgoingDatagram? {
         let count = writer.offset - begin
         guard count > 0 else { return nil }
         statistics.datagramsSent += 1
         statistics.octetsSent += UInt64(count)
+        if carriesStreams { statistics.octetsSentWithStreams += UInt64(count) }
         if remote == path.remote {
             path.sent(count)
             recovery.amplificationBlocked = path.allowance < PathMTU.floor

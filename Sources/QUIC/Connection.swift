@@ -340,6 +340,7 @@ public struct Connection: Sendable {
     /// A connection ID and its stateless reset token for the peer to use, in answer to `connectionIDsWanted`.
     public mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {
         localIDs.add(id, token: resetToken)
+        events.append(.connectionIDIssued(id))
     }
 
     // MARK: The application

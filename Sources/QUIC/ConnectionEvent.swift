@@ -41,6 +41,8 @@ public enum ConnectionEvent: Sendable {
     case confirmed
     /// The peer may be given this many more connection IDs: answer with `provideConnectionID`.
     case connectionIDsWanted(Int)
+    /// The peer may address us by this ID from now on.
+    case connectionIDIssued(ConnectionID)
     /// The peer will not use this ID of ours any more.
     case connectionIDRetired(ConnectionID)
     /// For a later connection's first Initial (RFC 9000 section 8.1.3).
@@ -107,6 +109,8 @@ public struct ConnectionStatistics: Sendable, Equatable {
     public var datagramsSent: UInt64 = 0
     public var octetsReceived: UInt64 = 0
     public var octetsSent: UInt64 = 0
+    /// Octets of those datagrams that carried stream data.
+    public var octetsSentWithStreams: UInt64 = 0
     public var packetsReceived: UInt64 = 0
     public var packetsDuplicate: UInt64 = 0
     public var packetsLost: UInt64 = 0

@@ -3,3 +3,4 @@
 #include "aead.h"
 #include "digest.h"
 #include "io.h"
+#include "io_ring.h"

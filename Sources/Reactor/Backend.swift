@@ -60,15 +60,17 @@ extension Reactor {
         case epoll
     }
 
-    static func makeBackend(_ io: IO) throws(ReactorError) -> any Backend {
+    static func makeBackend(
+        _ io: IO, ring: (String) throws(ReactorError) -> any Backend = RingBackend.init(reason:)
+    ) throws(ReactorError) -> any Backend {
         switch io {
         case .epoll:
             return try EpollBackend(reason: "as asked")
         case .ioUring:
-            throw ReactorError("io_uring", "", reason: "not yet")
+            return try ring("as asked")
         case .auto:
             do throws(ReactorError) {
-                throw ReactorError("io_uring", "", reason: "not yet")
+                return try ring("it works here")
             } catch {
                 return try EpollBackend(reason: "\(error)")
             }

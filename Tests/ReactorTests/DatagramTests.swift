@@ -44,7 +44,7 @@ extension UDPSocket {
 }
 
 @Suite struct DatagramTests {
-    @Test(arguments: [Reactor.IO.epoll], ["127.0.0.1:0", "[::1]:0"])
+    @Test(arguments: [Reactor.IO.epoll, .ioUring], ["127.0.0.1:0", "[::1]:0"])
     func datagramsComeAcrossTheLoopback(io: Reactor.IO, address: String) throws {
         let reactor = try Reactor(io: io)
         defer { reactor.close() }

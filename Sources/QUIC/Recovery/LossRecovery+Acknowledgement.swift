@@ -49,11 +49,12 @@ extension LossRecovery {
             // What the path marked no reordering explains away.
             lostInEvent += 1
         }
+        isPersistentlyCongested = false
         detectLosses(index, at: now, lostFrames: &lostFrames)
-        if tally.growth > 0 {
+        // A decrease just now was for what was in flight together with these packets.
+        if tally.growth > 0, !congestion.isInRecovery(sentTime: tally.newestSent) {
             congestion.acknowledged(
                 tally.growth, newestSent: tally.newestSent, rtt: rtt, isLimiting: wasLimiting, at: now)
-            isPersistentlyCongested = false
         }
         // Until the server is known to have validated us the back-off must not start over (section 6.2.1).
         if peerCompletedAddressValidation { ptoCount = 0 }

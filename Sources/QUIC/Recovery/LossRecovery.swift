@@ -263,7 +263,11 @@ struct LossRecovery: Sendable {
                 continue
             }
             guard packet.packetNumber < largest else { break }
-            guard packet.packetNumber + Self.packetThreshold <= largest || packet.sentTime <= now - delay else {
+            // An acknowledgement of ours that stays out is nothing to wait for.
+            guard
+                !packet.inFlight || packet.packetNumber + Self.packetThreshold <= largest
+                    || packet.sentTime <= now - delay
+            else {
                 spaces[index].lossTime = packet.sentTime + delay
                 break
             }
@@ -281,7 +285,9 @@ struct LossRecovery: Sendable {
             if packet.ecn == .ect0 && isOnPath { ecn.markedLost() }
             // The loss of a probe for a larger size is the answer, not congestion (RFC 9000 section 14.4).
             guard isOnPath, !packet.isMTUProbe else { continue }
-            if packet.size > PathMTU.floor && packet.packetNumber > largestLargeAcknowledged ?? 0 { largeLosses += 1 }
+            if packet.size > PathMTU.floor, largestLargeAcknowledged.map({ packet.packetNumber > $0 }) ?? true {
+                largeLosses += 1
+            }
             lastCongested = packet.sentTime
             if congestion.congestionEvent(sentTime: packet.sentTime, at: now) {
                 lostInEvent = 0

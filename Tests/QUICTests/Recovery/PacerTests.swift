@@ -1,0 +1,111 @@
+import Testing
+import Wire
+
+@testable import QUIC
+
+@Suite("Pacing (RFC 9002 section 7.7)")
+struct PacerTests {
+    @Test("over any stretch of time no more than a burst above the rate", arguments: 0..<10 as Range<UInt64>)
+    func rate(seed: UInt64) {
+        var random = SeededRandom(seed: seed)
+        let rate = Pacer.Rate(
+            window: Int.random(in: 12_000...3_000_000, using: &random),
+            smoothedRTT: Int64.random(in: 200_000...200_000_000, using: &random), datagramSize: 1200)
+        let bytesPerNanosecond = 1.25 * Double(rate.window) / Double(rate.smoothedRTT)
+        let burst = min(max(bytesPerNanosecond * 2e6, 12_000), 52 * 1200)
+        var pacer = Pacer()
+        var now: Int64 = 5_000_000_000
+        var sends: [(time: Int64, total: Int)] = []
+        var total = 0
+        var waits = 0
+        for _ in 0..<3000 {
+            if pacer.allows(rate: rate, at: now) {
+                let size = Int.random(in: 1...4, using: &random) == 1 ? 300 : 1200
+                pacer.sent(size, rate: rate, at: now)
+                total += size
+                sends.append((now, total))
+            } else {
+                let next = pacer.nextQuantum(rate: rate)
+                #expect(next > now)
+                waits += 1
+                now = next
+                #expect(pacer.allows(rate: rate, at: now))
+            }
+            // Now and then nothing is sent for a while.
+            if Int.random(in: 0..<200, using: &random) == 0 { now += Int64.random(in: 0...50_000_000, using: &random) }
+        }
+        #expect(waits > 10)
+        for first in stride(from: 0, to: sends.count, by: 17) {
+            for last in stride(from: first + 1, to: sends.count, by: 13) {
+                let bytes = Double(sends[last].total - (first == 0 ? 0 : sends[first - 1].total))
+                let allowed = burst + bytesPerNanosecond * Double(sends[last].time - sends[first].time)
+                guard bytes <= allowed * 1.0001 + 1 else {
+                    Issue.record("\(bytes) octets where \(allowed) were allowed")
+                    return
+                }
+            }
+        }
+    }
+
+    @Test func theRateIsReached() {
+        let rate = Pacer.Rate(window: 1_200_000, smoothedRTT: 20_000_000, datagramSize: 1200)
+        var pacer = Pacer()
+        var now: Int64 = 0
+        var total = 0
+        while now < 1_000_000_000 {
+            if pacer.allows(rate: rate, at: now) {
+                pacer.sent(1200, rate: rate, at: now)
+                total += 1200
+            } else {
+                now = pacer.nextQuantum(rate: rate)
+            }
+        }
+        // 75 MB in the second, and one burst.
+        #expect(total >= 74_900_000 && total <= 75_200_000)
+    }
+
+    @Test func theInitialWindowLeavesAtOnce() {
+        var sender = Sender()
+        var sent = 0
+        while sender.recovery.canSend(at: at(0)) && sent < 100 {
+            sender.send(at: at(0))
+            sent += 1
+        }
+        #expect(sent == 10)
+        #expect(sender.recovery.pacerDeadline == nil, "it is the window that is full")
+    }
+
+    @Test func whatWaitsForThePacerGoesInQuanta() throws {
+        var sender = Sender()
+        // A window of 480 datagrams at 20 ms: 600 datagrams per round trip.
+        var now: Int64 = 0
+        while sender.recovery.congestionWindow < 480 * 1200 {
+            var sent: [UInt64] = []
+            while sender.recovery.bytesInFlight + 1200 <= sender.recovery.congestionWindow { sent.append(sender.send(at: at(now))) }
+            now += 20
+            try sender.acknowledge(sent[0]...sent[sent.count - 1], at: at(now))
+        }
+        now += 1000
+        var burst = 0
+        while sender.recovery.canSend(at: at(now)) {
+            sender.send(at: at(now))
+            burst += 1
+        }
+        #expect(burst == 52)
+        let next = try #require(sender.recovery.pacerDeadline)
+        #expect(next > at(now))
+        var quantum = 0
+        while sender.recovery.canSend(at: next) {
+            sender.send(at: next)
+            quantum += 1
+        }
+        // What is worth a millisecond: 30 datagrams or more, as slow start went past 480.
+        #expect(quantum >= 30 && quantum <= 52)
+    }
+
+    @Test func acknowledgementsAreNotPaced() {
+        var sender = Sender()
+        for _ in 0..<1000 { sender.send(eliciting: false, at: at(0)) }
+        #expect(sender.recovery.canSend(at: at(0)))
+    }
+}

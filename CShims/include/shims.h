@@ -4,3 +4,4 @@
 #include "digest.h"
 #include "io.h"
 #include "io_ring.h"
+#include "tls.h"

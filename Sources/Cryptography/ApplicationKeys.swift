@@ -85,7 +85,8 @@ public struct ApplicationKeys {
         else { return nil }
         let mask = currentRead.mask
         let header = mask.remove(&buffer, start: start, packetNumberOffset: packetNumberOffset)
-        let number = decodePacketNumber(header.truncatedNumber, length: header.numberLength, largest: largest)
+        let number = PacketNumber.decode(
+            truncated: header.truncatedNumber, length: header.numberLength, largest: largest)
         let samePhase = (header.first & Self.phaseBit != 0) == (readGeneration & 1 == 1)
 
         let key: OpeningKey

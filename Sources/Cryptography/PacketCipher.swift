@@ -97,14 +97,3 @@ import QUIC
         }
     }
 }
-
-/// The full packet number nearest to the one expected next (RFC 9000 appendix A.3).
-func decodePacketNumber(_ truncated: UInt64, length: Int, largest: UInt64?) -> UInt64 {
-    let expected = largest.map { $0 + 1 } ?? 0
-    let window: UInt64 = 1 << UInt64(8 * length)
-    let half = window / 2
-    let candidate = expected & ~(window - 1) | truncated
-    if candidate + half <= expected, candidate < 1 << 62 - window { return candidate + window }
-    if candidate > expected + half, candidate >= window { return candidate - window }
-    return candidate
-}

@@ -123,7 +123,8 @@ public final class OpeningKey {
         else { return nil }
         let header = mask.remove(&buffer, start: start, packetNumberOffset: packetNumberOffset)
         if packetNumberLength == nil || packetNumberLength == header.numberLength {
-            let number = decodePacketNumber(header.truncatedNumber, length: header.numberLength, largest: largest)
+            let number = PacketNumber.decode(
+                truncated: header.truncatedNumber, length: header.numberLength, largest: largest)
             if let packet = open(
                 &buffer, start: start, packetNumberOffset: packetNumberOffset, end: end, header, number: number,
                 pathID: pathID)

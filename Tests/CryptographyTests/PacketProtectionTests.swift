@@ -145,14 +145,4 @@ import Wire
         }
         #expect(opened == [false, false, false, true])
     }
-
-    /// RFC 9000 appendix A.3 and the ends of the range.
-    @Test func packetNumberDecoding() {
-        #expect(decodePacketNumber(0x9b32, length: 2, largest: 0xa82f_30ea) == 0xa82f_9b32)
-        #expect(decodePacketNumber(0, length: 1, largest: nil) == 0)
-        #expect(decodePacketNumber(200, length: 1, largest: nil) == 200)
-        #expect(decodePacketNumber(0xff, length: 1, largest: 0x100) == 0xff)
-        #expect(decodePacketNumber(0x00, length: 1, largest: 0x1ff) == 0x200)
-        #expect(decodePacketNumber(0x02, length: 1, largest: (1 << 62) - 2) == (1 << 62) - 254)
-    }
 }

@@ -1,0 +1,168 @@
+import CShims
+import QUIC
+import Wire
+
+/// Why a TLS context could not be made; the text names the file or value at fault.
+public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
+    public var description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+/// What the TLS handshakes of many connections share: certificate, trust, application protocols.
+///
+/// It wraps an OpenSSL context and, like the sessions made from it, belongs to one thread at a time.
+@safe public final class TLSContext {
+    /// Whom a client believes.
+    public enum Trust: Sendable, Equatable {
+        /// The certificates in a PEM file, be they authorities or the server's own.
+        case file(String)
+        /// The authorities that the system trusts.
+        case system
+        /// Anybody: the connection is then open to whoever sits in between.
+        case none
+    }
+
+    public let role: Role
+    let context: OpaquePointer
+    let keyLog: KeyLog?
+
+    private init(role: Role, alpn: [String], suites: [CipherSuite], keyLog: String?) throws(TLSConfigurationError) {
+        guard !alpn.isEmpty, alpn.allSatisfy({ (1...255).contains($0.utf8.count) }) else {
+            throw TLSConfigurationError("QUIC needs application protocol names of 1 to 255 octets")
+        }
+        guard !suites.isEmpty else { throw TLSConfigurationError("no cipher suite is allowed") }
+        let log: KeyLog? = if let keyLog { try KeyLog(path: keyLog) } else { nil }
+        let wire = alpn.flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }
+        let names = suites.map(\.name).joined(separator: ":")
+        var events = TLSSession.events
+        let context = try unsafe Self.attempt("TLS") { text in
+            unsafe fc_tls_context_new(role == .server ? 1 : 0, &events, names, wire, wire.count, text)
+        }
+        self.role = role
+        unsafe self.context = context
+        self.keyLog = log
+    }
+
+    deinit { unsafe fc_tls_context_free(context) }
+
+    /// A server's context with a certificate chain and its key from PEM files.
+    ///
+    /// - Parameters:
+    ///   - alpn: application protocols in order of preference; a client must offer one of them (RFC 9001 section 8.1).
+    ///   - suites: cipher suites that may be agreed on.
+    ///   - keyLog: a file to which secrets are appended in NSS format, for debugging tools to decrypt with.
+    public static func server(
+        certificateFile: String, keyFile: String, alpn: [String], suites: [CipherSuite] = CipherSuite.allCases,
+        keyLog: String? = nil
+    ) throws(TLSConfigurationError) -> TLSContext {
+        let context = try TLSContext(role: .server, alpn: alpn, suites: suites, keyLog: keyLog)
+        try unsafe context.attempt("cannot use certificate file \(certificateFile)") { context, text in
+            unsafe fc_tls_context_use_certificate(context, certificateFile, text)
+        }
+        do {
+            try unsafe context.attempt("cannot use key file \(keyFile)") { context, text in
+                unsafe fc_tls_context_use_key(context, keyFile, text)
+            }
+        } catch where error.description.contains("mismatch") {
+            throw TLSConfigurationError("key file \(keyFile) does not belong to certificate file \(certificateFile)")
+        }
+        return context
+    }
+
+    /// A server's context with an ephemeral P-256 key and a certificate signed with it, valid for `names` (host names
+    /// or IP addresses) and 30 days. Its `certificatePEM` is what a client has to trust.
+    public static func server(
+        selfSignedFor names: [String], alpn: [String], suites: [CipherSuite] = CipherSuite.allCases,
+        keyLog: String? = nil
+    ) throws(TLSConfigurationError) -> TLSContext {
+        let allowed = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*")
+        var alternatives: [String] = []
+        for name in names {
+            if let address = IPAddress(name) {
+                alternatives.append("IP:\(address)")
+            } else if !name.isEmpty, name.allSatisfy(allowed.contains) {
+                alternatives.append("DNS:\(name)")
+            } else {
+                throw TLSConfigurationError("\"\(name)\" is neither a host name nor an IP address")
+            }
+        }
+        guard !alternatives.isEmpty else { throw TLSConfigurationError("a certificate needs at least one name") }
+        let context = try TLSContext(role: .server, alpn: alpn, suites: suites, keyLog: keyLog)
+        let list = alternatives.joined(separator: ",")
+        try unsafe context.attempt("cannot make a certificate for \(list)") { context, text in
+            unsafe fc_tls_context_self_sign(context, list, 30, text)
+        }
+        return context
+    }
+
+    /// A client's context. Parameters as for `server`.
+    public static func client(
+        trust: Trust, alpn: [String], suites: [CipherSuite] = CipherSuite.allCases, keyLog: String? = nil
+    ) throws(TLSConfigurationError) -> TLSContext {
+        let context = try TLSContext(role: .client, alpn: alpn, suites: suites, keyLog: keyLog)
+        switch trust {
+        case .file(let path):
+            try unsafe context.attempt("cannot use trust file \(path)") { context, text in
+                unsafe fc_tls_context_trust_file(context, path, text)
+            }
+        case .system:
+            try unsafe context.attempt("cannot use the system's authorities") { context, text in
+                unsafe fc_tls_context_trust_system(context, text)
+            }
+        case .none: break
+        }
+        return context
+    }
+
+    /// The server's own certificate in PEM, without its chain.
+    public var certificatePEM: String {
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: 65536) { buffer, count in
+            count = unsafe buffer.withMemoryRebound(to: CChar.self) { buffer in
+                unsafe fc_tls_context_certificate(context, buffer.baseAddress, buffer.count)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// Restricts the key exchange to groups named as in OpenSSL and joined by colons.
+    func useGroups(_ groups: String) throws(TLSConfigurationError) {
+        guard unsafe fc_tls_context_use_groups(context, groups) == 0 else {
+            throw TLSConfigurationError("OpenSSL does not offer the groups \(groups)")
+        }
+    }
+
+    private func attempt(
+        _ what: String, _ body: (OpaquePointer, UnsafeMutablePointer<CChar>) -> Int32
+    ) throws(TLSConfigurationError) {
+        _ = try unsafe Self.attempt(what) { text in
+            unsafe body(context, text) == 0 ? context : nil
+        }
+    }
+
+    /// Runs `body` with room for a text, and throws that text when it returns nil.
+    private static func attempt(
+        _ what: String, _ body: (UnsafeMutablePointer<CChar>) -> OpaquePointer?
+    ) throws(TLSConfigurationError) -> OpaquePointer {
+        var text = [CChar](repeating: 0, count: Int(FC_TLS_TEXT))
+        guard let value = unsafe text.withUnsafeMutableBufferPointer({ unsafe body($0.baseAddress!) }) else {
+            throw TLSConfigurationError("\(what): \(string(text))")
+        }
+        return unsafe value
+    }
+
+    static func string(_ text: [CChar]) -> String {
+        String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}
+
+extension CipherSuite {
+    /// The name in the TLS registry.
+    public var name: String {
+        switch self {
+        case .aes128GCM: "TLS_AES_128_GCM_SHA256"
+        case .aes256GCM: "TLS_AES_256_GCM_SHA384"
+        case .chaCha20Poly1305: "TLS_CHACHA20_POLY1305_SHA256"
+        }
+    }
+}

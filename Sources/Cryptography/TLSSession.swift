@@ -1,0 +1,310 @@
+import CShims
+import QUIC
+import Wire
+
+/// One TLS 1.3 handshake as QUIC uses it (RFC 9001 section 4): handshake octets per level in, handshake octets,
+/// secrets and tickets out. It holds no socket and no clock.
+///
+/// After `start` and after each `receive`, take `nextOutput` until it is nil; the order matters, because a secret
+/// applies to the handshake octets that follow it.
+///
+/// With OpenSSL 3.0 a client learns its handshake secret for writing only from the server's whole flight: until then
+/// it cannot acknowledge Handshake packets.
+@safe public final class TLSSession {
+    public enum Direction: Sendable, Equatable { case read, write }
+
+    public enum Output: Sendable, Equatable {
+        /// Octets to send in CRYPTO frames of this level.
+        case handshake(ProtectionLevel, [UInt8])
+        /// A traffic secret, in force from here on.
+        case secret(ProtectionLevel, Direction, CipherSuite, [UInt8])
+        /// The peer's transport parameters as it sent them. A server can trust them once the handshake is complete.
+        case transportParameters([UInt8])
+        /// Both sides have proven the handshake (section 4.1.1).
+        case completed
+        /// Client: something to resume with on another connection. It holds secrets.
+        case ticket([UInt8])
+    }
+
+    /// Messages after the handshake that are longer are refused.
+    private static let longestMessage = 65536
+
+    public let role: Role
+    private let context: TLSContext
+    private var tls: OpaquePointer?
+    private var outputs: [Output] = []
+    private var taken = 0
+    private var failure: TransportError?
+    private var readLevel = ProtectionLevel.initial
+    private var writeLevel = ProtectionLevel.initial
+    private var records: RecordSealer?
+    private var started = false
+    private var postHandshake = MessageFilter()
+
+    /// The peer's transport parameters, as soon as they have been read.
+    public private(set) var peerTransportParameters: [UInt8]?
+    /// The agreed application protocol, once complete.
+    public private(set) var alpn: String?
+    /// Whether the handshake resumed an earlier session, once complete.
+    public private(set) var isResumed = false
+    public private(set) var isComplete = false
+
+    /// - Parameters:
+    ///   - serverName: client: the host name or IP address that the certificate must be for.
+    ///   - transportParameters: ours, encoded. Without any octets the extension is left out, which no peer accepts.
+    ///   - resume: client: a ticket of an earlier session with this server. One that is of no use is ignored.
+    public init(
+        context: TLSContext, serverName: String? = nil, transportParameters: [UInt8], resume: [UInt8]? = nil
+    ) throws(TLSConfigurationError) {
+        self.context = context
+        role = context.role
+        let address = serverName.flatMap { IPAddress($0) }
+        let name = address.map { "\($0)" } ?? serverName
+        let ticket = resume ?? []
+        let owner = unsafe Unmanaged.passUnretained(self).toOpaque()
+        let made = unsafe Self.withOptional(name) { name in
+            unsafe fc_tls_new(
+                context.context, owner, name, address == nil ? 0 : 1, transportParameters, transportParameters.count,
+                ticket, ticket.count)
+        }
+        guard let made = unsafe made else {
+            throw TLSConfigurationError("TLS cannot use the server name \"\(serverName ?? "")\"")
+        }
+        unsafe tls = made
+    }
+
+    deinit { if let tls = unsafe tls { unsafe fc_tls_free(tls) } }
+
+    /// Begins: a client then has its first message to send.
+    public func start() throws(TransportError) {
+        guard !started else { return }
+        started = true
+        try advance()
+    }
+
+    /// Takes the next octets of the peer's CRYPTO stream at `level`. Throws a CRYPTO_ERROR with the TLS alert, or
+    /// another reason to close the connection; every call after that throws the same.
+    public func receive(level: ProtectionLevel, _ bytes: Span<UInt8>) throws(TransportError) {
+        if let failure { throw failure }
+        guard bytes.count > 0 else { return }
+        guard level == readLevel else {
+            // RFC 9001 section 4.1.3.
+            throw fail(TransportError(.protocolViolation, "TLS octets at level \(level) instead of \(readLevel)"))
+        }
+        if level == .application { try filter(bytes) }
+        var next = 0
+        while next < bytes.count {
+            let count = min(bytes.count - next, RecordSealer.longest)
+            let piece = bytes.extracting(next..<(next + count))
+            let record = records?.record(piece) ?? plainRecord(piece)
+            guard unsafe fc_tls_receive(tls, record, record.count) == 0 else {
+                throw fail(TransportError(.internalError, "no memory for TLS records"))
+            }
+            next += count
+        }
+        try advance()
+    }
+
+    /// The next thing to act on, nil when there is none for now.
+    public func nextOutput() -> Output? {
+        guard taken < outputs.count else {
+            outputs.removeAll(keepingCapacity: true)
+            taken = 0
+            return nil
+        }
+        defer { taken += 1 }
+        return outputs[taken]
+    }
+
+    private func advance() throws(TransportError) {
+        if let failure { throw failure }
+        let outcome = unsafe fc_tls_advance(tls)
+        if let failure { throw failure }
+        guard outcome >= 0 else {
+            var text = [CChar](repeating: 0, count: Int(FC_TLS_TEXT))
+            unsafe fc_tls_reason(tls, &text)
+            throw fail(TransportError(.crypto(alert: unsafe fc_tls_alert(tls)), "TLS: \(TLSContext.string(text))"))
+        }
+        guard outcome == 1, !isComplete else { return }
+        // Checked here for resumed sessions too (RFC 9001 sections 8.1 and 8.2).
+        guard peerTransportParameters != nil else {
+            throw fail(TransportError(.crypto(alert: Alert.missingExtension), "TLS: no transport parameters"))
+        }
+        var count = 0
+        let name = unsafe fc_tls_alpn(tls, &count)
+        let chosen = unsafe String(decoding: UnsafeBufferPointer(start: name, count: count), as: UTF8.self)
+        guard !chosen.isEmpty else {
+            throw fail(TransportError(.crypto(alert: Alert.noApplicationProtocol), "TLS: no application protocol"))
+        }
+        alpn = chosen
+        isResumed = unsafe fc_tls_resumed(tls) != 0
+        isComplete = true
+        outputs.append(.completed)
+    }
+
+    private func fail(_ error: TransportError) -> TransportError {
+        if failure == nil { failure = error }
+        return failure ?? error
+    }
+
+    /// OpenSSL would take a TLS KeyUpdate; in QUIC that is an error (RFC 9001 section 6), and all that may follow a
+    /// handshake is a ticket for the client.
+    private func filter(_ bytes: Span<UInt8>) throws(TransportError) {
+        for index in bytes.indices {
+            guard let type = postHandshake.type(after: bytes[index]) else { continue }
+            guard role == .client, type == MessageFilter.newSessionTicket else {
+                throw fail(
+                    TransportError(.crypto(alert: Alert.unexpectedMessage), "TLS message \(type) after the handshake"))
+            }
+            guard postHandshake.length <= Self.longestMessage else {
+                throw fail(TransportError(.cryptoBufferExceeded, "ticket of \(postHandshake.length) octets"))
+            }
+        }
+    }
+
+    /// An unprotected handshake record, with the version that RFC 8446 section 5.1 gives to either side's hello.
+    private func plainRecord(_ bytes: Span<UInt8>) -> [UInt8] {
+        var record: [UInt8] = [22, 3, role == .server ? 1 : 3, UInt8(bytes.count >> 8), UInt8(bytes.count & 0xff)]
+        record.append(bytes)
+        return record
+    }
+
+    private static func withOptional<Result>(
+        _ text: String?, _ body: (UnsafePointer<CChar>?) -> Result
+    ) -> Result {
+        guard let text else { return body(nil) }
+        return unsafe text.withCString { unsafe body($0) }
+    }
+
+    private enum Alert {
+        static let unexpectedMessage: UInt8 = 10
+        static let missingExtension: UInt8 = 109
+        static let noApplicationProtocol: UInt8 = 120
+    }
+
+    // MARK: Called from OpenSSL
+
+    fileprivate func messageReady(_ bytes: [UInt8]) {
+        if taken < outputs.count, case .handshake(writeLevel, let before)? = outputs.last {
+            outputs[outputs.count - 1] = .handshake(writeLevel, before + bytes)
+        } else {
+            outputs.append(.handshake(writeLevel, bytes))
+        }
+    }
+
+    fileprivate func secretReady(level: Int, fromServer: Bool, suite: UInt16, _ secret: [UInt8]) {
+        guard let level = ProtectionLevel(rawValue: level), let suite = CipherSuite(rawValue: suite),
+            secret.count == suite.secretLength
+        else {
+            _ = fail(TransportError(.internalError, "TLS agreed on a suite that QUIC does not use"))
+            return
+        }
+        let writing = fromServer == (role == .server)
+        if writing {
+            writeLevel = level
+        } else {
+            readLevel = level
+            records = RecordSealer(suite, secret: secret)
+        }
+        outputs.append(.secret(level, writing ? .write : .read, suite, secret))
+    }
+
+    fileprivate func parametersReady(_ bytes: [UInt8]) {
+        // Twice when a HelloRetryRequest made the client say its hello again: the same octets, or OpenSSL refuses.
+        if peerTransportParameters == nil { outputs.append(.transportParameters(bytes)) }
+        peerTransportParameters = bytes
+    }
+
+    fileprivate func ticketReady(_ bytes: [UInt8]) { outputs.append(.ticket(bytes)) }
+
+    fileprivate func keyLogged(_ line: UnsafePointer<CChar>) {
+        guard let keyLog = context.keyLog else { return }
+        keyLog.append(unsafe String(cString: line))
+    }
+
+    static var events: fc_tls_events {
+        unsafe fc_tls_events(
+            message: { owner, bytes, count in
+                unsafe session(owner).messageReady(octets(bytes, count))
+            },
+            secret: { owner, level, fromServer, suite, bytes, count in
+                unsafe session(owner).secretReady(
+                    level: Int(level), fromServer: fromServer != 0, suite: suite, octets(bytes, count))
+            },
+            parameters: { owner, bytes, count in
+                unsafe session(owner).parametersReady(octets(bytes, count))
+            },
+            ticket: { owner, bytes, count in
+                unsafe session(owner).ticketReady(octets(bytes, count))
+            },
+            key_log: { owner, line in
+                if let line = unsafe line { unsafe session(owner).keyLogged(line) }
+            })
+    }
+}
+
+/// The session that a callback is for: it is alive, because the callback runs inside a call of its own.
+private func session(_ owner: UnsafeMutableRawPointer?) -> TLSSession {
+    unsafe Unmanaged<TLSSession>.fromOpaque(owner!).takeUnretainedValue()
+}
+
+private func octets(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> [UInt8] {
+    unsafe Array(UnsafeBufferPointer(start: bytes, count: count))
+}
+
+/// Wraps handshake octets in protected TLS records (RFC 8446 section 5.2), as the peer's TLS would have.
+private struct RecordSealer {
+    /// Octets of one record; the protocol allows 2^14.
+    static let longest = 16000
+    private static let applicationData: UInt8 = 23
+    private static let handshake: UInt8 = 22
+
+    private let cipher: PacketCipher
+    private var sequence: UInt64 = 0
+
+    init(_ suite: CipherSuite, secret: [UInt8]) {
+        cipher = PacketCipher(
+            suite, key: HKDF.expandLabel(suite.hash, secret: secret, "key", length: suite.keyLength),
+            iv: HKDF.expandLabel(suite.hash, secret: secret, "iv", length: Int(FC_NONCE_LENGTH)), sealing: true)
+    }
+
+    mutating func record(_ bytes: Span<UInt8>) -> [UInt8] {
+        let length = bytes.count + 1 + CipherSuite.tagLength
+        var record = [Self.applicationData, 3, 3, UInt8(length >> 8), UInt8(length & 0xff)]
+        record.append(bytes)
+        record.append(Self.handshake)
+        record += [UInt8](repeating: 0, count: CipherSuite.tagLength)
+        // A record is a packet whose header is 5 octets and whose number is the sequence number: the nonces agree.
+        let packet = InlineArray<1, fc_packet>(
+            repeating: fc_packet(
+                start: 0, number_offset: 1, payload_offset: 5, end: record.count, number: sequence, path: 0))
+        var span = record.mutableSpan
+        cipher.seal(&span, packet.span, mask: nil)
+        sequence += 1
+        return record
+    }
+}
+
+/// Follows TLS messages through the octets that carry them.
+private struct MessageFilter {
+    static let newSessionTicket: UInt8 = 4
+
+    private var type: UInt8 = 0
+    private var headerOctets = 0
+    private(set) var length = 0
+    private var bodyOctets = 0
+
+    /// Takes one octet, and returns the message's type when it completes its header.
+    mutating func type(after octet: UInt8) -> UInt8? {
+        if headerOctets == 4 {
+            bodyOctets += 1
+            if bodyOctets >= length { self = MessageFilter() }
+            return nil
+        }
+        if headerOctets == 0 { type = octet } else { length = length << 8 | Int(octet) }
+        headerOctets += 1
+        guard headerOctets == 4 else { return nil }
+        defer { if length == 0 { self = MessageFilter() } }
+        return type
+    }
+}

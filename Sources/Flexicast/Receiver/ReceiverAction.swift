@@ -1,0 +1,85 @@
+import QUIC
+import Wire
+
+/// Why a receiver stopped listening to a flow.
+public enum FallBackReason: Sendable, Hashable {
+    /// Nothing of the flow was opened for `silence`.
+    case silence
+    /// The key came but no packet did: there is no tree to this receiver.
+    case nothingHeard
+    /// The source sent LEAVE.
+    case sourceLeft
+    /// The source withdrew the flow.
+    case withdrawn
+    /// The application asked for it.
+    case asked
+    /// More packets failed to open than the cipher suite allows (RFC 9001 section 6.6).
+    case forgeries
+}
+
+/// What the shell has to do for a `ReceiverSession`, in this order.
+public enum ReceiverAction: Sendable, Equatable {
+    /// Send this frame on the connection (`Connection.sendExtensionFrame`).
+    case send(frame: [UInt8], key: UInt64)
+    /// Join the group; `source` nil is any-source multicast. Datagrams to `group`:`port` whose destination
+    /// connection ID is the flow's go to `flowPacketHeard` and, once a key opens them, to `flowPacketOpened`.
+    case joinGroup(FlowID, source: IPAddress?, group: IPAddress, port: UInt16)
+    case leaveGroup(FlowID, source: IPAddress?, group: IPAddress, port: UInt16)
+    /// A key to open packets with, from its first packet number on. Its `generation` only names it. While there are
+    /// two, try the newer one first: header protection differs as well.
+    case installKey(FlowID, FlowKey)
+    case dropKey(FlowID, generation: UInt64)
+    /// Open the receive-only path on the connection; its ID must be the one the connection gives out.
+    case openReceivePath(FlowID, pathID: UInt64, ackDelay: Duration)
+    case setAckDelay(FlowID, pathID: UInt64, ackDelay: Duration)
+    /// READY has been sent for the first time, or again after a fall back.
+    case listening(FlowID)
+    case returned(FlowID)
+    case fellBack(FlowID, FallBackReason)
+}
+
+/// What a receiver does with flows.
+public struct ReceiverConfiguration: Sendable {
+    /// Whether it joins flows by itself; otherwise by `ReceiverSession.join` only.
+    public var joinsByItself = true
+    /// What the endpoint declared in its transport parameter.
+    public var support = FlexicastSupport()
+    /// The time without an opened packet that means the tree is dead: three of the source's keep-alive intervals.
+    public var silence = Duration.milliseconds(1500)
+    /// The time after FC_KEY without any packet that means there is no tree.
+    public var joinTimeout = Duration.seconds(3)
+    /// A flow is heard steadily after this much time, and this many packets, without a gap of `silence`.
+    public var steadyTime = Duration.seconds(1)
+    public var steadyPackets = 3
+    /// The wait before a return: it doubles with each fall back, and is forgotten after `stableTime` of listening.
+    public var firstBackOff = Duration.seconds(1)
+    public var longestBackOff = Duration.seconds(60)
+    public var stableTime = Duration.seconds(30)
+    /// How long an old key is kept once the next is in use.
+    public var keyRetention = Duration.seconds(3)
+    /// Flows known, joined, and remembered after they were withdrawn, at most.
+    public var maximumFlows = 16
+    public var maximumJoined = 4
+    public var maximumRetired = 64
+
+    public init() {}
+}
+
+/// Counters of a receiver's session.
+public struct ReceiverStatistics: Sendable, Equatable {
+    public var packetsHeard: UInt64 = 0
+    public var packetsOpened: UInt64 = 0
+    /// Opened but not to be processed: before the first packet number of their key, or under the wrong one.
+    public var packetsOutsideKey: UInt64 = 0
+    public var packetsRejected: UInt64 = 0
+    public var joins: UInt64 = 0
+    public var fallBacks: UInt64 = 0
+    public var returns: UInt64 = 0
+    /// Frames ignored: stale, or for a flow that is no more.
+    public var framesIgnored: UInt64 = 0
+    /// Announcements of flows that cannot be joined: replicated to a unicast address, of an IP version that was not
+    /// declared, or beyond `maximumFlows`.
+    public var unicastGroupsRefused: UInt64 = 0
+    public var unsupportedFlows: UInt64 = 0
+    public var flowsOverLimit: UInt64 = 0
+}

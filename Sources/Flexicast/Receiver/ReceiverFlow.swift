@@ -1,0 +1,157 @@
+import QUIC
+import Wire
+
+/// Whether packets of a flow arrive steadily, judged without opening them.
+struct Hearing: Sendable {
+    private var since: Instant?
+    private var last = Instant(nanoseconds: 0)
+    private var count = 0
+
+    mutating func heard(at now: Instant, gap: Duration) {
+        if since == nil || now - last > gap {
+            since = now
+            count = 0
+        }
+        last = now
+        count += 1
+    }
+
+    func isSteady(at now: Instant, time: Duration, packets: Int) -> Bool {
+        guard let since else { return false }
+        return now - since >= time && count >= packets
+    }
+}
+
+/// The keys that open packets of a flow: usually one, two while the source changes them.
+struct ReceiverKeys: Sendable {
+    private(set) var keys: [FlowKey] = []
+    /// When the older of two goes.
+    private(set) var dropAt = Instant.distantFuture
+
+    /// Takes a key; nil when it is known already or older than those here, else the keys that have to go.
+    mutating func insert(_ key: FlowKey) -> [FlowKey]? {
+        guard !keys.contains(where: { $0.generation == key.generation }) else { return nil }
+        if let same = keys.firstIndex(where: { $0.secret == key.secret }) {
+            // Sent again, to another JOIN: the key stays installed under the name it has.
+            keys[same].firstPacketNumber = min(keys[same].firstPacketNumber, key.firstPacketNumber)
+            return nil
+        }
+        keys.append(key)
+        keys.sort { $0.generation < $1.generation }
+        guard keys.count > 2 else { return [] }
+        dropAt = .distantFuture
+        return [keys.removeFirst()]
+    }
+
+    /// Whether a packet opened with `generation` is one that this key covers.
+    func accepts(generation: UInt64, packetNumber: UInt64) -> Bool {
+        guard let index = keys.firstIndex(where: { $0.generation == generation }) else { return false }
+        guard packetNumber >= keys[index].firstPacketNumber else { return false }
+        return index + 1 == keys.count || packetNumber < keys[index + 1].firstPacketNumber
+    }
+
+    /// The newer key is in use: the older one is kept for stragglers only.
+    mutating func used(generation: UInt64, at now: Instant, retention: Duration) {
+        if keys.count == 2, generation == keys[1].generation, dropAt == .distantFuture { dropAt = now + retention }
+    }
+
+    mutating func expired(at now: Instant) -> FlowKey? {
+        guard now >= dropAt, keys.count == 2 else { return nil }
+        dropAt = .distantFuture
+        return keys.removeFirst()
+    }
+}
+
+/// Where a receiver stands with one flow (draft figure "Receiver-side finite-state machine"). "Unaware" is a flow
+/// that is not in the table.
+///
+///     aware --JOIN sent--> needsKey --FC_KEY--> joined --packet opened, READY sent--> listening
+///       ^                     |                    |                                     |
+///       |                     +-- LEAVE received --+-- nothing heard, LEAVE, silence -----+
+///       |                                          v
+///       +---- asked to leave ------------------- left --heard steadily, JOIN sent--> needsKey
+///
+/// and from any of them a withdrawal leads to `retired`, which ignores all but a newer announcement.
+enum ReceiverPhase: Sendable {
+    case aware(Aware)
+    case needsKey(NeedsKey)
+    case joined(Joined)
+    case listening(Listening)
+    case left(Left)
+    case retired
+
+    /// Announced, not joined.
+    struct Aware: Sendable {
+        /// It is to be joined as soon as that may be.
+        var isWanted: Bool
+    }
+
+    /// JOIN sent.
+    struct NeedsKey: Sendable {
+        var isReturn: Bool
+        /// What FC_KEYs of an earlier membership must not be taken for an answer.
+        var keysAbove: UInt64?
+
+        func keyReceived(_ key: FlowKey, timeout: Duration, at now: Instant) -> Joined {
+            var keys = ReceiverKeys()
+            _ = keys.insert(key)
+            return Joined(isReturn: isReturn, keys: keys, deadline: now + timeout)
+        }
+    }
+
+    /// The key is in place, no packet has been opened yet.
+    struct Joined: Sendable {
+        var isReturn: Bool
+        var keys: ReceiverKeys
+        var deadline: Instant
+
+        func packetOpened(at now: Instant) -> Listening {
+            Listening(keys: keys, since: now, lastOpened: now)
+        }
+    }
+
+    /// READY sent: the source counts on us.
+    struct Listening: Sendable {
+        var keys: ReceiverKeys
+        var since: Instant
+        var lastOpened: Instant
+    }
+
+    /// Not a member any more, but still in the group, so as to hear when the flow is back.
+    struct Left: Sendable {
+        var hearing = Hearing()
+        var notBefore: Instant
+    }
+}
+
+/// One flow as a receiver knows it.
+struct ReceiverFlow: Sendable {
+    let id: FlowID
+    let ordinal: Int
+    var parameters: FlowParameters
+    var phase: ReceiverPhase
+    var announceSequence: UInt64
+    /// Ours and the source's FC_STATE sequence numbers, and the highest of FC_KEY.
+    var stateSequence: UInt64 = 0
+    var peerStateSequence: UInt64?
+    var keySequence: UInt64?
+    /// Given out with the first JOIN and kept for good.
+    var pathID: UInt64?
+    var isPathOpen = false
+    var isInGroup = false
+    var backOffs = 0
+    var rejected: UInt64 = 0
+
+    /// Flows whose group is no multicast group of a declared IP version cannot be joined.
+    var isJoinable: Bool
+
+    var hasJoined: Bool {
+        switch phase {
+        case .needsKey, .joined, .listening: true
+        case .aware, .left, .retired: false
+        }
+    }
+
+    /// Nil is any-source multicast.
+    var multicastSource: IPAddress? { parameters.source.isUnspecified ? nil : parameters.source }
+}

@@ -1,0 +1,248 @@
+import QUIC
+import Wire
+
+/// Where a receiver stands with a flow, for display and tests.
+public enum ReceiverState: Sendable, Hashable, CaseIterable {
+    case unaware, aware, needsKey, joined, listening, left, retired
+}
+
+extension ReceiverSession {
+    // MARK: Joining
+
+    public func state(of id: FlowID) -> ReceiverState {
+        guard let index = index(of: id) else { return .unaware }
+        switch flows[index].phase {
+        case .aware: return .aware
+        case .needsKey: return .needsKey
+        case .joined: return .joined
+        case .listening: return .listening
+        case .left: return .left
+        case .retired: return .retired
+        }
+    }
+
+    public func parameters(of id: FlowID) -> FlowParameters? { index(of: id).map { flows[$0].parameters } }
+    public func pathID(of id: FlowID) -> UInt64? { index(of: id).flatMap { flows[$0].pathID } }
+    /// The flows that are announced now.
+    public var announcedFlows: [FlowID] {
+        flows.compactMap { if case .retired = $0.phase { nil } else { $0.id } }
+    }
+    /// Whether any flow is listened to.
+    public var isListening: Bool {
+        flows.contains { if case .listening = $0.phase { true } else { false } }
+    }
+
+    /// Joins a flow that was announced, now or when the rules allow it. Ignored for others.
+    public mutating func join(_ id: FlowID, at now: Instant) {
+        self.now = now
+        guard let index = index(of: id) else { return }
+        switch flows[index].phase {
+        case .aware: flows[index].phase = .aware(.init(isWanted: true))
+        case .left: flows[index].phase = .left(.init(notBefore: now))
+        case .needsKey, .joined, .listening, .retired: break
+        }
+        joinNext()
+    }
+
+    /// Leaves a flow for good, its group too, until `join`.
+    public mutating func leave(_ id: FlowID, at now: Instant) {
+        self.now = now
+        guard let index = index(of: id) else { return }
+        leaveFlow(index, reason: .asked)
+    }
+
+    mutating func leaveFlow(_ index: Int, reason: FallBackReason) {
+        if case .retired = flows[index].phase { return }
+        if flows[index].hasJoined {
+            send(.leave, index)
+            endListening(index, reason: reason)
+        }
+        leaveGroup(index)
+        flows[index].phase = .aware(.init(isWanted: false))
+    }
+
+    /// Joins what is wanted and possible: a first JOIN has to wait until the one before is answered.
+    mutating func joinNext() {
+        var joined = flows.count { $0.hasJoined }
+        for index in flows.indices {
+            guard joined < configuration.maximumJoined else { return }
+            guard case .aware(let state) = flows[index].phase, state.isWanted, flows[index].isJoinable else { continue }
+            if startJoin(index, isReturn: false) { joined += 1 }
+        }
+    }
+
+    @discardableResult
+    private mutating func startJoin(_ index: Int, isReturn: Bool) -> Bool {
+        let isFirst = flows[index].pathID == nil
+        if isFirst {
+            guard let path = allocatePath(for: flows[index].id) else { return false }
+            flows[index].pathID = path
+        }
+        joinGroup(index)
+        statistics.joins += 1
+        flows[index].phase = .needsKey(.init(isReturn: isReturn, keysAbove: flows[index].keySequence))
+        send(.join, index, isFirst: isFirst)
+        return true
+    }
+
+    mutating func joinGroup(_ index: Int) {
+        guard !flows[index].isInGroup else { return }
+        flows[index].isInGroup = true
+        let flow = flows[index]
+        act(
+            .joinGroup(
+                flow.id, source: flow.multicastSource, group: flow.parameters.group, port: flow.parameters.port))
+    }
+
+    mutating func leaveGroup(_ index: Int) {
+        guard flows[index].isInGroup else { return }
+        flows[index].isInGroup = false
+        let flow = flows[index]
+        act(
+            .leaveGroup(
+                flow.id, source: flow.multicastSource, group: flow.parameters.group, port: flow.parameters.port))
+    }
+
+    private mutating func send(_ action: StateFrame.Action, _ index: Int, isFirst: Bool = false) {
+        let frame = StateFrame(flowID: flows[index].id, sequence: flows[index].stateSequence, action: action)
+        flows[index].stateSequence += 1
+        let ordinal = flows[index].ordinal
+        act(.send(frame: frame.encoded, key: isFirst ? FrameKey.firstJoin(ordinal) : FrameKey.state(ordinal)))
+    }
+
+    // MARK: Packets of a flow
+
+    /// A datagram with the flow's ID arrived; whether it can be opened is not known yet. May decide to return.
+    public mutating func flowPacketHeard(_ id: FlowID, at now: Instant) {
+        guard let index = index(of: id) else { return }
+        statistics.packetsHeard += 1
+        guard case .left(var state) = flows[index].phase else { return }
+        self.now = now
+        state.hearing.heard(at: now, gap: configuration.silence)
+        flows[index].phase = .left(state)
+        guard now >= state.notBefore, flows[index].isJoinable,
+            state.hearing.isSteady(at: now, time: configuration.steadyTime, packets: configuration.steadyPackets),
+            flows.count(where: { $0.hasJoined }) < configuration.maximumJoined
+        else { return }
+        startJoin(index, isReturn: true)
+    }
+
+    /// A key has opened a packet of the flow: returns the path ID under which the connection takes its frames
+    /// (`Connection.flowPacketReceived`), or nil when the packet must not be processed: it comes before the first
+    /// packet number of its key, or the key has been replaced before it.
+    public mutating func flowPacketOpened(
+        _ id: FlowID, generation: UInt64, packetNumber: UInt64, at now: Instant
+    ) -> UInt64? {
+        guard let index = index(of: id) else { return nil }
+        self.now = now
+        switch flows[index].phase {
+        case .listening(var state):
+            guard state.keys.accepts(generation: generation, packetNumber: packetNumber) else { break }
+            state.lastOpened = now
+            state.keys.used(generation: generation, at: now, retention: configuration.keyRetention)
+            if flows[index].backOffs > 0, now - state.since >= configuration.stableTime { flows[index].backOffs = 0 }
+            flows[index].phase = .listening(state)
+            statistics.packetsOpened += 1
+            return flows[index].pathID
+        case .joined(var state):
+            guard state.keys.accepts(generation: generation, packetNumber: packetNumber) else { break }
+            state.keys.used(generation: generation, at: now, retention: configuration.keyRetention)
+            flows[index].phase = .listening(state.packetOpened(at: now))
+            statistics.packetsOpened += 1
+            send(.ready, index)
+            act(.listening(id))
+            if state.isReturn {
+                statistics.returns += 1
+                act(.returned(id))
+            }
+            return flows[index].pathID
+        case .aware, .needsKey, .left, .retired:
+            break
+        }
+        statistics.packetsOutsideKey += 1
+        return nil
+    }
+
+    /// No key opened the packet. Each receiver bounds the forgeries it takes (RFC 9001 section 6.6).
+    public mutating func flowPacketRejected(_ id: FlowID, at now: Instant) {
+        guard let index = index(of: id) else { return }
+        self.now = now
+        statistics.packetsRejected += 1
+        flows[index].rejected += 1
+        let keys: ReceiverKeys
+        switch flows[index].phase {
+        case .joined(let state): keys = state.keys
+        case .listening(let state): keys = state.keys
+        case .aware, .needsKey, .left, .retired: return
+        }
+        let limit = keys.keys.map(\.suite.integrityLimit).min() ?? .max
+        if flows[index].rejected >= limit { leaveFlow(index, reason: .forgeries) }
+    }
+
+    // MARK: Falling back
+
+    /// Leaves the membership but not the group, so as to hear when the flow is well again.
+    mutating func fallBack(_ index: Int, reason: FallBackReason, tellsSource: Bool) {
+        if tellsSource { send(.leave, index) }
+        endListening(index, reason: reason)
+        let wait = min(
+            configuration.longestBackOff, configuration.firstBackOff * (1 << min(flows[index].backOffs, 16)))
+        flows[index].backOffs += 1
+        flows[index].phase = .left(.init(notBefore: now + wait))
+    }
+
+    /// Gives up the keys. The caller sets the phase that follows.
+    mutating func endListening(_ index: Int, reason: FallBackReason) {
+        let id = flows[index].id
+        switch flows[index].phase {
+        case .joined(let state):
+            for key in state.keys.keys { act(.dropKey(id, generation: key.generation)) }
+        case .listening(let state):
+            for key in state.keys.keys { act(.dropKey(id, generation: key.generation)) }
+            statistics.fallBacks += 1
+            act(.fellBack(id, reason))
+        case .aware, .needsKey, .left, .retired:
+            break
+        }
+    }
+
+    // MARK: Time
+
+    /// When to call `timerFired`, unless something happens before.
+    public var nextDeadline: Instant {
+        var deadline = Instant.distantFuture
+        for flow in flows {
+            switch flow.phase {
+            case .joined(let state): deadline = min(deadline, state.deadline, state.keys.dropAt)
+            case .listening(let state):
+                deadline = min(deadline, state.lastOpened + configuration.silence, state.keys.dropAt)
+            case .aware, .needsKey, .left, .retired: break
+            }
+        }
+        return deadline
+    }
+
+    public mutating func timerFired(at now: Instant) {
+        self.now = now
+        for index in flows.indices {
+            switch flows[index].phase {
+            case .joined(var state):
+                if let old = state.keys.expired(at: now) {
+                    act(.dropKey(flows[index].id, generation: old.generation))
+                    flows[index].phase = .joined(state)
+                }
+                if now >= state.deadline { fallBack(index, reason: .nothingHeard, tellsSource: true) }
+            case .listening(var state):
+                if let old = state.keys.expired(at: now) {
+                    act(.dropKey(flows[index].id, generation: old.generation))
+                    flows[index].phase = .listening(state)
+                }
+                if now >= state.lastOpened + configuration.silence {
+                    fallBack(index, reason: .silence, tellsSource: true)
+                }
+            case .aware, .needsKey, .left, .retired: break
+            }
+        }
+        joinNext()
+    }
+}

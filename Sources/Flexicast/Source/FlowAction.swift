@@ -1,0 +1,98 @@
+import QUIC
+import Wire
+
+/// A member of one flow. A slot is used again after its member has gone, with another epoch, so that a late event
+/// for the one before is recognised and ignored.
+public struct MemberID: Hashable, Sendable {
+    /// Dense from 0: an index for the caller's own table.
+    public var slot: Int
+    public var epoch: UInt32
+}
+
+/// Why a receiver stopped being a member.
+public enum LeaveReason: Sendable, Hashable, CaseIterable {
+    /// The receiver sent LEAVE.
+    case left
+    /// The receiver sent JOIN again without LEAVE.
+    case rejoined
+    /// The connection ended: nothing is to be sent to it any more.
+    case connectionClosed
+    /// No acknowledgement for the member timeout.
+    case silent
+    /// It held back the release of more state than the flow may keep.
+    case tooSlow
+    /// Its rate stayed below the flow's floor.
+    case belowRateFloor
+    /// Its flow control credit ran out and was not renewed.
+    case outOfCredit
+    /// It acknowledged what was never sent.
+    case violation
+    /// The flow was withdrawn.
+    case withdrawn
+
+    /// Whether the source decided: then the receiver is told by FC_STATE(LEAVE).
+    public var isEviction: Bool {
+        switch self {
+        case .silent, .tooSlow, .belowRateFloor, .outOfCredit: true
+        case .left, .rejoined, .connectionClosed, .violation, .withdrawn: false
+        }
+    }
+}
+
+/// What the shell has to do for a `FlowSource`.
+public enum FlowAction: Sendable {
+    /// Send a part of a stream on the member's own connection (`Connection.sendStreamRange`). `bytes` is the whole
+    /// stream. `counted` is false when the range was sent on the flow to this member before, so that it is in its
+    /// flow control account already. For a member that has gone this precedes its `memberRemoved`.
+    case unicastRepair(
+        member: MemberID, stream: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool)
+    /// The member is out of the table. When `reason.isEviction`, tell it (`SourceSession.evict`). `charge` is what
+    /// the flow has sent it, to be added to its connection's flow control account.
+    case memberRemoved(MemberID, reason: LeaveReason, charge: FlowCharge)
+    /// A key to seal with, for packets of this generation; its first packet comes later.
+    case installKey(FlowKey)
+    /// Give this key to every receiver that has joined (`SourceSession.sendKey`).
+    case sendKey(FlowKey)
+    /// No packet will be sealed with this generation again.
+    case dropKey(generation: UInt64)
+    /// The parameters have changed: announce them to every connection (`SourceSession.announce`).
+    case announce(FlowParameters)
+}
+
+/// What a flow has sent to one member since it became one, in the terms of connection flow control.
+public struct FlowCharge: Hashable, Sendable {
+    public var octets: UInt64
+    public var streams: UInt64
+}
+
+/// Counters since the flow began.
+public struct FlowStatistics: Sendable, Equatable {
+    /// Packets and octets written, tags included, skipped numbers not.
+    public var packetsSent: UInt64 = 0
+    public var octetsSent: UInt64 = 0
+    /// Packets with nothing but a PING.
+    public var pings: UInt64 = 0
+    /// Octets of stream data sent for the first time, and again.
+    public var newOctets: UInt64 = 0
+    public var octetsRepairedOnFlow: UInt64 = 0
+    public var octetsRepairedOnUnicast: UInt64 = 0
+    /// Reports of a lost packet by one member.
+    public var lossReports: UInt64 = 0
+    /// Packets repaired on the flow, and member reports answered on unicast.
+    public var flowRepairs: UInt64 = 0
+    public var unicastRepairs: UInt64 = 0
+    /// Packets given up as lost because no acknowledgement came in time.
+    public var timeoutRepairs: UInt64 = 0
+    public var acknowledgements: UInt64 = 0
+    /// Acknowledgements of packets never sent.
+    public var refusedAcknowledgements: UInt64 = 0
+    public var membersAdded: UInt64 = 0
+    public var evictions: UInt64 = 0
+    public var admissionsRefused: UInt64 = 0
+    public var keysMade: UInt64 = 0
+    /// Streams that did not go on the flow: no member, too long, or no room in the queue.
+    public var streamsPublished: UInt64 = 0
+    public var streamsOffFlow: UInt64 = 0
+    /// Steps of work done for acknowledgements: ranges, lost packets, and tree nodes. For tests of their cost.
+    public var acknowledgementSteps: UInt64 = 0
+}

@@ -1,0 +1,79 @@
+import QUIC
+import Wire
+
+/// How a source runs one multicast flow. The defaults suit a feed on a local network.
+public struct FlowConfiguration: Sendable {
+    /// How often receivers are asked to acknowledge.
+    public enum AckDelay: Sendable, Equatable {
+        /// From the number of members and `feedbackBudget`; see `AckDelayBudget`.
+        case automatic
+        case fixed(Duration)
+    }
+
+    public var suite = CipherSuite.aes128GCM
+    /// Octets of a full packet, tag included: the UDP payload. 1200 passes everywhere that QUIC does; all full
+    /// packets have this size so that a batch leaves as one segmented send.
+    public var packetSize = 1200
+    /// The longest time without a packet. A receiver takes three of these without a packet for a dead tree.
+    public var keepAliveInterval = Duration.milliseconds(500)
+    /// The first of the PINGs that follow the last data packet and reveal its loss; they back off by doubling up to
+    /// `keepAliveInterval`.
+    public var tailProbeInterval = Duration.milliseconds(30)
+    /// Bits per second of the flow, at the most and at the least. A member that cannot keep the floor is evicted.
+    public var rateCeiling: UInt64 = 100_000_000
+    public var rateFloor: UInt64 = 256_000
+    /// How long a member's rate must stay below the floor before it is evicted.
+    public var floorPatience = Duration.seconds(2)
+    /// Packets that may leave in one go.
+    public var burstPackets = 32
+
+    public var ackDelay = AckDelay.automatic
+    /// Bits per second of acknowledgements that all members together may send.
+    public var feedbackBudget: UInt64 = 10_000_000
+
+    /// A member that has acknowledged nothing for this long, keep-alives included, is evicted.
+    public var memberTimeout = Duration.seconds(3)
+    /// Members of one flow at most.
+    public var maximumMembers = 100_000
+    /// Octets of packets sent and not yet settled by every member. At three quarters of it late members are evicted.
+    public var maximumUnsettledOctets: UInt64 = 16 << 20
+    /// Octets of streams that may wait to be sent; beyond it a stream goes out on the unicast paths instead.
+    public var maximumQueuedOctets: UInt64 = 64 << 20
+    /// The longest stream the flow carries: a member must have granted this much stream flow control in its
+    /// transport parameters (initial_max_stream_data_uni), or it stays on unicast.
+    public var maximumStreamLength: UInt64 = 4 << 20
+
+    /// A loss goes on the flow again when this many per cent of the members, and at least two, report it.
+    public var flowRepairPercent = 10
+
+    /// Whether a new key is made after a member has left, so that it cannot read on.
+    public var rotatesKeyAfterLeave = true
+    /// The shortest time between two keys.
+    public var keyRotationInterval = Duration.seconds(10)
+    /// The time between telling the receivers a new key and its first packet.
+    public var keyActivationDelay = Duration.milliseconds(500)
+    /// Packets sealed with one key before the next is made; the suite's confidentiality limit bounds it anyway.
+    public var packetsPerKey: UInt64 = 1 << 22
+
+    /// The mean distance of skipped packet numbers (RFC 9000 section 21.4).
+    public var skipInterval: UInt64 = 512
+
+    public init() {}
+}
+
+/// The ack delay that keeps N members' acknowledgements within a budget of B bits per second.
+///
+/// A receiver acknowledges once per delay D at the most, at a random phase in the last quarter of it, with about
+/// 80 octets on the wire (IP, UDP, short header, PATH_ACK, tag). N members then send at most N x 640 / (7/8 D) bits
+/// per second, so D = N x 640 x 8/7 / B, clamped to 5 ms ... 1 s.
+public enum AckDelayBudget {
+    public static let shortest = Duration.milliseconds(5)
+    public static let longest = Duration.seconds(1)
+    static let bitsPerAcknowledgement = 640.0
+
+    public static func delay(members: Int, bitsPerSecond budget: UInt64) -> Duration {
+        let seconds = Double(members) * bitsPerAcknowledgement * 8 / 7 / Double(max(1, budget))
+        let milliseconds = (min(seconds, 1) * 1000).rounded(.up)
+        return max(shortest, min(longest, .milliseconds(Int64(milliseconds))))
+    }
+}

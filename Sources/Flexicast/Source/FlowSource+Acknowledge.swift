@@ -1,0 +1,224 @@
+import QUIC
+import Wire
+
+/// Neighbouring frames of one stream, gathered into one unicast repair.
+struct RepairRun: Sendable {
+    var stream: UInt64
+    var range: Range<UInt64>
+    var fin: Bool
+    var counted: Bool
+}
+
+extension FlowSource {
+    /// How far behind an acknowledged packet a missing one is lost (RFC 9002 section 6.1.1).
+    static var reorderingThreshold: UInt64 { 3 }
+
+    /// A member's acknowledgement of packets of the flow, ranges highest first, disjoint. Losses that it reveals are
+    /// repaired by actions at once. Costs O(ranges + losses + log members).
+    ///
+    /// Throws PROTOCOL_VIOLATION, having changed nothing, when a range holds a number that was never sent: close that
+    /// member's connection. An acknowledgement by a former member is ignored.
+    public mutating func acknowledged(
+        _ id: MemberID, ranges: Span<ClosedRange<UInt64>>, ackDelay: Duration, at now: Instant
+    ) throws(TransportError) {
+        guard isMember(id), !ranges.isEmpty else { return }
+        try validate(ranges)
+        let slot = id.slot
+        let oldFloor = members[slot].floor
+        let horizon = members[slot].horizon
+        let top = ranges[0].upperBound
+        statistics.acknowledgements += 1
+        statistics.acknowledgementSteps += UInt64(ranges.count)
+        members[slot].lastHeard = now
+        heard.set(slot, UInt64(max(0, now.nanoseconds)))
+
+        settlePending(slot, ranges: ranges, top: top)
+        if top >= horizon {
+            sampleRoundTrip(slot, top: top, ackDelay: ackDelay, at: now)
+            let known = horizon
+            members[slot].moveHorizon(to: top + 1)
+            settleGaps(slot, ranges: ranges, from: known, top: top)
+        }
+        flushRun(slot)
+        updateRate(slot, at: now)
+        if isMember(id) { moveFloor(slot, from: oldFloor) }
+    }
+
+    /// As above, for callers with an array.
+    public mutating func acknowledged(
+        _ id: MemberID, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
+    ) throws(TransportError) {
+        try acknowledged(id, ranges: ranges.span, ackDelay: ackDelay, at: now)
+    }
+
+    private mutating func validate(_ ranges: Span<ClosedRange<UInt64>>) throws(TransportError) {
+        if ranges[0].upperBound >= log.next {
+            statistics.refusedAcknowledgements += 1
+            throw TransportError(
+                .protocolViolation, "PATH_ACK of flow packet \(ranges[0].upperBound), which was not sent")
+        }
+        for index in ranges.indices where log.coversSkipped(ranges[index]) {
+            statistics.refusedAcknowledgements += 1
+            throw TransportError(.protocolViolation, "PATH_ACK of a skipped packet number of the flow")
+        }
+    }
+
+    private static func covers(_ ranges: Span<ClosedRange<UInt64>>, _ packetNumber: UInt64) -> Bool {
+        for index in ranges.indices where ranges[index].lowerBound <= packetNumber {
+            return packetNumber <= ranges[index].upperBound
+        }
+        return false
+    }
+
+    /// The packets in doubt since the last acknowledgement: there are at most two, as those further back are lost.
+    private mutating func settlePending(_ slot: Int, ranges: Span<ClosedRange<UInt64>>, top: UInt64) {
+        var bits = members[slot].pending
+        let horizon = members[slot].horizon
+        while bits != 0 {
+            let bit = UInt64.bitWidth - 1 - bits.leadingZeroBitCount
+            bits &= ~(1 << UInt64(bit))
+            let packetNumber = horizon - 1 - UInt64(bit)
+            statistics.acknowledgementSteps += 1
+            if Self.covers(ranges, packetNumber) {
+                members[slot].setPending(packetNumber, false)
+            } else if top >= packetNumber + Self.reorderingThreshold {
+                members[slot].setPending(packetNumber, false)
+                lose(slot, packetNumber)
+            }
+        }
+    }
+
+    /// The packets between the old horizon and the new one that `ranges` leaves out, lowest first.
+    private mutating func settleGaps(
+        _ slot: Int, ranges: Span<ClosedRange<UInt64>>, from known: UInt64, top: UInt64
+    ) {
+        var index = 0
+        while index + 1 < ranges.count, ranges[index + 1].upperBound >= known { index += 1 }
+        // Below ranges[index] nothing at or above `known` is acknowledged.
+        var packetNumber = known
+        while index >= 0 {
+            while packetNumber < ranges[index].lowerBound {
+                statistics.acknowledgementSteps += 1
+                let record = log[packetNumber]
+                if record.skipped {
+                    packetNumber = max(packetNumber + 1, min(record.frames, ranges[index].lowerBound))
+                    continue
+                }
+                if top >= packetNumber + Self.reorderingThreshold {
+                    lose(slot, packetNumber)
+                } else {
+                    members[slot].setPending(packetNumber, true)
+                }
+                packetNumber += 1
+            }
+            packetNumber = ranges[index].upperBound + 1
+            index -= 1
+        }
+    }
+
+    private mutating func sampleRoundTrip(_ slot: Int, top: UInt64, ackDelay: Duration, at now: Instant) {
+        // From `horizon` on everything is in the log; a skipped number has been refused.
+        let sample = now - log[top].sentAt
+        members[slot].sampled(sample > ackDelay ? sample - ackDelay : sample)
+    }
+
+    // MARK: Loss and repair
+
+    /// Members that must miss a packet for its repair to go on the flow.
+    var flowRepairThreshold: UInt32 {
+        UInt32(max(2, (memberCount * configuration.flowRepairPercent + 99) / 100))
+    }
+
+    /// Settles a packet that the member has lost: its frames go to the member, on the way that the number of others
+    /// who miss them suggests. `isCongestion` is false when it only was not heard of: a member that has died must not
+    /// slow the others down.
+    mutating func lose(_ slot: Int, _ packetNumber: UInt64, isCongestion: Bool = true) {
+        let record = log[packetNumber]
+        guard !record.skipped else { return }
+        statistics.lossReports += 1
+        statistics.acknowledgementSteps += 1
+        if isCongestion { noteLoss(slot, packetNumber, sentAt: record.sentAt) }
+        let missing = log.markReported(packetNumber)
+        guard record.frameCount > 0, !record.repairedOnFlow else { return }
+        let frames = record.frames..<(record.frames + UInt64(record.frameCount))
+        if missing >= flowRepairThreshold {
+            log.markRepairedOnFlow(packetNumber)
+            statistics.flowRepairs += 1
+            for index in frames {
+                streams.retain(log.frame(index).stream)
+                repairs.append(log.frame(index))
+            }
+        } else {
+            statistics.unicastRepairs += 1
+            for index in frames { repairOnUnicast(slot, log.frame(index), counted: false) }
+        }
+    }
+
+    mutating func repairOnUnicast(_ slot: Int, _ frame: FrameRecord, counted: Bool) {
+        guard frame.stream >= members[slot].firstStream else { return }
+        let range = UInt64(frame.offset)..<(UInt64(frame.offset) + UInt64(frame.length))
+        if let before = run, before.stream == frame.stream, before.counted == counted, !before.fin,
+            before.range.upperBound == range.lowerBound
+        {
+            run?.range = before.range.lowerBound..<range.upperBound
+            run?.fin = frame.fin
+            return
+        }
+        flushRun(slot)
+        run = RepairRun(stream: frame.stream, range: range, fin: frame.fin, counted: counted)
+    }
+
+    mutating func flushRun(_ slot: Int) {
+        guard let whole = run else { return }
+        run = nil
+        if !whole.counted { statistics.octetsRepairedOnUnicast += UInt64(whole.range.count) }
+        act(
+            .unicastRepair(
+                member: MemberID(slot: slot, epoch: members[slot].epoch),
+                stream: StreamID(initiator: .server, bidirectional: false, index: whole.stream),
+                bytes: streams[whole.stream].bytes, range: whole.range, fin: whole.fin, counted: whole.counted))
+    }
+
+    private mutating func noteLoss(_ slot: Int, _ packetNumber: UInt64, sentAt: Instant) {
+        let roundTrip = members[slot].roundTrip ?? .milliseconds(100)
+        let half = rate / 2
+        _ = members[slot].losses.lost(
+            packetNumber, sentAt: sentAt, roundTrip: roundTrip,
+            synthetic: Throughput.interval(
+                size: configuration.packetSize, roundTrip: roundTrip, bitsPerSecond: half))
+    }
+
+    /// What TCP would send to this member; evicts it when that has been below the floor for long.
+    private mutating func updateRate(_ slot: Int, at now: Instant) {
+        guard members[slot].losses.hasLoss, let roundTrip = members[slot].roundTrip else { return }
+        let rate = Throughput.bitsPerSecond(
+            size: configuration.packetSize, roundTrip: roundTrip,
+            lossEventRate: members[slot].losses.eventRate(next: members[slot].horizon))
+        rates.set(slot, rate)
+        guard rate < configuration.rateFloor else {
+            members[slot].belowFloorSince = nil
+            return
+        }
+        guard let since = members[slot].belowFloorSince else {
+            members[slot].belowFloorSince = now
+            return
+        }
+        if now - since >= configuration.floorPatience { remove(slot, reason: .belowRateFloor) }
+    }
+
+    // MARK: Floor
+
+    mutating func moveFloor(_ slot: Int, from oldFloor: UInt64) {
+        let floor = members[slot].floor
+        guard floor != oldFloor else { return }
+        floors.set(slot, floor)
+        if oldFloor == log.base { releaseSettled() }
+    }
+
+    /// Forgets what every member has settled. Each packet is forgotten once, whoever acknowledges it last.
+    mutating func releaseSettled() {
+        let floor = min(floors.minimum, log.next)
+        if floor > log.base { log.forget(below: floor, releasing: &streams) }
+        if let generation = keys.retire(below: log.base) { act(.dropKey(generation: generation)) }
+    }
+}

@@ -1,0 +1,146 @@
+import QUIC
+import Wire
+
+extension FlowSource {
+    /// Whether `id` is still a member.
+    public func isMember(_ id: MemberID) -> Bool {
+        members.indices.contains(id.slot) && members[id.slot].isActive && members[id.slot].epoch == id.epoch
+    }
+
+    /// Makes a receiver that has sent READY a member: the packets and the streams from now on are its own.
+    /// `streamWindow` is its initial_max_stream_data_uni; `octets` and `streams` are as in `setCredit`.
+    /// Nil when the flow is full or withdrawn, or the window is smaller than the longest stream: it stays on unicast.
+    public mutating func add(streamWindow: UInt64, octets: UInt64, streams granted: UInt64, at now: Instant)
+        -> MemberID?
+    {
+        guard !isWithdrawn, memberCount < configuration.maximumMembers,
+            streamWindow >= configuration.maximumStreamLength
+        else {
+            statistics.admissionsRefused += 1
+            return nil
+        }
+        let slot: Int
+        if let free = freeSlots.popLast() {
+            slot = free
+        } else {
+            slot = members.count
+            members.append(Member())
+        }
+        var member = Member(epoch: members[slot].epoch + 1)
+        member.isActive = true
+        member.first = log.next
+        member.horizon = log.next
+        member.firstStream = streams.next
+        member.octetsBefore = octetPosition + streams.queuedOctets
+        member.streamsBefore = streamPosition + queuedStreams
+        member.lastHeard = now
+        members[slot] = member
+        memberCount += 1
+        floors.set(slot, log.next)
+        heard.set(slot, UInt64(max(0, now.nanoseconds)))
+        statistics.membersAdded += 1
+        let id = MemberID(slot: slot, epoch: member.epoch)
+        setCredit(id, octets: octets, streams: granted)
+        return id
+    }
+
+    /// The member's flow control credit: octets and streams of the flow that it may be sent in all, counted from the
+    /// moment it became a member. For a connection that is its MAX_DATA less what its unicast path has been charged
+    /// with, and its stream limit likewise; call it again whenever either changes.
+    public mutating func setCredit(_ id: MemberID, octets: UInt64, streams granted: UInt64) {
+        guard isMember(id) else { return }
+        let member = members[id.slot]
+        octetLimits.set(id.slot, Self.sum(member.octetsBefore, octets))
+        streamLimits.set(id.slot, Self.sum(member.streamsBefore, granted))
+    }
+
+    private static func sum(_ a: UInt64, _ b: UInt64) -> UInt64 {
+        let (sum, overflow) = a.addingReportingOverflow(b)
+        return overflow ? .max - 1 : min(sum, .max - 1)
+    }
+
+    /// What the flow has sent the member so far; zero for a former member.
+    public func charge(_ id: MemberID) -> FlowCharge {
+        isMember(id) ? charge(id.slot) : FlowCharge(octets: 0, streams: 0)
+    }
+
+    private func charge(_ slot: Int) -> FlowCharge {
+        let member = members[slot]
+        return FlowCharge(
+            octets: octetPosition > member.octetsBefore ? octetPosition - member.octetsBefore : 0,
+            streams: streamPosition > member.streamsBefore ? streamPosition - member.streamsBefore : 0)
+    }
+
+    /// Takes a member out: everything that it has not settled, and everything published that is not sent yet, comes
+    /// back as unicast repairs, then `memberRemoved`. A former member is ignored.
+    public mutating func leave(_ id: MemberID, reason: LeaveReason, at now: Instant) {
+        guard isMember(id) else { return }
+        remove(id.slot, reason: reason)
+    }
+
+    /// As `leave`, when the source decides.
+    public mutating func evict(_ id: MemberID, reason: LeaveReason, at now: Instant) {
+        leave(id, reason: reason, at: now)
+    }
+
+    mutating func remove(_ slot: Int, reason: LeaveReason) {
+        let id = MemberID(slot: slot, epoch: members[slot].epoch)
+        flushRun(slot)
+        if reason != .connectionClosed, reason != .violation { handOver(slot) }
+        if reason.isEviction { statistics.evictions += 1 }
+        act(.memberRemoved(id, reason: reason, charge: charge(slot)))
+        members[slot].isActive = false
+        freeSlots.append(slot)
+        memberCount -= 1
+        floors.clear(slot)
+        octetLimits.clear(slot)
+        streamLimits.clear(slot)
+        rates.clear(slot)
+        heard.clear(slot)
+        if memberCount == 0 { dropEverything() }
+        releaseSettled()
+        if configuration.rotatesKeyAfterLeave { keys.wanted = true }
+    }
+
+    /// Sends everything that the member lacks on its unicast path.
+    private mutating func handOver(_ slot: Int) {
+        // What it may have lost and was to get on the flow: nobody remembers who asked, so it gets all of it.
+        for index in repairs.indices { repairOnUnicast(slot, repairs[index], counted: false) }
+        flushRun(slot)
+        let horizon = members[slot].horizon
+        var packetNumber = members[slot].floor
+        while packetNumber < log.next {
+            let record = log[packetNumber]
+            if !record.skipped, packetNumber >= horizon || members[slot].isPending(packetNumber) {
+                for index in record.frames..<(record.frames + UInt64(record.frameCount)) {
+                    repairOnUnicast(slot, log.frame(index), counted: false)
+                }
+            }
+            packetNumber += 1
+        }
+        flushRun(slot)
+        var stream = max(streams.cursor, members[slot].firstStream)
+        while stream < streams.next {
+            let entry = streams[stream]
+            if entry.onFlow, !entry.finished {
+                run = RepairRun(
+                    stream: stream, range: UInt64(entry.sent)..<UInt64(entry.bytes.count), fin: true, counted: true)
+                flushRun(slot)
+            }
+            stream += 1
+        }
+    }
+
+    /// The last member has gone: nothing is left to be sent to anyone.
+    private mutating func dropEverything() {
+        while !repairs.isEmpty {
+            streams.release(repairs[repairs.base].stream)
+            repairs.removeFirst()
+        }
+        octetPosition += streams.queuedOctets
+        streamPosition += queuedStreams
+        queuedStreams = 0
+        streams.dropUnsent()
+        creditBlockedSince = nil
+    }
+}

@@ -1,0 +1,153 @@
+import QUIC
+import Wire
+
+extension FlowSource {
+    /// The least time between two looks for packets that nobody acknowledges.
+    static var lossCheckInterval: Duration { .milliseconds(25) }
+    /// No packet is given up for lack of an acknowledgement before this.
+    static var shortestPatience: Duration { .milliseconds(50) }
+
+    /// When to call `timerFired` and `transmit` next, unless something happens before.
+    public var nextDeadline: Instant {
+        guard !isWithdrawn else { return .distantFuture }
+        var deadline = Instant.distantFuture
+        if audience > 0 {
+            deadline = nextPing
+            if !repairs.isEmpty || (!streams.isDrained && creditBlockedSince == nil && memberCount > 0
+                && unsettledOctets < configuration.maximumUnsettledOctets)
+            {
+                deadline = min(deadline, pacer.resumes(rate: rate))
+            }
+            deadline = min(deadline, keys.rotationDue)
+            if ackDelayIsDue { deadline = min(deadline, ackDelayChangeableAt) }
+        }
+        if memberCount > 0 {
+            deadline = min(deadline, lossCheckDue, silenceDue)
+            if let since = creditBlockedSince { deadline = min(deadline, since + configuration.memberTimeout) }
+        }
+        return deadline
+    }
+
+    private var lossCheckDue: Instant {
+        let floor = floors.minimum
+        guard floor < log.next else { return .distantFuture }
+        return max(lastLossCheck + Self.lossCheckInterval, log[floor].sentAt + Self.shortestPatience)
+    }
+
+    private var silenceDue: Instant {
+        guard heard.minimum != MinimumTree.none else { return .distantFuture }
+        return Instant(nanoseconds: Int64(heard.minimum)) + configuration.memberTimeout
+    }
+
+    /// Does what time alone brings about. Call at `nextDeadline`, or at any time, then `nextAction` and `transmit`.
+    public mutating func timerFired(at now: Instant) {
+        guard !isWithdrawn else { return }
+        evictSilent(at: now)
+        evictBlocking(at: now)
+        if memberCount > 0, now >= lossCheckDue { checkLosses(at: now) }
+        relieveMemory(at: now)
+        if audience > 0, now >= keys.rotationDue { rotate(at: now) }
+        if audience > 0, ackDelayIsDue, now >= ackDelayChangeableAt {
+            parameters.ackDelay = wantedAckDelay
+            ackDelayChangeableAt = now + Self.ackDelayHold
+            act(.announce(parameters))
+        }
+    }
+
+    private mutating func evictSilent(at now: Instant) {
+        while now >= silenceDue, let slot = heard.slotOfMinimum { remove(slot, reason: .silent) }
+    }
+
+    private mutating func evictBlocking(at now: Instant) {
+        guard let since = creditBlockedSince, now >= since + configuration.memberTimeout else { return }
+        creditBlockedSince = nil
+        while octetLimits.minimum <= octetPosition, let slot = octetLimits.slotOfMinimum {
+            remove(slot, reason: .outOfCredit)
+        }
+        while streamLimits.minimum <= streamPosition, let slot = streamLimits.slotOfMinimum {
+            remove(slot, reason: .outOfCredit)
+        }
+    }
+
+    /// Repairs what has gone unacknowledged for too long. Such a loss is seldom the first to be seen: the PINGs after
+    /// the last data packet reveal most of them through the acknowledgements that they draw. A packet before the
+    /// member's last acknowledgement is given up after one patience, one after it after three, since the
+    /// acknowledgement may be what was lost.
+    private mutating func checkLosses(at now: Instant) {
+        lastLossCheck = now
+        let bound = log.first(sentAfter: now - Self.shortestPatience, from: log.base)
+        slotScratch.removeAll(keepingCapacity: true)
+        floors.slots(below: bound, into: &slotScratch)
+        for slot in slotScratch {
+            let oldFloor = members[slot].floor
+            let patience = members[slot].patience(ackDelay: parameters.ackDelay)
+            let inDoubt = log.first(sentAfter: now - patience, from: oldFloor)
+            var packetNumber = oldFloor
+            while packetNumber < min(inDoubt, members[slot].horizon) {
+                if members[slot].isPending(packetNumber) {
+                    members[slot].setPending(packetNumber, false)
+                    giveUp(slot, packetNumber, isCongestion: true)
+                }
+                packetNumber += 1
+            }
+            let horizon = members[slot].horizon
+            let unheard = log.first(sentAfter: now - patience * 3, from: horizon)
+            if unheard > horizon {
+                // A pending packet is older than these and has been given up above.
+                for packetNumber in horizon..<unheard { giveUp(slot, packetNumber, isCongestion: false) }
+                members[slot].moveHorizon(to: unheard)
+            }
+            flushRun(slot)
+            moveFloor(slot, from: oldFloor)
+        }
+    }
+
+    private mutating func giveUp(_ slot: Int, _ packetNumber: UInt64, isCongestion: Bool) {
+        guard !log[packetNumber].skipped else { return }
+        statistics.timeoutRepairs += 1
+        lose(slot, packetNumber, isCongestion: isCongestion)
+    }
+
+    /// Evicts late members while more than three quarters of the bound is unsettled, so that the flow need not stop.
+    mutating func relieveMemory(at now: Instant) {
+        let threshold = configuration.maximumUnsettledOctets / 4 * 3
+        while unsettledOctets > threshold, let slot = floors.slotOfMinimum {
+            let late = members[slot].patience(ackDelay: parameters.ackDelay)
+            guard log[members[slot].floor].sentAt + late <= now else { return }
+            remove(slot, reason: .tooSlow)
+        }
+    }
+
+    // MARK: Keys
+
+    /// Makes a new key as soon as the configured interval allows.
+    public mutating func rotateKey() { keys.wanted = true }
+
+    /// The numbers left to the old key: what the present rate sends while receivers are told.
+    private var keyLead: UInt64 {
+        let seconds = Double(configuration.keyActivationDelay.nanoseconds) / 1e9
+        let packets = seconds * Double(rate) / 8 / Double(configuration.packetSize)
+        return UInt64(min(16_384, max(8, packets)))
+    }
+
+    private mutating func rotate(at now: Instant) {
+        let key = keys.rotate(
+            from: log.next + keyLead, activation: configuration.keyActivationDelay,
+            interval: configuration.keyRotationInterval, random: &random, at: now)
+        statistics.keysMade += 1
+        act(.installKey(key))
+        act(.sendKey(key))
+    }
+
+    /// Brings the next key into use when its first packet number or its time has come.
+    mutating func switchKey(at now: Instant) {
+        guard let next = keys.next else { return }
+        if log.next < next.firstPacketNumber {
+            guard now >= keys.switchAt else { return }
+            log.skip(upTo: next.firstPacketNumber, at: now)
+            if skipAt <= log.next { drawSkip() }
+        }
+        keys.activateNext()
+        releaseSettled()
+    }
+}

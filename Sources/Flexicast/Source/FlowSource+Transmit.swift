@@ -1,0 +1,154 @@
+import QUIC
+import Wire
+
+extension FlowSource {
+    /// Writes one packet of the flow in the clear, header and frames, leaves room for the tag and appends its plan.
+    /// False when there is nothing to send now; `nextDeadline` tells when there may be. `writer` needs room for
+    /// `configuration.packetSize` octets.
+    @_lifetime(writer: copy writer)
+    public mutating func transmit(
+        into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
+    ) -> Bool {
+        guard audience > 0, !isWithdrawn else { return false }
+        relieveMemory(at: now)
+        let hasData = !repairs.isEmpty || mayOpenOrContinue(at: now)
+        guard hasData ? pacer.allows(rate: rate, at: now) : now >= nextPing else { return false }
+
+        if log.next == skipAt {
+            log.skip(upTo: log.next + 1, at: now)
+            drawSkip()
+        }
+        switchKey(at: now)
+        let packetNumber = log.next
+        // The key would wear out only if it could not be changed for want of acknowledgements.
+        guard keys.used(before: packetNumber) + 1 < keys.current.suite.confidentialityLimit else { return false }
+        let size = min(configuration.packetSize, writer.remaining)
+        guard size >= 128 else { return false }
+
+        let start = writer.offset
+        let end = start + size - CipherSuite.tagLength
+        // Fixed bit, key phase, four octets of packet number (RFC 9000 section 17.3.1).
+        writer.uint8(0x43 | (keys.current.generation & 1 == 1 ? 0x04 : 0))
+        for index in 0..<flowID.count { writer.uint8(flowID[index]) }
+        let packetNumberOffset = writer.offset
+        writer.uint32(UInt32(truncatingIfNeeded: packetNumber))
+
+        let firstFrame = log.frames.end
+        if hasData {
+            writeRepairs(into: &writer, end: end)
+            while mayOpenOrContinue(at: now), writeNew(into: &writer, end: end) {}
+        }
+        if log.frames.end == firstFrame {
+            writer.uint8(0x01)
+            statistics.pings += 1
+            pingInterval = min(pingInterval * 2, configuration.keepAliveInterval)
+        } else {
+            pingInterval = max(configuration.tailProbeInterval, parameters.ackDelay)
+            pingInterval = min(pingInterval, configuration.keepAliveInterval)
+        }
+        writer.advance(CipherSuite.tagLength)
+
+        let octets = writer.offset - start
+        log.appendPacket(firstFrame: firstFrame, octets: octets, at: now)
+        pacer.spent(octets)
+        nextPing = now + pingInterval
+        statistics.packetsSent += 1
+        statistics.octetsSent += UInt64(octets)
+        plans.append(
+            PacketPlan(
+                level: .application, start: start, packetNumberOffset: packetNumberOffset, packetNumberLength: 4,
+                end: writer.offset, packetNumber: packetNumber, keyGeneration: keys.current.generation))
+        if memberCount == 0 { releaseSettled() }
+        if keys.used(before: log.next) >= keyBudget { keys.wanted = true }
+        return true
+    }
+
+    private var keyBudget: UInt64 {
+        min(configuration.packetsPerKey, keys.current.suite.confidentialityLimit / 2)
+    }
+
+    /// Whether the stream at the cursor may send: every member's credit and the memory bound allow it.
+    private mutating func mayOpenOrContinue(at now: Instant) -> Bool {
+        guard !streams.isDrained, memberCount > 0 else { return false }
+        let entry = streams[streams.cursor]
+        let opens = entry.sent == 0
+        let isEmpty = entry.bytes.isEmpty
+        guard !opens || streamPosition < streamLimits.minimum, isEmpty || octetPosition < octetLimits.minimum else {
+            if creditBlockedSince == nil { creditBlockedSince = now }
+            return false
+        }
+        creditBlockedSince = nil
+        return unsettledOctets < configuration.maximumUnsettledOctets
+    }
+
+    /// Octets of a STREAM frame's header with a two-octet length.
+    private func headerLength(_ stream: StreamID, offset: UInt64) -> Int {
+        1 + Varint.length(stream.rawValue) + (offset == 0 ? 0 : Varint.length(offset)) + 2
+    }
+
+    /// Writes as much of `range` of a stream as fits before `end`; nil when it is not worth a frame.
+    @_lifetime(writer: copy writer)
+    private func writeStream(
+        into writer: inout ByteWriter, end: Int, index: UInt64, offset: Int, length: Int, fin: Bool
+    ) -> Int? {
+        let stream = StreamID(initiator: .server, bidirectional: false, index: index)
+        let header = headerLength(stream, offset: UInt64(offset))
+        let room = end - writer.offset - header
+        guard room >= min(length, 16) else { return nil }
+        let count = min(length, room, 16_383)
+        let fin = fin && count == length
+        writer.uint8(0x08 | 0x02 | (offset == 0 ? 0 : 0x04) | (fin ? 0x01 : 0))
+        writer.varint(stream.rawValue)
+        if offset > 0 { writer.varint(UInt64(offset)) }
+        writer.varint(UInt64(count), width: 2)
+        writer.octets(streams[index].bytes.span.extracting(offset..<(offset + count)))
+        return count
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeRepairs(into writer: inout ByteWriter, end: Int) {
+        while !repairs.isEmpty {
+            let frame = repairs[repairs.base]
+            guard
+                let count = writeStream(
+                    into: &writer, end: end, index: frame.stream, offset: Int(frame.offset),
+                    length: Int(frame.length), fin: frame.fin)
+            else { return }
+            statistics.octetsRepairedOnFlow += UInt64(count)
+            if count == Int(frame.length) {
+                // The queue's reference becomes the packet's.
+                log.appendFrame(frame)
+                repairs.removeFirst()
+            } else {
+                log.appendFrame(
+                    FrameRecord(stream: frame.stream, offset: frame.offset, length: UInt32(count), fin: false))
+                streams.retain(frame.stream)
+                repairs[repairs.base].offset += UInt32(count)
+                repairs[repairs.base].length -= UInt32(count)
+                return
+            }
+        }
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeNew(into writer: inout ByteWriter, end: Int) -> Bool {
+        let index = streams.cursor
+        let offset = Int(streams[index].sent)
+        let rest = streams[index].bytes.count - offset
+        let credit = Int(clamping: octetLimits.minimum - min(octetPosition, octetLimits.minimum))
+        let length = min(rest, credit)
+        guard
+            let count = writeStream(
+                into: &writer, end: end, index: index, offset: offset, length: length, fin: length == rest)
+        else { return false }
+        if offset == 0 {
+            streamPosition += 1
+            queuedStreams -= 1
+        }
+        octetPosition += UInt64(count)
+        statistics.newOctets += UInt64(count)
+        let sent = streams.sentNew(count)
+        log.appendFrame(FrameRecord(stream: index, offset: sent.offset, length: UInt32(count), fin: sent.fin))
+        return true
+    }
+}

@@ -1,0 +1,213 @@
+import QUIC
+import Wire
+
+/// The source's side of one multicast flow, shared by all its members. A pure value: packets leave through
+/// `transmit`, everything else that must happen through `nextAction`.
+///
+///     publish ──> StreamStore ──┐ new                        FC_STATE(READY) ──> add ──> Member
+///                               ├──> transmit ──> PacketLog <── acknowledged ──┬──> settled: floor, memory freed
+///     lost by many ─> repairs ──┘                            lost ─────────────┴──> repair: unicast or flow
+///
+/// Every packet belongs to every member from the member's first packet number on, until the member *settles* it: by
+/// acknowledging it, or by losing it and being sent its frames again. A packet that few have lost is repaired on
+/// their unicast paths; one that many have lost is repaired on the flow, in a packet of a new number which then
+/// belongs to everybody as well. Below the lowest unsettled packet of all members nothing is remembered.
+///
+/// Streams carry the flow's own server-initiated unidirectional IDs. A member gets from the flow the streams that
+/// were published after it became one; those before are its connection's business, whole, and so is everything it
+/// has not settled when it leaves.
+public struct FlowSource: Sendable {
+    public let flowID: FlowID
+    public let configuration: FlowConfiguration
+    /// As last announced.
+    public internal(set) var parameters: FlowParameters
+    public internal(set) var statistics = FlowStatistics()
+    public internal(set) var isWithdrawn = false
+
+    var keys: FlowKeys
+    var log: PacketLog
+    var streams = StreamStore()
+    /// What many members have lost, to be sent on the flow again.
+    var repairs = Ring(filler: FrameRecord.none)
+    var random: SeededRandom
+    var pacer: Pacer
+
+    var members: [Member] = []
+    var freeSlots: [Int] = []
+    public internal(set) var memberCount = 0
+    /// Connections that were told of the flow: while there are any, it is kept alive.
+    public internal(set) var audience = 0
+
+    // One value per member each, and the least of them.
+    var floors = MinimumTree()
+    var octetLimits = MinimumTree()
+    var streamLimits = MinimumTree()
+    var rates = MinimumTree()
+    var heard = MinimumTree()
+
+    // Positions in the flow's own count of new stream octets and streams, which credit refers to.
+    var octetPosition: UInt64 = 0
+    var streamPosition: UInt64 = 0
+    var queuedStreams: UInt64 = 0
+
+    var nextPing: Instant
+    var pingInterval: Duration
+    var skipAt: UInt64
+    var lastLossCheck: Instant
+    var creditBlockedSince: Instant?
+    var ackDelayChangeableAt: Instant
+
+    private var actions: [FlowAction] = []
+    private var actionsTaken = 0
+    var run: RepairRun?
+    var slotScratch: [Int] = []
+
+    /// - Parameters:
+    ///   - parameters: where the flow goes; its `ackDelay` is replaced by the configuration's.
+    ///   - seed: for keys, packet number and skipped numbers; nobody else may know it.
+    public init(
+        flowID: FlowID, parameters: FlowParameters, configuration: FlowConfiguration = FlowConfiguration(),
+        seed: SeededRandom, at now: Instant
+    ) {
+        precondition(flowID.count >= 1, "a flexicast flow id has at least one octet")
+        precondition((256...65_000).contains(configuration.packetSize))
+        self.flowID = flowID
+        self.configuration = configuration
+        self.parameters = parameters
+        random = seed
+        keys = FlowKeys(suite: configuration.suite, random: &random, now: now)
+        // Four octets of packet number decode against FC_KEY's, so any start will do; 0 is what people expect.
+        log = PacketLog(firstPacketNumber: 0)
+        pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
+        nextPing = now
+        pingInterval = configuration.keepAliveInterval
+        skipAt = 0
+        lastLossCheck = now
+        ackDelayChangeableAt = now
+        self.parameters.ackDelay = wantedAckDelay
+        drawSkip()
+        actions.append(.installKey(keys.current))
+    }
+
+    /// The next thing to do; nil when all is done. Call until nil after every other call.
+    public mutating func nextAction() -> FlowAction? {
+        guard actionsTaken < actions.count else {
+            actions.removeAll(keepingCapacity: true)
+            actionsTaken = 0
+            return nil
+        }
+        defer { actionsTaken += 1 }
+        return actions[actionsTaken]
+    }
+
+    mutating func act(_ action: FlowAction) { actions.append(action) }
+
+    // MARK: Publishing
+
+    /// A stream's number and the way it goes.
+    public struct Publication: Hashable, Sendable {
+        public var stream: StreamID
+        /// False: send it to every connection by unicast. True: only to those that are not members.
+        public var onFlow: Bool
+    }
+
+    /// Gives `bytes` the next server-initiated unidirectional stream ID and, when there are members, queues it as
+    /// one whole stream. Everybody who is not a member at this moment needs it on the unicast path.
+    public mutating func publish(bytes: [UInt8]) -> Publication {
+        let stream = StreamID(initiator: .server, bidirectional: false, index: streams.next)
+        statistics.streamsPublished += 1
+        let onFlow =
+            memberCount > 0 && !isWithdrawn && UInt64(bytes.count) <= configuration.maximumStreamLength
+            && streams.queuedOctets + UInt64(bytes.count) <= configuration.maximumQueuedOctets
+        if onFlow {
+            streams.append(bytes)
+            queuedStreams += 1
+        } else {
+            streams.appendOffFlow()
+            statistics.streamsOffFlow += 1
+        }
+        return Publication(stream: stream, onFlow: onFlow)
+    }
+
+    /// The ID that the next published stream gets.
+    public var nextStream: StreamID { StreamID(initiator: .server, bidirectional: false, index: streams.next) }
+    /// The number that the next packet may have.
+    public var nextPacketNumber: UInt64 { log.next }
+    /// The key that packets are sealed with now.
+    public var currentKey: FlowKey { keys.current }
+    /// Bits per second at the moment: the slowest member's, between the configured floor and ceiling.
+    public var rate: UInt64 {
+        min(configuration.rateCeiling, max(configuration.rateFloor, rates.minimum))
+    }
+
+    /// Octets of packets that some member has not settled.
+    public var unsettledOctets: UInt64 { log.octets(from: log.base) }
+    /// Octets of stream data waiting for their first packet.
+    public var queuedOctets: UInt64 { streams.queuedOctets }
+    /// Octets of streams held in memory.
+    public var octetsHeld: UInt64 { streams.octetsHeld }
+    /// Records held in memory, of packets, frames, streams and repairs.
+    public var recordsHeld: Int { log.recordsHeld + streams.streamsHeld + repairs.count }
+    /// Steps done for acknowledgements, tree nodes included.
+    public var workSteps: UInt64 {
+        statistics.acknowledgementSteps + floors.steps + rates.steps + heard.steps
+    }
+    /// Whether everything published has been sent and settled.
+    public var isSettled: Bool { streams.isDrained && repairs.isEmpty && streams.octetsHeld == 0 }
+
+    // MARK: Audience
+
+    /// A connection has been told of the flow.
+    public mutating func attach(at now: Instant) {
+        if audience == 0 {
+            nextPing = now
+            pingInterval = configuration.keepAliveInterval
+        }
+        audience += 1
+    }
+
+    /// A connection that `attach` was called for has ended.
+    public mutating func detach() {
+        precondition(audience > 0)
+        audience -= 1
+    }
+
+    /// The keys for a receiver that has joined, oldest first: the one in use from the next packet on, and the one to
+    /// come if receivers have been told of it already. The flow is probed so that the receiver soon opens a packet.
+    public mutating func joined(at now: Instant) -> [FlowKey] {
+        pingInterval = configuration.tailProbeInterval
+        nextPing = min(nextPing, now + pingInterval)
+        var current = keys.current
+        current.firstPacketNumber = max(current.firstPacketNumber, log.next)
+        return [current] + (keys.next.map { [$0] } ?? [])
+    }
+
+    /// Ends the flow: every member is removed with what it lacks.
+    public mutating func withdraw(at now: Instant) {
+        for slot in members.indices where members[slot].isActive { remove(slot, reason: .withdrawn) }
+        isWithdrawn = true
+        audience = 0
+    }
+
+    mutating func drawSkip() {
+        skipAt = log.next + configuration.skipInterval / 2 + random.next() % max(1, configuration.skipInterval)
+    }
+
+    var wantedAckDelay: Duration {
+        switch configuration.ackDelay {
+        case .fixed(let delay): delay
+        case .automatic:
+            AckDelayBudget.delay(members: memberCount, bitsPerSecond: configuration.feedbackBudget)
+        }
+    }
+
+    /// How often the ack delay is announced anew at the most.
+    static var ackDelayHold: Duration { .seconds(1) }
+
+    /// A change of less than a quarter is not worth N frames.
+    var ackDelayIsDue: Bool {
+        let wanted = wantedAckDelay
+        let now = parameters.ackDelay
+        return wanted > now + now / 4 || wanted + wanted / 4 < now
+    }
+}

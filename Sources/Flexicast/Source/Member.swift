@@ -1,0 +1,69 @@
+import Wire
+
+/// One receiver that listens to the flow.
+///
+/// What it has settled (acknowledged, or lost and repaired) is everything in `first..<horizon` but the packets of
+/// `pending`: a packet three behind an acknowledged one is lost (RFC 9002 section 6.1.1) and repaired at once, so
+/// only the two before the horizon can be in doubt. The state of a member is therefore constant in size, however
+/// many packets are in flight.
+struct Member: Sendable {
+    var epoch: UInt32 = 0
+    var isActive = false
+    /// The first packet number that counts for it.
+    var first: UInt64 = 0
+    /// The first stream that it gets from the flow; those before it are sent on its unicast path whole.
+    var firstStream: UInt64 = 0
+    /// Where the flow's count of new octets and streams stood when it joined.
+    var octetsBefore: UInt64 = 0
+    var streamsBefore: UInt64 = 0
+    /// Everything from here on is unsettled.
+    var horizon: UInt64 = 0
+    /// Bit i: packet horizon-1-i is unsettled.
+    var pending: UInt64 = 0
+    var lastHeard = Instant(nanoseconds: 0)
+    /// Smoothed round trip and its variation (RFC 9002 section 5.3), nil before the first sample.
+    var roundTrip: Duration?
+    var roundTripVariation = Duration.zero
+    var losses = LossHistory()
+    var belowFloorSince: Instant?
+
+    /// The lowest unsettled packet number.
+    var floor: UInt64 {
+        pending == 0 ? horizon : horizon - UInt64(UInt64.bitWidth - pending.leadingZeroBitCount)
+    }
+
+    func isPending(_ packetNumber: UInt64) -> Bool {
+        packetNumber < horizon && horizon - 1 - packetNumber < 64
+            && pending & (1 << (horizon - 1 - packetNumber)) != 0
+    }
+
+    mutating func setPending(_ packetNumber: UInt64, _ value: Bool) {
+        let bit: UInt64 = 1 << (horizon - 1 - packetNumber)
+        if value { pending |= bit } else { pending &= ~bit }
+    }
+
+    mutating func moveHorizon(to packetNumber: UInt64) {
+        let distance = packetNumber - horizon
+        pending = distance < 64 ? pending << distance : 0
+        horizon = packetNumber
+    }
+
+    /// RFC 9002 section 5.3, without the minimum's guard: the delay is the source's own choice.
+    mutating func sampled(_ sample: Duration) {
+        let sample = max(sample, .microseconds(1))
+        if let smoothed = roundTrip {
+            let difference = smoothed > sample ? smoothed - sample : sample - smoothed
+            roundTripVariation = (roundTripVariation * 3 + difference) / 4
+            roundTrip = (smoothed * 7 + sample) / 8
+        } else {
+            roundTrip = sample
+            roundTripVariation = sample / 2
+        }
+    }
+
+    /// The time after which silence about a packet is worth acting on.
+    func patience(ackDelay: Duration) -> Duration {
+        let estimate = roundTrip.map { $0 + max(roundTripVariation * 4, .milliseconds(5)) } ?? .milliseconds(333)
+        return max(estimate + ackDelay + ackDelay / 4, .milliseconds(50))
+    }
+}

@@ -1,0 +1,48 @@
+import Wire
+
+/// Spends a rate in quanta: once used up, nothing is sent until a quantum's worth has gathered again, so that a
+/// batch leaves as one large segmented send instead of a trickle of single packets.
+struct Pacer: Sendable {
+    /// Octets that may be sent now; in units of 1/8e9 octet-seconds would be exact, an octet is close enough.
+    private var tokens: Double
+    private var updatedAt: Instant
+    private var isRefilling = false
+
+    let burst: Double
+    private let quantum: Double
+
+    init(packetSize: Int, burstPackets: Int, now: Instant) {
+        burst = Double(packetSize * burstPackets)
+        quantum = Double(packetSize * max(1, burstPackets / 2))
+        tokens = burst
+        updatedAt = now
+    }
+
+    /// Whether a packet may leave now at `rate` bits per second.
+    mutating func allows(rate: UInt64, at now: Instant) -> Bool {
+        if now > updatedAt {
+            let seconds = Double((now - updatedAt).nanoseconds) / 1e9
+            tokens = min(burst, tokens + seconds * Double(rate) / 8)
+            updatedAt = now
+        }
+        if isRefilling {
+            // An octet of slack: the deadline below is rounded to nanoseconds.
+            guard tokens >= quantum - 1 else { return false }
+            isRefilling = false
+        }
+        if tokens <= 0 {
+            isRefilling = true
+            return false
+        }
+        return true
+    }
+
+    mutating func spent(_ octets: Int) { tokens -= Double(octets) }
+
+    /// When `allows` turns true again, at `rate`.
+    func resumes(rate: UInt64) -> Instant {
+        guard isRefilling || tokens <= 0 else { return updatedAt }
+        let seconds = (quantum - tokens) * 8 / Double(max(1, rate))
+        return updatedAt + .nanoseconds(Int64(max(0, seconds) * 1e9) + 1)
+    }
+}

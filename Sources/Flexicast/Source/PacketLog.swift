@@ -1,0 +1,129 @@
+import Wire
+
+/// A part of a stream that one packet carries.
+struct FrameRecord: Sendable {
+    /// Index of the stream among the flow's streams (`StreamID.index`).
+    var stream: UInt64
+    var offset: UInt32
+    var length: UInt32
+    var fin: Bool
+
+    static let none = FrameRecord(stream: 0, offset: 0, length: 0, fin: false)
+}
+
+/// What is remembered of one packet number until every member has settled it.
+struct PacketRecord: Sendable {
+    var sentAt: Instant
+    /// Octets of all packets before this one.
+    var octetsBefore: UInt64
+    /// Index of its first frame. For a skipped number: the end of the run of skipped numbers it is in.
+    var frames: UInt64
+    var frameCount: UInt16
+    var skipped: Bool
+    /// Its frames are queued for the flow, or were sent on it again.
+    var repairedOnFlow: Bool
+    /// Members that have reported it lost.
+    var missing: UInt32
+
+    static let none = PacketRecord(
+        sentAt: Instant(nanoseconds: 0), octetsBefore: 0, frames: 0, frameCount: 0, skipped: true,
+        repairedOnFlow: false, missing: 0)
+}
+
+/// The packets that some member has not settled, by packet number, with their frames.
+struct PacketLog: Sendable {
+    private(set) var packets: Ring<PacketRecord>
+    private(set) var frames = Ring(filler: FrameRecord.none)
+    /// The skipped numbers in the log, and the last few before it, as disjoint ranges, lowest first.
+    private var skips = Ring(filler: UInt64(0)...0)
+    private static var skipsKept: Int { 32 }
+    private(set) var octetsSent: UInt64 = 0
+
+    init(firstPacketNumber: UInt64) {
+        packets = Ring(filler: .none, startingAt: firstPacketNumber)
+    }
+
+    /// The packet number after the last one sent or skipped.
+    var next: UInt64 { packets.end }
+    /// The lowest packet number that is remembered.
+    var base: UInt64 { packets.base }
+
+    subscript(packetNumber: UInt64) -> PacketRecord { packets[packetNumber] }
+
+    mutating func markReported(_ packetNumber: UInt64) -> UInt32 {
+        packets[packetNumber].missing += 1
+        return packets[packetNumber].missing
+    }
+
+    mutating func markRepairedOnFlow(_ packetNumber: UInt64) { packets[packetNumber].repairedOnFlow = true }
+
+    func frame(_ index: UInt64) -> FrameRecord { frames[index] }
+
+    mutating func appendFrame(_ frame: FrameRecord) { frames.append(frame) }
+
+    /// Gives the frames appended since `firstFrame` the next packet number.
+    mutating func appendPacket(firstFrame: UInt64, octets: Int, at now: Instant) {
+        packets.append(
+            PacketRecord(
+                sentAt: now, octetsBefore: octetsSent, frames: firstFrame,
+                frameCount: UInt16(frames.end - firstFrame), skipped: false, repairedOnFlow: false, missing: 0))
+        octetsSent += UInt64(octets)
+    }
+
+    /// Leaves out packet numbers up to `end`: nobody can have received them, so nobody may acknowledge them.
+    mutating func skip(upTo end: UInt64, at now: Instant) {
+        guard end > next else { return }
+        skips.append(next...(end - 1))
+        while packets.end < end {
+            packets.append(
+                PacketRecord(
+                    sentAt: now, octetsBefore: octetsSent, frames: end, frameCount: 0, skipped: true,
+                    repairedOnFlow: false, missing: 0))
+        }
+    }
+
+    /// Whether `range` holds a skipped number: binary search among those remembered.
+    func coversSkipped(_ range: ClosedRange<UInt64>) -> Bool {
+        var low = skips.base
+        var high = skips.end
+        while low < high {
+            let middle = low + (high - low) / 2
+            if skips[middle].upperBound < range.lowerBound { low = middle + 1 } else { high = middle }
+        }
+        return low < skips.end && skips[low].lowerBound <= range.upperBound
+    }
+
+    /// Forgets packets below `floor`; `release` is what each of their frames held.
+    mutating func forget(below floor: UInt64, releasing streams: inout StreamStore) {
+        while packets.base < floor {
+            let record = packets[packets.base]
+            if !record.skipped {
+                for _ in 0..<record.frameCount {
+                    streams.release(frames[frames.base].stream)
+                    frames.removeFirst()
+                }
+            }
+            packets.removeFirst()
+        }
+        while skips.count > Self.skipsKept, skips[skips.base].upperBound < floor { skips.removeFirst() }
+    }
+
+    /// The lowest packet number, at least `from`, that was sent after `time`: binary search.
+    func first(sentAfter time: Instant, from: UInt64) -> UInt64 {
+        var low = max(from, base)
+        var high = next
+        while low < high {
+            let middle = low + (high - low) / 2
+            if packets[middle].sentAt <= time { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    /// Octets of the packets from `packetNumber` on.
+    func octets(from packetNumber: UInt64) -> UInt64 {
+        packetNumber >= next ? 0 : octetsSent - packets[max(packetNumber, base)].octetsBefore
+    }
+
+    /// Records held now, for tests and memory limits.
+    var recordsHeld: Int { packets.count + frames.count }
+}

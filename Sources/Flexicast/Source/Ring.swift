@@ -1,0 +1,67 @@
+/// A queue addressed by an ever-growing index: element `i` keeps its index while it lives, and lookup is one mask.
+/// It grows by doubling and then stays: in steady state nothing is allocated.
+struct Ring<Element: Sendable>: Sendable {
+    private var storage: [Element]
+    private let filler: Element
+    /// Index of the oldest element.
+    private(set) var base: UInt64
+    /// One past the index of the newest.
+    private(set) var end: UInt64
+
+    private static var smallest: Int { 64 }
+    /// An emptied ring larger than this gives its memory back.
+    private static var largestIdle: Int { 8192 }
+
+    init(filler: Element, startingAt start: UInt64 = 0) {
+        self.filler = filler
+        storage = Array(repeating: filler, count: Self.smallest)
+        base = start
+        end = start
+    }
+
+    var count: Int { Int(end - base) }
+    var isEmpty: Bool { base == end }
+    var capacity: Int { storage.count }
+    var indices: Range<UInt64> { base..<end }
+
+    private func place(_ index: UInt64) -> Int {
+        Int(truncatingIfNeeded: index & UInt64(storage.count - 1))
+    }
+
+    subscript(index: UInt64) -> Element {
+        get {
+            precondition(index >= base && index < end)
+            return storage[place(index)]
+        }
+        _modify {
+            precondition(index >= base && index < end)
+            yield &storage[place(index)]
+        }
+    }
+
+    mutating func append(_ element: Element) {
+        if count == storage.count { grow() }
+        storage[place(end)] = element
+        end += 1
+    }
+
+    mutating func removeFirst() {
+        precondition(!isEmpty)
+        storage[place(base)] = filler
+        base += 1
+        if isEmpty, storage.count > Self.largestIdle {
+            storage = Array(repeating: filler, count: Self.smallest)
+        }
+    }
+
+    mutating func removeFirst(upTo index: UInt64) {
+        while base < index { removeFirst() }
+    }
+
+    private mutating func grow() {
+        var larger = Array(repeating: filler, count: storage.count * 2)
+        let mask = UInt64(larger.count - 1)
+        for index in base..<end { larger[Int(truncatingIfNeeded: index & mask)] = storage[place(index)] }
+        storage = larger
+    }
+}

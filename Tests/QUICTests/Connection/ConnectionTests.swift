@@ -1,0 +1,216 @@
+import QUIC
+import Testing
+import Wire
+
+@Suite("Connections")
+struct ConnectionTests {
+    /// Octets that differ at every offset of a stream, so that a misplaced one shows.
+    static func pattern(_ count: Int, _ seed: UInt64) -> [UInt8] {
+        var random = SeededRandom(seed: seed)
+        return random.octets(count)
+    }
+
+    /// Sends `bytes` on a stream of the client's and returns what the server read.
+    static func transfer(_ bytes: [UInt8], over pair: inout ClearPair) throws -> [UInt8] {
+        let stream = try pair.client.openStream(bidirectional: false)
+        try pair.client.write(stream, bytes, fin: true)
+        var received: [UInt8] = []
+        var finished = false
+        let limit = pair.now + .seconds(300)
+        while !finished, pair.now < limit, pair.client.isActive, pair.server.isActive {
+            pair.run(until: { pair in
+                pair.serverEvents.contains { if case .streamReadable = $0 { true } else { false } }
+            })
+            pair.serverEvents.removeAll()
+            while let chunk = pair.server.read(stream) {
+                #expect(chunk.offset == UInt64(received.count))
+                received += chunk.bytes
+                finished = chunk.isFinished
+                if finished { break }
+            }
+        }
+        return received
+    }
+
+    @Test func transfersWholeStreams() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        let bytes = Self.pattern(1_000_000, 7)
+        #expect(try Self.transfer(bytes, over: &pair) == bytes)
+        #expect(pair.client.statistics.packetsLost == 0)
+    }
+
+    /// Ten per cent lost each way, in ten different patterns: everything arrives once and in order.
+    @Test(arguments: UInt64(1)...10)
+    func survivesLoss(_ seed: UInt64) throws {
+        var pair = ClearPair(seed: seed)
+        pair.handshake()
+        pair.drop = { fromClient, index in
+            var random = SeededRandom(seed: (seed, UInt64(index), fromClient ? 1 : 0, 0))
+            return random.next() % 10 == 0
+        }
+        let bytes = Self.pattern(200_000, seed)
+        #expect(try Self.transfer(bytes, over: &pair) == bytes)
+        #expect(pair.client.statistics.packetsLost > 0)
+    }
+
+    /// Each of the first datagrams lost in turn: the handshake completes all the same.
+    @Test(arguments: 0..<6, [true, false])
+    func handshakeSurvivesALoss(_ lost: Int, _ ofClient: Bool) {
+        var pair = ClearPair(validated: false)
+        pair.drop = { fromClient, index in fromClient == ofClient && index == lost }
+        pair.handshake()
+        #expect(pair.client.isHandshakeConfirmed)
+        #expect(pair.server.isHandshakeConfirmed)
+    }
+
+    /// RFC 9000 section 8.1: before the address is validated, never more than three times what came.
+    @Test func amplificationLimit() {
+        var pair = ClearPair(validated: false)
+        pair.client.queueHandshakeBytes(Array("hello".utf8), at: .initial)
+        let first = ClearPair.transmit(&pair.client, at: pair.now)!
+        #expect(first.0.count == 1200)
+        ClearPair.deliver(first.0, first.1, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        pair.server.writeKeysInstalled(.handshake)
+        pair.server.queueHandshakeBytes([UInt8](repeating: 1, count: 30_000), at: .handshake)
+        var sent = 0
+        for _ in 0..<40 {
+            while let datagram = ClearPair.transmit(&pair.server, at: pair.now) { sent += datagram.0.count }
+            if pair.server.nextDeadline < .distantFuture {
+                pair.now = max(pair.now, pair.server.nextDeadline)
+                pair.server.timerFired(at: pair.now)
+            }
+            if !pair.server.isActive { break }
+        }
+        #expect(sent > 1200)
+        #expect(sent <= 3 * 1200)
+    }
+
+    @Test func keyUpdateBothWays() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        #expect(try Self.transfer([1, 2, 3], over: &pair) == [1, 2, 3])
+        let updated = pair.client.updateKeys()
+        #expect(updated)
+        // Not again before the first is acknowledged (RFC 9001 section 6.1).
+        let again = pair.client.updateKeys()
+        #expect(!again)
+        #expect(pair.client.keyGeneration == 1)
+    }
+
+    @Test func idleTimeoutEndsBothEnds() {
+        var configuration = ConnectionConfiguration()
+        configuration.parameters.maxIdleTimeout = .seconds(5)
+        var pair = ClearPair(client: configuration)
+        pair.handshake()
+        pair.run(for: .seconds(12))
+        #expect(pair.clientEvents.closeReason == .idleTimeout)
+        #expect(pair.serverEvents.closeReason == .idleTimeout)
+    }
+
+    @Test func keepAliveHoldsAConnectionOpen() {
+        var configuration = ConnectionConfiguration()
+        configuration.parameters.maxIdleTimeout = .seconds(5)
+        configuration.keepAlive = .seconds(2)
+        var pair = ClearPair(client: configuration)
+        pair.handshake()
+        for _ in 0..<6 { pair.run(for: .seconds(10)) }
+        #expect(pair.client.isActive && pair.server.isActive)
+    }
+
+    @Test func aNATRebindingIsFollowedAndValidated() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        let moved = SocketAddress("192.0.2.1:6000")!
+        let stream = try pair.client.openStream(bidirectional: false)
+        try pair.client.write(stream, [9], fin: true)
+        let datagram = ClearPair.transmit(&pair.client, at: pair.now)!
+        ClearPair.deliver(datagram.0, datagram.1, from: moved, to: &pair.server, at: pair.now)
+        #expect(pair.server.remoteAddress == moved)
+        // The new address is challenged, and what is sent there before it answers is bounded.
+        let answer = ClearPair.transmit(&pair.server, at: pair.now)!
+        ClearPair.deliver(answer.0, answer.1, from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
+        let response = ClearPair.transmit(&pair.client, at: pair.now)!
+        ClearPair.deliver(response.0, response.1, from: moved, to: &pair.server, at: pair.now)
+        pair.pump()
+        #expect(pair.server.isActive)
+        #expect(pair.server.remoteAddress == moved)
+    }
+
+    /// An attacker who can only copy packets to another address does not get the connection (RFC 9000 section 9.3.2).
+    @Test func aSpoofedMigrationIsTakenBack() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        let stream = try pair.client.openStream(bidirectional: false)
+        try pair.client.write(stream, [9], fin: true)
+        let datagram = ClearPair.transmit(&pair.client, at: pair.now)!
+        ClearPair.deliver(
+            datagram.0, datagram.1, from: SocketAddress("203.0.113.9:1")!, to: &pair.server, at: pair.now)
+        // What the server sends to the attacker never reaches the client.
+        let limit = pair.now + .seconds(20)
+        while pair.server.remoteAddress != ClearPair.clientAddress, pair.now < limit {
+            while ClearPair.transmit(&pair.server, at: pair.now) != nil {}
+            pair.now = max(pair.now + .milliseconds(1), min(pair.server.nextDeadline, limit))
+            pair.server.timerFired(at: pair.now)
+        }
+        #expect(pair.server.remoteAddress == ClearPair.clientAddress)
+        #expect(pair.server.isActive)
+    }
+
+    @Test func datagramsArrive() {
+        var configuration = ConnectionConfiguration()
+        configuration.parameters.maxDatagramFrameSize = 1200
+        var pair = ClearPair(client: configuration, server: configuration)
+        pair.handshake()
+        let small = pair.client.sendDatagram([1, 2, 3])
+        let large = pair.client.sendDatagram([UInt8](repeating: 0, count: 1500))
+        #expect(small && !large)
+        pair.run(for: .milliseconds(100))
+        let got = pair.serverEvents.contains { if case .datagram([1, 2, 3]) = $0 { true } else { false } }
+        #expect(got)
+        #expect(pair.client.statistics.datagramFramesDropped == 1)
+    }
+
+    @Test func thePathMTUIsFound() {
+        var pair = ClearPair()
+        pair.handshake()
+        pair.run(for: .seconds(2))
+        #expect(pair.client.datagramSize == 1452)
+        #expect(pair.server.datagramSize == 1452)
+    }
+
+    /// A multipath connection takes PATH_ACK and nothing else changes; a frame for a path above our limit is refused.
+    @Test func multipathIsNegotiated() {
+        var configuration = ConnectionConfiguration()
+        configuration.parameters.initialMaxPathID = 4
+        var pair = ClearPair(client: configuration, server: configuration)
+        pair.handshake()
+        #expect(pair.server.isMultipathNegotiated && pair.client.isMultipathNegotiated)
+        ClearPair.inject([0x3e, 0, 0, 0, 0, 0], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        #expect(pair.server.isActive)
+        ClearPair.inject(
+            [0x7e, 0x76, 5, 0], number: 1001, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        #expect(!pair.server.isActive)
+    }
+
+    /// Random octets as payload, at every level, never trap and never do worse than close the connection.
+    @Test func noPayloadTraps() {
+        var random = SeededRandom(seed: 99)
+        for round in 0..<300 {
+            var configuration = ConnectionConfiguration()
+            configuration.parameters.initialMaxPathID = 4
+            configuration.parameters.maxDatagramFrameSize = 100
+            var pair = ClearPair(seed: UInt64(round), client: configuration, server: configuration)
+            pair.handshake()
+            for number in 0..<50 where pair.server.isActive {
+                var payload = random.octets(Int(random.next() % 60) + 1)
+                // Half of them begin like a frame that exists.
+                if random.next() & 1 == 0 { payload[0] = UInt8(random.next() % 0x40) }
+                ClearPair.inject(
+                    payload, number: 1000 + UInt64(number), from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+                while ClearPair.transmit(&pair.server, at: pair.now) != nil {}
+                while pair.server.nextEvent() != nil {}
+            }
+        }
+    }
+}

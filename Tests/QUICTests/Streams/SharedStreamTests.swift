@@ -1,0 +1,310 @@
+import Testing
+import Wire
+
+@testable import QUIC
+
+/// The server's unidirectional streams on a connection that negotiated Flexicast.
+@Suite struct SharedStreamTests {
+    let limits = StreamLimits.small(data: 1000, stream: 500, streams: 4)
+
+    @Test func aLateListenerStartsAnywhere() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        for index in 100_000..<100_400 as Range<UInt64> {
+            let id = shared(index)
+            try client.receive(id, 0, content(of: id, 0..<90), fin: true, .flow)
+            let chunk = try unwrap(client.read(id))
+            #expect(chunk.isFinished && chunk.octetsFromFlow == 90 && chunk.octetsFromUnicast == 0)
+            _ = client.allEvents()
+        }
+        #expect(client.openReceiveCount == 0)
+        #expect(client.finished.unidirectional.count == 1, "100 000 numbers never seen cost nothing")
+        #expect(client.openedByPeer.unidirectional == 400)
+        #expect(client.maxStreams.unidirectional == 404)
+        #expect(client.dataReceived == 36000 && client.dataConsumed == 36000)
+        // Late copies of what is over.
+        try client.receive(shared(100_200), 0, [1], .unicast)
+        #expect(client.openReceiveCount == 0 && client.allEvents().isEmpty)
+        // History from before the start is not "over".
+        try client.receive(shared(99_990), 0, [1], fin: true, .unicast)
+        #expect(client.read(shared(99_990))?.bytes == [1])
+    }
+
+    @Test func aPlainConnectionCountsByNumber() throws {
+        var (client, _) = makePair(client: limits)
+        #expect(errorCode { try client.receive(shared(100_000), 0, [1]) } == .streamLimitError)
+    }
+
+    /// Many gaps that are never filled: memory stays bounded, and the oldest gap is what is given up.
+    @Test func gapsAreBounded() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        let count = UInt64(StreamBounds.finishedRanges) + 50
+        for index in 0..<count {
+            try client.receive(shared(10 + 2 * index), 0, [1], fin: true, .flow)
+            _ = client.read(shared(10 + 2 * index))
+        }
+        #expect(client.finished.unidirectional.count == StreamBounds.finishedRanges)
+        #expect(client.statistics.finishedGapsClosed == 50)
+        _ = client.allEvents()
+        try client.receive(shared(11), 0, [1], fin: true)
+        #expect(client.allEvents().isEmpty, "a gap given up counts as finished")
+        let newest = shared(10 + 2 * count - 3)
+        try client.receive(newest, 0, [1], fin: true)
+        #expect(client.read(newest)?.isFinished == true)
+    }
+
+    /// Half from the flow, half from unicast, each octet charged once.
+    @Test func bothWaysMerge() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        let id = shared(50)
+        let bytes = content(of: id, 0..<300)
+        try client.receive(id, 0, [UInt8](bytes[0..<100]), .flow)
+        try client.receive(id, 200, [UInt8](bytes[200..<300]), fin: true, .flow)
+        #expect(client.dataReceived == 200, "octets seen, not the highest offset")
+        try client.receive(id, 50, [UInt8](bytes[50..<250]), .unicast)
+        try client.receive(id, 0, bytes, fin: true, .unicast)
+        #expect(client.dataReceived == 300)
+        #expect(
+            client.read(id)
+                == StreamChunk(bytes: bytes, offset: 0, isFinished: true, octetsFromFlow: 200, octetsFromUnicast: 100))
+        #expect(client.statistics.octetsDuplicate == 400)
+    }
+
+    /// Beyond the limits, the flow is refused and unicast is a violation. The window is granted twice over.
+    @Test func theConnectionLimitOnTheFlow() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        for index in 0..<4 as Range<UInt64> {
+            try client.receive(shared(index), 0, content(of: shared(index), 0..<500), .flow)
+        }
+        #expect(client.dataReceived == 2000 && client.statistics.octetsRefused == 0)
+        try client.receive(shared(7), 0, [1, 2], .flow)
+        #expect(client.statistics.octetsRefused == 2 && client.statistics.framesRefused == 1)
+        #expect(client.read(shared(7)) == nil && client.dataReceived == 2000)
+        #expect(errorCode { try client.receive(shared(7), 0, [1]) } == .flowControlError)
+        // What was seen before is no burden.
+        try client.receive(shared(0), 0, content(of: shared(0), 0..<500), .unicast)
+        _ = client.read(shared(0))
+        try client.receive(shared(7), 0, [1, 2], .flow)
+        #expect(client.read(shared(7))?.bytes == [1, 2])
+    }
+
+    @Test func theStreamLimitsOnTheFlow() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        // The middle of a long stream that began before the listener came.
+        try client.receive(shared(1), 5000, [1], .flow)
+        #expect(client.statistics.framesRefused == 1)
+        #expect(errorCode { try client.receive(shared(1), 5000, [1]) } == .flowControlError)
+        for index in 1..<8 as Range<UInt64> { try client.receive(shared(index), 0, [1], .flow) }
+        try client.receive(shared(9000), 0, [1], .flow)
+        #expect(client.statistics.framesRefused == 1)
+        try client.receive(shared(9001), 0, [1], .flow)
+        #expect(client.statistics.framesRefused == 2)
+        #expect(errorCode { try client.receive(shared(9001), 0, [1]) } == .streamLimitError)
+    }
+
+    @Test func aResetOnTheFlow() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        let id = shared(1234)
+        try client.receive(id, 100, [1, 2], .flow)
+        try client.resetReceived(id, code: 9, finalSize: 400, origin: .flow)
+        #expect(client.allEvents() == [.opened(id), .readable(id), .reset(id, code: 9)].filter { $0 != .readable(id) })
+        #expect(client.openReceiveCount == 0 && client.dataReceived == 400 && client.dataConsumed == 400)
+    }
+
+    @Test func theSourceOpensOnlyTheFlowsNumbers() throws {
+        var (client, server) = makePair(client: limits, shared: true)
+        #expect(throws: StreamsExhausted.self) { try server.open(bidirectional: false) }
+        server.open(shared(77_000))
+        try server.write(shared(77_000), [1, 2, 3], fin: true)
+        try exchange(&client, &server)
+        #expect(client.read(shared(77_000))?.bytes == [1, 2, 3])
+        #expect(server.streamCredit == 3)
+        #expect(server.allEvents() == [.sendCompleted(shared(77_000))])
+    }
+
+    @Test func theSourceWaitsForStreamCredit() throws {
+        var (client, server) = makePair(client: limits, shared: true)
+        for index in 500..<506 as Range<UInt64> {
+            server.sendRange(shared(index), bytes: [1, 2], range: 0..<2, fin: true, counted: true)
+        }
+        // A repair of a stream that was charged on the flow does not wait.
+        server.sendRange(shared(400), bytes: [1, 2], range: 1..<2, fin: true, counted: false)
+        let packets = server.packets()
+        let frames = packets.flatMap(\.frames)
+        #expect(frames.first == .stream(id: shared(400), offset: 1, length: 1, fin: true))
+        #expect(frames.contains(.streamsBlocked(bidirectional: false)))
+        #expect(server.streamCredit == 0 && !server.wantsToSend)
+        for packet in packets { try client.receive(packet.bytes) }
+        for index in 500..<504 as Range<UInt64> { #expect(client.read(shared(index))?.isFinished == true) }
+        try exchange(&client, &server)
+        #expect(client.read(shared(504))?.isFinished == true && client.read(shared(505))?.isFinished == true)
+        #expect(server.sharedStreamsSent == 6)
+    }
+
+    @Test func whatWentOverTheFlowIsCharged() throws {
+        var (_, server) = makePair(client: limits, shared: true)
+        server.chargeExternal(octets: 900, streams: 3)
+        #expect(server.sendCredit == 100 && server.streamCredit == 1)
+        server.sendRange(shared(9), bytes: [UInt8](repeating: 1, count: 400), range: 0..<400, fin: true, counted: true)
+        #expect(server.packets().flatMap(\.frames).contains(.stream(id: shared(9), offset: 0, length: 100, fin: false)))
+        #expect(server.sendCredit == 0 && server.streamCredit == 0)
+        server.chargeExternal(octets: 50, streams: 1)
+        #expect(server.sendCredit == 0 && server.streamCredit == 0)
+        server.maxDataReceived(1060)
+        #expect(server.sendCredit == 10)
+    }
+
+    /// A limit raised while the stream goes over the flow holds when it falls back to unicast.
+    @Test func limitsOfStreamsNotOpenHereAreKept() throws {
+        var (_, server) = makePair(client: limits, shared: true)
+        for index in 0..<UInt64(StreamBounds.sharedStreamLimits + 5) {
+            try server.maxStreamDataReceived(shared(index), 2000)
+        }
+        #expect(server.sharedStreamLimits.count == StreamBounds.sharedStreamLimits)
+        let bytes = [UInt8](repeating: 1, count: 2000)
+        func sent(_ id: StreamID) -> Int {
+            server.sendRange(id, bytes: bytes, range: 400..<900, fin: false, counted: true)
+            return server.packets().flatMap(\.frames).reduce(0) { sum, frame in
+                guard case .stream(_, _, let length, _) = frame else { return sum }
+                return sum + length
+            }
+        }
+        #expect(sent(shared(1000)) == 500)
+        #expect(sent(shared(0)) == 100, "the oldest was forgotten")
+    }
+}
+
+@Suite struct SendRangeTests {
+    let id = shared(5)
+    let bytes = content(of: shared(5), 0..<1000)
+
+    private func server() -> StreamTable { makePair(shared: true).server }
+
+    private func ranges(_ packets: [TestPacket]) -> [Range<UInt64>] {
+        packets.flatMap(\.frames).compactMap { frame in
+            guard case .stream(_, let offset, let length, _) = frame else { return nil }
+            return offset..<(offset + UInt64(length))
+        }
+    }
+
+    @Test func overlappingRangesGoOutOnce() throws {
+        var (client, server) = makePair(shared: true)
+        server.sendRange(id, bytes: bytes, range: 700..<1000, fin: true, counted: true)
+        server.sendRange(id, bytes: bytes, range: 0..<300, fin: false, counted: true)
+        server.sendRange(id, bytes: bytes, range: 200..<800, fin: false, counted: true)
+        let sent = server.packets(150)
+        #expect(ranges(sent).reduce(0) { $0 + $1.count } == 1000)
+        #expect(server.dataSent == 1000 && server.sharedStreamsSent == 1)
+        // All of it is on its way: this connection will see to it.
+        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: true)
+        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: false)
+        #expect(!server.wantsToSend && server.dataSent == 1000 && server.sharedStreamsSent == 1)
+        for packet in sent.reversed() { try client.receive(packet.bytes) }
+        #expect(client.read(id)?.bytes == bytes)
+        for packet in sent { server.acknowledge(packet) }
+        #expect(server.allEvents() == [.sendCompleted(id)] && server.openSendCount == 0)
+    }
+
+    @Test func repairsAreNotCharged() throws {
+        var server = server()
+        server.sendRange(id, bytes: bytes, range: 100..<200, fin: false, counted: false)
+        server.sendRange(id, bytes: bytes, range: 600..<700, fin: false, counted: false)
+        let sent = server.packets()
+        #expect(ranges(sent) == [100..<200, 600..<700])
+        #expect(server.dataSent == 0 && server.sharedStreamsSent == 0)
+        server.acknowledge(sent[0])
+        #expect(server.allEvents() == [.sendCompleted(id)])
+        // A second loss of the same stream, later.
+        server.sendRange(id, bytes: bytes, range: 900..<1000, fin: true, counted: false)
+        #expect(server.packets().flatMap(\.frames) == [.stream(id: id, offset: 900, length: 100, fin: true)])
+    }
+
+    @Test func aRepairTakesOverFreshOctets() {
+        var server = server()
+        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: true)
+        server.sendRange(id, bytes: bytes, range: 0..<400, fin: false, counted: false)
+        #expect(ranges(server.packets()).first == 0..<400)
+        #expect(server.dataSent == 600 && server.sharedStreamsSent == 0)
+    }
+
+    @Test func lossesAreRepairedHere() throws {
+        var (client, server) = makePair(shared: true)
+        server.sendRange(id, bytes: bytes, range: 250..<750, fin: false, counted: false)
+        let sent = server.packets(200)
+        server.lose(sent[1])
+        let again = server.packets(200)
+        #expect(ranges(again) == ranges([sent[1]]))
+        for packet in again + sent where packet.bytes != sent[1].bytes || packet.frames != sent[1].frames {
+            try client.receive(packet.bytes)
+        }
+        for packet in again + [sent[0]] + sent[2...] { server.acknowledge(packet) }
+        #expect(server.allEvents() == [.sendCompleted(id)])
+    }
+
+    @Test func cancelledOctetsStayUnsent() {
+        var server = server()
+        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: false)
+        server.cancelRange(id, 200..<400)
+        server.cancelRange(id, 900..<1000)
+        let sent = server.packets()
+        #expect(ranges(sent) == [0..<200, 400..<900])
+        #expect(!sent.flatMap(\.frames).contains { if case .stream(_, _, _, true) = $0 { true } else { false } })
+        for packet in sent { server.lose(packet) }
+        server.cancelRange(id, 0..<500)
+        #expect(ranges(server.packets()) == [500..<900])
+        // What was given up may be asked for again.
+        server.sendRange(id, bytes: bytes, range: 100..<600, fin: false, counted: false)
+        #expect(ranges(server.packets()) == [100..<500])
+    }
+
+    @Test func cancellingEverythingForgetsTheStream() {
+        var server = server()
+        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: true)
+        server.cancelRange(id, 0..<1000)
+        #expect(!server.wantsToSend && server.openSendCount == 0 && server.packet() == nil)
+        #expect(server.dataSent == 0)
+        let empty = shared(6)
+        server.sendRange(empty, bytes: [], range: 0..<0, fin: true, counted: true)
+        #expect(server.packets().flatMap(\.frames) == [.stream(id: empty, offset: 0, length: 0, fin: true)])
+        #expect(server.sharedStreamsSent == 1)
+    }
+
+    @Test func cancellingWhatIsOnItsWayDoesNothing() {
+        var server = server()
+        server.sendRange(id, bytes: bytes, range: 0..<100, fin: false, counted: false)
+        let sent = server.packets()
+        server.cancelRange(id, 0..<1000)
+        #expect(server.openSendCount == 1)
+        server.lose(sent[0])
+        #expect(server.wantsToSend)
+        server.cancelRange(id, 0..<1000)
+        #expect(!server.wantsToSend && server.openSendCount == 0)
+        server.acknowledge(sent[0])
+    }
+
+    /// Written first, as in unicast mode, then continued by ranges: only what was not sent goes.
+    @Test func writtenStreamsMayBeContinuedByRanges() throws {
+        var (client, server) = makePair(shared: true)
+        server.open(id)
+        try server.write(id, [UInt8](bytes[0..<300]), fin: false)
+        let first = try unwrap(server.packet())
+        try client.receive(first.bytes)
+        server.acknowledge(first)
+        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: true)
+        #expect(server.queuedOctets == 0)
+        try exchange(&client, &server)
+        #expect(client.read(id)?.bytes == bytes)
+        #expect(server.dataSent == 1000 && server.sharedStreamsSent == 1 && server.openSendCount == 0)
+    }
+
+    @Test func aResetSharedStreamHasItsWholeSize() throws {
+        var (client, server) = makePair(shared: true)
+        server.sendRange(id, bytes: bytes, range: 0..<100, fin: false, counted: true)
+        try client.receive(id, 900, [UInt8](bytes[900..<1000]), fin: true, .flow)
+        _ = client.allEvents()
+        try client.receive(server.packet()!.bytes)
+        server.reset(id, code: 3)
+        try exchange(&client, &server)
+        #expect(client.allEvents().last == .reset(id, code: 3))
+        #expect(client.openReceiveCount == 0 && server.openSendCount == 0)
+    }
+}

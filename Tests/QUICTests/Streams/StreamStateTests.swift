@@ -1,0 +1,236 @@
+import Testing
+import Wire
+
+@testable import QUIC
+
+/// Streams from their first octet to their last, with the events the application sees on the way.
+@Suite struct StreamStateTests {
+    @Test func aStreamThereAndBack() throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: true)
+        #expect(id == StreamID(0))
+        try client.write(id, [1, 2], fin: false)
+        try client.write(id, [3], fin: true)
+        try exchange(&client, &server)
+        #expect(server.allEvents() == [.opened(id), .readable(id)])
+        #expect(server.read(id) == StreamChunk(bytes: [1, 2, 3], offset: 0, isFinished: true, octetsFromUnicast: 3))
+        #expect(server.read(id) == nil)
+        #expect(client.allEvents() == [.sendCompleted(id)])
+        try server.write(id, [4], fin: true)
+        try exchange(&client, &server)
+        #expect(client.allEvents() == [.readable(id)], "our own stream is not announced as opened")
+        #expect(client.read(id)?.bytes == [4])
+        #expect(client.openReceiveCount + client.openSendCount + server.openReceiveCount + server.openSendCount == 0)
+    }
+
+    @Test func readableIsSaidOnceUntilRead() throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: false)
+        for part in 1...3 as ClosedRange<UInt8> {
+            try client.write(id, [part], fin: false)
+            try exchange(&client, &server)
+        }
+        #expect(server.allEvents() == [.opened(id), .readable(id)])
+        #expect(server.read(id)?.bytes == [1, 2, 3])
+        try client.write(id, [], fin: true)
+        try exchange(&client, &server)
+        #expect(server.allEvents() == [.readable(id)])
+        #expect(server.read(id) == StreamChunk(bytes: [], offset: 3, isFinished: true, octetsFromUnicast: 3))
+    }
+
+    @Test func aStreamOfNoOctets() throws {
+        var (client, server) = makePair(server: .small(data: 0, stream: 0, streams: 1))
+        let id = try client.open(bidirectional: false)
+        try client.write(id, [], fin: true)
+        let packet = try unwrap(client.packet())
+        #expect(packet.bytes == [0x0b, 2, 0])
+        #expect(packet.frames == [.stream(id: id, offset: 0, length: 0, fin: true)])
+        client.lose(packet)
+        try exchange(&client, &server)
+        #expect(server.read(id) == StreamChunk(bytes: [], offset: 0, isFinished: true))
+        #expect(client.allEvents() == [.sendCompleted(id)])
+        #expect(client.openSendCount == 0 && server.openReceiveCount == 0)
+    }
+
+    @Test func theEndAloneIsSentAgain() throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, [7], fin: false)
+        try exchange(&client, &server)
+        try client.write(id, [], fin: true)
+        let end = try unwrap(client.packet())
+        #expect(end.frames == [.stream(id: id, offset: 1, length: 0, fin: true)])
+        #expect(!client.wantsToSend)
+        client.lose(end)
+        let again = try unwrap(client.packet())
+        #expect(again.bytes == end.bytes)
+        // Late news of the first copy: it had arrived.
+        client.acknowledge(end)
+        #expect(client.allEvents() == [.sendCompleted(id)])
+        client.lose(again)
+        #expect(!client.wantsToSend && client.openSendCount == 0)
+    }
+
+    @Test func onlyFramesThatFillThePacketLackALength() throws {
+        var (client, _) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, content(of: id, 0..<1500), fin: true)
+        let first = try unwrap(client.packet(1000))
+        #expect(first.bytes.count == 1000 && first.bytes[0] == 0x08)
+        #expect(first.frames == [.stream(id: id, offset: 0, length: 998, fin: false)])
+        let second = try unwrap(client.packet(1000))
+        #expect(second.bytes[0] == 0x0f && second.bytes.count < 1000)
+        #expect(second.frames == [.stream(id: id, offset: 998, length: 502, fin: true)])
+    }
+
+    /// Every payload size around those where the length field grows, in packets of every size around it.
+    @Test func framesOfEverySizeFit() throws {
+        for size in [0, 1, 31, 32, 33, 62, 63, 64, 65, 66, 127, 200] {
+            for capacity in 36..<140 {
+                var (client, server) = makePair()
+                let id = try client.open(bidirectional: false)
+                try client.write(id, content(of: id, 0..<size), fin: true)
+                try client.write(client.open(bidirectional: false), [5], fin: true)
+                while let packet = client.packet(capacity) { try server.receive(packet.bytes) }
+                #expect(!client.wantsToSend)
+                #expect(server.read(id)?.bytes == content(of: id, 0..<size))
+                #expect(server.read(StreamID(6))?.bytes == [5])
+            }
+        }
+    }
+
+    @Test func noFrameWhereThereIsNoRoom() throws {
+        var (client, _) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, content(of: id, 0..<500), fin: true)
+        #expect(client.packet(20) == nil, "a fragment of 18 octets is not worth a frame")
+        #expect(client.wantsToSend)
+        #expect(client.packet(600)?.frames.count == 1)
+    }
+
+    @Test func streamsGoOutOneAfterTheOther() throws {
+        var (client, _) = makePair()
+        let ids = try (0..<3).map { _ in try client.open(bidirectional: false) }
+        for id in ids.reversed() { try client.write(id, content(of: id, 0..<700), fin: true) }
+        var order: [StreamID] = []
+        for packet in client.packets(500) {
+            for case .stream(let id, _, _, _) in packet.frames where order.last != id { order.append(id) }
+        }
+        #expect(order == ids.reversed())
+    }
+
+    @Test func lostOctetsGoAheadOfFreshOnes() throws {
+        var (client, _) = makePair()
+        let first = try client.open(bidirectional: false)
+        let second = try client.open(bidirectional: false)
+        try client.write(first, content(of: first, 0..<300), fin: true)
+        let lost = try unwrap(client.packet(200))
+        try client.write(second, [1], fin: true)
+        client.lose(lost)
+        let next = try unwrap(client.packet(200))
+        #expect(next.frames[0] == lost.frames[0])
+    }
+
+    @Test func resetEndsAStreamForBoth() throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, content(of: id, 0..<2000), fin: false)
+        let packet = try unwrap(client.packet(1000))
+        try server.receive(packet.bytes)
+        client.reset(id, code: 77)
+        #expect(errorOf { try client.write(id, [1], fin: false) } == .reset)
+        client.lose(packet)
+        let reset = try unwrap(client.packet())
+        #expect(reset.frames == [.resetStream(id)])
+        client.lose(reset)
+        try exchange(&client, &server)
+        #expect(server.allEvents() == [.opened(id), .readable(id), .reset(id, code: 77)])
+        #expect(server.read(id) == nil)
+        #expect(server.openReceiveCount == 0 && client.openSendCount == 0)
+        #expect(client.queuedOctets == 0)
+        #expect(server.dataReceived == client.dataSent && server.dataConsumed == server.dataReceived)
+    }
+
+    @Test func aResetAfterEverythingChangesNothing() throws {
+        var (_, server) = makePair()
+        let id = StreamID(2)
+        try server.receive(id, 0, [1, 2], fin: true)
+        try server.resetReceived(id, code: 1, finalSize: 2)
+        #expect(server.allEvents() == [.opened(id), .readable(id)])
+        #expect(server.read(id)?.bytes == [1, 2])
+    }
+
+    @Test func stopSendingIsAnsweredWithAReset() throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, content(of: id, 0..<300), fin: false)
+        try exchange(&client, &server)
+        server.stopSending(id, code: 5)
+        #expect(server.read(id) == nil)
+        let stop = try unwrap(server.packet())
+        #expect(stop.frames == [.stopSending(id)])
+        server.lose(stop)
+        try exchange(&client, &server)
+        #expect(client.allEvents() == [.stopSending(id, code: 5)])
+        #expect(server.allEvents() == [.opened(id), .readable(id), .reset(id, code: 5)])
+        #expect(client.openSendCount == 0 && server.openReceiveCount == 0)
+        #expect(server.dataConsumed == 300)
+    }
+
+    /// What comes on a stopped stream still counts, is thrown away, and its end ends it.
+    @Test func aStoppedStreamMayEndByItself() throws {
+        var (_, server) = makePair(server: .small(data: 1000, stream: 1000, streams: 1))
+        let id = StreamID(2)
+        try server.receive(id, 0, [1])
+        server.stopSending(id, code: 0)
+        try server.receive(id, 2, content(of: id, 2..<600), fin: true)
+        #expect(server.openReceiveCount == 1)
+        try server.receive(id, 1, [1])
+        #expect(server.openReceiveCount == 0 && server.dataConsumed == 600 && server.maxData == 1600)
+        #expect(server.maxStreams.unidirectional == 2)
+        #expect(server.packet()?.frames.contains(.stopSending(id)) == false)
+    }
+
+    @Test func stoppingWhatIsCompleteForgetsIt() throws {
+        var (_, server) = makePair()
+        try server.receive(StreamID(2), 0, [1, 2, 3], fin: true)
+        server.stopSending(StreamID(2), code: 0)
+        #expect(server.openReceiveCount == 0 && server.dataConsumed == 3 && !server.wantsToSend)
+    }
+
+    @Test func writeSaysWhyNot() throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: false)
+        #expect(errorOf { try client.write(StreamID(6), [1], fin: false) } == .unknownStream)
+        #expect(errorOf { try server.write(id, [1], fin: false) } == .unknownStream)
+        try client.write(id, [1], fin: true)
+        #expect(errorOf { try client.write(id, [1], fin: false) } == .alreadyFinished)
+        let other = try client.open(bidirectional: false)
+        try client.write(other, [UInt8](repeating: 1, count: StreamBounds.queuedOctets), fin: false)
+        #expect(errorOf { try client.write(other, [1], fin: false) } == .full)
+        client.reset(other, code: 0)
+        #expect(client.allEvents() == [.writable])
+        #expect(client.queuedOctets == 1)
+    }
+
+    /// A peer that opens and resets streams waits until the application has seen it.
+    @Test func resetsDoNotOpenNewStreamsByThemselves() throws {
+        var (_, server) = makePair(server: .small(data: 100, stream: 100, streams: 4))
+        for index in 0..<4 as Range<UInt64> {
+            try server.resetReceived(StreamID(index << 2 | 2), code: 0, finalSize: 0)
+        }
+        #expect(server.maxStreams.unidirectional == 4)
+        #expect(errorCode { try server.resetReceived(StreamID(18), code: 0, finalSize: 0) } == .streamLimitError)
+        #expect(server.allEvents().count == 8)
+        #expect(server.maxStreams.unidirectional == 8)
+    }
+
+    private func errorOf(_ body: () throws -> Void) -> StreamError? {
+        do {
+            try body()
+            return nil
+        } catch {
+            return error as? StreamError
+        }
+    }
+}

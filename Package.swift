@@ -57,6 +57,12 @@ let package = Package(
         .testTarget(
             name: "InteropTests", dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor"],
             swiftSettings: room),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: [
+                "flexicast", "Endpoint", "Wire", log,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: room),
         .testTarget(name: "DeploymentTests", dependencies: ["Wire"], swiftSettings: room),
     ]
 )

@@ -1,0 +1,78 @@
+import ArgumentParser
+import Endpoint
+import Foundation
+import Logging
+
+extension IOBackendChoice: ExpressibleByArgument {}
+
+private let levelNames = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
+
+private func parseLogLevel(_ text: String) throws -> Logger.Level {
+    guard let level = Logger.Level(rawValue: text) else { throw ArgumentProblem("write one of \(levelNames)") }
+    return level
+}
+
+/// Options every long-running command has.
+struct CommonOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Input/output backend: auto, io_uring or epoll.", valueName: "backend"))
+    var io: IOBackendChoice = .auto
+
+    @Option(
+        help: ArgumentHelp("Least severe log level shown: \(levelNames).", valueName: "level"), transform: parseLogLevel
+    )
+    var logLevel: Logger.Level = .info
+
+    @Flag(help: "Print one JSON object per line on standard output.")
+    var json = false
+
+    /// Logs go to standard error, whatever the command prints.
+    func makeLogger(_ label: String) -> Logger {
+        var logger = Logger(label: label) { LineLogHandler(label: $0) }
+        logger.logLevel = logLevel
+        return logger
+    }
+}
+
+/// `2026-11-23T01:38:00.123Z info source: message key=value`, one line per entry on standard error.
+struct LineLogHandler: LogHandler {
+    let label: String
+    var logLevel: Logger.Level = .info
+    var metadata: Logger.Metadata = [:]
+
+    init(label: String) { self.label = label }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        let line = Self.line(
+            time: Date(), level: event.level, label: label, message: event.message.description,
+            metadata: metadata.merging(event.metadata ?? [:]) { $1 })
+        // A closed standard error is no reason to stop working.
+        try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
+    }
+
+    static func line(
+        time: Date, level: Logger.Level, label: String, message: String, metadata: Logger.Metadata
+    ) -> String {
+        let stamp = time.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
+        var line = "\(stamp)Z \(level) \(label): \(oneLine(message))"
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
+            let text = oneLine(value.description)
+            line += text.contains(" ") || text.isEmpty ? " \(key)=\"\(text)\"" : " \(key)=\(text)"
+        }
+        return line + "\n"
+    }
+
+    /// What a peer or a feed supplied must not forge a second line or drive the terminal.
+    private static func oneLine(_ text: String) -> String {
+        guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return text }
+        var safe = ""
+        for scalar in text.unicodeScalars {
+            safe.unicodeScalars.append(scalar.properties.generalCategory == .control ? "\u{fffd}" : scalar)
+        }
+        return safe
+    }
+}

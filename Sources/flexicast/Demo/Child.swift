@@ -1,0 +1,52 @@
+import Foundation
+
+/// A process of the demo: its lines and its end arrive in an `EventQueue`, its log goes to a file.
+final class Child {
+    let name: String
+    let log: URL
+    private let process = Process()
+    private(set) var isRunning = true
+
+    /// Starts `command`, whose first word is a path. Must be called on the main thread, see `EventQueue`.
+    init(name: String, index: Int, command: [String], log: URL, events: EventQueue) throws {
+        self.name = name
+        self.log = log
+        guard FileManager.default.createFile(atPath: log.path, contents: nil),
+            let logHandle = FileHandle(forWritingAtPath: log.path)
+        else { throw DemoProblem("cannot write \(log.path)") }
+        let output = Pipe()
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = output
+        process.standardError = logHandle
+        process.terminationHandler = { process in
+            let status = process.terminationStatus
+            events.push(.exited(index, status: process.terminationReason == .exit ? status : -status))
+        }
+        let splitter = LineSplitter()
+        output.fileHandleForReading.readabilityHandler = { handle in
+            let bytes = handle.availableData
+            for line in splitter.lines(adding: bytes) { events.push(.line(index, line)) }
+            if bytes.isEmpty {
+                handle.readabilityHandler = nil
+                events.push(.closed(index))
+            }
+        }
+        try process.run()
+    }
+
+    func ended() { isRunning = false }
+
+    /// Asks the process to finish.
+    func terminate() { if isRunning { process.terminate() } }
+
+    /// Ends the process at once.
+    func kill() { if isRunning { _ = Glibc.kill(process.processIdentifier, SIGKILL) } }
+
+    /// The last lines of its log, to say why it failed.
+    func logTail(lines count: Int = 5) -> String {
+        let text = (try? String(contentsOf: log, encoding: .utf8)) ?? ""
+        return text.split(separator: "\n").suffix(count).map { "    \($0)" }.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,92 @@
+import ArgumentParser
+import Endpoint
+import Foundation
+
+/// What `flexicast demo` was asked to do.
+struct DemoSettings: Sendable {
+    var items = 80
+    var interval: Duration = .milliseconds(300)
+    var flowReceivers = 5
+    var unicastReceivers = 4
+    var lossPercent = 2.0
+    var network = NetworkKind.auto
+    var io = "auto"
+    var report: String?
+    var keep = false
+}
+
+extension NetworkKind: ExpressibleByArgument {}
+
+struct DemoCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "demo",
+        abstract: "Show all of it on this machine: a growing feed, one source, receivers with and without multicast.",
+        discussion: """
+            Each process has a network namespace of its own. Two receivers lose some of the flow's packets, one is cut
+            off halfway and healed later. Exit status 1 when an item is missing, doubled or different anywhere.
+            """)
+
+    @Option(
+        help: ArgumentHelp("How many items the feed grows by.", valueName: "n"),
+        transform: parseInteger(in: 1...10_000, "a number of items"))
+    var items = 80
+
+    @Option(help: ArgumentHelp("Time between two items.", valueName: "duration"), transform: parseDuration)
+    var interval: Duration = .milliseconds(300)
+
+    @Option(
+        help: ArgumentHelp("How many receivers hear the flow.", valueName: "n"),
+        transform: parseInteger(in: 0...60, "a number of receivers"))
+    var receivers = 5
+
+    @Option(
+        help: ArgumentHelp("How many receivers are on unicast.", valueName: "n"),
+        transform: parseInteger(in: 0...60, "a number of receivers"))
+    var unicast = 4
+
+    @Option(
+        help: ArgumentHelp("Percent of the flow's packets that two receivers lose.", valueName: "percent"),
+        transform: parsePercent)
+    var loss = 2.0
+
+    @Option(
+        help: ArgumentHelp("auto: namespaces where they may be made; namespaces; loopback.", valueName: "kind"))
+    var network: NetworkKind = .auto
+
+    @Option(help: ArgumentHelp("Input/output backend of the processes: auto, io_uring or epoll.", valueName: "backend"))
+    var io: IOBackendChoice = .auto
+
+    @Option(help: ArgumentHelp("Write the result here as JSON.", valueName: "file"))
+    var report: String?
+
+    @Flag(help: "Keep the items and logs of all processes.")
+    var keep = false
+
+    func validate() throws {
+        guard receivers + unicast > 0 else {
+            throw ValidationError("--receivers and --unicast are both 0; at least one receiver is needed")
+        }
+    }
+
+    func run() throws {
+        var settings = DemoSettings()
+        settings.items = items
+        settings.interval = interval
+        settings.flowReceivers = receivers
+        settings.unicastReceivers = unicast
+        settings.lossPercent = loss
+        settings.network = network
+        settings.io = io.rawValue
+        settings.report = report
+        settings.keep = keep
+        guard try DemoRun(settings).run() else { throw ExitCode.failure }
+    }
+}
+
+/// `2`, `0.5`: percent below 100, in hundredths.
+private func parsePercent(_ text: String) throws -> Double {
+    guard let percent = Double(text), percent >= 0, percent < 100 else {
+        throw ArgumentProblem("write percent from 0 to below 100, such as 2 or 0.5")
+    }
+    return (percent * 100).rounded() / 100
+}

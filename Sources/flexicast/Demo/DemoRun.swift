@@ -1,0 +1,378 @@
+import Cryptography
+import Feed
+import Foundation
+
+/// One run of `flexicast demo`: network, processes, losses, a cut, the counts, the verdict.
+///
+/// Everything happens on the calling thread, driven by the events of the children and by deadlines.
+final class DemoRun {
+    private let settings: DemoSettings
+    private let directory: URL
+    private let network: DemoNetwork
+    private let events = EventQueue()
+    private var feed: DemoFeed
+    private var screen: DemoScreen
+    private var board: Scoreboard
+    /// The source (0) and the receivers (1...).
+    private var children: [Child] = []
+    /// What a child that ends means: before this is set, a failure.
+    private var isStopping = false
+    private var phase = "starting"
+    private var nextDrawing = DispatchTime.now()
+    private var problems: [String] = []
+
+    /// The receiver whose multicast is cut halfway: the last on the flow. Nil without namespaces.
+    private var victim: Int? {
+        network.loopbackReason == nil && settings.flowReceivers > 0 ? settings.flowReceivers : nil
+    }
+
+    init(_ settings: DemoSettings) throws {
+        self.settings = settings
+        var screen = DemoScreen()
+        directory = try Self.makeDirectory()
+        do {
+            feed = try DemoFeed(file: directory.appending(path: "feed.atom"), count: settings.items)
+            network = try DemoNetwork(
+                kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers
+            ) { screen.say($0) }
+        } catch {
+            try? FileManager.default.removeItem(at: directory)
+            throw error
+        }
+        self.screen = screen
+        board = Scoreboard(
+            receivers: (0..<settings.flowReceivers).map { ReceiverScore(name: "flow-\($0 + 1)", mode: .flow) }
+                + (0..<settings.unicastReceivers).map { ReceiverScore(name: "unicast-\($0 + 1)", mode: .unicast) })
+    }
+
+    /// Runs the demo to its end and shows the result.
+    /// - Returns: Whether nothing was missing, doubled or different, and the cut receiver fell back and returned.
+    func run() throws -> Bool {
+        let signals = watchSignals()
+        defer { for signal in signals { signal.cancel() } }
+        do {
+            try start()
+            try publish()
+            try settle()
+            try stop()
+            try verify()
+        } catch {
+            screen.finish()
+            abandon()
+            cleanUp(keep: settings.keep || !(error is DemoInterrupted))
+            throw error
+        }
+        screen.finish()
+        network.tearDown()
+        try show()
+        let isGood = board.isPerfect && problems.isEmpty
+        cleanUp(keep: settings.keep || !isGood)
+        return isGood
+    }
+
+    // MARK: Phases
+
+    private func start() throws {
+        if let reason = network.loopbackReason {
+            screen.say("no network namespaces (\(reason)): all on loopback, so nothing is lost and nothing is cut")
+        }
+        let certificate = directory.appending(path: "source.pem").path
+        let address = network.sourceAddress
+        try launch(
+            "source", at: 0,
+            [
+                "source", "--feed", feed.file.path, "--poll", "100ms", "--listen", "\(address)", "--group",
+                "\(network.group)", "--interface", network.interface, "--write-certificate", certificate, "--json",
+                "--io", settings.io, "--history", "\(max(settings.items, 1))",
+            ])
+        var isListening = false
+        try wait(seconds: 15, for: "the source to listen") { line in
+            if line?.event == "listening" { isListening = true }
+            return isListening
+        }
+        screen.say("source listens on \(address), flow to \(network.group)")
+
+        for (index, receiver) in board.receivers.enumerated() {
+            let place = index + 1
+            if network.loopbackReason == nil, receiver.mode == .flow {
+                let isLossy = index < 2 && (place != victim || settings.flowReceivers < 3)
+                board.receivers[index].lossPercent = isLossy ? settings.lossPercent : 0
+                try network.filter(at: place, lossPercent: board.receivers[index].lossPercent)
+            }
+            try launch(
+                receiver.name, at: place,
+                [
+                    "receive", "\(address)", "--trust", certificate, "--path",
+                    receiver.mode == .flow ? "auto" : "unicast", "--interface", network.interface, "--output",
+                    outputDirectory(receiver).path, "--json", "--io", settings.io,
+                ])
+        }
+        phase = "waiting for the receivers"
+        try wait(seconds: 20, for: "every receiver to be ready") { _ in
+            board.receivers.allSatisfy { $0.state == ($0.mode == .flow ? .listening : .connected) }
+        }
+        screen.say("\(settings.flowReceivers) receivers hear the flow, \(settings.unicastReceivers) are on unicast")
+    }
+
+    private func publish() throws {
+        var next = DispatchTime.now()
+        let cutAt = settings.items / 2
+        let healAt = settings.items * 3 / 4
+        var isHealed = false
+        while !feed.isComplete {
+            try feed.grow()
+            phase = "item \(feed.published) of \(settings.items)"
+            if settings.items >= 10, feed.published % (settings.items / 10) == 0 { sayProgress() }
+            if let victim {
+                if feed.published == cutAt { try cut(victim) }
+                if feed.published >= healAt, !isHealed, board.receivers[victim - 1].fallbacks > 0 {
+                    try heal(victim)
+                    isHealed = true
+                }
+            }
+            next = next + .nanoseconds(Int(settings.interval.wholeNanoseconds))
+            try pump(until: next)
+        }
+        if let victim, !isHealed {
+            try wait(seconds: 20, for: "\(board.receivers[victim - 1].name) to fall back") { _ in
+                board.receivers[victim - 1].fallbacks > 0
+            }
+            try heal(victim)
+        }
+    }
+
+    private func cut(_ victim: Int) throws {
+        try network.setCut(true, at: victim)
+        board.receivers[victim - 1].isCut = true
+        screen.say("\(board.receivers[victim - 1].name): multicast is cut")
+    }
+
+    private func heal(_ victim: Int) throws {
+        try network.setCut(false, at: victim)
+        board.receivers[victim - 1].isCut = false
+        screen.say("\(board.receivers[victim - 1].name): multicast is healed")
+    }
+
+    /// Waits until everyone has everything, and a little longer for what should not come.
+    private func settle() throws {
+        phase = "waiting for the last items"
+        // Late is as good as missing: what is not there in time is counted from the files.
+        let everything = { [self] in
+            board.source.sent.count >= feed.count && board.everyoneHasEverything
+                && (victim.map { board.receivers[$0 - 1].returns > 0 } ?? true)
+        }
+        do {
+            try wait(seconds: 30, for: "the last items") { _ in everything() }
+        } catch is DemoTimeout {
+            screen.say("not everything arrived within 30 seconds")
+        }
+        if let victim, board.receivers[victim - 1].returns == 0 {
+            problems.append("\(board.receivers[victim - 1].name) fell back and did not return to the flow")
+        }
+        phase = "looking for doubles"
+        try pump(until: .now() + .milliseconds(700))
+    }
+
+    /// Ends the receivers, then the source, and takes their summaries.
+    private func stop() throws {
+        phase = "stopping"
+        isStopping = true
+        for (place, receiver) in board.receivers.enumerated() where receiver.lossPercent > 0 {
+            let lost = try network.packetsLost(at: place + 1)
+            screen.say("\(receiver.name): \(lost) packets of the flow were dropped on their way to it")
+        }
+        for child in children.dropFirst() { child.terminate() }
+        try wait(seconds: 10, for: "the receivers to end") { _ in !children.dropFirst().contains { $0.isRunning } }
+        // The last counts cover the whole run only when the receivers have gone.
+        children[0].terminate()
+        try wait(seconds: 10, for: "the source to end") { _ in !children[0].isRunning }
+    }
+
+    /// Compares every file with the document the source sent and with what the feed says.
+    private func verify() throws {
+        var latest: [String: String] = [:]
+        for version in board.source.sent { latest[itemFileName(version.id)] = version.sha256 }
+        let contents = try feed.contents()
+        // What the feed has and the source never sent is missing everywhere: no file can be right.
+        for name in contents.keys where latest[name] == nil { latest[name] = "" }
+        for (index, receiver) in board.receivers.enumerated() {
+            let output = outputDirectory(receiver)
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: output.path)) ?? []
+            var files: [String: String] = [:]
+            for name in names where name.hasSuffix(".xml") {
+                let bytes = try Array(Data(contentsOf: output.appending(path: name)))
+                let item = try? FeedParser.parseEntry(bytes)
+                files[name] =
+                    item?.ownContent == contents[name] ? "\(SHA256Digest(of: bytes))" : "not as the feed has it"
+            }
+            (board.receivers[index].missing, board.receivers[index].corrupt) = compare(files: files, with: latest)
+        }
+    }
+
+    private func show() throws {
+        screen.print([""] + board.finalTable)
+        if let report = settings.report {
+            try DemoReport(board).json().write(to: URL(fileURLWithPath: report), options: .atomic)
+        }
+        for problem in problems { screen.print(["", "problem: \(problem)"]) }
+        let verdict =
+            board.isPerfect
+            ? "every item is everywhere, once, equal to the byte" : "something is missing, doubled or different"
+        screen.print(["", verdict])
+    }
+
+    // MARK: Children
+
+    private func launch(_ name: String, at place: Int, _ arguments: [String]) throws {
+        let command = network.command([try executablePath()] + arguments, at: place)
+        let log = directory.appending(path: "\(name).log")
+        children.append(try Child(name: name, index: place, command: command, log: log, events: events))
+    }
+
+    private func outputDirectory(_ receiver: ReceiverScore) -> URL { directory.appending(path: receiver.name) }
+
+    /// Handles events until `deadline`, or until `isDone` says so; it is asked before the first event and after each.
+    @discardableResult
+    private func pump(until deadline: DispatchTime, isDone: (ChildLine?) -> Bool = { _ in false }) throws -> Bool {
+        if isDone(nil) { return true }
+        while true {
+            if DispatchTime.now() >= nextDrawing { draw() }
+            guard let event = events.next(before: min(deadline, nextDrawing)) else {
+                if DispatchTime.now() >= deadline { return false }
+                continue
+            }
+            if isDone(try handle(event)) { return true }
+        }
+    }
+
+    private func wait(seconds: Int, for what: String, until isDone: (ChildLine?) -> Bool) throws {
+        if try pump(until: .now() + .seconds(seconds), isDone: isDone) { return }
+        throw DemoTimeout("waited \(seconds) seconds for \(what) in vain" + logTails())
+    }
+
+    private func handle(_ event: DemoEvent) throws -> ChildLine? {
+        switch event {
+        case .line(let index, let text):
+            guard let line = try? ChildLine(json: text) else {
+                throw DemoProblem("\(children[index].name) printed what is no event: \(text.prefix(200))")
+            }
+            if index == 0 { board.source.apply(line) } else { apply(line, to: index - 1) }
+            return line
+        case .closed: return nil
+        case .exited(let index, let status):
+            children[index].ended()
+            guard !isStopping || status != 0 else { return nil }
+            let how = status < 0 ? "was ended by signal \(-status)" : "ended with status \(status)"
+            throw DemoProblem("\(children[index].name) \(how)\n\(children[index].logTail())")
+        case .interrupted: throw DemoInterrupted()
+        }
+    }
+
+    private func apply(_ line: ChildLine, to index: Int) {
+        board.receivers[index].apply(line)
+        let name = board.receivers[index].name
+        switch line.event {
+        case "fallback": screen.say("\(name): fell back to unicast (\(line.reason ?? "no reason given"))")
+        case "return": screen.say("\(name): on the flow again")
+        default: break
+        }
+    }
+
+    private func sayProgress() {
+        let late = board.receivers.filter { board.behind($0) > 1 }.map { "\($0.name) lacks \(board.behind($0))" }
+        screen.say(
+            "item \(feed.published) of \(settings.items)" + (late.isEmpty ? "" : "; \(late.joined(separator: ", "))"))
+    }
+
+    private func draw() {
+        screen.draw(board, title: phase, progress: Double(feed.published) / Double(max(settings.items, 1)))
+        nextDrawing = .now() + .milliseconds(100)
+    }
+
+    // MARK: Ends
+
+    /// SIGINT and SIGTERM become events, so that nothing is left behind.
+    private func watchSignals() -> [any DispatchSourceSignal] {
+        // Who stops reading what we print does not stop the demo.
+        signal(SIGPIPE, SIG_IGN)
+        return [SIGINT, SIGTERM, SIGHUP].map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { [events] in events.push(.interrupted) }
+            source.resume()
+            return source
+        }
+    }
+
+    /// After a failure: every child ends now.
+    private func abandon() {
+        for child in children { child.kill() }
+        isStopping = true
+        let deadline = DispatchTime.now() + .seconds(5)
+        while children.contains(where: \.isRunning), let event = events.next(before: deadline) {
+            if case .exited(let index, _) = event { children[index].ended() }
+        }
+        network.tearDown()
+    }
+
+    private func cleanUp(keep: Bool) {
+        guard keep else {
+            try? FileManager.default.removeItem(at: directory)
+            return
+        }
+        // The new name says that this is no leftover.
+        let kept = directory.deletingLastPathComponent().appending(path: Self.keptName)
+        let place = (try? FileManager.default.moveItem(at: directory, to: kept)) == nil ? directory : kept
+        screen.print(["logs and items are in \(place.path)"])
+    }
+
+    private func logTails() -> String {
+        children.map { "\n\($0.name):\n\($0.logTail(lines: 2))" }.joined()
+    }
+
+    private static let namePrefix = "flexicast-demo-run-"
+    private static let keptName = "flexicast-demo-kept-\(UUID().uuidString.prefix(8))"
+
+    /// A directory that says whose it is. Those of runs that died before they could clean up are removed.
+    private static func makeDirectory() throws -> URL {
+        let parent = FileManager.default.temporaryDirectory
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: parent.path)) ?? []
+        where name.hasPrefix(namePrefix) {
+            guard let process = Int32(name.dropFirst(namePrefix.count)), process != getpid(),
+                FileManager.default.fileExists(atPath: "/proc/\(process)")
+            else {
+                try? FileManager.default.removeItem(at: parent.appending(path: name))
+                continue
+            }
+        }
+        let directory = parent.appending(path: namePrefix + String(getpid()))
+        do { try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false) } catch {
+            throw DemoProblem("cannot make \(directory.path): \(error.localizedDescription)")
+        }
+        return directory
+    }
+
+    /// This very program, whatever it was called as.
+    private func executablePath() throws -> String {
+        try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    }
+}
+
+/// The demo was asked to stop.
+struct DemoInterrupted: Error, CustomStringConvertible {
+    let description = "interrupted"
+}
+
+/// Something did not happen in time.
+struct DemoTimeout: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+extension Duration {
+    var wholeNanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+    }
+}

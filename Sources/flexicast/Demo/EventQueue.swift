@@ -1,0 +1,54 @@
+import Dispatch
+import Synchronization
+
+/// What can happen while the demo runs.
+enum DemoEvent: Sendable {
+    /// Child `index` printed a line.
+    case line(Int, String)
+    /// Child `index` closed its standard output: no more lines.
+    case closed(Int)
+    /// Child `index` ended; a negative status is the signal that ended it.
+    case exited(Int, status: Int32)
+    /// Somebody wants the demo to stop.
+    case interrupted
+}
+
+/// Events from any thread, taken one at a time by the thread that drives the demo.
+///
+/// That one is the main thread on purpose: children are told to die with the thread that started them.
+final class EventQueue: Sendable {
+    private let waiting = Mutex<[DemoEvent]>([])
+    private let signal = DispatchSemaphore(value: 0)
+
+    func push(_ event: DemoEvent) {
+        waiting.withLock { $0.append(event) }
+        signal.signal()
+    }
+
+    /// The next event, or nil when `deadline` comes first.
+    func next(before deadline: DispatchTime) -> DemoEvent? {
+        guard signal.wait(timeout: deadline) == .success else { return nil }
+        return waiting.withLock { $0.removeFirst() }
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+final class LineSplitter: Sendable {
+    private let rest = Mutex<[UInt8]>([])
+    /// A longer line is given out in pieces, so that a child gone mad does not fill the memory.
+    private let longestLine = 1 << 20
+
+    func lines(adding bytes: some Sequence<UInt8>) -> [String] {
+        rest.withLock { rest in
+            var lines: [String] = []
+            for byte in bytes {
+                if byte == UInt8(ascii: "\n") || rest.count >= longestLine {
+                    lines.append(String(decoding: rest, as: UTF8.self))
+                    rest.removeAll(keepingCapacity: true)
+                }
+                if byte != UInt8(ascii: "\n") { rest.append(byte) }
+            }
+            return lines
+        }
+    }
+}

@@ -1,0 +1,12 @@
+import ArgumentParser
+
+@main
+struct Flexicast: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "flexicast",
+        abstract: "One packet that a thousand receivers open: feeds over QUIC and IP multicast.",
+        discussion: """
+            Exit status: 0 done, 1 failed, 2 ran but below the asked limit, 64 bad usage.
+            """,
+        subcommands: [SourceCommand.self, ReceiveCommand.self, DemoCommand.self])
+}

@@ -1,0 +1,74 @@
+import ArgumentParser
+import Endpoint
+
+struct ReceiveCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "receive",
+        abstract: "Take items from a source, on the flow when it is heard, else on the connection.",
+        discussion: """
+            Every receiver of a flow holds the key its packets are sealed with: one that can also send from the source's
+            address can inject packets that the others accept.
+            """)
+
+    @Argument(help: ArgumentHelp("Source to connect to.", valueName: "host:port"), transform: { try ServerName($0) })
+    var server: ServerName
+
+    @Option(help: ArgumentHelp("Accept only certificates in this PEM file.", valueName: "file"))
+    var trust: String?
+
+    @Flag(help: "Accept any certificate: whoever answers is believed.")
+    var insecure = false
+
+    @Option(
+        help: ArgumentHelp(
+            "auto: flow if heard; multicast: fail if it never is; unicast: never ask for it.",
+            valueName: "auto|multicast|unicast"),
+        transform: parsePath)
+    var path: PathChoice = .auto
+
+    @Option(
+        help: ArgumentHelp("Write each item to a file here, or to standard output with -.", valueName: "dir|-"),
+        transform: parseOutput)
+    var output: OutputChoice = .none
+
+    @Option(
+        help: ArgumentHelp("Stop after so many items.", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000_000, "a number of items"))
+    var count: Int?
+
+    @Option(
+        help: ArgumentHelp("Stop after so long; exit status 2 if --count was not reached.", valueName: "duration"),
+        transform: parseDuration)
+    var timeout: Duration?
+
+    @Option(help: ArgumentHelp("Interface the flow is joined on.", valueName: "if"))
+    var interface: String?
+
+    @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
+    var keylog: String?
+
+    @OptionGroup var common: CommonOptions
+
+    func validate() throws {
+        if trust != nil, insecure {
+            throw ValidationError("--trust and --insecure exclude each other; give one of them")
+        }
+        if common.json, output == .standardOutput {
+            throw ValidationError("--json and --output - both write to standard output; give --output a directory")
+        }
+    }
+
+    var options: ReceiverOptions {
+        var options = ReceiverOptions(host: server.host, port: server.port)
+        options.trust = insecure ? .anyone : trust.map(TrustChoice.file) ?? .system
+        options.path = path
+        options.output = output
+        options.count = count
+        options.timeout = timeout
+        options.interface = interface
+        options.keyLog = keylog
+        options.json = common.json
+        options.io = common.io
+        return options
+    }
+}

@@ -1,0 +1,108 @@
+import ArgumentParser
+import Endpoint
+import Wire
+
+struct SourceCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "source",
+        abstract: "Poll a feed and push each new item to every receiver.",
+        discussion: """
+            Each item is a standalone Atom entry document on one QUIC stream: on the multicast flow for receivers that
+            hear it, on their own connection for the others.
+            """)
+
+    @Option(help: ArgumentHelp("Atom or RSS feed: an http, https or file URL, or a path.", valueName: "url"))
+    var feed: String
+
+    @Option(help: ArgumentHelp("Time between two polls.", valueName: "duration"), transform: parseDuration)
+    var poll: Duration = .seconds(5)
+
+    @Option(help: ArgumentHelp("Where receivers connect.", valueName: "addr:port"), transform: parseListenAddress)
+    var listen: SocketAddress
+
+    @Option(
+        help: ArgumentHelp(
+            "Multicast group and UDP port of the flow; without it everyone is on unicast.",
+            valueName: "group:port"),
+        transform: parseGroup)
+    var group: SocketAddress?
+
+    @Option(help: ArgumentHelp("Interface the flow leaves through.", valueName: "if"))
+    var interface: String?
+
+    @Option(
+        help: ArgumentHelp("How many routers the flow's packets may cross, 1 to 255.", valueName: "n"),
+        transform: parseInteger(in: 1...255, "a number of hops"))
+    var ttl = 1
+
+    @Option(
+        help: ArgumentHelp("PEM file of the certificate chain; without it one is made for this run.", valueName: "file")
+    )
+    var certificate: String?
+
+    @Option(help: ArgumentHelp("PEM file of the certificate's private key.", valueName: "file"))
+    var key: String?
+
+    @Option(
+        help: ArgumentHelp("Write the certificate in use here, for receivers to --trust.", valueName: "file"))
+    var writeCertificate: String?
+
+    @Option(
+        help: ArgumentHelp("The most the flow may send, in bits per second (50M).", valueName: "bits"),
+        transform: parseRate)
+    var rate: UInt64?
+
+    @Option(
+        help: ArgumentHelp(
+            "How long receivers may hold acknowledgements back: auto, or a duration.", valueName: "auto|duration"),
+        transform: { try AcknowledgementDelay($0) })
+    var ackDelay = AcknowledgementDelay.auto
+
+    @Option(
+        help: ArgumentHelp("How many recent items a new receiver is given first.", valueName: "n"),
+        transform: parseInteger(in: 0...100_000, "a number of items"))
+    var history = 100
+
+    @Option(help: ArgumentHelp("Directory that remembers which items were sent, across restarts.", valueName: "dir"))
+    var state: String?
+
+    @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
+    var keylog: String?
+
+    @OptionGroup var common: CommonOptions
+
+    func validate() throws {
+        guard (certificate == nil) == (key == nil) else {
+            throw ValidationError("--certificate and --key go together; give both, or neither for a self-signed one")
+        }
+        if let group, !listen.address.isUnspecified, group.address.isIPv4 != listen.address.isIPv4 {
+            throw ValidationError(
+                "--group \(group.address) and --listen \(listen.address) are of different IP versions; use one for both"
+            )
+        }
+        guard !feed.isEmpty else { throw ValidationError("--feed is empty; give a URL or a path") }
+        if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
+            !["http", "https", "file"].contains(scheme)
+        {
+            throw ValidationError("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
+        }
+    }
+
+    var options: SourceOptions {
+        var options = SourceOptions(feed: feed, listen: listen)
+        options.pollInterval = poll
+        options.group = group
+        options.interface = interface
+        options.timeToLive = UInt8(ttl)
+        if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
+        options.certificateOutput = writeCertificate
+        options.rate = rate
+        if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
+        options.history = history
+        options.stateDirectory = state
+        options.keyLog = keylog
+        options.json = common.json
+        options.io = common.io
+        return options
+    }
+}

@@ -1,0 +1,142 @@
+import ArgumentParser
+import Endpoint
+import Testing
+import Wire
+
+@testable import flexicast
+
+@Suite struct ArgumentTests {
+    @Test(arguments: [
+        ("5s", Duration.seconds(5)), ("250ms", .milliseconds(250)), ("2m", .seconds(120)), ("1.5h", .seconds(5400)),
+        ("10us", .microseconds(10)),
+    ])
+    func durations(text: String, duration: Duration) throws {
+        #expect(try parseDuration(text) == duration)
+    }
+
+    @Test(arguments: ["", "5", "s", "-5s", "0s", "5 s", "1e3s", "5sec", "..s", "999999h", "٣s"])
+    func wrongDurations(text: String) {
+        #expect(throws: ArgumentProblem.self) { try parseDuration(text) }
+    }
+
+    @Test(arguments: [("50M", 50_000_000 as UInt64), ("2.5G", 2_500_000_000), ("800k", 800_000), ("12345", 12_345)])
+    func rates(text: String, bits: UInt64) throws {
+        #expect(try parseRate(text) == bits)
+    }
+
+    @Test(arguments: ["", "M", "50MB", "-1M", "1", "9999G", "50 M", "nan", "inf"])
+    func wrongRates(text: String) {
+        #expect(throws: ArgumentProblem.self) { try parseRate(text) }
+    }
+
+    @Test func serverNames() throws {
+        #expect(try ServerName("example.org:4433").host == "example.org")
+        #expect(try ServerName("[2001:db8::1]:4433").host == "2001:db8::1")
+        #expect(try ServerName("192.0.2.1:4433").port == 4433)
+    }
+
+    @Test(arguments: [
+        "", "example.org", "example.org:", "example.org:0", "example.org:65536", ":4433", "2001:db8::1:4433",
+        "192.0.2:4433", "-x.org:1", "a b:1",
+    ])
+    func wrongServerNames(text: String) {
+        #expect(throws: ArgumentProblem.self) { try ServerName(text) }
+    }
+
+    @Test func everyOptionOfSourceReachesTheEndpoint() throws {
+        let command = try SourceCommand.parse([
+            "--feed", "https://example.org/new.atom", "--poll", "1s", "--listen", "[::]:4433", "--group",
+            "[ff3e::8000:1]:5000", "--interface", "eth0", "--ttl", "8", "--certificate", "c.pem", "--key", "k.pem",
+            "--write-certificate", "w.pem", "--rate", "50M", "--ack-delay", "25ms", "--history", "7", "--state", "s",
+            "--keylog", "keys", "--json", "--io", "epoll",
+        ])
+        let options = command.options
+        #expect(options.feed == "https://example.org/new.atom")
+        #expect(options.pollInterval == .seconds(1))
+        #expect(options.listen == SocketAddress("[::]:4433"))
+        #expect(options.group == SocketAddress("[ff3e::8000:1]:5000"))
+        #expect(options.interface == "eth0")
+        #expect(options.timeToLive == 8)
+        #expect(options.certificate?.certificate == "c.pem")
+        #expect(options.certificate?.key == "k.pem")
+        #expect(options.certificateOutput == "w.pem")
+        #expect(options.rate == 50_000_000)
+        #expect(options.acknowledgementDelay == .milliseconds(25))
+        #expect(options.history == 7)
+        #expect(options.stateDirectory == "s")
+        #expect(options.keyLog == "keys")
+        #expect(options.json)
+        #expect(options.io == .epoll)
+    }
+
+    @Test func everyOptionOfReceiveReachesTheEndpoint() throws {
+        let command = try ReceiveCommand.parse([
+            "192.0.2.1:4433", "--trust", "c.pem", "--path", "multicast", "--output", "out", "--count", "3",
+            "--timeout", "2m", "--interface", "eth1", "--keylog", "keys", "--json", "--io", "io_uring",
+        ])
+        let options = command.options
+        #expect(options.host == "192.0.2.1")
+        #expect(options.port == 4433)
+        #expect(options.trust == .file("c.pem"))
+        #expect(options.path == .multicast)
+        #expect(options.output == .directory("out"))
+        #expect(options.count == 3)
+        #expect(options.timeout == .seconds(120))
+        #expect(options.interface == "eth1")
+        #expect(options.keyLog == "keys")
+        #expect(options.json)
+        #expect(options.io == .ioUring)
+        #expect(try ReceiveCommand.parse(["a.example:1", "--insecure"]).options.trust == .anyone)
+        #expect(try ReceiveCommand.parse(["a.example:1"]).options.trust == .system)
+        #expect(try ReceiveCommand.parse(["a.example:1", "--output", "-"]).options.output == .standardOutput)
+    }
+
+    /// Each refusal exits with 64 and names what would be accepted.
+    @Test(arguments: [
+        (["source", "--listen", ":1"], "Missing expected argument '--feed"),
+        (["source", "--feed", "x", "--listen", "239.1.1.1:1"], "is a multicast group"),
+        (["source", "--feed", "x", "--listen", "1.2.3"], "write ADDRESS:PORT"),
+        (["source", "--feed", "x", "--listen", ":1", "--group", "1.2.3.4:5"], "is not a multicast address"),
+        (["source", "--feed", "x", "--listen", "1.2.3.4:1", "--group", "[ff3e::1]:5"], "different IP versions"),
+        (["source", "--feed", "x", "--listen", ":1", "--poll", "5"], "write a number and a unit"),
+        (["source", "--feed", "x", "--listen", ":1", "--rate", "50Q"], "such as 50M"),
+        (["source", "--feed", "x", "--listen", ":1", "--ttl", "0"], "from 1 to 255"),
+        (["source", "--feed", "x", "--listen", ":1", "--ack-delay", "1h"], "at most 10s"),
+        (["source", "--feed", "x", "--listen", ":1", "--key", "k"], "go together"),
+        (["source", "--feed", "gopher://x", "--listen", ":1"], "http, https and file"),
+        (["receive", "nowhere"], "write HOST:PORT"),
+        (["receive", "a:1", "--path", "amt"], "AMT tunnels are not part of this version"),
+        (["receive", "a:1", "--trust", "f", "--insecure"], "exclude each other"),
+        (["receive", "a:1", "--json", "--output", "-"], "both write to standard output"),
+        (["receive", "a:1", "--io", "kqueue"], "'io_uring' or 'epoll'"),
+        (["demo", "--receivers", "0", "--unicast", "0"], "at least one receiver"),
+        (["demo", "--loss", "100"], "below 100"),
+        (["demo", "--wrong"], "Unknown option '--wrong'"),
+    ])
+    func refusalsSayWhatWouldBeAccepted(arguments: [String], text: String) {
+        do {
+            _ = try Flexicast.parseAsRoot(arguments)
+            Issue.record("accepted")
+        } catch {
+            #expect(Flexicast.exitCode(for: error).rawValue == 64)
+            #expect(Flexicast.fullMessage(for: error).contains(text))
+        }
+    }
+}
+
+@Suite struct LogLineTests {
+    @Test func oneLineWithSortedQuotedMetadata() {
+        let line = LineLogHandler.line(
+            time: .init(timeIntervalSince1970: 0.25), level: .warning, label: "source", message: "poll failed",
+            metadata: ["url": "http://x", "error": "not found"])
+        #expect(line == "1970-01-01T00:00:00.250Z warning source: poll failed error=\"not found\" url=http://x\n")
+    }
+
+    @Test func whatPeersSendCannotForgeLines() {
+        let line = LineLogHandler.line(
+            time: .init(timeIntervalSince1970: 0), level: .info, label: "x", message: "a\nb",
+            metadata: ["title": "\u{1b}[2Jc\r\n"])
+        #expect(line.unicodeScalars.count { $0.value < 0x20 } == 1)
+        #expect(line.hasSuffix("\n"))
+    }
+}

@@ -1,0 +1,96 @@
+import Foundation
+import Testing
+
+@testable import flexicast
+
+@Suite struct ScoreboardTests {
+    private func line(_ json: String) throws -> ChildLine {
+        try ChildLine(json: json)
+    }
+
+    @Test func itemsAreCountedOnceAndByTheirPath() throws {
+        var receiver = ReceiverScore(name: "flow-1", mode: .flow)
+        for json in [
+            #"{"event":"connected","address":"10.77.0.1:4433"}"#,
+            #"{"event":"listening","group":"239.77.0.1:4477"}"#,
+            #"{"event":"item","id":"a","sha256":"1","bytes":5,"via":"flow"}"#,
+            #"{"event":"item","id":"b","sha256":"2","bytes":5,"via":"mixed"}"#,
+            #"{"event":"fallback","reason":"silence"}"#,
+            #"{"event":"item","id":"c","sha256":"3","bytes":5,"via":"unicast"}"#,
+            #"{"event":"item","id":"c","sha256":"3","bytes":5,"via":"unicast"}"#,
+            #"{"event":"item","id":"a","sha256":"9","bytes":5,"via":"unicast"}"#,
+            #"{"event":"return"}"#,
+        ] { receiver.apply(try line(json)) }
+        #expect(receiver.items == 4, "an edited item is a new version")
+        #expect(receiver.duplicates == 1)
+        #expect(receiver.viaFlow == 1)
+        #expect(receiver.viaMixed == 1)
+        #expect(receiver.viaUnicast == 2)
+        #expect(receiver.fallbacks == 1)
+        #expect(receiver.returns == 1)
+        #expect(receiver.state == .listening)
+    }
+
+    @Test func savingComparesWithTheItemsToEveryReceiver() throws {
+        var board = Scoreboard(receivers: [
+            ReceiverScore(name: "flow-1", mode: .flow), ReceiverScore(name: "unicast-1", mode: .unicast),
+        ])
+        board.source.apply(try line(#"{"event":"item","id":"a","sha256":"1","bytes":1000}"#))
+        #expect(!board.everyoneHasEverything)
+        #expect(board.behind(board.receivers[0]) == 1)
+        board.source.apply(
+            try line(
+                #"{"event":"summary","bytes_flow":600,"bytes_unicast":200,"bytes_repair":100,"bytes_control":100}"#))
+        for index in board.receivers.indices {
+            board.receivers[index].apply(try line(#"{"event":"item","id":"a","sha256":"1","via":"flow"}"#))
+        }
+        #expect(board.everyoneHasEverything)
+        #expect(board.unicastEquivalent == 2000)
+        #expect(board.saving == 2)
+        #expect(board.isPerfect)
+        board.receivers[1].duplicates = 1
+        #expect(!board.isPerfect)
+    }
+
+    @Test func filesAreComparedByNameAndContent() {
+        let expected = ["a.xml": "1", "b.xml": "2", "c.xml": "3"]
+        let check = { (files: [String: String]) in
+            let result = compare(files: files, with: expected)
+            return [result.missing, result.corrupt]
+        }
+        #expect(check(expected) == [0, 0])
+        #expect(check(["a.xml": "1", "b.xml": "9", "d.xml": "4"]) == [1, 2])
+        #expect(check([:]) == [3, 0])
+    }
+
+    @Test func reportHasTheNamesThatScriptsRead() throws {
+        var receiver = ReceiverScore(name: "flow-1", mode: .flow)
+        receiver.fallbacks = 1
+        let json = try DemoReport(Scoreboard(receivers: [receiver])).json()
+        let object = try #require(try JSONSerialization.jsonObject(with: json) as? [String: Any])
+        #expect(Set(object.keys) == ["items", "receivers", "source", "unicast_equivalent_bytes", "saving"])
+        let receivers = try #require(object["receivers"] as? [[String: Any]])
+        #expect(
+            Set(receivers[0].keys) == [
+                "name", "mode", "items", "missing", "duplicates", "corrupt", "fallbacks", "returns",
+            ])
+        let source = try #require(object["source"] as? [String: Any])
+        #expect(Set(source.keys) == ["bytes_flow", "bytes_repair", "bytes_unicast", "bytes_control"])
+    }
+
+    @Test func tablesAlignNumbersRight() {
+        #expect(
+            formatTable(["name", "items"], [["a", "5"], ["longer", "12345678"]]) == [
+                "name       items", "a              5", "longer  12345678",
+            ])
+        #expect(grouped(1_234_567) == "1 234 567")
+        #expect(grouped(12) == "12")
+    }
+
+    @Test func linesAreCutWhereverTheBytesAre() {
+        let splitter = LineSplitter()
+        #expect(splitter.lines(adding: "a\nb".utf8) == ["a"])
+        #expect(splitter.lines(adding: "c\n\nd".utf8) == ["bc", ""])
+        #expect(splitter.lines(adding: "\n".utf8) == ["d"])
+    }
+}

@@ -10,9 +10,13 @@ extension Connection {
         }
         var deadline = min(min(idleDeadline, handshakeDeadline), min(path.deadline, keepAliveDeadline))
         if let due = recovery.deadline { deadline = min(deadline, due) }
-        for tracker in acks { if let due = tracker.deadline { deadline = min(deadline, due) } }
+        // Acknowledgements that may not be sent yet wait for the peer, not for a time.
+        if !recovery.amplificationBlocked {
+            for space in 0..<acks.count where writable[space] && !discarded[space] {
+                if let due = acks[space].deadline { deadline = min(deadline, due) }
+            }
+        }
         for flow in flowPaths { if let due = flow.acks.deadline { deadline = min(deadline, due) } }
-        if isHandshakeConfirmed, let due = mtu.nextProbeAt { deadline = min(deadline, due) }
         if wantsToSend, let due = recovery.pacerDeadline { deadline = min(deadline, due) }
         return deadline
     }
@@ -48,7 +52,20 @@ extension Connection {
         case .probe(let level):
             probes[level.rawValue] = level == .application ? 2 : 1
             noteLosses()
-            if level != .application { crypto[level.rawValue].retransmitAll() }
+            if level != .application {
+                crypto[level.rawValue].retransmitAll()
+            } else {
+                // What was sent last and lost alone is repaired by the probe itself, one round trip sooner than by its
+                // acknowledgement.
+                lostFrames.removeAll(keepingCapacity: true)
+                recovery.reclaim(.application, packets: probes[level.rawValue], lostFrames: &lostFrames)
+                for frame in lostFrames {
+                    switch frame {
+                    case .stream, .extensionFrame: frameLost(frame, level)
+                    default: break
+                    }
+                }
+            }
         }
     }
 

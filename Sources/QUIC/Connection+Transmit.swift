@@ -9,6 +9,7 @@ extension Connection {
     public mutating func transmit(into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant)
         -> OutgoingDatagram?
     {
+        mark = recovery.ecnCapable ? .ect0 : .notECT
         switch phase {
         case .draining, .drained: return nil
         case .closing:
@@ -129,7 +130,7 @@ extension Connection {
         }
         return OutgoingDatagram(
             count: count, to: remote, from: path.local?.address.isUnspecified == false ? path.local : nil,
-            ecn: recovery.ecnCapable ? .ect0 : .notECT)
+            ecn: mark)
     }
 
     @_lifetime(writer: copy writer)
@@ -184,7 +185,7 @@ extension Connection {
         precondition(number == packet.packetNumber)
         recovery.packetSent(
             packet.level, packetNumber: number, size: end - packet.start, ackEliciting: isAckEliciting,
-            inFlight: isAckEliciting || isPadded, frames: sentFrames, ecn: recovery.ecnCapable ? .ect0 : .notECT,
+            inFlight: isAckEliciting || isPadded, frames: sentFrames, ecn: mark,
             isMTUProbe: isMTUProbe, at: now)
         if probes[packet.level.rawValue] > 0, isAckEliciting { probes[packet.level.rawValue] -= 1 }
         if isAckEliciting { noteAckElicitingSent(at: now) }

@@ -83,6 +83,8 @@ public struct Connection: Sendable {
     var handshakeDeadline: Instant
     var keepAliveDeadline = Instant.distantFuture
     var pingDue = false
+    /// How the datagram being written will leave: what is noted for its packets must be what the network sees.
+    var mark = ECN.notECT
     var ackElicitingSinceReceive = false
     var ackOnlyPackets: UInt64 = 0
 

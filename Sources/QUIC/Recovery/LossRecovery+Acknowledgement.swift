@@ -122,12 +122,15 @@ extension LossRecovery {
         ptoCount = 0
     }
 
-    /// Appends what the open packets of `level` carry, to be sent again in a probe. The packets stay open: any of them may
-    /// still be acknowledged (RFC 9002 section 6.2.4).
-    func reclaim(_ level: ProtectionLevel, lostFrames: inout [SentFrame]) {
+    /// Appends what the oldest `packets` open packets of `level` that elicit an acknowledgement carry, to be sent again in a
+    /// probe. The packets stay open: any of them may still be acknowledged (RFC 9002 section 6.2.4).
+    func reclaim(_ level: ProtectionLevel, packets: Int = .max, lostFrames: inout [SentFrame]) {
         let ledger = spaces[level.rawValue].ledger
+        var left = packets
         ledger.forEachOpen { packet in
-            if packet.ackEliciting { ledger.appendFrames(of: packet, to: &lostFrames) }
+            guard left > 0, packet.ackEliciting, !packet.isMTUProbe else { return }
+            left -= 1
+            ledger.appendFrames(of: packet, to: &lostFrames)
         }
     }
 

@@ -90,6 +90,8 @@ struct LossRecovery: Sendable {
     let initialRTT: Duration
     /// When a packet was sent, an acknowledgement arrived or the timer fired last.
     var lastEvent: Int64
+    /// When `canSend` was asked last.
+    private var lastQuestion: Int64 = .min
     /// The largest packet above 1200 octets that was acknowledged.
     var largestLargeAcknowledged: UInt64?
     /// Losses since the last congestion event, and how many of them were none.
@@ -164,15 +166,16 @@ struct LossRecovery: Sendable {
     }
 
     /// Whether window and pacer let a full datagram go now.
-    func canSend(at now: Instant) -> Bool {
-        windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds)
+    mutating func canSend(at now: Instant) -> Bool {
+        lastQuestion = now.nanoseconds
+        return windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds)
     }
 
-    /// When the pacer lets packets go again; nil when it is not what held them back at the last event. Of use only to who
-    /// has something to send.
+    /// When the pacer lets packets go again; nil unless the last answer of `canSend` was no and the pacer the only reason.
+    /// Who asks again at that time gets another answer, so this is never a deadline that stays in the past.
     var pacerDeadline: Instant? {
         let rate = pacerRate
-        guard windowAllows, !pacer.allows(rate: rate, at: lastEvent) else { return nil }
+        guard windowAllows, !pacer.allows(rate: rate, at: max(lastQuestion, lastEvent)) else { return nil }
         return Instant(nanoseconds: pacer.nextQuantum(rate: rate))
     }
 

@@ -11,6 +11,8 @@ struct PathMTU: Sendable {
     static let precision = 16
     /// After this long a larger size is tried again (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER).
     static let raiseInterval = Duration.seconds(600)
+    /// The same after a black hole, which may have been no more than an outage.
+    static let retryInterval = Duration.seconds(60)
     /// Lost large packets with none arriving, or probe timeouts in a row, after which the path is taken for a black hole.
     static let blackHoleLosses = 8
     static let blackHoleTimeouts = 3
@@ -37,6 +39,8 @@ struct PathMTU: Sendable {
     private var losses = 0
     private var isSearching = true
     private var raiseAt: Instant?
+    /// The search ended because of a black hole.
+    private var isSuspect = false
 
     init(ceiling: Int = 1452) {
         self.ceiling = max(Self.floor, ceiling)
@@ -52,7 +56,8 @@ struct PathMTU: Sendable {
         guard outstanding == nil, current < ceiling else { return nil }
         if !isSearching {
             guard let raiseAt else {
-                self.raiseAt = now + Self.raiseInterval
+                self.raiseAt = now + (isSuspect ? Self.retryInterval : Self.raiseInterval)
+                isSuspect = false
                 return nil
             }
             guard now >= raiseAt else { return nil }
@@ -105,6 +110,7 @@ struct PathMTU: Sendable {
         losses = 0
         isSearching = false
         raiseAt = nil
+        isSuspect = true
         return true
     }
 

@@ -309,6 +309,8 @@ struct ProbeTimeoutTests {
         try sender.acknowledge(.initial, 1...1, at: at(10))
         sender.recovery.reclaim(.initial, lostFrames: &sender.lost)
         #expect(sender.takeLost() == [0, 2])
+        sender.recovery.reclaim(.initial, packets: 1, lostFrames: &sender.lost)
+        #expect(sender.takeLost() == [0])
         #expect(sender.recovery.bytesInFlight == 2400)
         try sender.acknowledge(.initial, 0...2, at: at(11))
         #expect(sender.takeAcked() == [1, 0, 2])

@@ -94,6 +94,9 @@ struct PacerTests {
         #expect(burst == 52)
         let next = try #require(sender.recovery.pacerDeadline)
         #expect(next > at(now))
+        var asked = sender
+        #expect(asked.recovery.canSend(at: next) == true)
+        #expect(asked.recovery.pacerDeadline == nil, "no deadline stays in the past")
         var quantum = 0
         while sender.recovery.canSend(at: next) {
             sender.send(at: next)
@@ -106,6 +109,6 @@ struct PacerTests {
     @Test func acknowledgementsAreNotPaced() {
         var sender = Sender()
         for _ in 0..<1000 { sender.send(eliciting: false, at: at(0)) }
-        #expect(sender.recovery.canSend(at: at(0)))
+        #expect(sender.recovery.canSend(at: at(0)) == true)
     }
 }

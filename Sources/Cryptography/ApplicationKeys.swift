@@ -55,15 +55,16 @@ public struct ApplicationKeys {
         previousRead = nil
     }
 
-    /// Seals packets that all carry one key generation: the newest, the one before, or one more than the newest, which
+    /// Seals packets that all carry one key generation: the one before the newest, the newest, or a later one, which
     /// begins a key update.
     public mutating func seal(_ buffer: inout MutableSpan<UInt8>, _ plans: Span<PacketPlan>) {
         guard plans.count > 0 else { return }
         let generation = plans[0].keyGeneration
-        if generation == writeGeneration + 1 {
+        // More than one step is possible: a peer may update twice before we send anything.
+        while generation > writeGeneration {
             previousWrite = currentWrite
             currentWrite = currentWrite.updated()
-            writeGeneration = generation
+            writeGeneration += 1
         }
         if generation == writeGeneration {
             currentWrite.seal(&buffer, plans)

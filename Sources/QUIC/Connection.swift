@@ -182,7 +182,7 @@ public struct Connection: Sendable {
     /// Smoothed round-trip time; nil before the first sample.
     public var smoothedRTT: Duration? { recovery.rtt.hasSample ? recovery.rtt.smoothed : nil }
     /// How long an acknowledgement may take before we probe (RFC 9002 section 6.2.1), without back-off.
-    var probeTimeout: Duration { .nanoseconds(recovery.rtt.probeTimeout + recovery.peerMaxAckDelay.nanoseconds) }
+    public var probeTimeout: Duration { .nanoseconds(recovery.rtt.probeTimeout + recovery.peerMaxAckDelay.nanoseconds) }
     /// The current largest UDP payload, in octets.
     public var datagramSize: Int { mtu.current }
     public var congestionWindow: Int { recovery.congestionWindow }

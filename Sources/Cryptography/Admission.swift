@@ -1,0 +1,164 @@
+import QUIC
+import Wire
+
+/// A server's answer to datagrams that belong to no connection of its own: let a client in, ask it for proof of its
+/// address, tell it which versions there are, or reset what was forgotten. Nothing is remembered for any of these.
+public final class Admission {
+    /// A client that may have a connection.
+    public struct Client: Sendable, Equatable {
+        public var address: SocketAddress
+        /// The ID that it wants to be addressed by.
+        public var source: ConnectionID
+        /// The ID that its Initial packets carry, and that their keys come from. It leads to the new connection too.
+        public var destination: ConnectionID
+        /// The destination of its very first Initial packet.
+        public var originalDestination: ConnectionID
+        /// The ID that our Retry gave it, when there was one.
+        public var retrySource: ConnectionID?
+        /// Whether a token proved its address, so that the limit of section 8.1 does not hold.
+        public var isValidated: Bool
+    }
+
+    public enum Decision: Sendable, Equatable {
+        /// Make a connection and hand it the datagram.
+        case admit(Client)
+        /// Send this back.
+        case reply([UInt8])
+        case ignore
+    }
+
+    /// Counts since the beginning.
+    public struct Counters: Sendable, Equatable {
+        public var admitted: UInt64 = 0
+        public var retries: UInt64 = 0
+        public var versionNegotiations: UInt64 = 0
+        public var resets: UInt64 = 0
+        public var tokensRefused: UInt64 = 0
+        public var ignored: UInt64 = 0
+    }
+
+    /// Octets of the connection IDs that we hand out.
+    public let idLength: Int
+    /// Whether every client has to prove its address by a Retry before it costs us anything.
+    public var requiresRetry: Bool
+    public private(set) var counters = Counters()
+
+    private let tokens: AddressTokens
+    private let resetKey: StatelessResetKey
+    private var random: SeededRandom
+
+    /// The least a client's first destination ID may have (RFC 9000 section 7.2).
+    private static let shortestFirstID = 8
+
+    public init(idLength: Int = 8, requiresRetry: Bool = false, random: SeededRandom, at now: Instant) {
+        precondition((1...ConnectionID.maxLength).contains(idLength))
+        self.idLength = idLength
+        self.requiresRetry = requiresRetry
+        self.random = random
+        resetKey = StatelessResetKey(from: &self.random)
+        tokens = AddressTokens(random: SeededRandom(from: &self.random), at: now)
+    }
+
+    /// A new connection ID of ours with its stateless reset token.
+    public func newConnectionID() -> (id: ConnectionID, resetToken: [UInt8]) {
+        let id = ConnectionID(random.octets(idLength))!
+        return (id, resetKey.token(for: id))
+    }
+
+    /// A token for a NEW_TOKEN frame to `client`.
+    public func newToken(client: IPAddress, at now: Instant) -> [UInt8] { tokens.newToken(client: client, at: now) }
+
+    /// Judges a datagram whose destination ID leads to no connection.
+    public func judge(_ datagram: Span<UInt8>, from address: SocketAddress, at now: Instant) -> Decision {
+        guard let header = PacketHeader.parse(datagram, at: 0, shortIDLength: idLength) else {
+            // An unknown version may have IDs that version 1 has no room for.
+            return versionNegotiation(datagram) ?? ignore()
+        }
+        switch header.kind {
+        case .unknownVersion: return versionNegotiation(datagram) ?? ignore()
+        case .oneRTT: return reset(header.destination, answering: datagram.count)
+        case .initial: break
+        default: return ignore()
+        }
+        guard datagram.count >= 1200, header.destination.count >= Self.shortestFirstID else { return ignore() }
+        var client = Client(
+            address: address, source: header.source, destination: header.destination,
+            originalDestination: header.destination, retrySource: nil, isValidated: false)
+        if !header.token.isEmpty {
+            switch tokens.check(datagram.extracting(header.token), client: address, at: now) {
+            case .retry(let originalDestination, let retrySource):
+                // The client must have taken the ID from the Retry.
+                guard retrySource == header.destination else { return refuseToken(client) }
+                client.originalDestination = originalDestination
+                client.retrySource = retrySource
+                client.isValidated = true
+            case .validated: client.isValidated = true
+            case .refused: return refuseToken(client)
+            case .unknown: break
+            }
+        }
+        if requiresRetry, !client.isValidated { return retry(client, at: now) }
+        counters.admitted += 1
+        return .admit(client)
+    }
+
+    private func ignore() -> Decision {
+        counters.ignored += 1
+        return .ignore
+    }
+
+    private func versionNegotiation(_ datagram: Span<UInt8>) -> Decision? {
+        guard let response = VersionNegotiation.response(to: datagram, random: &random) else { return nil }
+        counters.versionNegotiations += 1
+        return .reply(response)
+    }
+
+    private func reset(_ id: ConnectionID, answering count: Int) -> Decision {
+        guard
+            let packet = StatelessReset.packet(answering: count, token: resetKey.token(for: id), random: &random)
+        else { return ignore() }
+        counters.resets += 1
+        return .reply(packet)
+    }
+
+    private func retry(_ client: Client, at now: Instant) -> Decision {
+        // At least as long as a client's own first ID must be, so that it may be used as one.
+        let source = ConnectionID(random.octets(max(idLength, Self.shortestFirstID)))!
+        let token = tokens.retryToken(
+            client: client.address, originalDestination: client.destination, retrySource: source, at: now)
+        counters.retries += 1
+        return .reply(
+            Retry.packet(
+                destination: client.source, source: source, originalDestination: client.destination, token: token))
+    }
+
+    /// Closes at once with INVALID_TOKEN (RFC 9000 section 8.1.3), in an Initial packet.
+    private func refuseToken(_ client: Client) -> Decision {
+        counters.tokensRefused += 1
+        var numberOffset = 0
+        var packet = [UInt8].written(capacity: 120) { writer in
+            writer.uint8(0xc0)
+            writer.uint32(PacketHeader.version1)
+            for id in [client.source, client.destination] {
+                writer.uint8(UInt8(id.count))
+                writer.octets(id.octets.span)
+            }
+            writer.varint(0)
+            // Packet number, a CONNECTION_CLOSE of four octets, and the tag.
+            writer.varint(UInt64(1 + 4 + CipherSuite.tagLength))
+            numberOffset = writer.offset
+            writer.uint8(0)
+            writer.uint8(0x1c)
+            writer.varint(TransportError.Code.invalidToken.rawValue)
+            writer.varint(0)
+            writer.varint(0)
+            writer.zeros(CipherSuite.tagLength)
+        }
+        let plan = PacketPlan(
+            level: .initial, start: 0, packetNumberOffset: numberOffset, packetNumberLength: 1, end: packet.count,
+            packetNumber: 0)
+        var span = packet.mutableSpan
+        InitialSecrets.keys(for: .server, destination: client.destination).sealing.seal(&span, plan)
+        return .reply(packet)
+    }
+}

@@ -1,0 +1,443 @@
+import QUIC
+import Wire
+
+/// A QUIC connection with its keys: protected datagrams go in and come out. It joins the machine (`Connection`), the
+/// TLS session and packet protection, and still holds no socket and no clock.
+///
+///     datagram -> split, unmask, open in place -> machine.packetReceived -> CRYPTO octets -> TLS -> keys, CRYPTO octets
+///     machine.transmit -> packets in the clear + plans -> sealed in place, one call for each key -> datagram
+///
+/// After `receive` or `timerFired`, take `nextEvent` until it is nil, then call `transmit` until it returns nil. It
+/// belongs to one thread at a time.
+public final class SecureConnection {
+    /// What became of packets that could not be opened at once.
+    public struct Counters: Sendable, Equatable {
+        /// Not authentic with the keys at hand.
+        public var unopened: UInt64 = 0
+        /// Kept until their keys came.
+        public var buffered: UInt64 = 0
+        /// Came before their keys when `maxBuffered` others already waited.
+        public var bufferOverflows: UInt64 = 0
+        /// Malformed, of no use, or in a datagram that breaks a rule.
+        public var ignored: UInt64 = 0
+    }
+
+    private struct EarlyPacket {
+        var level: ProtectionLevel
+        var bytes: [UInt8]
+        var from: SocketAddress
+        var to: SocketAddress?
+        var ecn: ECN
+    }
+
+    /// Packets that may wait for their keys (RFC 9001 section 5.7).
+    public static let maxBuffered = 16
+
+    /// The connection itself: streams, datagrams, closing. Take its events from `nextEvent` here.
+    public var machine: Connection
+    public private(set) var counters = Counters()
+    /// Client: the newest thing to resume with on another connection; it holds secrets.
+    public private(set) var sessionTicket: [UInt8]?
+    /// The agreed application protocol, once the handshake is complete.
+    public private(set) var alpn: String?
+    /// Whether the handshake resumed an earlier session.
+    public private(set) var isResumed = false
+    /// The suite of the 1-RTT keys, once there are any.
+    public private(set) var suite: CipherSuite?
+    /// Packets sealed with one 1-RTT key before it is updated. The suite's confidentiality limit ends the connection.
+    public var packetsPerKey: UInt64 = .max
+
+    private var tls: TLSSession?
+    private let idLength: Int
+    private let firstDestination: ConnectionID
+    private var initialKeys: (sealing: SealingKey, opening: OpeningKey)?
+    private var handshakeSealing: SealingKey?
+    private var handshakeOpening: OpeningKey?
+    private var handshakeDropped = false
+    /// 1-RTT keys of one direction, until the other one's are there too.
+    private var firstSealing: SealingKey?
+    private var firstOpening: OpeningKey?
+    private var application: ApplicationKeys?
+    private var previousKeyDeadline = Instant.distantFuture
+
+    private var early: [EarlyPacket] = []
+    private var hasNewKeys = false
+    private var events: [ConnectionEvent] = []
+    private var eventHead = 0
+    private var plans: [PacketPlan] = []
+
+    /// A client's connection; its first datagram is ready.
+    ///
+    /// - Parameters:
+    ///   - serverName: what the server's certificate must be for.
+    ///   - localID: the ID that the server will address us by.
+    ///   - token: from a NEW_TOKEN frame of an earlier connection to this server.
+    ///   - resume: a `sessionTicket` of an earlier connection to this server.
+    public init(
+        client configuration: ConnectionConfiguration, tls context: TLSContext, serverName: String?,
+        to remote: SocketAddress, localID: ConnectionID, token: [UInt8] = [], resume: [UInt8]? = nil,
+        seed: SeededRandom, at now: Instant
+    ) throws(TLSConfigurationError) {
+        precondition(context.role == .client)
+        var random = seed
+        let destination = ConnectionID(random.octets(8))!
+        machine = Connection(
+            client: configuration, to: remote, localID: localID, serverID: destination, token: token,
+            seed: SeededRandom(from: &random), at: now)
+        let session = try TLSSession(
+            context: context, serverName: serverName, transportParameters: machine.localParameters.encoded(),
+            resume: resume)
+        tls = session
+        idLength = localID.count
+        firstDestination = destination
+        initialKeys = InitialSecrets.keys(for: .client, destination: destination)
+        do { try session.start() } catch { machine.close(error, at: now) }
+        takeOutputs(at: now)
+    }
+
+    /// A server's connection for a client that was let in. Hand it the client's datagram next.
+    ///
+    /// - Parameters:
+    ///   - localID: the ID that the client will address us by from its second flight on.
+    ///   - resetToken: the stateless reset token of `localID`.
+    public init(
+        server configuration: ConnectionConfiguration, tls context: TLSContext, admitted: Admission.Client,
+        localID: ConnectionID, resetToken: [UInt8]?, seed: SeededRandom, at now: Instant
+    ) throws(TLSConfigurationError) {
+        precondition(context.role == .server)
+        machine = Connection(
+            server: configuration, to: admitted.address, localID: localID, clientID: admitted.source,
+            original: admitted.originalDestination, retrySource: admitted.retrySource,
+            addressValidated: admitted.isValidated, resetToken: resetToken, seed: seed, at: now)
+        tls = try TLSSession(context: context, transportParameters: machine.localParameters.encoded())
+        idLength = localID.count
+        firstDestination = admitted.destination
+        initialKeys = InitialSecrets.keys(for: .server, destination: admitted.destination)
+    }
+
+    // MARK: Time and events
+
+    /// When `timerFired` is to be called.
+    public var nextDeadline: Instant { machine.nextDeadline }
+
+    /// Time has come to `now`.
+    public func timerFired(at now: Instant) { machine.timerFired(at: now) }
+
+    /// The next thing that the application has to know or do; CRYPTO octets and keys have been seen to.
+    public func nextEvent(at now: Instant) -> ConnectionEvent? {
+        if eventHead < events.count {
+            defer { eventHead += 1 }
+            return events[eventHead]
+        }
+        events.removeAll(keepingCapacity: true)
+        eventHead = 0
+        while let event = machine.nextEvent() {
+            if !handle(event, at: now) { return event }
+        }
+        return nil
+    }
+
+    // MARK: Datagrams in
+
+    /// Takes a datagram, which is opened in place.
+    ///
+    /// - Parameters:
+    ///   - from: the sender's address.
+    ///   - to: the local address it came to, where that is known.
+    ///   - ecn: the codepoint of its IP header.
+    public func receive<E: FrameExtension>(
+        _ datagram: inout MutableSpan<UInt8>, from: SocketAddress, to: SocketAddress?, ecn: ECN, at now: Instant,
+        extension: inout E
+    ) {
+        machine.datagramReceived(octets: datagram.count, from: from, at: now)
+        if now >= previousKeyDeadline {
+            application?.dropPreviousReadKey()
+            previousKeyDeadline = .distantFuture
+        }
+        var offset = 0
+        var destination: ConnectionID?
+        while offset < datagram.count {
+            guard let header = PacketHeader.parse(datagram.span, at: offset, shortIDLength: idLength) else {
+                counters.ignored += 1
+                break
+            }
+            // Coalesced packets are for one connection (RFC 9000 section 12.2).
+            guard destination == nil || destination == header.destination else {
+                counters.ignored += 1
+                break
+            }
+            destination = header.destination
+            offset = header.end
+            switch header.kind {
+            case .oneRTT:
+                open(.application, header, &datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
+            case .handshake:
+                open(.handshake, header, &datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
+            case .initial:
+                // RFC 9000 section 14.1.
+                guard machine.role == .client || datagram.count >= 1200 else {
+                    counters.ignored += 1
+                    continue
+                }
+                open(.initial, header, &datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
+            case .retry: retryReceived(header, datagram.span, at: now)
+            case .versionNegotiation: versionNegotiationReceived(header, datagram.span, at: now)
+            case .zeroRTT, .unknownVersion: counters.ignored += 1
+            }
+        }
+        while hasNewKeys { openEarlyPackets(at: now, extension: &`extension`) }
+    }
+
+    private func open<E: FrameExtension>(
+        _ level: ProtectionLevel, _ header: PacketHeader, _ datagram: inout MutableSpan<UInt8>, from: SocketAddress,
+        to: SocketAddress?, ecn: ECN, at now: Instant, extension: inout E
+    ) {
+        let largest = machine.largestReceived(level)
+        let opened: OpenedPacket?
+        if level == .application, application != nil {
+            opened = application!.open(
+                &datagram, start: header.start, packetNumberOffset: header.packetNumberOffset, end: header.end,
+                largest: largest)
+        } else if let key = openingKey(level) {
+            opened = key.open(
+                &datagram, start: header.start, packetNumberOffset: header.packetNumberOffset, end: header.end,
+                largest: largest)
+        } else {
+            keep(level, header, datagram.span, from: from, to: to, ecn: ecn)
+            return
+        }
+        guard let opened else {
+            notOpened(level, datagram.span, at: now)
+            return
+        }
+        if level == .application, opened.keyGeneration > 0, previousKeyDeadline == .distantFuture,
+            application?.keepsPreviousReadKey == true
+        {
+            // RFC 9001 section 6.5.
+            previousKeyDeadline = now + machine.probeTimeout * 3
+        }
+        let reserved: UInt8 = level == .application ? 0x18 : 0x0c
+        let packet = ReceivedPacket(
+            level: level, packetNumber: opened.packetNumber, destination: header.destination, source: header.source,
+            from: from, to: to, ecn: ecn, keyGeneration: opened.keyGeneration,
+            reservedBitsAreZero: opened.firstOctet & reserved == 0)
+        let early = !machine.isHandshakeConfirmed
+        machine.packetReceived(
+            packet, payload: datagram.span.extracting(opened.payload), at: now, extension: &`extension`)
+        // The next packet of the datagram may need keys that this one brings.
+        if early { takeEvents(at: now) }
+    }
+
+    private func openingKey(_ level: ProtectionLevel) -> OpeningKey? {
+        switch level {
+        case .initial: initialKeys?.opening
+        case .handshake: handshakeOpening
+        case .application: nil
+        }
+    }
+
+    private func notOpened(_ level: ProtectionLevel, _ datagram: Span<UInt8>, at now: Instant) {
+        counters.unopened += 1
+        guard level == .application else { return }
+        if datagram.count >= StatelessReset.minimumLength {
+            let tail = (datagram.count - StatelessResetKey.tokenLength)..<datagram.count
+            if machine.isStatelessReset([UInt8](datagram.extracting(tail))) {
+                machine.statelessResetReceived(at: now)
+                return
+            }
+        }
+        if let application, application.failedCount >= application.suite.integrityLimit {
+            machine.close(TransportError(.aeadLimitReached, "too many packets failed authentication"), at: now)
+        }
+    }
+
+    // MARK: Packets that come before their keys
+
+    private func keep(
+        _ level: ProtectionLevel, _ header: PacketHeader, _ datagram: Span<UInt8>, from: SocketAddress,
+        to: SocketAddress?, ecn: ECN
+    ) {
+        guard level == .application || level == .handshake && !handshakeDropped else {
+            counters.ignored += 1
+            return
+        }
+        guard early.count < Self.maxBuffered else {
+            counters.bufferOverflows += 1
+            return
+        }
+        counters.buffered += 1
+        let bytes = [UInt8](datagram.extracting(header.start..<header.end))
+        early.append(EarlyPacket(level: level, bytes: bytes, from: from, to: to, ecn: ecn))
+    }
+
+    private func openEarlyPackets<E: FrameExtension>(at now: Instant, extension: inout E) {
+        hasNewKeys = false
+        let waiting = early
+        early.removeAll()
+        for packet in waiting {
+            guard packet.level == .application ? application != nil : handshakeOpening != nil else {
+                if packet.level == .application || !handshakeDropped { early.append(packet) }
+                continue
+            }
+            guard let header = PacketHeader.parse(packet.bytes.span, at: 0, shortIDLength: idLength) else { continue }
+            var bytes = packet.bytes
+            var span = bytes.mutableSpan
+            open(
+                packet.level, header, &span, from: packet.from, to: packet.to, ecn: packet.ecn, at: now,
+                extension: &`extension`)
+        }
+    }
+
+    // MARK: Packets without packet numbers
+
+    private func retryReceived(_ header: PacketHeader, _ datagram: Span<UInt8>, at now: Instant) {
+        let packet = datagram.extracting(header.start..<header.end)
+        guard machine.role == .client, machine.localConnectionIDs.contains(header.destination),
+            Retry.isAuthentic(packet, originalDestination: firstDestination),
+            machine.retryReceived(
+                source: header.source, token: [UInt8](datagram.extracting(header.token)), at: now)
+        else {
+            counters.ignored += 1
+            return
+        }
+        initialKeys = InitialSecrets.keys(for: .client, destination: header.source)
+    }
+
+    private func versionNegotiationReceived(_ header: PacketHeader, _ datagram: Span<UInt8>, at now: Instant) {
+        // Only whoever saw our first packet knows both IDs (RFC 9000 section 17.2.1).
+        guard machine.role == .client, machine.localConnectionIDs.contains(header.destination),
+            header.source == firstDestination
+        else {
+            counters.ignored += 1
+            return
+        }
+        machine.versionNegotiationReceived(VersionNegotiation.versions(in: datagram, header: header), at: now)
+    }
+
+    // MARK: TLS
+
+    private func takeEvents(at now: Instant) {
+        while let event = machine.nextEvent() {
+            if !handle(event, at: now) { events.append(event) }
+        }
+    }
+
+    /// Sees to an event that is not the application's business.
+    private func handle(_ event: ConnectionEvent, at now: Instant) -> Bool {
+        switch event {
+        case .handshakeBytes(let level, let bytes):
+            do throws(TransportError) {
+                guard let tls else {
+                    throw TransportError(.crypto(alert: 10), "TLS message after the handshake")
+                }
+                try tls.receive(level: level, bytes.span)
+            } catch { machine.close(error, at: now) }
+            takeOutputs(at: now)
+        case .discardKeys(.initial): initialKeys = nil
+        case .discardKeys(.handshake):
+            handshakeSealing = nil
+            handshakeOpening = nil
+            handshakeDropped = true
+        default: return false
+        }
+        return true
+    }
+
+    private func takeOutputs(at now: Instant) {
+        while let output = tls?.nextOutput() {
+            switch output {
+            case .handshake(let level, let bytes): machine.queueHandshakeBytes(bytes, at: level)
+            case .secret(let level, let direction, let suite, let secret): install(level, direction, suite, secret)
+            case .transportParameters(let bytes): machine.peerParametersReceived(bytes, at: now)
+            case .completed:
+                alpn = tls?.alpn
+                isResumed = tls?.isResumed ?? false
+                machine.handshakeCompleted(at: now)
+            case .ticket(let bytes): sessionTicket = bytes
+            }
+        }
+        // A server has no more to say in TLS, and a session is the heaviest part of an idle connection.
+        if machine.role == .server, tls?.isComplete == true { tls = nil }
+    }
+
+    private func install(
+        _ level: ProtectionLevel, _ direction: TLSSession.Direction, _ suite: CipherSuite, _ secret: [UInt8]
+    ) {
+        switch (level, direction) {
+        case (.handshake, .read): handshakeOpening = OpeningKey(suite: suite, secret: secret)
+        case (.handshake, .write): handshakeSealing = SealingKey(suite: suite, secret: secret)
+        case (.application, .read): firstOpening = OpeningKey(suite: suite, secret: secret)
+        case (.application, .write): firstSealing = SealingKey(suite: suite, secret: secret)
+        case (.initial, _): return
+        }
+        if level == .application {
+            self.suite = suite
+            if let firstOpening, let firstSealing {
+                application = ApplicationKeys(reading: firstOpening, writing: firstSealing)
+                self.firstOpening = nil
+                self.firstSealing = nil
+            }
+        }
+        switch direction {
+        case .read:
+            hasNewKeys = true
+            machine.readKeysInstalled(level)
+        case .write: machine.writeKeysInstalled(level)
+        }
+    }
+
+    // MARK: Datagrams out
+
+    /// Writes one protected datagram at the beginning of `buffer`; nil when there is nothing to send now. Call again
+    /// until then.
+    public func transmit(into buffer: inout MutableSpan<UInt8>, at now: Instant) -> OutgoingDatagram? {
+        plans.removeAll(keepingCapacity: true)
+        let datagram: OutgoingDatagram?
+        do {
+            var writer = ByteWriter(buffer._mutatingExtracting(0..<buffer.count))
+            datagram = machine.transmit(into: &writer, plans: &plans, at: now)
+        }
+        guard let datagram else { return nil }
+        var begin = 0
+        while begin < plans.count {
+            var end = begin + 1
+            while end < plans.count, plans[end].level == plans[begin].level,
+                plans[end].keyGeneration == plans[begin].keyGeneration
+            {
+                end += 1
+            }
+            seal(plans[begin].level, &buffer, begin..<end)
+            begin = end
+        }
+        keepKeyYoung(at: now)
+        return datagram
+    }
+
+    private func seal(_ level: ProtectionLevel, _ buffer: inout MutableSpan<UInt8>, _ range: Range<Int>) {
+        // A reference of its own for the call, so that it does not overlap with changes to `self`.
+        let all = plans
+        switch level {
+        case .initial: initialKeys!.sealing.seal(&buffer, all.span.extracting(range))
+        case .handshake: handshakeSealing!.seal(&buffer, all.span.extracting(range))
+        case .application:
+            if application != nil {
+                application!.seal(&buffer, all.span.extracting(range))
+            } else {
+                // A server may speak before it can listen.
+                firstSealing!.seal(&buffer, all.span.extracting(range))
+            }
+        }
+    }
+
+    /// Updates a 1-RTT key before it has sealed too much, and ends the connection if that never succeeds
+    /// (RFC 9001 section 6.6).
+    private func keepKeyYoung(at now: Instant) {
+        guard let application, machine.keyGeneration == application.writeGeneration else { return }
+        let sealed = application.sealedCount
+        guard sealed >= min(packetsPerKey, application.suite.confidentialityLimit / 2) else { return }
+        if machine.updateKeys() { return }
+        if sealed >= application.suite.confidentialityLimit {
+            machine.close(TransportError(.aeadLimitReached, "the key is used up and could not be updated"), at: now)
+        }
+    }
+}

@@ -6,7 +6,7 @@ public final class FileWatch {
     public let descriptor: Int32
     unowned let reactor: Reactor
     var token = Token()
-    var handler: ((FileWatch) -> Void)?
+    private(set) var handler: ((FileWatch) -> Void)?
     private let ownsDescriptor: Bool
 
     init(reactor: Reactor, descriptor: Int32, owned: Bool, handler: @escaping (FileWatch) -> Void) {
@@ -51,9 +51,16 @@ public final class FileWatch {
         shutDown()
     }
 
+    /// The old handler is let go after the change: what it holds may ask for this watch when it goes.
+    func setHandler(_ new: ((FileWatch) -> Void)?) {
+        let old = handler
+        handler = new
+        withExtendedLifetime(old) {}
+    }
+
     /// The reactor no longer knows this watch.
     func shutDown() {
-        handler = nil
+        setHandler(nil)
         if ownsDescriptor { Glibc.close(descriptor) }
     }
 }
@@ -109,7 +116,7 @@ extension Reactor {
     /// - Throws: `ReactorError` when another reactor of this process watches the signal, or it cannot be caught.
     public func onSignal(_ number: Int32, _ handler: @escaping () -> Void) throws(ReactorError) {
         if let known = signals.firstIndex(where: { $0.number == number }) {
-            signals[known].watch.handler = Self.signalHandler(handler)
+            signals[known].watch.setHandler(Self.signalHandler(handler))
             return
         }
         let descriptor = fcio_eventfd()

@@ -41,7 +41,7 @@
 // what was written there. Datagrams that follow each other with equal destination, origin and mark, and equal size
 // except for the last, become one segmented send of up to 64 datagrams and 65 400 octets; so write one connection's
 // packets one after the other. A producer that writes many packets into one room enqueues them with `segment:`.
-// Everything leaves at the end of the turn, at `flush()`, or when four full runs wait.
+// Everything leaves at the end of the turn, at `flush()`, or when four chunks (64 KiB) of the arena are full.
 //
 // When the kernel's buffer is full the rest stays queued and `isWritable` is false; when the arena is full too,
 // `withSendBuffer` gives nil. `socketBecameWritable` then says when to go on. A datagram that the kernel refuses (too
@@ -230,6 +230,8 @@ import Wire
         isClosed = true
         wakeup.close()
         for signal in signals { fcio_signal_unwatch(signal.number) }
+        // What goes away here may hold sockets and timers: it goes when nothing is being changed any more.
+        let leaving = (slots, signals, timers, mailboxes, turnEndHandlers, dirty)
         signals = []
         for index in slots.indices {
             let token = Token(slot: index, generation: slots[index].generation)
@@ -246,10 +248,11 @@ import Wire
             slots[index].source = .none
         }
         dirty = []
-        timers.removeAll()
+        timers = Timers()
         mailboxes = []
         turnEndHandlers = []
         backend.close()
+        withExtendedLifetime(leaving) {}
     }
 
     // MARK: the table of sources
@@ -278,9 +281,11 @@ import Wire
 
     func remove(_ token: Token, descriptor: Int32) {
         backend.remove(token, descriptor: descriptor)
+        let leaving = slots[token.slot].source
         slots[token.slot].source = .none
         slots[token.slot].generation &+= 1
         freeSlots.append(token.slot)
+        withExtendedLifetime(leaving) {}
     }
 
     private func source(_ token: Token) -> Source {

@@ -52,6 +52,12 @@ import Wire
     var runCount: Int { tail - head }
     var hasRunSlot: Bool { runCount < Self.runLimit }
 
+    /// Whether as much waits as makes the best batch (four full runs, measured; more would leave the second-level
+    /// cache), and `count` octets more would begin another chunk.
+    func isBatch(before count: Int) -> Bool {
+        Self.chunkSize - offset < count && uses.count - free.count >= 4
+    }
+
     /// Room for `count` octets, the same until something is enqueued; nil when the queue is full.
     mutating func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
         precondition(count >= 0 && count <= Self.datagramLimit, "a datagram of \(count) octets")

@@ -21,7 +21,11 @@ public final class TimerHandle {
     /// Takes the timer out until it is scheduled again.
     public func cancel() { reactor?.timers.cancel(slot) }
 
-    deinit { reactor?.timers.remove(slot) }
+    deinit {
+        // The handler is let go after the table's change: it may hold other timers.
+        let handler = reactor?.timers.remove(slot)
+        withExtendedLifetime(handler) {}
+    }
 }
 
 /// A binary heap of deadlines over a table of slots: plain integers move, handlers stay where they are.
@@ -54,14 +58,14 @@ struct Timers {
         return handlers.count - 1
     }
 
-    mutating func remove(_ slot: Int) {
-        guard slot < handlers.count else { return }
+    /// Frees a slot and returns its handler.
+    mutating func remove(_ slot: Int) -> (() -> Void)? {
+        guard slot < handlers.count else { return nil }
         cancel(slot)
-        handlers[slot] = nil
+        defer { handlers[slot] = nil }
         free.append(slot)
+        return handlers[slot]
     }
-
-    mutating func removeAll() { self = Timers() }
 
     /// When the next timer is due, in nanoseconds; nil when none is scheduled.
     var next: Instant? { heap.first.map { Instant(nanoseconds: $0.deadline) } }

@@ -30,10 +30,6 @@ public final class UDPSocket {
     private var queue: SendQueue
     private var memory = SegmentationMemory()
 
-    /// Queued octets past which `enqueue` flushes by itself: four full runs, the best batch measured, and little
-    /// enough to stay in the second-level cache.
-    private static let flushThreshold = 4 * SendQueue.runOctets - SendQueue.runOctets / 4
-
     init(reactor: Reactor, bind address: SocketAddress, options: UDPOptions) throws(ReactorError) {
         self.reactor = reactor
         self.options = options
@@ -131,6 +127,7 @@ public final class UDPSocket {
 
     private func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
         guard isOpen else { return nil }
+        if queue.isBatch(before: count) { flush() }
         if let room = unsafe queue.reserve(count) { return unsafe room }
         flush()
         if let room = unsafe queue.reserve(count) { return unsafe room }
@@ -157,7 +154,7 @@ public final class UDPSocket {
             isDirty = true
             reactor.dirty.append(self)
         }
-        if isWritable, queue.queuedOctets >= Self.flushThreshold || !queue.hasRunSlot { flush() }
+        if !queue.hasRunSlot { flush() }
     }
 
     /// Hands what is queued to the kernel now. What it does not take stays queued, and `isWritable` becomes false.

@@ -48,10 +48,13 @@ public final class Wakeup: Sendable {
 
     /// Refuses what comes from now on; the descriptor is the caller's to close.
     func close() {
-        state.withLock { state in
+        // The work is let go outside of the lock: what it holds may post when it goes.
+        let work = state.withLock { state in
             state.descriptor = -1
-            state.work = []
+            defer { state.work = [] }
+            return state.work
         }
+        withExtendedLifetime(work) {}
     }
 }
 

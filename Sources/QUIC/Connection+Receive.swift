@@ -153,7 +153,7 @@ extension Connection {
             case FrameType.ping: break
             case FrameType.crypto: try cryptoReceived(&reader, level: packet.level)
             case FrameType.stream: try streamReceived(type, &reader, origin: .unicast)
-            case FrameType.resetStream: try resetReceived(&reader)
+            case FrameType.resetStream: try resetReceived(&reader, origin: .unicast)
             case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
             default:
                 if try controlReceived(type, &reader, packet: packet, at: now) { break }
@@ -194,7 +194,7 @@ extension Connection {
                 switch type {
                 case FrameType.ping: break
                 case FrameType.stream: try streamReceived(type, &reader, origin: .flow)
-                case FrameType.resetStream: try resetReceived(&reader)
+                case FrameType.resetStream: try resetReceived(&reader, origin: .flow)
                 case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
                 default: throw `extension`.forbiddenOnFlow(type: type)
                 }
@@ -378,11 +378,11 @@ extension Connection {
     }
 
     @_lifetime(reader: copy reader)
-    private mutating func resetReceived(_ reader: inout ByteReader) throws(TransportError) {
+    private mutating func resetReceived(_ reader: inout ByteReader, origin: StreamOrigin) throws(TransportError) {
         guard let id = reader.varint(), let code = reader.varint(), let size = reader.varint() else {
             throw Self.truncated(FrameType.resetStream)
         }
-        try streams.resetReceived(StreamID(id), code: code, finalSize: size)
+        try streams.resetReceived(StreamID(id), code: code, finalSize: size, origin: origin)
     }
 
     @_lifetime(reader: copy reader)

@@ -59,6 +59,11 @@ extension StreamTable {
     ) throws(TransportError) {
         let frameType: UInt64 = 0x04
         guard let at = try receivingIndex(id, origin: origin, frameType: frameType) else { return }
+        if receiving.values[at].state == .reset {
+            // Charged before; only its size may be wrong.
+            _ = try receiving.values[at].reset(finalSize: finalSize)
+            return
+        }
         let shared = isShared(id)
         guard finalSize <= receiving.values[at].maxStreamData || shared else {
             throw TransportError(
@@ -236,6 +241,8 @@ extension StreamTable {
         _ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID, end: UInt64, count: Int, offset: UInt64,
         origin: StreamOrigin
     ) throws(TransportError) -> Bool {
+        // All of a reset stream was charged with the reset; its data may come later all the same.
+        if receiving.values[at].state == .reset { return true }
         var limit = maxData
         var new = UInt64(count)
         if isShared(id) {

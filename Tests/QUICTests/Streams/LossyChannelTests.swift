@@ -9,11 +9,18 @@ import Wire
     struct End {
         var table: StreamTable
         var toOpen: Int
+        /// Whether the application resets and stops streams now and then.
+        var givesUp = false
         var toWrite: [StreamID: Int] = [:]
         var sizes: [StreamID: Int] = [:]
         var received: [StreamID: [UInt8]] = [:]
+        var readable = Set<StreamID>()
         var finished: [StreamID] = []
         var completed: [StreamID] = []
+        /// Sent streams that were given up by either end, and received ones that the peer reset or that we stopped.
+        var abandoned = Set<StreamID>()
+        var resets: [StreamID] = []
+        var stopped = Set<StreamID>()
         var flying: [TestPacket] = []
 
         mutating func act(_ random: inout SeededRandom) throws {
@@ -27,29 +34,59 @@ import Wire
                 let rest = toWrite[id]!
                 let done = sizes[id]! - rest
                 let count = min(rest, Int.random(in: 0...400, using: &random))
-                try table.write(id, content(of: id, done..<(done + count)), fin: count == rest)
-                toWrite[id] = count == rest ? nil : rest - count
+                do {
+                    try table.write(id, content(of: id, done..<(done + count)), fin: count == rest)
+                    toWrite[id] = count == rest ? nil : rest - count
+                } catch {
+                    // The peer stopped it, and the event is still to come.
+                    #expect(givesUp && error == .reset)
+                    toWrite[id] = nil
+                    abandoned.insert(id)
+                }
             }
+            if givesUp { giveUp(&random) }
             while let event = table.nextEvent() {
                 switch event {
                 case .opened(let id): if id.isBidirectional { plan(id, &random) }
                 case .readable(let id): readable.insert(id)
                 case .sendCompleted(let id): completed.append(id)
-                case .reset, .stopSending: Issue.record("nobody gave up")
+                case .reset(let id, let code):
+                    #expect(givesUp && code == id.rawValue)
+                    resets.append(id)
+                    readable.remove(id)
+                case .stopSending(let id, let code):
+                    #expect(givesUp && code == id.rawValue)
+                    toWrite[id] = nil
+                    abandoned.insert(id)
                 case .writable: break
                 }
             }
             // Applications are slow now and then.
             if let id = readable.sorted().randomElement(using: &random), Bool.random(using: &random) {
                 readable.remove(id)
-                let chunk = try unwrap(table.read(id), "said to be readable")
+                guard let chunk = table.read(id) else {
+                    #expect(stopped.contains(id), "said to be readable")
+                    return
+                }
                 #expect(chunk.offset == UInt64(received[id, default: []].count))
                 received[id, default: []] += chunk.bytes
                 if chunk.isFinished { finished.append(id) }
             }
         }
 
-        var readable = Set<StreamID>()
+        private mutating func giveUp(_ random: inout SeededRandom) {
+            if Int.random(in: 0..<40, using: &random) == 0, let id = sizes.keys.sorted().randomElement(using: &random),
+                !completed.contains(id)
+            {
+                table.reset(id, code: id.rawValue)
+                toWrite[id] = nil
+                abandoned.insert(id)
+            }
+            if Int.random(in: 0..<40, using: &random) == 0, let id = readable.sorted().randomElement(using: &random) {
+                table.stopSending(id, code: id.rawValue)
+                stopped.insert(id)
+            }
+        }
 
         private mutating func plan(_ id: StreamID, _ random: inout SeededRandom) {
             let size = [0, 1, 300, 2000].randomElement(using: &random)!
@@ -63,7 +100,8 @@ import Wire
         }
     }
 
-    @Test(arguments: 0..<60) func everyStreamArrivesOnce(seed: Int) throws {
+    /// Both ends after everything was sent.
+    private func run(seed: Int, givesUp: Bool) throws -> [End] {
         var random = SeededRandom(seed: UInt64(seed))
         let loss = [0, 5, 20, 40].randomElement(using: &random)!
         func limits() -> StreamLimits {
@@ -72,23 +110,24 @@ import Wire
                 streams: .random(in: 1...6, using: &random))
         }
         let pair = makePair(client: limits(), server: limits())
-        var ends = [End(table: pair.client, toOpen: 12), End(table: pair.server, toOpen: 12)]
+        var ends = [
+            End(table: pair.client, toOpen: 12, givesUp: givesUp),
+            End(table: pair.server, toOpen: 12, givesUp: givesUp),
+        ]
         var turns = 0
         while !(ends[0].isDone && ends[1].isDone) {
             turns += 1
             try #require(turns < 200_000, "stuck")
             let here = turns & 1
             try ends[here].act(&random)
-            if Bool.random(using: &random),
-                let packet = ends[here].table.packet(Int.random(in: 60...500, using: &random))
-            {
+            let capacity = Int.random(in: 60...500, using: &random)
+            if Bool.random(using: &random), let packet = ends[here].table.packet(capacity) {
                 ends[here].flying.append(packet)
             }
             guard !ends[here].flying.isEmpty, Bool.random(using: &random) else { continue }
-            let packet = ends[here].flying.remove(
-                at: Int.random(in: 0..<min(8, ends[here].flying.count), using: &random))
-            let fate = Int.random(in: 0..<100, using: &random)
-            if fate < loss {
+            let index = Int.random(in: 0..<min(8, ends[here].flying.count), using: &random)
+            let packet = ends[here].flying.remove(at: index)
+            if Int.random(in: 0..<100, using: &random) < loss {
                 ends[here].table.lose(packet)
                 continue
             }
@@ -109,6 +148,18 @@ import Wire
             }
         }
         for here in 0..<2 {
+            let (table, other) = (ends[here].table, ends[1 - here].table)
+            #expect(table.openSendCount == 0 && table.openReceiveCount == 0 && table.segments == 0)
+            #expect(table.queuedOctets == 0 && table.bufferedOctets == 0)
+            #expect(table.dataSent == other.dataReceived, "both ends count alike")
+            #expect(other.dataConsumed == other.dataReceived)
+        }
+        return ends
+    }
+
+    @Test(arguments: 0..<60) func everyStreamArrivesOnce(seed: Int) throws {
+        let ends = try run(seed: seed, givesUp: false)
+        for here in 0..<2 {
             let (sender, receiver) = (ends[here], ends[1 - here])
             #expect(Set(receiver.finished) == Set(sender.sizes.keys))
             #expect(receiver.finished.count == sender.sizes.count, "each ends once")
@@ -117,12 +168,27 @@ import Wire
                 let isSame = receiver.received[id] == content(of: id, 0..<size)
                 #expect(isSame, "stream \(id.rawValue)")
             }
-            let table = sender.table
-            #expect(table.openSendCount == 0 && table.openReceiveCount == 0 && table.segments == 0)
-            #expect(table.queuedOctets == 0 && table.bufferedOctets == 0)
-            #expect(table.dataSent == UInt64(sender.sizes.values.reduce(0, +)), "each octet is charged once")
-            #expect(table.dataSent == receiver.table.dataReceived)
-            #expect(receiver.table.dataConsumed == receiver.table.dataReceived)
+            #expect(sender.table.dataSent == UInt64(sender.sizes.values.reduce(0, +)), "each octet is charged once")
+        }
+    }
+
+    /// The same with streams that are reset and stopped: the others are none the worse, and nothing is left behind.
+    @Test(arguments: 0..<60) func streamsThatAreGivenUpEndToo(seed: Int) throws {
+        let ends = try run(seed: 1000 + seed, givesUp: true)
+        for here in 0..<2 {
+            let (sender, receiver) = (ends[here], ends[1 - here])
+            #expect(Set(receiver.resets).count == receiver.resets.count)
+            #expect(Set(receiver.resets).isSubset(of: sender.abandoned))
+            #expect(Set(receiver.resets).isDisjoint(with: receiver.finished))
+            for (id, size) in sender.sizes where !sender.abandoned.contains(id) && !receiver.stopped.contains(id) {
+                let isSame = receiver.received[id] == content(of: id, 0..<size)
+                #expect(isSame && receiver.finished.filter { $0 == id }.count == 1, "stream \(id.rawValue)")
+                #expect(sender.completed.filter { $0 == id }.count == 1)
+            }
+            for (id, bytes) in receiver.received {
+                let isPrefix = bytes == content(of: id, 0..<bytes.count)
+                #expect(isPrefix, "stream \(id.rawValue)")
+            }
         }
     }
 

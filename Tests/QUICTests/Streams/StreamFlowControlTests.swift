@@ -82,9 +82,7 @@ import Wire
         try server.receive(StreamID(2), 0, [UInt8](repeating: 0, count: 50))
         _ = server.read(StreamID(2))
         let update = try unwrap(server.packet())
-        #expect(
-            Set(update.frames.map { "\($0)" })
-                == Set([.maxData, .maxStreamData(StreamID(2))].map { (f: SentFrame) in "\(f)" }))
+        #expect(update.frames == [.maxData, .maxStreamData(StreamID(2))])
         #expect(!server.wantsToSend)
         server.lose(update)
         #expect(server.packet()?.bytes == update.bytes)

@@ -151,6 +151,20 @@ import Wire
         #expect(server.dataReceived == client.dataSent && server.dataConsumed == server.dataReceived)
     }
 
+    /// The reset charged the whole stream, so that what was overtaken by it breaks no limit.
+    @Test func dataBehindAResetIsIgnored() throws {
+        for isShared in [false, true] {
+            var (client, _) = makePair(client: .small(data: 100, stream: 100, streams: 1), shared: isShared)
+            try client.resetReceived(shared(0), code: 1, finalSize: 100)
+            try client.resetReceived(shared(0), code: 1, finalSize: 100)
+            try client.receive(shared(0), 0, content(of: shared(0), 0..<100), fin: true)
+            try client.receive(shared(0), 50, content(of: shared(0), 0..<50), isShared ? .flow : .unicast)
+            #expect(client.dataReceived == 100 && client.dataConsumed == 100 && client.bufferedOctets == 0)
+            #expect(client.statistics.framesRefused == 0)
+            #expect(client.allEvents() == [.opened(shared(0)), .reset(shared(0), code: 1)])
+        }
+    }
+
     @Test func aResetAfterEverythingChangesNothing() throws {
         var (_, server) = makePair()
         let id = StreamID(2)

@@ -166,6 +166,8 @@ import Wire
     /// One turn: waits until something happens, at most `timeout`, and handles all of it.
     public func turn(timeout: Duration? = nil) {
         guard !isClosed else { return }
+        // What was queued between turns does not wait for an event.
+        flush()
         let start = Self.clock()
         var wait: Int64 = -1
         if let timeout { wait = max(0, timeout.nanoseconds) }

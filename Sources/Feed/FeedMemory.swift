@@ -53,6 +53,9 @@ public struct FeedMemory: Sendable, Equatable, Codable {
 
     public func knows(_ id: String) -> Bool { known[id] != nil }
 
+    /// The item will count as new when it is seen again: what was recorded of it is lost.
+    public mutating func forget(_ id: String) { known[id] = nil }
+
     /// Takes in what a poll brought.
     ///
     /// - Parameter digest: a collision-resistant hash; it is given each item's own content.

@@ -120,7 +120,10 @@ struct FragmentRecorder {
 
     mutating func raw(_ more: some Collection<UInt8>) {
         closeStartTag()
-        guard bytes.count + more.count <= limit else { return overflowed = true }
+        guard bytes.count + more.count <= limit else {
+            overflowed = true
+            return
+        }
         bytes.append(contentsOf: more)
     }
 
@@ -136,12 +139,18 @@ struct FragmentRecorder {
     }
 
     private mutating func put(_ text: String) {
-        guard !overflowed, bytes.count + text.utf8.count <= limit else { return overflowed = true }
+        guard !overflowed, bytes.count + text.utf8.count <= limit else {
+            overflowed = true
+            return
+        }
         bytes.append(contentsOf: text.utf8)
     }
 
     private mutating func putEscaped(_ text: String, attribute: Bool) {
-        guard !overflowed, bytes.count + text.utf8.count <= limit else { return overflowed = true }
+        guard !overflowed, bytes.count + text.utf8.count <= limit else {
+            overflowed = true
+            return
+        }
         for byte in text.utf8 {
             switch byte {
             case UInt8(ascii: "&"): bytes.append(contentsOf: "&amp;".utf8)

@@ -117,13 +117,17 @@ final class RSSReader: DocumentReader {
         feed.id = selfLink ?? feed.link
         feed.updated = channel["lastBuildDate"] ?? channel["pubDate"] ?? ""
         for item in items {
-            do throws(FeedError) { feed.items.append(try entry(item)) } catch { feed.unusable.append(error.description) }
+            do throws(FeedError) { feed.items.append(try entry(item)) } catch {
+                feed.unusable.append(error.description)
+            }
         }
         return feed
     }
 
     private func id(_ item: Fields) -> String? {
-        if let guid = item["guid"] { return Reference.hasScheme(guid) ? guid : "urn:x-rss-guid:" + Reference.encoded(guid) }
+        if let guid = item["guid"] {
+            return Reference.hasScheme(guid) ? guid : "urn:x-rss-guid:" + Reference.encoded(guid)
+        }
         if let link = item["link"] { return Reference.resolve(link, against: channel["link"] ?? retrieved) }
         if let title = item["title"] { return "urn:x-rss-title:" + Reference.encoded(title) }
         return item["description"].map { "urn:x-rss-text:" + Reference.encoded(String($0.prefix(200))) }

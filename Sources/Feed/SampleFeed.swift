@@ -5,7 +5,8 @@ import Foundation
 public enum SampleFeed {
     /// The size of an item's mail, as often as it occurs on a busy list: many small ones, few of 75 kB.
     private static let sizes = [
-        2300, 520, 3300, 1900, 5100, 1500, 2900, 24000, 1600, 3000, 4700, 2600, 1900, 12000, 2000, 4000, 6200, 3400, 900,
+        2300, 520, 3300, 1900, 5100, 1500, 2900, 24000, 1600, 3000, 4700, 2600, 1900, 12000, 2000, 4000, 6200, 3400,
+        900,
         70000, 2800, 1900, 3400, 5300, 4300,
     ]
 
@@ -19,7 +20,8 @@ public enum SampleFeed {
         out.raw(
             "<feed xmlns=\"\(Namespace.atom)\" xmlns:thr=\"http://purl.org/syndication/thread/1.0\">".utf8)
         out.element("title", [], "Sample kernel list")
-        out.element("link", [("rel", "alternate"), ("type", "text/html"), ("href", "https://lists.example.org/sample/")])
+        out.element(
+            "link", [("rel", "alternate"), ("type", "text/html"), ("href", "https://lists.example.org/sample/")])
         out.element("link", [("rel", "self"), ("href", "https://lists.example.org/sample/new.atom")])
         out.element("id", [], "mailto:sample@lists.example.org")
         out.element("updated", [], Timestamp.text(date(max(count - 1, 0))))
@@ -88,7 +90,8 @@ private struct Mail {
         let series = 1 + random.below(9)
         let version = random.below(3) == 0 ? " v\(2 + random.below(6))" : ""
         title =
-            (isReply ? "Re: " : "") + "[PATCH\(version) \(1 + random.below(series))/\(series)] \(subsystem): \(driver): "
+            (isReply ? "Re: " : "")
+            + "[PATCH\(version) \(1 + random.below(series))/\(series)] \(subsystem): \(driver): "
             + random.one(of: Words.changes)
         if isReply {
             parts.append(("On \(Words.days[number % 7]), \(random.one(of: Words.given)) wrote:\n\n", false))
@@ -115,7 +118,8 @@ private struct Mail {
         let file = "drivers/\(subsystem)/\(driver).c"
         let line = 20 + random.below(3000)
         var text = "\(quote)diff --git a/\(file) b/\(file)\n\(quote)--- a/\(file)\n\(quote)+++ b/\(file)\n"
-        text += "\(quote)@@ -\(line),8 +\(line),9 @@ static int \(driver)_\(random.one(of: Words.verbs))(struct device *dev)\n"
+        text +=
+            "\(quote)@@ -\(line),8 +\(line),9 @@ static int \(driver)_\(random.one(of: Words.verbs))(struct device *dev)\n"
         for _ in 0..<(6 + random.below(8)) {
             let mark = random.one(of: [" ", " ", " ", "+", "-"])
             let left = random.one(of: Words.values)
@@ -134,11 +138,15 @@ private struct Mail {
 
 private enum Words {
     static let subsystems = ["net", "mmc", "iio", "usb", "clk", "spi", "gpio", "media", "rtc", "hwmon", "thermal"]
-    static let drivers = ["quill", "harrow", "tarn", "osprey", "lintel", "marlow", "fennel", "gable", "rowan", "kestrel"]
+    static let drivers = [
+        "quill", "harrow", "tarn", "osprey", "lintel", "marlow", "fennel", "gable", "rowan", "kestrel",
+    ]
     static let verbs = ["probe", "remove", "resume", "suspend", "read", "write", "reset", "enable", "poll", "flush"]
     static let values = ["ret", "count", "priv->state", "ctx->len", "i", "mask", "port->flags", "timeout_us", "depth"]
     static let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-    static let given = ["Ada", "Björn", "Chiara", "Dmitri", "Emeka", "Françoise", "Goran", "Hana", "Ines", "Jürgen", "陽子"]
+    static let given = [
+        "Ada", "Björn", "Chiara", "Dmitri", "Emeka", "Françoise", "Goran", "Hana", "Ines", "Jürgen", "陽子",
+    ]
     static let family = ["Ackermann", "Böll", "Castellano", "Dubois", "Eze", "Fujita", "Grünwald", "Hooper", "Ivanova"]
     static let changes = [
         "fix use after free when probe fails", "drop a redundant check", "use the managed clock helper",

@@ -105,7 +105,8 @@ enum TextEncoding {
 
     /// The index after `?>` of a leading XML declaration, nil when there is none.
     private static func declarationEnd(_ bytes: ArraySlice<UInt8>) -> Int? {
-        guard bytes.starts(with: Array("<?xml".utf8)), bytes.count > 6, [0x20, 9, 10, 13].contains(bytes[bytes.startIndex + 5])
+        guard bytes.starts(with: Array("<?xml".utf8)), bytes.count > 6,
+            [0x20, 9, 10, 13].contains(bytes[bytes.startIndex + 5])
         else { return nil }
         guard let close = bytes.prefix(512).firstIndex(of: UInt8(ascii: ">")) else { return nil }
         return close + 1

@@ -34,7 +34,8 @@ import Testing
         for sample in [Samples.mailList, Samples.prefixed, Samples.rss, SampleFeed.document(upTo: 30)] {
             for item in try FeedParser.parse(sample).items {
                 let again = try FeedParser.parseEntry(item.document)
-                #expect(String(decoding: again.document, as: UTF8.self) == String(decoding: item.document, as: UTF8.self))
+                #expect(
+                    String(decoding: again.document, as: UTF8.self) == String(decoding: item.document, as: UTF8.self))
                 let isEqual = again == item
                 #expect(isEqual, "\(item.id)")
             }

@@ -7,7 +7,9 @@ import Testing
     /// The test's digest is the content itself, so equal digests mean equal contents.
     private let same: ([UInt8]) -> [UInt8] = { $0 }
 
-    private func document(_ entries: [(id: String, updated: Int, text: String)], title: String = "F") throws -> FeedDocument {
+    private func document(_ entries: [(id: String, updated: Int, text: String)], title: String = "F") throws
+        -> FeedDocument
+    {
         let content = entries.map {
             "<entry><id>\($0.id)</id><title/><updated>\(Timestamp.text(Date(timeIntervalSince1970: Double($0.updated))))"
                 + "</updated><content>\($0.text)</content></entry>"
@@ -124,7 +126,8 @@ import Testing
 
 @Suite struct AtomWriterTests {
     @Test func writesWhatItReads() throws {
-        let items = try FeedParser.parse(Samples.mailList).items + FeedParser.parse(Samples.prefixed).items
+        let items =
+            try FeedParser.parse(Samples.mailList).items + FeedParser.parse(Samples.prefixed).items
             + FeedParser.parse(Samples.rss).items
         let bytes = AtomWriter(id: "urn:x:feed", title: "All & <more>").document(items)
         let feed = try FeedParser.parse(bytes)

@@ -75,7 +75,8 @@ import Testing
         #expect(error("<?xml version='1.0' encoding='koi8-r'?><feed/>") == .unknownEncoding("koi8-r"))
         let start = "<?xml version='1.0' encoding='us-ascii'?><rss>"
         #expect(error(start + "\u{e9}</rss>") == .invalidEncoding("US-ASCII", offset: start.utf8.count))
-        #expect(error(Array("<rss>ab".utf8) + [0xFF] + Array("xxxxxx</rss>".utf8)) == .invalidEncoding("UTF-8", offset: 7))
+        #expect(
+            error(Array("<rss>ab".utf8) + [0xFF] + Array("xxxxxx</rss>".utf8)) == .invalidEncoding("UTF-8", offset: 7))
         #expect(error("<?xml version='1.0' encoding='utf-16'?><rss/>") == .invalidEncoding("UTF-16", offset: 0))
         // A high surrogate without its low one.
         let lone: [UInt8] = [0xFE, 0xFF, 0, 0x3C, 0xD8, 0x00, 0, 0x3E]

@@ -85,8 +85,9 @@ import Testing
             """
         let expected = try Python.run(script, input: Array((atom + mail).joined(separator: "\n").utf8))
             .split(separator: "\n").map { Double($0) }
-        #expect(expected == atom.map { Timestamp.rfc3339($0)?.timeIntervalSince1970 }
-            + mail.map { Timestamp.rfc822($0)?.timeIntervalSince1970 })
+        #expect(
+            expected == atom.map { Timestamp.rfc3339($0)?.timeIntervalSince1970 }
+                + mail.map { Timestamp.rfc822($0)?.timeIntervalSince1970 })
         for text in atom where text.count == 20 && text.hasSuffix("Z") {
             #expect(Timestamp.rfc3339(text).map(Timestamp.text) == text)
         }
@@ -98,6 +99,8 @@ import Testing
     ])
     func otherTextIsNoDate(_ text: String) { #expect(Timestamp.rfc3339(text) == nil) }
 
-    @Test(arguments: ["", "Fri,", "Fri, 32 Sep 2025 00:00 GMT", "05 Foo 2025 00:00 GMT", "05 Sep 2025", "99999999999999999999"])
+    @Test(arguments: [
+        "", "Fri,", "Fri, 32 Sep 2025 00:00 GMT", "05 Foo 2025 00:00 GMT", "05 Sep 2025", "99999999999999999999",
+    ])
     func otherTextIsNoMailDate(_ text: String) { #expect(Timestamp.rfc822(text) == nil) }
 }

@@ -1,0 +1,20 @@
+import Feed
+import Foundation
+import Reactor
+
+/// The demonstration's feed: a file that grows. A source polls it like any other (`--feed PATH`), and a reader sees the
+/// document before or after a change, never half of it.
+public struct SampleFeedFile: Sendable {
+    public let path: String
+
+    public init(path: String) { self.path = path }
+
+    /// Makes the file hold the first `count` items of the sample feed, of which the newest `window` are in the document.
+    public func publish(upTo count: Int, window: Int = 100) throws(FileError) {
+        do {
+            try Data(SampleFeed.document(upTo: count, window: window)).write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            throw FileError("write", path, reason: error.localizedDescription)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+import Foundation
+
+/// A web server with one path for each kind of answer a feed's server can give. It is Python's, so that its idea of
+/// HTTP is not ours. It ends when this process does.
+final class HostileServer: Sendable {
+    let base: String
+    private let input: Pipe
+    private let process: Process
+
+    /// - Parameter document: the file that `/feed` serves.
+    init(document: String) throws {
+        process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = ["python3", "-c", Self.script, document]
+        input = Pipe()
+        let output = Pipe()
+        process.standardInput = input
+        process.standardOutput = output
+        try process.run()
+        var line: [UInt8] = []
+        while line.last != 10, let byte = try output.fileHandleForReading.read(upToCount: 1)?.first {
+            line.append(byte)
+        }
+        base =
+            "http://127.0.0.1:" + String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    deinit {
+        try? input.fileHandleForWriting.close()
+        process.waitUntilExit()
+    }
+
+    func url(_ path: String) -> String { base + path }
+
+    /// The headers of all requests for a path so far, one line each: `If-None-Match|If-Modified-Since|User-Agent`.
+    func requests(_ path: String) throws -> [String] {
+        let data = try Data(contentsOf: URL(string: url("/log"))!)
+        return String(decoding: data, as: UTF8.self).split(separator: "\n")
+            .filter { $0.hasPrefix(path + " ") }.map { String($0.dropFirst(path.count + 1)) }
+    }
+
+    private static let script = """
+        import sys, os, hashlib, gzip, threading, zlib
+        from http.server import ThreadingHTTPServer, BaseHTTPRequestHandler
+        log, ended = [], threading.Event()
+        class H(BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+            def log_message(self, *a): pass
+            def head(self, status, **headers):
+                self.send_response(status)
+                for k, v in headers.items(): self.send_header(k.replace('_', '-'), v)
+                self.end_headers()
+            def body(self, status, data, **headers):
+                self.head(status, Content_Length=str(len(data)), **headers)
+                self.wfile.write(data)
+            def do_GET(self):
+                p = self.path
+                if p == '/log': return self.body(200, '\\n'.join(log).encode())
+                g = lambda n: self.headers.get(n, '-')
+                log.append(p + ' ' + g('If-None-Match') + '|' + g('If-Modified-Since') + '|' + g('User-Agent'))
+                try: self.answer(p)
+                except (BrokenPipeError, ConnectionResetError): self.close_connection = True
+            def answer(self, p):
+                data = open(sys.argv[1], 'rb').read()
+                tag = 'W/"' + hashlib.sha1(data).hexdigest() + '"'
+                if p == '/feed':
+                    if self.headers.get('If-None-Match') == tag: return self.head(304, ETag=tag)
+                    return self.body(200, data, ETag=tag, Last_Modified='Fri, 05 Sep 2025 09:49:57 GMT')
+                if p == '/plain': return self.body(200, data)
+                if p == '/loop': return self.body(302, b'', Location='/loop/again')
+                if p == '/loop/again': return self.body(302, b'', Location='/loop')
+                if p.startswith('/chain/'):
+                    n = int(p[7:])
+                    return self.body(302, b'', Location='/chain/%d' % (n - 1) if n > 1 else '/feed')
+                if p == '/moved': return self.body(301, b'', Location='/feed')
+                if p == '/tofile': return self.body(302, b'', Location='file:///etc/passwd')
+                if p == '/nowhere': return self.body(302, b'')
+                if p == '/500': return self.body(500, b'x' * 100000)
+                if p == '/404': return self.body(404, b'<html>no</html>')
+                if p == '/503': return self.body(503, b'', Retry_After='1234')
+                if p == '/html': return self.body(200, b'<!DOCTYPE html><html><body>Log in</body></html>')
+                if p == '/empty': return self.body(200, b'')
+                if p == '/gzip': return self.body(200, gzip.compress(data), Content_Encoding='gzip')
+                self.close_connection = True
+                if p == '/cut': return self.body(200, data[:-20])
+                if p == '/short':
+                    self.head(200, Content_Length=str(len(data) + 10000)); self.wfile.write(data); return
+                if p == '/huge': self.head(200, Content_Length=str(100 << 20)); self.wfile.write(data); return
+                if p == '/bomb':
+                    self.head(200, Content_Encoding='gzip', Connection='close')
+                    c = zlib.compressobj(9, zlib.DEFLATED, 31)
+                    for i in range(100): self.wfile.write(c.compress(bytes(1 << 20)))
+                    self.wfile.write(c.flush()); return
+                if p in ('/endless', '/500/endless'):
+                    self.head(200 if p == '/endless' else 500, Connection='close')
+                    for i in range(1600): self.wfile.write(b' ' * 65536)
+                    ended.wait(); return
+                if p == '/slow': self.head(200, Connection='close'); self.wfile.write(data[:100]); ended.wait(); return
+                if p.startswith('/silent'): ended.wait(); return
+                if p == '/garbage': self.wfile.write(b'SSH-2.0-OpenSSH\\r\\n\\r\\n'); return
+                self.body(404, b'')
+        server = ThreadingHTTPServer(('127.0.0.1', 0), H)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print(server.server_address[1], flush=True)
+        sys.stdin.read()
+        ended.set()
+        os._exit(0)
+        """
+}

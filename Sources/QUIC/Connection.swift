@@ -342,7 +342,6 @@ public struct Connection: Sendable {
     /// A connection ID and its stateless reset token for the peer to use, in answer to `connectionIDsWanted`.
     public mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {
         localIDs.add(id, token: resetToken)
-        events.append(.connectionIDIssued(id))
     }
 
     // MARK: The application
@@ -473,6 +472,8 @@ public struct Connection: Sendable {
         streams.chargeExternal(octets: octets, streams: count)
     }
 
+    /// Streams with something to send, or sent and not acknowledged.
+    public var sendingStreamCount: Int { streams.openSendCount }
     /// Octets that the peer's connection flow control still allows.
     public var sendCredit: UInt64 { streams.sendCredit }
     /// Unidirectional streams that the peer still allows.

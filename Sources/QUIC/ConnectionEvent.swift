@@ -41,8 +41,6 @@ public enum ConnectionEvent: Sendable {
     case confirmed
     /// The peer may be given this many more connection IDs: answer with `provideConnectionID`.
     case connectionIDsWanted(Int)
-    /// The peer may address us by this ID from now on.
-    case connectionIDIssued(ConnectionID)
     /// The peer will not use this ID of ours any more.
     case connectionIDRetired(ConnectionID)
     /// For a later connection's first Initial (RFC 9000 section 8.1.3).

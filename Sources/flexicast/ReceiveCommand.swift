@@ -49,6 +49,8 @@ struct ReceiveCommand: ParsableCommand {
 
     @OptionGroup var common: CommonOptions
 
+    func run() throws { throw ExitCode(try runReceiver(options, log: common.makeLogger("receive"))) }
+
     func validate() throws {
         if trust != nil, insecure {
             throw ValidationError("--trust and --insecure exclude each other; give one of them")

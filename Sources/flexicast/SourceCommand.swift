@@ -71,6 +71,8 @@ struct SourceCommand: ParsableCommand {
 
     @OptionGroup var common: CommonOptions
 
+    func run() throws { throw ExitCode(try runSource(options, log: common.makeLogger("source"))) }
+
     func validate() throws {
         guard (certificate == nil) == (key == nil) else {
             throw ValidationError("--certificate and --key go together; give both, or neither for a self-signed one")

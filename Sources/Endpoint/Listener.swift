@@ -1,0 +1,196 @@
+import Cryptography
+import QUIC
+import Reactor
+import Wire
+
+/// The server's door: one UDP socket, many connections told apart by destination connection ID. What belongs to no connection is
+/// for `Admission` to judge.
+final class Listener<Extension: FrameExtension>: DatagramHandler {
+    typealias ServerPeer = Peer<Extension>
+
+    struct Limits {
+        /// Open connections; further clients are not answered.
+        var connections = 20_000
+        /// Connections whose handshake is not complete, above which a Retry asks for proof of address (RFC 9000 section 8.1.2).
+        var unprovenHandshakes = 64
+        /// Answers to datagrams of no connection, per second.
+        var statelessAnswers = 1000
+        /// Every client is sent a Retry.
+        var alwaysRetry = false
+    }
+
+    struct Counters: Sendable, Equatable {
+        var accepted: UInt64 = 0
+        var closed: UInt64 = 0
+        var refusedForLimit: UInt64 = 0
+        var answersSuppressed: UInt64 = 0
+    }
+
+    let socket: UDPSocket
+    let admission: Admission
+    private(set) var counters = Counters()
+    private(set) var peers: [ObjectIdentifier: ServerPeer] = [:]
+    /// Makes the extension's half for a new connection.
+    private let makeExtension: () -> Extension
+    /// A connection was accepted: attach to its events.
+    var onAccept: (ServerPeer) -> Void = { _ in }
+    /// A connection is over and forgotten.
+    var onClosed: (ServerPeer) -> Void = { _ in }
+
+    private unowned let reactor: Reactor
+    private let configuration: ConnectionConfiguration
+    private let tls: TLSContext
+    private let limits: Limits
+    private var random: SeededRandom
+    /// By the first octets of an ID that we issued; all of ours have `Admission.idLength` octets.
+    private var routes: [UInt64: ServerPeer] = [:]
+    /// By the destination ID that a client made up for its first Initial.
+    private var firstRoutes: [ConnectionID: ServerPeer] = [:]
+    private var touched: [ServerPeer] = []
+    /// Connections that are over, kept until nobody is in the middle of a call to them.
+    private var retired: [ServerPeer] = []
+    private var handshaking = 0
+    private var answers: TokenBucket
+
+    init(
+        socket: UDPSocket, tls: TLSContext, configuration: ConnectionConfiguration, limits: Limits = Limits(),
+        reactor: Reactor, makeExtension: @escaping () -> Extension
+    ) {
+        self.socket = socket
+        self.tls = tls
+        self.configuration = configuration
+        self.limits = limits
+        self.reactor = reactor
+        self.makeExtension = makeExtension
+        random = randomSeed()
+        admission = Admission(random: SeededRandom(from: &random), at: reactor.now)
+        answers = TokenBucket(rate: limits.statelessAnswers, at: reactor.now)
+        socket.handler = self
+        reactor.onTurnEnd { [unowned self] in
+            if !retired.isEmpty { retired.removeAll() }
+        }
+    }
+
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let to = batch.local(index)
+            let ecn = batch.ecn(index)
+            var bytes = batch[index]
+            guard let peer = route(bytes.span, from: from) else { continue }
+            peer.receive(&bytes, from: from, to: to, ecn: ecn)
+            if touched.last !== peer { touched.append(peer) }
+        }
+        // Once per batch and connection: acknowledgements gather, and runs of packets leave together.
+        let ready = touched
+        touched.removeAll(keepingCapacity: true)
+        for peer in ready { peer.pump() }
+    }
+
+    func socketBecameWritable(_ socket: UDPSocket) {
+        for peer in peers.values { peer.pump() }
+    }
+
+    /// The connection that a datagram belongs to, which may be made for it.
+    private func route(_ datagram: Span<UInt8>, from client: SocketAddress) -> ServerPeer? {
+        if let header = PacketHeader.parse(datagram, at: 0, shortIDLength: admission.idLength) {
+            if header.destination.count == admission.idLength, let peer = routes[header.destination.prefix] {
+                return peer
+            }
+            if let peer = firstRoutes[header.destination] { return peer }
+        }
+        admission.requiresRetry = limits.alwaysRetry || handshaking >= limits.unprovenHandshakes
+        switch admission.judge(datagram, from: client, at: reactor.now) {
+        case .admit(let admitted): return open(admitted)
+        case .reply(let answer):
+            if answers.take(at: reactor.now) { send(answer, to: client) } else { counters.answersSuppressed += 1 }
+        case .ignore: break
+        }
+        return nil
+    }
+
+    private func send(_ bytes: [UInt8], to client: SocketAddress) {
+        let written: Void? = socket.withSendBuffer(bytes.count) { buffer in
+            for index in bytes.indices { buffer[index] = bytes[index] }
+        }
+        if written != nil { socket.enqueue(bytes.count, to: client) }
+    }
+
+    private func open(_ client: Admission.Client) -> ServerPeer? {
+        let (id, resetToken) = admission.newConnectionID()
+        guard peers.count < limits.connections,
+            let connection = try? SecureConnection(
+                server: configuration, tls: tls, admitted: client, localID: id, resetToken: resetToken,
+                seed: SeededRandom(from: &random), at: reactor.now)
+        else {
+            counters.refusedForLimit += 1
+            return nil
+        }
+        let peer = ServerPeer(connection, extension: makeExtension(), socket: socket, reactor: reactor)
+        peers[ObjectIdentifier(peer)] = peer
+        routes[id.prefix] = peer
+        firstRoutes[client.destination] = peer
+        handshaking += 1
+        counters.accepted += 1
+        onAccept(peer)
+        let application = peer.onEvent
+        var isHandshaking = true
+        func handshakeIsOver() {
+            if isHandshaking { handshaking -= 1 }
+            isHandshaking = false
+        }
+        peer.onEvent = { [unowned self, unowned peer] (event: ConnectionEvent) in
+            switch event {
+            case .connected:
+                handshakeIsOver()
+                peer.connection.machine.sendNewToken(
+                    admission.newToken(client: client.address.address, at: reactor.now))
+            case .confirmed: firstRoutes[client.destination] = nil
+            case .connectionIDsWanted(let count):
+                for _ in 0..<count {
+                    let (id, resetToken) = admission.newConnectionID()
+                    peer.connection.machine.provideConnectionID(id, resetToken: resetToken)
+                    routes[id.prefix] = peer
+                }
+            case .connectionIDRetired(let id): routes[id.prefix] = nil
+            default: break
+            }
+            application(event)
+            if case .drained = event {
+                handshakeIsOver()
+                forget(peer, firstDestination: client.destination)
+            }
+        }
+        return peer
+    }
+
+    private func forget(_ peer: ServerPeer, firstDestination: ConnectionID) {
+        guard peers.removeValue(forKey: ObjectIdentifier(peer)) != nil else { return }
+        counters.closed += 1
+        firstRoutes[firstDestination] = nil
+        for id in peer.connection.machine.localConnectionIDs { routes[id.prefix] = nil }
+        retired.append(peer)
+        onClosed(peer)
+    }
+}
+
+/// So many events a second, and as many at once.
+struct TokenBucket {
+    private let interval: Int64
+    private let capacity: Int64
+    private var emptyAt: Int64
+
+    init(rate: Int, at now: Instant) {
+        interval = 1_000_000_000 / Int64(max(1, rate))
+        capacity = 1_000_000_000
+        emptyAt = now.nanoseconds - capacity
+    }
+
+    /// Takes one, if there is one.
+    mutating func take(at now: Instant) -> Bool {
+        let start = max(emptyAt, now.nanoseconds - capacity)
+        guard start + interval <= now.nanoseconds else { return false }
+        emptyAt = start + interval
+        return true
+    }
+}

@@ -1,0 +1,71 @@
+import Cryptography
+import QUIC
+import Reactor
+import Wire
+
+/// One connection on the reactor: datagrams go into its machine, what the machine wants sent goes into the socket, and its
+/// deadline into a timer.
+///
+/// `Extension` is what the connection speaks on top of QUIC: the source's or the receiver's half of Flexicast.
+final class Peer<Extension: FrameExtension> {
+    let connection: SecureConnection
+    var `extension`: Extension
+    let socket: UDPSocket
+    /// Gets every event of the connection, in order. It may use the connection; it must not release the peer.
+    var onEvent: (ConnectionEvent) -> Void = { _ in }
+    /// Runs after events and before packets are written.
+    var beforeTransmit: () -> Void = {}
+
+    private unowned let reactor: Reactor
+    private var timer: TimerHandle?
+    private var isPumping = false
+
+    /// The least time between two looks at a deadline that has passed with nothing to show for it: the machine waits for something
+    /// else than time, and the loop must not spin meanwhile.
+    private static var spinGuard: Duration { .milliseconds(1) }
+
+    init(_ connection: SecureConnection, extension: Extension, socket: UDPSocket, reactor: Reactor) {
+        self.connection = connection
+        self.extension = `extension`
+        self.socket = socket
+        self.reactor = reactor
+        timer = reactor.timer { [unowned self] in
+            self.connection.timerFired(at: self.reactor.now)
+            self.pump()
+        }
+    }
+
+    /// Takes a datagram; `pump` must follow, once for the batch.
+    func receive(_ datagram: inout MutableSpan<UInt8>, from: SocketAddress, to: SocketAddress?, ecn: ECN) {
+        connection.receive(&datagram, from: from, to: to, ecn: ecn, at: reactor.now, extension: &`extension`)
+    }
+
+    /// Hands out events, sends what can be sent and sets the timer.
+    func pump() {
+        guard !isPumping else { return }
+        isPumping = true
+        defer { isPumping = false }
+        let now = reactor.now
+        drainEvents()
+        beforeTransmit()
+        while true {
+            // Nil twice over: no room in the socket, or nothing to send.
+            let written = socket.withSendBuffer(connection.machine.datagramSize + 300) { buffer in
+                connection.transmit(into: &buffer, at: now)
+            }
+            guard let datagram = written ?? nil else { break }
+            socket.enqueue(datagram.count, to: datagram.to, from: datagram.from?.address, ecn: datagram.ecn)
+        }
+        drainEvents()
+        guard !connection.machine.isDrained else {
+            timer = nil
+            return
+        }
+        let deadline = connection.nextDeadline
+        timer?.schedule(at: deadline > now ? deadline : now + Self.spinGuard)
+    }
+
+    private func drainEvents() {
+        while let event = connection.nextEvent(at: reactor.now) { onEvent(event) }
+    }
+}

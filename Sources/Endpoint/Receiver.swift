@@ -1,0 +1,278 @@
+import Cryptography
+import Flexicast
+import Logging
+import QUIC
+import Reactor
+import Wire
+
+// A receiver: one connection to the source, and the flows that the source announces and the network carries here.
+//
+//     source ══ connection ══> Peer<ReceiverSession> ──> streams ──> whole items, once each
+//        └── group ──> FlowReception ── opened packets ──^
+
+/// One item as it came, whole.
+struct ReceivedItem {
+    /// Its number among the source's items, with gaps.
+    var stream: StreamID
+    var bytes: [UInt8]
+    var via: Via
+    /// From the first octet to the last.
+    var latency: Duration
+}
+
+/// One connection of a receiver's. After it has ended another one takes its place.
+final class Receiver {
+    /// What happened on the connection.
+    enum Event {
+        case connected
+        case listening(group: SocketAddress)
+        case fellBack(FallbackReason)
+        case returned
+        case item(ReceivedItem)
+        case closed(CloseReason)
+    }
+
+    let peer: Peer<ReceiverSession>
+    var onEvent: (Event) -> Void = { _ in }
+    /// For the next connection: a ticket to resume with and a token that proves our address.
+    private(set) var addressToken: [UInt8] = []
+    /// Items longer than this are refused.
+    static let maxItemOctets = 16 << 20
+
+    private let reactor: Reactor
+    private let log: Logger
+    private let interface: String?
+    private let usesFlow: Bool
+    private var flows: [FlowID: FlowReception] = [:]
+    private var sessionTimer: TimerHandle?
+    private var items: [StreamID: (bytes: [UInt8], since: Instant)] = [:]
+    private var random: SeededRandom
+    private let socket: UDPSocket
+    /// Numbers of flow packets seen, to tell what is missing.
+    private var reach: [FlowID: (first: UInt64, last: UInt64, count: UInt64)] = [:]
+    private var missingBefore: UInt64 = 0
+    private var octetsOfClosedFlows: UInt64 = 0
+
+    init(
+        to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, interface: String?,
+        token: [UInt8] = [], ticket: [UInt8]? = nil, reactor: Reactor, log: Logger
+    ) throws {
+        self.reactor = reactor
+        self.log = log
+        self.interface = interface
+        self.usesFlow = usesFlow
+        var random = randomSeed()
+        socket = try reactor.udpSocket(
+            bind: SocketAddress(remote.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
+        guard let id = ConnectionID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
+        let connection = try SecureConnection(
+            client: Self.configuration(usesFlow: usesFlow), tls: tls, serverName: serverName, to: remote, localID: id,
+            token: token, resume: ticket, seed: SeededRandom(from: &random), at: reactor.now)
+        let session = ReceiverSession(
+            isNegotiated: false, maximumPathID: 0, seed: SeededRandom(from: &random), at: reactor.now)
+        peer = Peer(connection, extension: session, socket: socket, reactor: reactor)
+        self.random = random
+        socket.handler = self
+        peer.onEvent = { [unowned self] event in handle(event) }
+        peer.beforeTransmit = { [unowned self] in drainSession() }
+        sessionTimer = reactor.timer { [unowned self] in
+            peer.extension.timerFired(at: self.reactor.now)
+            peer.pump()
+        }
+    }
+
+    static func configuration(usesFlow: Bool) -> ConnectionConfiguration {
+        var configuration = ConnectionConfiguration()
+        configuration.keepAlive = .seconds(10)
+        if usesFlow {
+            configuration.parameters.initialMaxPathID = 16
+            configuration.parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded
+            configuration.extensionParameter = FlexicastSupport.parameterID
+        }
+        return configuration
+    }
+
+    /// Sends the first packet.
+    func start() { peer.pump() }
+
+    var sessionTicket: [UInt8]? { peer.connection.sessionTicket }
+    /// Octets of UDP payload opened on flows.
+    var octetsFromFlows: UInt64 { flows.values.reduce(octetsOfClosedFlows) { $0 + $1.octetsOpened } }
+    /// Octets of UDP payload that came on the connection.
+    var octetsFromUnicast: UInt64 { peer.connection.machine.statistics.octetsReceived }
+    /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
+    var packetsMissing: UInt64 { reach.values.reduce(missingBefore) { $0 + $1.last - $1.first + 1 - $1.count } }
+
+    /// Leaves groups and tells the source, which then sends nothing more.
+    func close() {
+        peer.connection.machine.close(TransportError(.noError, ""), at: reactor.now)
+        peer.pump()
+        socket.flush()
+        shutDown()
+    }
+
+    private func shutDown() {
+        for id in flows.keys { closeFlow(id) }
+        sessionTimer = nil
+    }
+
+    /// Gives up the socket; the reactor must not be in a call of it.
+    func release() {
+        shutDown()
+        socket.close()
+    }
+
+    // MARK: Events of the connection
+
+    private func handle(_ event: ConnectionEvent) {
+        switch event {
+        case .connected: connected()
+        case .streamOpened(let id): items[id] = ([], reactor.now)
+        case .streamReadable(let id): read(id)
+        case .streamReset(let id, let code):
+            log.warning("the source gave up an item", metadata: ["stream": "\(id.rawValue)", "code": "\(code)"])
+            items[id] = nil
+        case .newToken(let token): addressToken = token
+        case .connectionIDsWanted(let count):
+            for _ in 0..<count {
+                guard let id = ConnectionID(random.octets(8)) else { continue }
+                // Nobody else could tell who sent a reset: a client's token is as good as random.
+                peer.connection.machine.provideConnectionID(id, resetToken: random.octets(16))
+            }
+        case .closed(let reason):
+            shutDown()
+            onEvent(.closed(reason))
+        default: break
+        }
+    }
+
+    private func connected() {
+        let machine = peer.connection.machine
+        let limit = min(
+            machine.peerParameters?.initialMaxPathID ?? 0, machine.localParameters.initialMaxPathID ?? 0)
+        peer.extension = ReceiverSession(
+            isNegotiated: machine.isExtensionNegotiated, maximumPathID: limit, seed: SeededRandom(from: &random),
+            at: reactor.now)
+        onEvent(.connected)
+    }
+
+    private func read(_ id: StreamID) {
+        guard id.initiator == .server, !id.isBidirectional else { return }
+        while let chunk = peer.connection.machine.read(id) {
+            var item = items[id] ?? ([], reactor.now)
+            items[id] = nil
+            if item.bytes.isEmpty { item.bytes = chunk.bytes } else { item.bytes += chunk.bytes }
+            guard item.bytes.count <= Self.maxItemOctets else {
+                log.warning("an item of more than \(Self.maxItemOctets) octets was refused")
+                peer.connection.machine.stopSending(id, code: 1)
+                return
+            }
+            guard chunk.isFinished else {
+                items[id] = item
+                continue
+            }
+            let via: Via = chunk.octetsFromUnicast == 0 ? .flow : chunk.octetsFromFlow == 0 ? .unicast : .mixed
+            onEvent(.item(ReceivedItem(stream: id, bytes: item.bytes, via: via, latency: reactor.now - item.since)))
+            return
+        }
+    }
+
+    // MARK: Flows
+
+    private func drainSession() {
+        peer.extension.now = reactor.now
+        while let action = peer.extension.nextAction() { perform(action) }
+        sessionTimer?.schedule(at: peer.extension.nextDeadline)
+    }
+
+    private func perform(_ action: ReceiverAction) {
+        switch action {
+        case .send(let frame, let key): peer.connection.machine.sendExtensionFrame(frame, key: key)
+        case .joinGroup(let id, let source, let group, let port):
+            openFlow(id, source: source, group: SocketAddress(group, port: port))
+        case .leaveGroup(let id, _, _, _): closeFlow(id)
+        case .installKey(let id, let key): flows[id]?.install(key)
+        case .dropKey(let id, let generation): flows[id]?.drop(generation)
+        case .openReceivePath(_, let pathID, let delay), .setAckDelay(_, let pathID, let delay):
+            // Each receiver reports at a phase of its own, so that the source hears them evenly.
+            let phase = Duration.nanoseconds(Int64.random(in: 0...max(0, delay.nanoseconds), using: &random))
+            peer.connection.machine.openReceivePath(pathID, ackDelay: delay, phase: phase)
+        case .listening(let id):
+            forgetReach(id)
+            if let flow = flows[id] { onEvent(.listening(group: flow.group)) }
+        case .returned: onEvent(.returned)
+        case .fellBack(let id, let reason):
+            forgetReach(id)
+            log.info("back on unicast", metadata: ["reason": "\(reason)"])
+            switch reason {
+            case .sourceLeft: onEvent(.fellBack(.evicted))
+            case .withdrawn: onEvent(.fellBack(.withdrawn))
+            default: onEvent(.fellBack(.silence))
+            }
+        }
+    }
+
+    private func openFlow(_ id: FlowID, source: IPAddress?, group: SocketAddress) {
+        closeFlow(id)
+        do throws(ReactorError) {
+            let flow = try FlowReception(id, source: source, group: group, interface: interface, reactor: reactor)
+            flows[id] = flow
+            flow.onHeard = { [unowned self] in peer.extension.flowPacketHeard(id, at: reactor.now) }
+            flow.onRejected = { [unowned self] in peer.extension.flowPacketRejected(id, at: reactor.now) }
+            flow.onPacket = { [unowned self] generation, number, payload, ecn in
+                take(id, generation: generation, number: number, payload: payload, ecn: ecn)
+            }
+            flow.largest = { [unowned self] in reach[id]?.last }
+            flow.onBatchEnd = { [unowned self] in peer.pump() }
+        } catch {
+            // The unicast path serves as well; the flow stays joined in name and is given up for silence.
+            log.warning("cannot listen to the flow", metadata: ["group": "\(group)", "reason": "\(error)"])
+        }
+    }
+
+    private func closeFlow(_ id: FlowID) {
+        guard let flow = flows.removeValue(forKey: id) else { return }
+        forgetReach(id)
+        octetsOfClosedFlows += flow.octetsOpened
+        flow.close()
+    }
+
+    private func forgetReach(_ id: FlowID) {
+        guard let seen = reach.removeValue(forKey: id) else { return }
+        missingBefore += seen.last - seen.first + 1 - seen.count
+    }
+
+    private func take(_ id: FlowID, generation: UInt64, number: UInt64, payload: Span<UInt8>, ecn: ECN) {
+        let now = reactor.now
+        guard
+            let pathID = peer.extension.flowPacketOpened(id, generation: generation, packetNumber: number, at: now)
+        else { return }
+        let before = peer.connection.machine.statistics.flowPacketsDuplicate
+        peer.connection.machine.flowPacketReceived(
+            pathID: pathID, packetNumber: number, payload: payload, ecn: ecn, at: now, extension: &peer.extension)
+        guard peer.connection.machine.statistics.flowPacketsDuplicate == before else { return }
+        if var seen = reach[id] {
+            seen.first = min(seen.first, number)
+            seen.last = max(seen.last, number)
+            seen.count += 1
+            reach[id] = seen
+        } else {
+            reach[id] = (number, number, 1)
+        }
+    }
+}
+
+extension Receiver: DatagramHandler {
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let to = batch.local(index)
+            let ecn = batch.ecn(index)
+            var bytes = batch[index]
+            peer.receive(&bytes, from: from, to: to, ecn: ecn)
+        }
+        peer.pump()
+    }
+
+    func socketBecameWritable(_ socket: UDPSocket) { peer.pump() }
+}

@@ -1,0 +1,217 @@
+import Cryptography
+import Feed
+import Foundation
+import Logging
+import QUIC
+import Reactor
+import Wire
+
+/// Runs a receiver until it has what it was asked for, its time is up, or SIGTERM or SIGINT.
+/// - Returns: the exit status: 0, or 2 when fewer items came than were asked for.
+/// - Throws: an error that says what could not be set up.
+public func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32 {
+    let reactor = try Reactor(io: .init(options.io))
+    log.info("\(reactor.backendDescription)")
+    defer { reactor.close() }
+    let run = try ReceiverRun(options, reactor: reactor, log: log)
+    try run.start()
+    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    reactor.run()
+    return run.finish()
+}
+
+/// A receiver's life: one connection after the other, and what they brought.
+final class ReceiverRun {
+    private let options: ReceiverOptions
+    private let reactor: Reactor
+    private let log: Logger
+    private let output: EventOutput
+    private let tls: TLSContext
+    private let store: ItemStore?
+    private let addresses: [IPAddress]
+    private var receiver: Receiver?
+    /// The connection before, kept until no call to it can be under way.
+    private var retired: [Receiver] = []
+    private var attempts = 0
+    private var session: UInt64 = 0
+    private var ticket: [UInt8]?
+    private var token: [UInt8] = []
+    private var hasListened = false
+    private var summary = ReceiverSummary()
+    /// What earlier connections received.
+    private var past = (flow: 0, unicast: 0, lost: 0)
+    private var known: [String: SHA256Digest] = [:]
+    private var timers: [TimerHandle] = []
+    private var retry: TimerHandle?
+
+    /// The longest pause before a new connection is tried.
+    private static var longestPause: Duration { .seconds(30) }
+
+    init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
+        self.options = options
+        self.reactor = reactor
+        self.log = log
+        if case .standardOutput = options.output {
+            output = EventOutput(style: .silent)
+        } else {
+            output = EventOutput(style: options.json ? .json : .text)
+        }
+        let trust: TLSContext.Trust =
+            switch options.trust {
+            case .system: .system
+            case .file(let path): .file(path)
+            case .anyone: .none
+            }
+        tls = try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
+        store =
+            if case .directory(let path) = options.output { try ItemStore(directory: path, logger: log) } else { nil }
+        addresses = try Resolver.addresses(of: options.host)
+        guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
+    }
+
+    func start() throws {
+        reactor.onTurnEnd { [unowned self] in
+            for old in retired { old.release() }
+            retired.removeAll()
+        }
+        retry = reactor.timer { [unowned self] in connect() }
+        if let timeout = options.timeout {
+            timers.append(reactor.timer(at: reactor.now + timeout) { [unowned reactor] in reactor.stop() })
+        }
+        connect()
+    }
+
+    private func connect() {
+        let address = addresses[attempts % addresses.count]
+        attempts += 1
+        session += 1
+        let session = session
+        do {
+            let receiver = try Receiver(
+                to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
+                usesFlow: options.path != .unicast, interface: options.interface, token: token, ticket: ticket,
+                reactor: reactor, log: log)
+            self.receiver = receiver
+            receiver.onEvent = { [unowned self] event in handle(event, session: session) }
+            receiver.start()
+        } catch {
+            log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
+            tryAgain()
+        }
+    }
+
+    private func tryAgain() {
+        let pause = min(Self.longestPause, .milliseconds(250) * (1 << min(attempts, 10)))
+        retry?.schedule(at: reactor.now + pause)
+    }
+
+    private func handle(_ event: Receiver.Event, session: UInt64) {
+        switch event {
+        case .connected:
+            attempts = 0
+            output.report(ReceiverEvent.connected(address: "\(receiver?.peer.connection.machine.remoteAddress.description ?? "")"))
+        case .listening(let group):
+            guard !hasListened else { return }
+            hasListened = true
+            output.report(ReceiverEvent.listening(group: "\(group)"))
+        case .fellBack(let reason):
+            summary.fallbacks += 1
+            output.report(ReceiverEvent.fallback(reason))
+        case .returned:
+            summary.returns += 1
+            output.report(ReceiverEvent.returned)
+        case .item(let item): take(item, session: session)
+        case .closed(let reason):
+            log.warning("connection ended", metadata: ["reason": "\(reason)"])
+            keepCounts()
+            if let receiver { retired.append(receiver) }
+            receiver = nil
+            tryAgain()
+        }
+    }
+
+    private func keepCounts() {
+        guard let receiver else { return }
+        past.flow += Int(receiver.octetsFromFlows)
+        past.unicast += Int(receiver.octetsFromUnicast)
+        past.lost += Int(receiver.packetsMissing)
+        ticket = receiver.sessionTicket ?? ticket
+        if !receiver.addressToken.isEmpty { token = receiver.addressToken }
+    }
+
+    // MARK: Items
+
+    private func take(_ item: ReceivedItem, session: UInt64) {
+        guard let store else {
+            takeInMemory(item)
+            return
+        }
+        let mailbox = stored
+        store.submit(item.bytes, order: ItemOrder(session: session, position: item.stream.rawValue)) { result in
+            _ = mailbox.send((result, item.via, item.latency))
+        }
+    }
+
+    private lazy var stored = reactor.mailbox(
+        of: (Result<StoredItem, ItemStoreError>, Via, Duration).self
+    ) { [unowned self] result, via, latency in
+        switch result {
+        case .success(let item):
+            guard item.outcome == .new || item.outcome == .edited else { return }
+            report(
+                id: item.id, title: item.title, updated: item.updated, bytes: item.bytes, digest: item.sha256, via: via,
+                latency: latency)
+        case .failure(let error): log.error("item not stored", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private func takeInMemory(_ received: ReceivedItem) {
+        let item: FeedItem
+        do throws(FeedError) {
+            item = try FeedParser.parseEntry(received.bytes)
+        } catch {
+            log.error("what came is no item", metadata: ["reason": "\(error)"])
+            return
+        }
+        let digest = SHA256Digest(of: received.bytes)
+        // A new connection brings the history again.
+        guard known.updateValue(digest, forKey: item.id) != digest else { return }
+        if case .standardOutput = options.output {
+            try? FileHandle.standardOutput.write(contentsOf: Data(received.bytes))
+        }
+        report(
+            id: item.id, title: item.title, updated: item.updated, bytes: received.bytes.count, digest: digest,
+            via: received.via, latency: received.latency)
+    }
+
+    private func report(
+        id: String, title: String, updated: String, bytes: Int, digest: SHA256Digest, via: Via, latency: Duration
+    ) {
+        summary.items += 1
+        if via == .mixed { summary.repaired += 1 }
+        output.report(
+            ReceiverEvent.item(
+                id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via, latency: latency))
+        if let count = options.count, summary.items >= count { reactor.stop() }
+    }
+
+    func finish() -> Int32 {
+        keepCounts()
+        receiver?.onEvent = { _ in }
+        receiver?.close()
+        store?.close()
+        summary.bytesFlow = past.flow
+        summary.bytesUnicast = past.unicast
+        summary.packetsLost = past.lost
+        output.report(ReceiverEvent.summary(summary))
+        if let count = options.count, summary.items < count {
+            log.error("\(summary.items) of \(count) items came in time")
+            return 2
+        }
+        if options.path == .multicast, !hasListened {
+            log.error("the flow was never heard")
+            return 2
+        }
+        return 0
+    }
+}

@@ -1,0 +1,315 @@
+import Cryptography
+import Feed
+import Flexicast
+import Logging
+import QUIC
+import Reactor
+import Wire
+
+// A source: it has items and gives each of them to every receiver exactly once, on the flow where the receiver listens to
+// it and on the receiver's own connection where it does not.
+//
+//     publish ──> FlowSource ──> FlowSender ──> group
+//        │            │ ^
+//        │    repairs │ │ READY, PATH_ACK, LEAVE (SourceSession)
+//        v            v │
+//     history ──> SourceConnection × N <── Listener <── receivers
+//
+// Everything that a turn brought is answered at its end, so that packets for one destination leave together.
+
+/// Application-Layer Protocol Negotiation name of a feed over Flexicast QUIC.
+public let applicationProtocol = "flexicast"
+
+final class Source {
+    let listener: Listener<SourceSession>
+    let sender: FlowSender?
+    /// An item was handed to the receivers.
+    private(set) var itemCount = 0
+
+    private let reactor: Reactor
+    private let log: Logger
+    private var connections: [ObjectIdentifier: SourceConnection] = [:]
+    /// By slot of the member table.
+    private var members: [SourceConnection?] = []
+    private var dirty: [SourceConnection] = []
+    private var isFlowDirty = false
+    private var history: [(stream: StreamID?, bytes: [UInt8])] = []
+    private let historyLimit: Int
+    /// What closed connections have sent.
+    private var past = (control: 0, withStreams: 0)
+
+    /// Octets of recent items kept for receivers that connect.
+    static let maxHistoryOctets = 64 << 20
+
+    init(
+        listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(), sender: FlowSender?,
+        history: Int, reactor: Reactor, log: Logger
+    ) {
+        self.reactor = reactor
+        self.log = log
+        self.sender = sender
+        historyLimit = history
+        let hasFlow = sender != nil
+        listener = Listener(
+            socket: listen, tls: tls, configuration: Self.configuration(hasFlow: hasFlow), limits: limits,
+            reactor: reactor
+        ) { [unowned reactor] in SourceSession(support: nil, maximumPathID: 0, at: reactor.now) }
+        listener.onAccept = { [unowned self] peer in accept(peer) }
+        listener.onClosed = { [unowned self] peer in forget(peer) }
+        sender?.onAction = { [unowned self] action in perform(action) }
+        reactor.onTurnEnd { [unowned self] in turnEnded() }
+    }
+
+    static func configuration(hasFlow: Bool) -> ConnectionConfiguration {
+        var configuration = ConnectionConfiguration()
+        // The receiver sends nothing but acknowledgements and control.
+        configuration.parameters.initialMaxStreamsBidi = 0
+        configuration.parameters.initialMaxStreamsUni = 0
+        configuration.keepAlive = .seconds(10)
+        if hasFlow {
+            configuration.parameters.initialMaxPathID = 16
+            configuration.parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded
+            configuration.extensionParameter = FlexicastSupport.parameterID
+        }
+        return configuration
+    }
+
+    // MARK: Items
+
+    /// Sends an item, a whole document, to every receiver, and to those that connect later while it is recent.
+    func publish(_ bytes: [UInt8]) {
+        itemCount += 1
+        let publication = sender?.flow.publish(bytes: bytes)
+        remember(publication?.stream, bytes)
+        for connection in connections.values where connection.isConnected {
+            if connection.member != nil, publication?.onFlow == true { continue }
+            connection.send(bytes, stream: publication?.stream)
+            touch(connection)
+        }
+        isFlowDirty = true
+    }
+
+    private func remember(_ stream: StreamID?, _ bytes: [UInt8]) {
+        guard historyLimit > 0 else { return }
+        history.append((stream, bytes))
+        var octets = history.reduce(0) { $0 + $1.bytes.count }
+        while history.count > historyLimit || octets > Self.maxHistoryOctets, let oldest = history.first {
+            octets -= oldest.bytes.count
+            history.removeFirst()
+        }
+    }
+
+    /// Puts items of an earlier run into the history, oldest first: receivers that connect are given them.
+    func restore(_ items: [[UInt8]]) {
+        for bytes in items.suffix(historyLimit) {
+            // They take numbers of the flow like all others, so that no later item can have the same.
+            remember(sender?.flow.publish(bytes: bytes).stream, bytes)
+        }
+    }
+
+    // MARK: Connections
+
+    private func accept(_ peer: Peer<SourceSession>) {
+        let connection = SourceConnection(peer)
+        connections[ObjectIdentifier(peer)] = connection
+        peer.onEvent = { [unowned self, unowned connection] event in handle(event, of: connection) }
+        peer.beforeTransmit = { [unowned self, unowned connection] in drain(connection) }
+    }
+
+    private func handle(_ event: ConnectionEvent, of connection: SourceConnection) {
+        switch event {
+        case .connected: connected(connection)
+        case .writable: connection.sendWaiting()
+        case .closed(let reason):
+            log.info("receiver gone", metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
+            closed(connection)
+        case .streamStopped(let stream, _):
+            log.debug("receiver refused an item", metadata: ["stream": "\(stream.rawValue)"])
+        default: break
+        }
+    }
+
+    private func connected(_ connection: SourceConnection) {
+        let machine = connection.peer.connection.machine
+        log.info("receiver connected", metadata: ["address": "\(machine.remoteAddress)", "flexicast": "\(machine.isExtensionNegotiated)"])
+        connection.isConnected = true
+        if machine.isExtensionNegotiated, let sender {
+            guard let peer = machine.peerParameters, let value = peer.others[FlexicastSupport.parameterID] else { return }
+            do throws(TransportError) {
+                let support = try FlexicastSupport(parsing: value.span)
+                connection.isShared = true
+                let limit = min(peer.initialMaxPathID ?? 0, machine.localParameters.initialMaxPathID ?? 0)
+                connection.peer.extension = SourceSession(support: support, maximumPathID: limit, at: reactor.now)
+                if connection.peer.extension.announce(sender.flow.flowID, sender.flow.parameters) {
+                    connection.isAttached = true
+                    sender.flow.attach(at: reactor.now)
+                    isFlowDirty = true
+                }
+            } catch {
+                connection.peer.connection.machine.close(error, at: reactor.now)
+                return
+            }
+        }
+        for item in history { connection.send(item.bytes, stream: item.stream) }
+    }
+
+    private func closed(_ connection: SourceConnection) {
+        guard connection.isConnected else { return }
+        connection.isConnected = false
+        connection.peer.extension.connectionClosed()
+        drain(connection)
+        if connection.isAttached {
+            connection.isAttached = false
+            sender?.flow.detach()
+        }
+        isFlowDirty = true
+    }
+
+    private func forget(_ peer: Peer<SourceSession>) {
+        guard connections.removeValue(forKey: ObjectIdentifier(peer)) != nil else { return }
+        let statistics = peer.connection.machine.statistics
+        past.withStreams += Int(statistics.octetsSentWithStreams)
+        past.control += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
+    }
+
+    private func touch(_ connection: SourceConnection) { dirty.append(connection) }
+
+    private func turnEnded() {
+        // The flow first: what it hands to unicast paths leaves in this turn too.
+        if isFlowDirty {
+            isFlowDirty = false
+            sender?.pump()
+        }
+        guard !dirty.isEmpty else { return }
+        let ready = dirty
+        dirty.removeAll(keepingCapacity: true)
+        for connection in ready { connection.peer.pump() }
+    }
+
+    // MARK: Flexicast
+
+    /// Does what a receiver's frames asked for.
+    private func drain(_ connection: SourceConnection) {
+        connection.peer.extension.now = reactor.now
+        guard let sender else { return }
+        while let action = connection.peer.extension.nextAction() {
+            switch action {
+            case .send(let frame, let key): connection.peer.connection.machine.sendExtensionFrame(frame, key: key)
+            case .joined(let flow):
+                for key in sender.flow.joined(at: reactor.now) { connection.peer.extension.sendKey(flow, key) }
+            case .ready(let flow): admit(connection, flow)
+            case .left(_, let member, let reason): sender.flow.leave(member, reason: reason, at: reactor.now)
+            case .acknowledged(_, let member, let ranges, let ackDelay):
+                do throws(TransportError) {
+                    try sender.flow.acknowledged(member, ranges: ranges, ackDelay: ackDelay, at: reactor.now)
+                } catch {
+                    connection.peer.connection.machine.close(error, at: reactor.now)
+                }
+            }
+            isFlowDirty = true
+        }
+        if let member = connection.member, let credit = connection.newCredit() {
+            sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
+            isFlowDirty = true
+        }
+        if connection.isTooSlow {
+            connection.peer.connection.machine.close(
+                applicationCode: 1, reason: "too many items are waiting for this receiver", at: reactor.now)
+        }
+    }
+
+    private func admit(_ connection: SourceConnection, _ flow: FlowID) {
+        guard let sender else { return }
+        let machine = connection.peer.connection.machine
+        guard
+            let member = sender.flow.add(
+                streamWindow: machine.peerParameters?.initialMaxStreamDataUni ?? 0, octets: machine.sendCredit,
+                streams: machine.streamCredit, at: reactor.now)
+        else {
+            connection.peer.extension.evict(flow)
+            return
+        }
+        connection.member = member
+        while members.count <= member.slot { members.append(nil) }
+        members[member.slot] = connection
+        connection.peer.extension.becameMember(flow, member)
+        log.info("receiver listens to the flow", metadata: ["address": "\(machine.remoteAddress)", "members": "\(sender.flow.memberCount)"])
+    }
+
+    /// Does what the flow asked for.
+    private func perform(_ action: FlowAction) {
+        guard let sender else { return }
+        switch action {
+        case .unicastRepair(let member, let stream, let bytes, let range, let fin, let counted):
+            guard let connection = connection(of: member) else { return }
+            connection.peer.connection.machine.sendStreamRange(
+                stream, bytes: bytes, range: range, fin: fin, counted: counted)
+            touch(connection)
+        case .memberRemoved(let member, let reason, let charge):
+            guard let connection = connection(of: member) else { return }
+            members[member.slot] = nil
+            connection.member = nil
+            connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
+            if reason.isEviction { connection.peer.extension.evict(sender.flow.flowID) }
+            log.info(
+                "receiver is back on unicast",
+                metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
+            touch(connection)
+        case .sendKey(let key):
+            for connection in connections.values where connection.peer.extension.hasJoined(sender.flow.flowID) {
+                connection.peer.extension.sendKey(sender.flow.flowID, key)
+                touch(connection)
+            }
+        case .announce(let parameters):
+            for connection in connections.values where connection.isAttached {
+                connection.peer.extension.announce(sender.flow.flowID, parameters)
+                touch(connection)
+            }
+        case .installKey, .dropKey: break
+        }
+    }
+
+    private func connection(of member: MemberID) -> SourceConnection? {
+        guard member.slot < members.count, let connection = members[member.slot], connection.member == member else {
+            return nil
+        }
+        return connection
+    }
+
+    // MARK: Counts and the end
+
+    /// What was sent so far.
+    var counts: SourceCounts {
+        var counts = SourceCounts()
+        var withStreams = past.withStreams
+        counts.bytesControl = past.control
+        for connection in connections.values {
+            let statistics = connection.peer.connection.machine.statistics
+            withStreams += Int(statistics.octetsSentWithStreams)
+            counts.bytesControl += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
+        }
+        if let sender {
+            let flow = sender.flow.statistics
+            let onFlow = Int(flow.octetsRepairedOnFlow)
+            // Never negative: what was handed over for repair may not have left yet.
+            let onUnicast = min(Int(flow.octetsRepairedOnUnicast), withStreams)
+            counts.bytesFlow = Int(sender.octetsSent) - onFlow
+            counts.bytesRepair = onFlow + onUnicast
+            counts.bytesUnicast = withStreams - onUnicast
+        } else {
+            counts.bytesUnicast = withStreams
+        }
+        counts.receivers = connections.values.count { $0.isConnected }
+        counts.members = sender?.flow.memberCount ?? 0
+        counts.items = itemCount
+        return counts
+    }
+
+    /// Tells every receiver that the source ends.
+    func close() {
+        for connection in connections.values {
+            connection.peer.connection.machine.close(TransportError(.noError, "the source stops"), at: reactor.now)
+            connection.peer.pump()
+        }
+    }
+}

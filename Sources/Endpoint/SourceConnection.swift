@@ -1,0 +1,55 @@
+import Flexicast
+import QUIC
+
+/// One receiver, as the source sees it.
+final class SourceConnection {
+    let peer: Peer<SourceSession>
+    /// Flexicast was negotiated: items go under the flow's stream IDs.
+    var isShared = false
+    var isConnected = false
+    /// Set while it listens to the flow.
+    var member: MemberID?
+    /// The flow keeps its tree alive for this connection.
+    var isAttached = false
+    /// Items that wait for a stream, on a connection with its own numbering.
+    private var waiting: [[UInt8]] = []
+    private var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
+
+    /// Items that may be on their way to one receiver; one that lets more gather is too slow and is let go.
+    static let maxUnfinished = 4096
+
+    init(_ peer: Peer<SourceSession>) { self.peer = peer }
+
+    var isTooSlow: Bool { peer.connection.machine.sendingStreamCount + waiting.count > Self.maxUnfinished }
+
+    /// Sends a whole item on the unicast path. `stream` is its number in the flow.
+    func send(_ bytes: [UInt8], stream: StreamID?) {
+        if isShared, let stream {
+            peer.connection.machine.sendStreamRange(
+                stream, bytes: bytes, range: 0..<UInt64(bytes.count), fin: true, counted: true)
+        } else {
+            waiting.append(bytes)
+            sendWaiting()
+        }
+    }
+
+    /// Opens streams for what waits, as far as the receiver allows.
+    func sendWaiting() {
+        var sent = 0
+        while sent < waiting.count, let stream = try? peer.connection.machine.openStream(bidirectional: false) {
+            // A stream just opened takes any amount.
+            try? peer.connection.machine.write(stream, waiting[sent], fin: true)
+            sent += 1
+        }
+        waiting.removeFirst(sent)
+    }
+
+    /// The receiver's flow control credit, when it has changed since the last call.
+    func newCredit() -> (octets: UInt64, streams: UInt64)? {
+        let machine = peer.connection.machine
+        let credit = (octets: machine.sendCredit, streams: machine.streamCredit)
+        guard credit != lastCredit else { return nil }
+        lastCredit = credit
+        return credit
+    }
+}

@@ -1,0 +1,147 @@
+import Cryptography
+import Feed
+import Flexicast
+import Foundation
+import Logging
+import QUIC
+import Reactor
+import Wire
+
+/// Why a source or receiver could not run, in words for the person who started it.
+public struct EndpointError: Error, CustomStringConvertible {
+    public var description: String
+    init(_ description: String) { self.description = description }
+}
+
+extension Reactor.IO {
+    init(_ choice: IOBackendChoice) {
+        switch choice {
+        case .auto: self = .auto
+        case .ioUring: self = .ioUring
+        case .epoll: self = .epoll
+        }
+    }
+}
+
+/// Runs a source until SIGTERM or SIGINT.
+/// - Returns: the exit status, 0.
+/// - Throws: an error that says what could not be set up.
+public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
+    let location = try FeedLocation(options.feed)
+    let reactor = try Reactor(io: .init(options.io))
+    log.info("\(reactor.backendDescription)")
+    defer { reactor.close() }
+    let output = EventOutput(style: options.json ? .json : .text)
+
+    let listen = try reactor.udpSocket(bind: options.listen)
+    let tls = try serverContext(options)
+    if let path = options.certificateOutput {
+        do {
+            try Data(tls.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+        } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
+    }
+    let sender = try options.group.map { try makeSender(options, group: $0, reactor: reactor) }
+    let source = Source(
+        listen: listen, tls: tls, sender: sender, history: options.history, reactor: reactor, log: log)
+
+    let state =
+        if let directory = options.stateDirectory {
+            try FeedState(directory: directory, feed: options.feed, history: options.history, logger: log)
+        } else {
+            FeedState(feed: options.feed, history: options.history)
+        }
+    source.restore(state.history.map(\.item.document))
+    let mailbox = reactor.mailbox(of: [PublishedItem].self) { items in
+        for published in items {
+            let item = published.item
+            source.publish(item.document)
+            output.report(
+                SourceEvent.item(
+                    id: item.id, title: item.title, updated: item.updated, bytes: item.document.count,
+                    sha256: "\(SHA256Digest(of: item.document))"))
+        }
+    }
+    let poller = FeedPoller(
+        FeedPoller.Configuration(location: location, interval: options.pollInterval), state: state, logger: log
+    ) { items in _ = mailbox.send(items) }
+
+    output.report(
+        SourceEvent.listening(
+            address: "\(listen.localAddress)", group: options.group.map { "\($0)" } ?? ""))
+    poller.start()
+    let interval = options.reportInterval
+    var next = reactor.now + interval
+    var ticker: TimerHandle?
+    ticker = reactor.timer(at: next) {
+        output.report(SourceEvent.interval(source.counts))
+        next = max(next + interval, reactor.now)
+        ticker?.schedule(at: next)
+    }
+    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    reactor.run()
+
+    ticker = nil
+    poller.stop()
+    source.close()
+    listen.flush()
+    poller.waitUntilStopped()
+    output.report(SourceEvent.summary(source.counts))
+    return 0
+}
+
+private func serverContext(_ options: SourceOptions) throws -> TLSContext {
+    if let files = options.certificate {
+        return try TLSContext.server(
+            certificateFile: files.certificate, keyFile: files.key, alpn: [applicationProtocol], keyLog: options.keyLog)
+    }
+    var names = ["localhost", ProcessInfo.processInfo.hostName]
+    for interface in try NetworkInterface.all() { names += interface.addresses.map(\.description) }
+    let valid = names.filter { name in
+        IPAddress(name) != nil || name.utf8.allSatisfy { $0 == 0x2d || $0 == 0x2e || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20) }
+    }
+    return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
+}
+
+private func makeSender(_ options: SourceOptions, group: SocketAddress, reactor: Reactor) throws -> FlowSender {
+    guard group.address.isMulticast else {
+        throw EndpointError("\(group.address) is no multicast group: take one of 232.0.0.0/8, 239.0.0.0/8 or ff3e::/32")
+    }
+    let origin = try origin(options, group: group)
+    var udp = UDPOptions()
+    udp.multicastInterface = options.interface
+    udp.multicastTTL = options.timeToLive
+    // A Linux multicast router drops segmented sends that have DF set and reach it whole.
+    udp.dontFragment = false
+    let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
+    var configuration = FlowConfiguration()
+    if let rate = options.rate { configuration.rateCeiling = rate }
+    configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
+    if let delay = options.acknowledgementDelay { configuration.ackDelay = .fixed(delay) }
+    var random = randomSeed()
+    guard let id = FlowID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
+    let flow = FlowSource(
+        flowID: id,
+        parameters: FlowParameters(source: origin, group: group.address, port: group.port, ackDelay: .milliseconds(25)),
+        configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
+    return FlowSender(flow, group: group, socket: socket, reactor: reactor)
+}
+
+/// The address that the flow's packets come from: receivers join it together with the group.
+private func origin(_ options: SourceOptions, group: SocketAddress) throws -> IPAddress {
+    let isIPv4 = group.address.isIPv4
+    if !options.listen.address.isUnspecified, options.listen.address.isIPv4 == isIPv4 { return options.listen.address }
+    let interfaces = try NetworkInterface.all().filter { interface in
+        options.interface.map { $0 == interface.name } ?? (interface.isUp && !interface.isLoopback)
+    }
+    let isLinkLocal = { (address: IPAddress) in
+        if case .v6(let bits) = address { bits >> 118 == 0x3fa } else { false }
+    }
+    for interface in interfaces where interface.supportsMulticast || options.interface != nil {
+        let addresses = interface.addresses.filter { $0.isIPv4 == isIPv4 }
+        if let address = addresses.first(where: { !isLinkLocal($0) }) ?? addresses.first { return address }
+    }
+    let family = isIPv4 ? "IPv4" : "IPv6"
+    throw EndpointError(
+        options.interface.map { "interface \($0) has no \(family) address to send the flow from" }
+            ?? "no interface has an \(family) address to send the flow from: name one with --interface")
+}

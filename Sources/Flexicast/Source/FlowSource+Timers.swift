@@ -12,12 +12,8 @@ extension FlowSource {
         guard !isWithdrawn else { return .distantFuture }
         var deadline = Instant.distantFuture
         if audience > 0 {
-            deadline = nextPing
-            if !repairs.isEmpty || (!streams.isDrained && creditBlockedSince == nil && memberCount > 0
-                && unsettledOctets < configuration.maximumUnsettledOctets)
-            {
-                deadline = min(deadline, pacer.resumes(rate: rate))
-            }
+            // Data that waits for the pacer takes the place of a keep-alive.
+            if !isKeyWornOut { deadline = hasData ? pacer.resumes(rate: rate) : nextPing }
             deadline = min(deadline, keys.rotationDue)
             if ackDelayIsDue { deadline = min(deadline, ackDelayChangeableAt) }
         }

@@ -9,9 +9,10 @@ extension FlowSource {
     public mutating func transmit(
         into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
     ) -> Bool {
-        guard audience > 0, !isWithdrawn else { return false }
+        guard audience > 0, !isWithdrawn, !isKeyWornOut else { return false }
         relieveMemory(at: now)
-        let hasData = !repairs.isEmpty || mayOpenOrContinue(at: now)
+        noteCredit(at: now)
+        let hasData = hasData
         guard hasData ? pacer.allows(rate: rate, at: now) : now >= nextPing else { return false }
 
         if log.next == skipAt {
@@ -20,8 +21,6 @@ extension FlowSource {
         }
         switchKey(at: now)
         let packetNumber = log.next
-        // The key would wear out only if it could not be changed for want of acknowledgements.
-        guard keys.used(before: packetNumber) + 1 < keys.current.suite.confidentialityLimit else { return false }
         let size = min(configuration.packetSize, writer.remaining)
         guard size >= 128 else { return false }
 
@@ -36,7 +35,7 @@ extension FlowSource {
         let firstFrame = log.frames.end
         if hasData {
             writeRepairs(into: &writer, end: end)
-            while mayOpenOrContinue(at: now), writeNew(into: &writer, end: end) {}
+            while mayContinue, writeNew(into: &writer, end: end) {}
         }
         if log.frames.end == firstFrame {
             writer.uint8(0x01)
@@ -67,18 +66,33 @@ extension FlowSource {
         min(configuration.packetsPerKey, keys.current.suite.confidentialityLimit / 2)
     }
 
+    /// The key may seal no more (RFC 9001 section 6.6). It comes to that only when a new one cannot be made for want
+    /// of acknowledgements under the one before.
+    var isKeyWornOut: Bool {
+        keys.next == nil && keys.used(before: log.next) + 2 >= keys.current.suite.confidentialityLimit
+    }
+
+    /// Whether there are frames to send, were it not for the pacer.
+    var hasData: Bool { !repairs.isEmpty || mayContinue }
+
     /// Whether the stream at the cursor may send: every member's credit and the memory bound allow it.
-    private mutating func mayOpenOrContinue(at now: Instant) -> Bool {
-        guard !streams.isDrained, memberCount > 0 else { return false }
+    private var mayContinue: Bool {
+        memberCount > 0 && !streams.isDrained && hasCredit && unsettledOctets < configuration.maximumUnsettledOctets
+    }
+
+    private var hasCredit: Bool {
         let entry = streams[streams.cursor]
-        let opens = entry.sent == 0
-        let isEmpty = entry.bytes.isEmpty
-        guard !opens || streamPosition < streamLimits.minimum, isEmpty || octetPosition < octetLimits.minimum else {
-            if creditBlockedSince == nil { creditBlockedSince = now }
-            return false
+        return (entry.sent > 0 || streamPosition < streamLimits.minimum)
+            && (entry.bytes.isEmpty || octetPosition < octetLimits.minimum)
+    }
+
+    /// Remembers since when a member's credit has held the flow up.
+    private mutating func noteCredit(at now: Instant) {
+        guard memberCount > 0, !streams.isDrained, !hasCredit else {
+            creditBlockedSince = nil
+            return
         }
-        creditBlockedSince = nil
-        return unsettledOctets < configuration.maximumUnsettledOctets
+        if creditBlockedSince == nil { creditBlockedSince = now }
     }
 
     /// Octets of a STREAM frame's header with a two-octet length.

@@ -9,13 +9,18 @@ struct Pacer: Sendable {
     private var isRefilling = false
 
     let burst: Double
-    private let quantum: Double
+    private let packet: Double
 
     init(packetSize: Int, burstPackets: Int, now: Instant) {
         burst = Double(packetSize * burstPackets)
-        quantum = Double(packetSize * max(1, burstPackets / 2))
+        packet = Double(packetSize)
         tokens = burst
         updatedAt = now
+    }
+
+    /// What has to gather before sending goes on: ten milliseconds' worth, half a burst at the most.
+    private func quantum(_ rate: UInt64) -> Double {
+        max(packet, min(burst / 2, Double(rate) / 800))
     }
 
     /// Whether a packet may leave now at `rate` bits per second.
@@ -27,7 +32,7 @@ struct Pacer: Sendable {
         }
         if isRefilling {
             // An octet of slack: the deadline below is rounded to nanoseconds.
-            guard tokens >= quantum - 1 else { return false }
+            guard tokens >= quantum(rate) - 1 else { return false }
             isRefilling = false
         }
         if tokens <= 0 {
@@ -42,7 +47,7 @@ struct Pacer: Sendable {
     /// When `allows` turns true again, at `rate`.
     func resumes(rate: UInt64) -> Instant {
         guard isRefilling || tokens <= 0 else { return updatedAt }
-        let seconds = (quantum - tokens) * 8 / Double(max(1, rate))
+        let seconds = (quantum(rate) - tokens) * 8 / Double(max(1, rate))
         return updatedAt + .nanoseconds(Int64(max(0, seconds) * 1e9) + 1)
     }
 }

@@ -21,7 +21,7 @@
 // ## Receiving
 //
 //     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
-//         for index in 0..<batch.count {
+//         for index in 0..<batch.count { 
 //             let source = batch.source(index), local = batch.local(index), ecn = batch.ecn(index)
 //             var bytes = batch[index]               // MutableSpan<UInt8>: open the packet in place
 //             connection(for: bytes.span).receive(&bytes, from: source, to: local, ecn: ecn, at: reactor.now, …)
@@ -29,7 +29,8 @@
 //     }
 //
 // Up to 64 messages come with one call, each up to 128 datagrams that the kernel coalesced; the batch shows single
-// datagrams. The octets belong to the handler until it returns and to the kernel afterwards.
+// datagrams. The octets belong to the handler until it returns and to the kernel afterwards. Take them as `var`, or
+// with `batch.withBytes(index) { bytes in … }`: a `let` of a type that cannot be copied is put on the heap (Swift 6.3).
 //
 // ## Sending
 //
@@ -209,8 +210,7 @@ import Wire
     private func flush() {
         // A flush calls no handler, so the list is stable.
         for socket in dirty {
-            socket.isDirty = false
-            socket.flush()
+            socket.turnFlush()
         }
         dirty.removeAll(keepingCapacity: true)
     }

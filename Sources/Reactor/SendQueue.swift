@@ -4,6 +4,8 @@ import Wire
 /// The datagrams a socket has yet to send. They are written straight into an arena of 64 KiB chunks and described by
 /// runs: neighbours of equal size to one destination, which leave as one segmented send. A chunk is used again as
 /// soon as nothing queued lies in it, the one used last first, while it is still in the cache.
+///
+/// All that `withSendBuffer` and `enqueue` touch for a datagram is in here, so that each is one access to its socket.
 @safe struct SendQueue: ~Copyable {
     static let chunkSize = 1 << 16
     /// Runs that may wait; a run to a destination of its own may hold a single datagram.
@@ -14,6 +16,14 @@ import Wire
     static let runOctets = 65_400
     /// The largest UDP payload over IPv4.
     static let datagramLimit = 65_507
+
+    /// False once the socket is closed: there is no room then.
+    var isOpen = true
+    /// Whether the reactor has the socket on its list of those to flush.
+    var isDirty = false
+    private let scope: UInt32
+    private let segmenting: Bool
+    private var memory = SegmentationMemory()
 
     private let arena: UnsafeMutablePointer<UInt8>
     private let runs: UnsafeMutablePointer<fcio_run>
@@ -34,7 +44,12 @@ import Wire
     /// What the last run was opened with, while it can still grow.
     private var open: (to: SocketAddress, from: IPAddress?, ecn: ECN)?
 
-    init(arena octets: Int) {
+    /// - Parameters:
+    ///   - scope: The interface that link-local IPv6 destinations lie on.
+    ///   - segmenting: Whether runs may leave as segmented sends.
+    init(arena octets: Int, scope: UInt32, segmenting: Bool) {
+        self.scope = scope
+        self.segmenting = segmenting
         let chunks = max(2, (octets + Self.chunkSize - 1) / Self.chunkSize)
         unsafe arena = .allocate(capacity: chunks * Self.chunkSize)
         unsafe runs = .allocate(capacity: Self.runLimit)
@@ -52,19 +67,16 @@ import Wire
     var runCount: Int { tail - head }
     var hasRunSlot: Bool { runCount < Self.runLimit }
 
-    /// Whether as much waits as makes the best batch (four full runs, measured; more would leave the second-level
-    /// cache), and `count` octets more would begin another chunk.
-    func isBatch(before count: Int) -> Bool {
-        Self.chunkSize - offset < count && uses.count - free.count >= 4
-    }
-
-    /// Room for `count` octets, the same until something is enqueued; nil when the queue is full.
-    mutating func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
+    /// Room for `count` octets, the same until something is enqueued; nil when the queue is full, or when it would
+    /// begin another chunk while four are in use: that makes the best batch (measured; more would leave the
+    /// second-level cache). `pastBatch` lifts the latter.
+    mutating func reserve(_ count: Int, pastBatch: Bool) -> UnsafeMutablePointer<UInt8>? {
         precondition(count >= 0 && count <= Self.datagramLimit, "a datagram of \(count) octets")
-        guard hasRunSlot else { return nil }
+        guard isOpen, hasRunSlot else { return nil }
         if isEmpty { offset = 0 }
         if Self.chunkSize - offset < count {
             if uses[chunk] != 0 {
+                guard pastBatch || uses.count - free.count < 4 else { return nil }
                 guard let next = free.popLast() else { return nil }
                 chunk = next
             }
@@ -75,19 +87,31 @@ import Wire
         return unsafe arena + (chunk * Self.chunkSize + offset)
     }
 
+    /// What the socket has to do after `enqueue`.
+    enum Enqueued {
+        case nothing
+        /// Put itself on the reactor's list.
+        case markDirty
+        /// Flush: no further run fits.
+        case flush
+        /// Count: there was no slot for all of it, and the rest is gone.
+        case dropped
+    }
+
     /// Queues the first `count` octets of the room last reserved as datagrams of `segment` octets, the last possibly
-    /// shorter. False when there is no slot for all of them: the rest is dropped.
+    /// shorter.
     mutating func enqueue(
-        _ count: Int, segment: Int, to: SocketAddress, from: IPAddress?, ecn: ECN, scope: UInt32,
-        plain: Bool
-    ) -> Bool {
+        _ count: Int, segment: Int, to: SocketAddress, from: IPAddress?, ecn: ECN
+    ) -> Enqueued {
+        guard isOpen else { return .nothing }
         precondition(count <= reserved, "\(count) octets enqueued of \(reserved) reserved")
         precondition(segment > 0 || count == 0, "datagrams of no octets in \(count)")
         reserved = 0
-        if grow(count, segment: segment, to: to, from: from, ecn: ecn) { return true }
+        if grow(count, segment: segment, to: to, from: from, ecn: ecn) { return .nothing }
+        let plain = !segmenting || isRefused(to.address, segment: segment)
         var left = count
         repeat {
-            guard makeRunSlot() else { return false }
+            guard makeRunSlot() else { return .dropped }
             let segments = left == 0 ? 1 : min((left + segment - 1) / segment, Self.segmentLimit,
                 max(1, Self.runOctets / segment))
             let size = min(left, segments * segment)
@@ -106,7 +130,16 @@ import Wire
             // A run whose last datagram is short has ended; an empty datagram is a run of its own.
             open = size > 0 && size % (segments == 1 ? size : segment) == 0 ? (to, from, ecn) : nil
         } while left > 0
-        return true
+        if !isDirty {
+            isDirty = true
+            return .markDirty
+        }
+        return hasRunSlot ? .nothing : .flush
+    }
+
+    private mutating func isRefused(_ address: IPAddress, segment: Int) -> Bool {
+        if memory.isEmpty { return false }
+        return memory.refuses(address, segment: segment, now: Reactor.clock())
     }
 
     /// Adds to the last run, if the datagrams fit it in every way.
@@ -182,15 +215,15 @@ import Wire
         tail = 0
     }
 
-    /// The first run, when it is a segmented one: its destination and segment size.
-    var segmented: (to: IPAddress, segment: Int)? {
-        guard !isEmpty, unsafe runs[head].segments > 1, unsafe !runs[head].plain else { return nil }
-        return unsafe (IPAddress(runs[head].to), Int(runs[head].segment))
-    }
-
-    /// Has the first run go out datagram by datagram.
-    mutating func makePlain() {
+    /// The kernel refuses to segment the first run: it goes out datagram by datagram, and so do later ones like it.
+    /// False when it is not a segmented one.
+    /// - Parameter anySize: Whether smaller segments would be refused as well.
+    mutating func makePlain(anySize: Bool) -> Bool {
+        guard !isEmpty, unsafe runs[head].segments > 1, unsafe !runs[head].plain else { return false }
         unsafe runs[head].plain = true
+        let segment = unsafe anySize ? 0 : Int(runs[head].segment)
+        memory.remember(unsafe IPAddress(runs[head].to), segment: segment, now: Reactor.clock())
+        return true
     }
 
     /// Gives up everything queued.

@@ -17,24 +17,21 @@ public final class UDPSocket {
     public let receiveBuffer: Int
     /// False from the moment the kernel refuses to take more until it has taken all that was queued.
     public private(set) var isWritable = true
-    public private(set) var isOpen = true
+    public var isOpen: Bool { queue.isOpen }
 
     unowned let reactor: Reactor
     let descriptor: Int32
     var token = Token()
-    var isDirty = false
     /// The drop total last heard from the kernel.
     private var drops: UInt32 = 0
     private let family: Int32
-    private let scope: UInt32
     private var queue: SendQueue
-    private var memory = SegmentationMemory()
 
     init(reactor: Reactor, bind address: SocketAddress, options: UDPOptions) throws(ReactorError) {
         self.reactor = reactor
         self.options = options
         family = address.address.isIPv4 ? 4 : 6
-        scope = if let name = options.multicastInterface { try NetworkInterface.index(of: name) } else { 0 }
+        let scope: UInt32 = if let name = options.multicastInterface { try NetworkInterface.index(of: name) } else { 0 }
         let fd = fcio_udp_socket(family)
         guard fd >= 0 else { throw ReactorError("socket", "UDP over IPv\(family)", code: fd) }
         do throws(ReactorError) {
@@ -45,7 +42,7 @@ public final class UDPSocket {
             throw error
         }
         descriptor = fd
-        queue = SendQueue(arena: options.sendArena)
+        queue = SendQueue(arena: options.sendArena, scope: scope, segmenting: options.segment)
     }
 
     private static func apply(
@@ -117,6 +114,7 @@ public final class UDPSocket {
     /// Calls `body` with `count` octets of room (at most `datagramLimit`) and returns what it returns; whatever it
     /// wrote at their start is then queued by `enqueue`, or forgotten if that is not called. Nil when the queue is
     /// full or the socket closed: wait for `socketBecameWritable`. The room's old contents are arbitrary.
+    @inlinable
     public func withSendBuffer<R, E: Error>(
         _ count: Int, _ body: (inout MutableSpan<UInt8>) throws(E) -> R
     ) throws(E) -> R? {
@@ -125,12 +123,12 @@ public final class UDPSocket {
         return try body(&span)
     }
 
-    private func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
+    @usableFromInline
+    func reserve(_ count: Int) -> UnsafeMutablePointer<UInt8>? {
+        if let room = unsafe queue.reserve(count, pastBatch: false) { return unsafe room }
         guard isOpen else { return nil }
-        if queue.isBatch(before: count) { flush() }
-        if let room = unsafe queue.reserve(count) { return unsafe room }
         flush()
-        if let room = unsafe queue.reserve(count) { return unsafe room }
+        if let room = unsafe queue.reserve(count, pastBatch: true) { return unsafe room }
         reactor.counters.sendQueueFull += 1
         return nil
     }
@@ -144,17 +142,20 @@ public final class UDPSocket {
     public func enqueue(
         _ count: Int, segment: Int? = nil, to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT
     ) {
-        guard isOpen else { return }
-        let plain = !options.segment
-            || (!memory.isEmpty && memory.refuses(to.address, segment: segment ?? count, now: reactor.now))
-        let queued = queue.enqueue(
-            count, segment: segment ?? count, to: to, from: from, ecn: ecn, scope: scope, plain: plain)
-        if !queued { reactor.counters.sendQueueFull += 1 }
-        if !isDirty {
-            isDirty = true
-            reactor.dirty.append(self)
+        switch queue.enqueue(count, segment: segment ?? count, to: to, from: from, ecn: ecn) {
+        case .nothing: break
+        case .markDirty: reactor.dirty.append(self)
+        case .flush: flush()
+        case .dropped:
+            reactor.counters.sendQueueFull += 1
+            flush()
         }
-        if !queue.hasRunSlot { flush() }
+    }
+
+    /// The reactor's list of sockets to flush has come to this one.
+    func turnFlush() {
+        queue.isDirty = false
+        flush()
     }
 
     /// Hands what is queued to the kernel now. What it does not take stays queued, and `isWritable` becomes false.
@@ -198,12 +199,10 @@ public final class UDPSocket {
 
     /// The kernel refuses the first message, for a reason that will not go away by waiting.
     private func refused(code: Int32) {
-        if [EIO, EINVAL, EMSGSIZE].contains(code), let (address, segment) = queue.segmented {
-            // An interface without checksum offload, one that cannot segment, or a segment above its MTU. Only the
-            // last depends on the size.
-            memory.remember(address, segment: code == EMSGSIZE ? segment : 0, now: reactor.now)
+        // An interface without checksum offload, one that cannot segment, or a segment above its MTU. Only the last
+        // depends on the size.
+        if code == EIO || code == EINVAL || code == EMSGSIZE, queue.makePlain(anySize: code != EMSGSIZE) {
             reactor.counters.segmentationFallbacks += 1
-            queue.makePlain()
             return
         }
         let lost = UInt64(queue.advance().datagrams)
@@ -236,7 +235,7 @@ public final class UDPSocket {
 
     /// The reactor no longer knows this socket.
     func shutDown() {
-        isOpen = false
+        queue.isOpen = false
         isWritable = false
         queue.removeAll()
         Glibc.close(descriptor)

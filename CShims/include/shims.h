@@ -2,6 +2,7 @@
 
 #include "aead.h"
 #include "digest.h"
+#include "file.h"
 #include "io.h"
 #include "io_ring.h"
 #include "tls.h"

@@ -11,6 +11,8 @@ struct DemoSettings: Sendable {
     var lossPercent = 2.0
     var network = NetworkKind.auto
     var io = "auto"
+    var feed: String?
+    var duration: Duration = .seconds(120)
     var report: String?
     var keep = false
 }
@@ -33,6 +35,14 @@ struct DemoCommand: ParsableCommand {
 
     @Option(help: ArgumentHelp("Time between two items.", valueName: "duration"), transform: parseDuration)
     var interval: Duration = .milliseconds(300)
+
+    @Option(help: ArgumentHelp("Follow this feed instead of growing one from samples.", valueName: "url"))
+    var feed: String?
+
+    @Option(
+        help: ArgumentHelp("With --feed: stop after so long, however few items came.", valueName: "duration"),
+        transform: parseDuration)
+    var duration: Duration = .seconds(120)
 
     @Option(
         help: ArgumentHelp("How many receivers hear the flow.", valueName: "n"),
@@ -69,6 +79,7 @@ struct DemoCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let feed { _ = try FeedLocation(feed) }
         var settings = DemoSettings()
         settings.items = items
         settings.interval = interval
@@ -77,6 +88,8 @@ struct DemoCommand: ParsableCommand {
         settings.lossPercent = loss
         settings.network = network
         settings.io = io.rawValue
+        settings.feed = feed
+        settings.duration = duration
         settings.report = report
         settings.keep = keep
         guard try DemoRun(settings).run() else { throw ExitCode.failure }

@@ -31,7 +31,8 @@ final class DemoRun {
         var screen = DemoScreen()
         directory = try Self.makeDirectory()
         do {
-            feed = try DemoFeed(file: directory.appending(path: "feed.atom"), count: settings.items)
+            feed = try DemoFeed(
+                file: directory.appending(path: "feed.atom"), count: settings.items, followsFeed: settings.feed != nil)
             network = try DemoNetwork(
                 kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers
             ) { screen.say($0) }
@@ -115,17 +116,29 @@ final class DemoRun {
     }
 
     private func publish() throws {
+        let poller = try settings.feed.map { try follow($0, events: events) }
+        defer { poller?.stop() }
+        let begin = ContinuousClock.now
+        // How far the demo is, from 0 to 1. A real feed may bring less than was hoped for, so time counts as well.
+        let progress = { [self] in
+            let items = Double(feed.published) / Double(feed.count)
+            return settings.feed == nil ? items : max(items, (ContinuousClock.now - begin) / settings.duration)
+        }
         var next = DispatchTime.now()
-        let cutAt = settings.items / 2
-        let healAt = settings.items * 3 / 4
+        var isCut = false
         var isHealed = false
-        while !feed.isComplete {
-            try feed.grow()
-            phase = "item \(feed.published) of \(settings.items)"
-            if settings.items >= 10, feed.published % (settings.items / 10) == 0 { sayProgress() }
+        while progress() < 1 {
+            if feed.canGrow {
+                try feed.grow()
+                phase = "item \(feed.published) of \(settings.items)"
+                if settings.items < 10 || feed.published % (settings.items / 10) == 0 { sayProgress() }
+            }
             if let victim {
-                if feed.published == cutAt { try cut(victim) }
-                if feed.published >= healAt, !isHealed, board.receivers[victim - 1].fallbacks > 0 {
+                if progress() >= 0.5, !isCut {
+                    try cut(victim)
+                    isCut = true
+                }
+                if progress() >= 0.75, !isHealed, board.receivers[victim - 1].fallbacks > 0 {
                     try heal(victim)
                     isHealed = true
                 }
@@ -158,7 +171,7 @@ final class DemoRun {
         phase = "waiting for the last items"
         // Late is as good as missing: what is not there in time is counted from the files.
         let everything = { [self] in
-            board.source.sent.count >= feed.count && board.everyoneHasEverything
+            board.source.sent.count >= feed.published && board.everyoneHasEverything
                 && (victim.map { board.receivers[$0 - 1].returns > 0 } ?? true)
         }
         do {
@@ -264,6 +277,12 @@ final class DemoRun {
             guard !isStopping || status != 0 else { return nil }
             let how = status < 0 ? "was ended by signal \(-status)" : "ended with status \(status)"
             throw DemoProblem("\(children[index].name) \(how)\n\(children[index].logTail())")
+        case .items(let items):
+            feed.add(items)
+            return nil
+        case .message(let text):
+            screen.say(text)
+            return nil
         case .interrupted: throw DemoInterrupted()
         }
     }

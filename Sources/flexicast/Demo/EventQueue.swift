@@ -1,4 +1,5 @@
 import Dispatch
+import Feed
 import Synchronization
 
 /// What can happen while the demo runs.
@@ -9,6 +10,10 @@ enum DemoEvent: Sendable {
     case closed(Int)
     /// Child `index` ended; a negative status is the signal that ended it.
     case exited(Int, status: Int32)
+    /// A real feed brought items, oldest first.
+    case items([FeedItem])
+    /// Something to show.
+    case message(String)
     /// Somebody wants the demo to stop.
     case interrupted
 }

@@ -24,16 +24,15 @@ final class Child {
             let status = process.terminationStatus
             events.push(.exited(index, status: process.terminationReason == .exit ? status : -status))
         }
-        let splitter = LineSplitter()
-        output.fileHandleForReading.readabilityHandler = { handle in
-            let bytes = handle.availableData
-            for line in splitter.lines(adding: bytes) { events.push(.line(index, line)) }
-            if bytes.isEmpty {
-                handle.readabilityHandler = nil
-                events.push(.closed(index))
-            }
-        }
         try process.run()
+        // A thread that waits in `read`: dispatch sources on Linux may crash when their file is closed under them.
+        Thread.detachNewThread {
+            var splitter = LineSplitter()
+            while case let bytes = output.fileHandleForReading.availableData, !bytes.isEmpty {
+                for line in splitter.lines(adding: bytes) { events.push(.line(index, line)) }
+            }
+            events.push(.closed(index))
+        }
     }
 
     func ended() { isRunning = false }

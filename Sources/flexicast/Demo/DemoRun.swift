@@ -66,9 +66,8 @@ final class DemoRun {
         screen.finish()
         network.tearDown()
         try show()
-        let isGood = board.isPerfect && problems.isEmpty
-        cleanUp(keep: settings.keep || !isGood)
-        return isGood
+        cleanUp(keep: settings.keep || !problems.isEmpty)
+        return problems.isEmpty
     }
 
     // MARK: Phases
@@ -182,6 +181,7 @@ final class DemoRun {
         if let victim, board.receivers[victim - 1].returns == 0 {
             problems.append("\(board.receivers[victim - 1].name) fell back and did not return to the flow")
         }
+        if board.source.sent.isEmpty { problems.append("not one item came") }
         phase = "looking for doubles"
         try pump(until: .now() + .milliseconds(700))
     }
@@ -227,11 +227,9 @@ final class DemoRun {
         if let report = settings.report {
             try DemoReport(board).json().write(to: URL(fileURLWithPath: report), options: .atomic)
         }
-        for problem in problems { screen.print(["", "problem: \(problem)"]) }
-        let verdict =
-            board.isPerfect
-            ? "every item is everywhere, once, equal to the byte" : "something is missing, doubled or different"
-        screen.print(["", verdict])
+        if !board.isPerfect { problems.append("something is missing, doubled or different") }
+        screen.print(
+            [""] + (problems.isEmpty ? ["every item is everywhere, once, equal to the byte"] : problems))
     }
 
     // MARK: Children

@@ -187,9 +187,9 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
     }
 
     private func refusal(_ response: HTTPURLResponse) -> FeedFailure {
-        FeedFailure(
-            .status,
-            "\(url) answers \(response.statusCode) (\(HTTPURLResponse.localizedString(forStatusCode: response.statusCode)))",
+        let meaning = HTTPURLResponse.localizedString(forStatusCode: response.statusCode)
+        return FeedFailure(
+            .status, "\(url) answers \(response.statusCode) (\(meaning))",
             retryAfter: PollSchedule.retryAfter(response.value(forHTTPHeaderField: "Retry-After"), now: Date()))
     }
 

@@ -55,6 +55,7 @@ public final class FeedPoller: Sendable {
         var unusable: [String] = []
         var failing: FeedFailure.Kind?
         var saveFailed = false
+        var movedTo: URL?
         var random = SystemRandomNumberGenerator()
     }
 
@@ -142,7 +143,7 @@ public final class FeedPoller: Sendable {
 
     private func report(_ failure: FeedFailure, pause: Duration, _ work: inout Work) {
         guard failure.kind != .stopped else { return }
-        let seconds = Int((pause.components.seconds))
+        let seconds = Int(pause.components.seconds)
         if work.failing == failure.kind {
             logger.debug("the feed still fails: \(failure); next try in \(seconds) s")
         } else {
@@ -183,7 +184,8 @@ public final class FeedPoller: Sendable {
         if work.file != nil { return work.file?.fetch() ?? .unchanged }
         guard let web = work.web else { return .unchanged }
         let (result, movedTo) = web.fetch(work.state.validators)
-        if let movedTo, work.failing != .redirect {
+        if let movedTo, movedTo != work.movedTo {
+            work.movedTo = movedTo
             logger.notice("\(configuration.location) has moved for good: use --feed \(movedTo)")
         }
         return result
@@ -196,9 +198,8 @@ public final class FeedPoller: Sendable {
         if case .web(let url) = configuration.location { base = url.absoluteString }
         let document = try FeedParser.parse(bytes, base: base)
         if document.unusable != work.unusable, let first = document.unusable.first {
-            logger.warning(
-                "\(document.unusable.count) of \(document.unusable.count + document.items.count) items are left out: \(first)"
-            )
+            let all = document.unusable.count + document.items.count
+            logger.warning("\(document.unusable.count) of \(all) items are left out: \(first)")
         }
         work.unusable = document.unusable
         let (items, failure) = work.state.absorb(document, validators: validators)

@@ -4,7 +4,8 @@ import Foundation
 /// When to poll next: a pure value.
 ///
 /// After a failure the time doubles, up to five minutes, and is spread by a fifth so that many sources of one feed do
-/// not come back at once. What the server asks for with Retry-After (RFC 9110 section 10.2.3) is honoured up to an hour.
+/// not come back at once. What the server asks for with Retry-After (RFC 9110 section 10.2.3) is honoured up to an
+/// hour.
 public struct PollSchedule: Sendable, Equatable {
     public let interval: Duration
     /// Failures since the last success.

@@ -9,7 +9,7 @@ public struct SampleFeedFile: Sendable {
 
     public init(path: String) { self.path = path }
 
-    /// Makes the file hold the first `count` items of the sample feed, of which the newest `window` are in the document.
+    /// Makes the file hold the sample feed after `count` items, of which the newest `window` are in the document.
     public func publish(upTo count: Int, window: Int = 100) throws(FileError) {
         do {
             try Data(SampleFeed.document(upTo: count, window: window)).write(to: URL(filePath: path), options: .atomic)

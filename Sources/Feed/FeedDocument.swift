@@ -60,6 +60,8 @@ public enum FeedLimits {
     public static let items = 10_000
     /// Octets of an item's id.
     public static let idBytes = 4096
+    /// Namespace declarations in scope at one place.
+    public static let namespaces = 500
     /// Elements within each other.
     public static let depth = 200
 }

@@ -69,6 +69,7 @@ private final class XMLRun: NSObject, XMLParserDelegate {
             throw .malformed(line: 1, column: 1, reason: "this is not XML: it does not begin with '<'")
         }
         try refuseDocumentType(text)
+        try MarkupGuard.check(text)
 
         // Given at once, libxml2 would refuse a document of more than 10 MB; as a stream it is read in pieces.
         let parser = XMLParser(stream: InputStream(data: Data(text)))
@@ -179,6 +180,12 @@ private final class XMLRun: NSObject, XMLParserDelegate {
             element.local = String(name[name.index(after: colon)...])
         }
         scope.push(element.declarations)
+        guard scope.count <= FeedLimits.namespaces else {
+            return fail(
+                .malformed(
+                    line: parser.lineNumber, column: parser.columnNumber,
+                    reason: "more than \(FeedLimits.namespaces) namespaces are in scope"), parser)
+        }
         guard let uri = scope.lookup(element.prefix),
             element.attributes.keys.allSatisfy({ key in
                 key.firstIndex(of: ":").map { scope.lookup(String(key[..<$0])) != nil } ?? true

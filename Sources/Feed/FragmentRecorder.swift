@@ -21,6 +21,8 @@ struct NamespaceScope {
         for (prefix, uri) in declarations { bindings.append((prefix, uri)) }
     }
 
+    var count: Int { bindings.count }
+
     mutating func pop(_ count: Int) { bindings.removeLast(count) }
 
     /// "" for no namespace; nil for a prefix that nobody declared.

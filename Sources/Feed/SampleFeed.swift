@@ -118,8 +118,8 @@ private struct Mail {
         let file = "drivers/\(subsystem)/\(driver).c"
         let line = 20 + random.below(3000)
         var text = "\(quote)diff --git a/\(file) b/\(file)\n\(quote)--- a/\(file)\n\(quote)+++ b/\(file)\n"
-        text +=
-            "\(quote)@@ -\(line),8 +\(line),9 @@ static int \(driver)_\(random.one(of: Words.verbs))(struct device *dev)\n"
+        let function = "\(driver)_\(random.one(of: Words.verbs))"
+        text += "\(quote)@@ -\(line),8 +\(line),9 @@ static int \(function)(struct device *dev)\n"
         for _ in 0..<(6 + random.below(8)) {
             let mark = random.one(of: [" ", " ", " ", "+", "-"])
             let left = random.one(of: Words.values)
@@ -147,7 +147,7 @@ private enum Words {
     static let given = [
         "Ada", "Björn", "Chiara", "Dmitri", "Emeka", "Françoise", "Goran", "Hana", "Ines", "Jürgen", "陽子",
     ]
-    static let family = ["Ackermann", "Böll", "Castellano", "Dubois", "Eze", "Fujita", "Grünwald", "Hooper", "Ivanova"]
+    static let family = ["Ackermann", "Böll", "Castellano", "Dubois", "Eze", "Fujita", "Grünwald", "Hooper"]
     static let changes = [
         "fix use after free when probe fails", "drop a redundant check", "use the managed clock helper",
         "convert to scoped cleanup", "add support for the second port", "don't sleep under the lock",
@@ -159,7 +159,7 @@ private enum Words {
         "Since the callback can't fail, the return value is of no use & is dropped.",
         "Tested on two boards with depth > 4 and count < 16.", "I'd rather see this split into two patches.",
         "The clock is on by then, so <linux/clk.h> is enough.", "Could you say in the log why the lock is needed?",
-        "Looks good to me; one nit below.", "Without it the device stays asleep after resume — sometimes for minutes.",
+        "Looks good to me; one nit below.", "Without it the device stays asleep after resume — at times for minutes.",
     ]
 }
 

@@ -141,7 +141,7 @@ private final class Polled: Sendable {
         #expect(polled.poller.counters.unusableItems == 1)
     }
 
-    @Test(.timeLimit(.minutes(1))) func aPipeOrDirectoryDoesNotHoldItUp() throws {
+    @Test(.timeLimit(.minutes(5))) func aPipeOrDirectoryDoesNotHoldItUp() throws {
         let scratch = try Scratch()
         let make = Process()
         make.executableURL = URL(filePath: "/usr/bin/env")
@@ -156,7 +156,7 @@ private final class Polled: Sendable {
     }
 
     /// The thread delivers by itself, and `stop` ends it while it waits for the next poll.
-    @Test(.timeLimit(.minutes(1))) func theThreadPollsAndStops() throws {
+    @Test(.timeLimit(.minutes(5))) func theThreadPollsAndStops() throws {
         let scratch = try Scratch()
         try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
         let delivered = DispatchSemaphore(value: 0)
@@ -216,6 +216,49 @@ private final class Polled: Sendable {
         #expect(polled.poller.counters.identical == 1)
     }
 
+    @Test func aRestartAsksWithTheSavedValidators() throws {
+        let scratch = try Scratch()
+        let location = server.url("/feed?restart")
+        func state() throws -> FeedState {
+            try FeedState(directory: scratch.file("state"), feed: location, history: 10, logger: LogLines().logger)
+        }
+        do {
+            let polled = try Polled(location, state: state())
+            polled.poller.poll()
+            #expect(polled.ids == ["a:1"])
+        }
+        // The first poller's directory is free once its last reference is gone.
+        let restored = try state()
+        #expect(restored.history.map(\.item.id) == ["a:1"])
+        let polled = try Polled(location, state: restored)
+        polled.poller.poll()
+        #expect(polled.ids == [])
+        #expect(polled.poller.counters.notModified == 1)
+        #expect(try server.requests("/feed?restart").map { $0.hasPrefix("W/") } == [false, true])
+    }
+
+    /// A certificate that nobody vouches for is refused.
+    @Test(.timeLimit(.minutes(5))) func certificatesAreChecked() throws {
+        let scratch = try Scratch()
+        try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
+        let make = Process()
+        make.executableURL = URL(filePath: "/usr/bin/env")
+        make.arguments =
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+            + ["-keyout", scratch.file("key"), "-out", scratch.file("certificate")]
+        make.standardError = FileHandle.nullDevice
+        try make.run()
+        make.waitUntilExit()
+        let server = try HostileServer(
+            document: scratch.file("feed"), certificate: scratch.file("certificate"), key: scratch.file("key"))
+        let location = server.url("/feed").replacing("127.0.0.1", with: "localhost")
+        let stranger = try Polled(location)
+        stranger.poller.poll()
+        #expect(stranger.poller.counters.failures == [.unreachable: 1], "\(stranger.log.all)")
+        #expect(stranger.ids == [])
+    }
+
     @Test func gzip() throws {
         let polled = try Polled(server.url("/gzip"))
         polled.poller.poll()
@@ -232,12 +275,13 @@ private final class Polled: Sendable {
                 #expect(polled.log.visible.first?.contains("moved for good: use --feed \(server.url("/feed"))") == true)
                 polled.poller.poll()
                 #expect(polled.poller.counters.notModified == 1, "the validators got lost on the way")
+                #expect(polled.log.visible.count == 1, "said once")
             }
         }
     }
 
     @Test(
-        .timeLimit(.minutes(1)),
+        .timeLimit(.minutes(5)),
         arguments: [
             ("/loop", FeedFailure.Kind.redirect, "in a circle"), ("/chain/6", .redirect, "more than 5 times"),
             ("/tofile", .redirect, "not followed"), ("/500", .status, "500"), ("/404", .status, "404"),
@@ -258,7 +302,7 @@ private final class Polled: Sendable {
         #expect(polled.ids == [])
     }
 
-    @Test(.timeLimit(.minutes(1)), arguments: ["/slow", "/silent"])
+    @Test(.timeLimit(.minutes(5)), arguments: ["/slow", "/silent"])
     func timeIsLimited(_ path: String) throws {
         let polled = try Polled(server.url(path), timeout: .milliseconds(200))
         polled.poller.poll()
@@ -272,7 +316,7 @@ private final class Polled: Sendable {
         #expect(polled.log.visible.count == 1)
     }
 
-    @Test(.timeLimit(.minutes(1))) func stopBreaksARequestOff() throws {
+    @Test(.timeLimit(.minutes(5))) func stopBreaksARequestOff() throws {
         let polled = try Polled(server.url("/silent/stop"))
         let before = try server.requests("/silent/stop").count
         polled.poller.start()

@@ -144,7 +144,7 @@ import Testing
     }
 
     /// A child is killed while it records; whatever it had handed out is not handed out again, and nothing is lost.
-    @Test(.timeLimit(.minutes(1)), arguments: [1, 4, 11])
+    @Test(.timeLimit(.minutes(5)), arguments: [1, 4, 11])
     func killedWhileRecording(_ killAt: Int) async throws {
         let scratch = try Scratch()
         let path = scratch.path

@@ -7,11 +7,13 @@ final class HostileServer: Sendable {
     private let input: Pipe
     private let process: Process
 
-    /// - Parameter document: the file that `/feed` serves.
-    init(document: String) throws {
+    /// - Parameters:
+    ///   - document: the file that `/feed` serves.
+    ///   - certificate: with `key`, PEM files that make it an https server.
+    init(document: String, certificate: String? = nil, key: String? = nil) throws {
         process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["python3", "-c", Self.script, document]
+        process.arguments = ["python3", "-c", Self.script, document] + [certificate, key].compactMap { $0 }
         input = Pipe()
         let output = Pipe()
         process.standardInput = input
@@ -63,7 +65,7 @@ final class HostileServer: Sendable {
             def answer(self, p):
                 data = open(sys.argv[1], 'rb').read()
                 tag = 'W/"' + hashlib.sha1(data).hexdigest() + '"'
-                if p == '/feed':
+                if p.startswith('/feed'):
                     if self.headers.get('If-None-Match') == tag: return self.head(304, ETag=tag)
                     return self.body(200, data, ETag=tag, Last_Modified='Fri, 05 Sep 2025 09:49:57 GMT')
                 if p == '/plain': return self.body(200, data)
@@ -101,6 +103,11 @@ final class HostileServer: Sendable {
                 self.body(404, b'')
         server = ThreadingHTTPServer(('127.0.0.1', 0), H)
         server.daemon_threads = True
+        if len(sys.argv) > 2:
+            import ssl
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(sys.argv[2], sys.argv[3])
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print(server.server_address[1], flush=True)
         sys.stdin.read()

@@ -203,7 +203,7 @@ import Testing
     }
 
     /// 200 items at once: all are stored in order, and `feed.atom` is written a few times only.
-    @Test(.timeLimit(.minutes(1))) func submittedItemsAreStoredInOrder() throws {
+    @Test(.timeLimit(.minutes(5))) func submittedItemsAreStoredInOrder() throws {
         let scratch = try Scratch()
         let store = try open(scratch)
         let done = Mutex<[String]>([])
@@ -225,7 +225,7 @@ import Testing
     }
 
     /// A child is killed while it stores: every file is a whole item, and going on gives the rest.
-    @Test(.timeLimit(.minutes(1)), arguments: [0, 5, 23, 40])
+    @Test(.timeLimit(.minutes(5)), arguments: [0, 5, 23, 40])
     func killedWhileStoring(_ killAt: Int) async throws {
         let scratch = try Scratch()
         let path = scratch.file("out")

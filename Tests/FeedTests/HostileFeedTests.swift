@@ -97,6 +97,28 @@ import Testing
         #expect(error(Samples.feed(entries)) == .tooManyItems(limit: FeedLimits.items))
     }
 
+    /// Each would take an unguarded parser hours.
+    @Test(.timeLimit(.minutes(5))) func quadraticDocuments() {
+        func reason(_ text: String) -> String? {
+            guard case .malformed(_, _, let reason) = error(text) else { return nil }
+            return reason
+        }
+        let attributes = (0..<300_000).map { "a\($0)=''" }.joined(separator: " ")
+        #expect(reason("<rss \(attributes)/>")?.contains("256 attributes") == true)
+        let declarations = (0..<200).map { "xmlns:n\($0)='u'" }.joined(separator: " ")
+        let nested = String(repeating: "<x \(declarations)>", count: 3)
+        #expect(reason("<rss>\(nested)")?.contains("500 namespaces") == true)
+        // What looks like attributes but is none is let through.
+        let equals = String(repeating: "a='b' ", count: 300)
+        for harmless in [
+            "<!-- <x \(equals)> -->", "<![CDATA[<x \(equals)]]>", "<?x <x \(equals)?>", "&lt;x \(equals)>",
+        ] {
+            #expect(error("<rss a=\"\(equals)\"><channel>\(harmless)</channel></rss>") == nil, "\(harmless.prefix(9))")
+        }
+        let data = String(repeating: "=", count: 3_000_000)
+        #expect(error("<rss><channel a='\(data)'/></rss>") == nil)
+    }
+
     @Test(arguments: [
         ("<rss>&nbsp;</rss>", "entity"), ("<rss><a:b/></rss>", "prefix"), ("<rss a:b='c'/>", "prefix"),
         ("<rss a='1' a='2'/>", "twice"), ("<rss>\u{1}</rss>", "character"), ("<rss><a></b></rss>", "end tag"),

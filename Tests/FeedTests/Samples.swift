@@ -77,8 +77,8 @@ enum Samples {
                 .utf8)
     }
 
-    /// Prints every entry of feeds or entry documents (with a zero octet between them), as canonical lines: names with namespaces, sorted
-    /// attributes, exact text. The `atom:source` and the attributes that an entry inherits are left out.
+    /// Prints every entry of feeds or entry documents (with a zero octet between them), as canonical lines: names with
+    /// namespaces, sorted attributes, exact text. The `atom:source` and the attributes that an entry inherits are left out.
     static let dumpEntries = """
         import sys, xml.etree.ElementTree as E
         A = '{http://www.w3.org/2005/Atom}'; X = '{http://www.w3.org/XML/1998/namespace}'

@@ -28,6 +28,7 @@ public final class SecureConnection {
         var from: SocketAddress
         var to: SocketAddress?
         var ecn: ECN
+        var arrival: Instant
     }
 
     /// Packets that may wait for their keys (RFC 9001 section 5.7).
@@ -190,7 +191,7 @@ public final class SecureConnection {
 
     private func open<E: FrameExtension>(
         _ level: ProtectionLevel, _ header: PacketHeader, _ datagram: inout MutableSpan<UInt8>, from: SocketAddress,
-        to: SocketAddress?, ecn: ECN, at now: Instant, extension: inout E
+        to: SocketAddress?, ecn: ECN, at now: Instant, arrival: Instant? = nil, extension: inout E
     ) {
         let largest = machine.largestReceived(level)
         let opened: OpenedPacket?
@@ -203,7 +204,7 @@ public final class SecureConnection {
                 &datagram, start: header.start, packetNumberOffset: header.packetNumberOffset, end: header.end,
                 largest: largest)
         } else {
-            keep(level, header, datagram.span, from: from, to: to, ecn: ecn)
+            keep(level, header, datagram.span, from: from, to: to, ecn: ecn, at: now)
             return
         }
         guard let opened else {
@@ -220,7 +221,7 @@ public final class SecureConnection {
         let packet = ReceivedPacket(
             level: level, packetNumber: opened.packetNumber, destination: header.destination, source: header.source,
             from: from, to: to, ecn: ecn, keyGeneration: opened.keyGeneration,
-            reservedBitsAreZero: opened.firstOctet & reserved == 0)
+            reservedBitsAreZero: opened.firstOctet & reserved == 0, arrival: arrival)
         let early = !machine.isHandshakeConfirmed
         machine.packetReceived(
             packet, payload: datagram.span.extracting(opened.payload), at: now, extension: &`extension`)
@@ -255,7 +256,7 @@ public final class SecureConnection {
 
     private func keep(
         _ level: ProtectionLevel, _ header: PacketHeader, _ datagram: Span<UInt8>, from: SocketAddress,
-        to: SocketAddress?, ecn: ECN
+        to: SocketAddress?, ecn: ECN, at now: Instant
     ) {
         guard level == .application || level == .handshake && !handshakeDropped else {
             counters.ignored += 1
@@ -267,7 +268,7 @@ public final class SecureConnection {
         }
         counters.buffered += 1
         let bytes = [UInt8](datagram.extracting(header.start..<header.end))
-        early.append(EarlyPacket(level: level, bytes: bytes, from: from, to: to, ecn: ecn))
+        early.append(EarlyPacket(level: level, bytes: bytes, from: from, to: to, ecn: ecn, arrival: now))
     }
 
     private func openEarlyPackets<E: FrameExtension>(at now: Instant, extension: inout E) {
@@ -284,7 +285,7 @@ public final class SecureConnection {
             var span = bytes.mutableSpan
             open(
                 packet.level, header, &span, from: packet.from, to: packet.to, ecn: packet.ecn, at: now,
-                extension: &`extension`)
+                arrival: packet.arrival, extension: &`extension`)
         }
     }
 

@@ -42,7 +42,7 @@ extension Connection {
             noteHandshakeProgress(packet, at: now)
             let content = try framesReceived(payload, packet: packet, at: now, extension: &`extension`)
             acks[space].received(
-                packet.packetNumber, ackEliciting: content.isAckEliciting, ecn: packet.ecn, at: now)
+                packet.packetNumber, ackEliciting: content.isAckEliciting, ecn: packet.ecn, at: packet.arrival ?? now)
             if packet.level == .application {
                 noteApplicationPacket(packet, isProbing: content.isProbing, at: now)
             }
@@ -351,6 +351,14 @@ extension Connection {
         else { throw Self.truncated(FrameType.crypto) }
         guard offset <= Varint.max - length else {
             throw TransportError(.frameEncodingError, "CRYPTO beyond 2^62-1", frameType: FrameType.crypto)
+        }
+        // Octets that came before say that the peer misses something of ours: it gets it now, not at the next probe
+        // (RFC 9002 section 6.2.3). A few times only, so that nobody can make us say everything many times over.
+        if level != .application, length > 0, offset + length <= crypto[level.rawValue].readOffset,
+            earlyResends < Self.maxEarlyResends
+        {
+            earlyResends += 1
+            resendHandshake()
         }
         try crypto[level.rawValue].received(bytes, at: offset)
         if let ready = crypto[level.rawValue].read() { events.append(.handshakeBytes(level, ready)) }

@@ -53,7 +53,7 @@ extension Connection {
             probes[level.rawValue] = level == .application ? 2 : 1
             noteLosses()
             if level != .application {
-                crypto[level.rawValue].retransmitAll()
+                resendHandshake()
             } else {
                 // What was sent last and lost alone is repaired by the probe itself, one round trip sooner than by its
                 // acknowledgement.
@@ -66,6 +66,15 @@ extension Connection {
                     }
                 }
             }
+        }
+    }
+
+    /// Sends again what the handshake still waits for, Initial and Handshake packets in one datagram where both are due
+    /// (RFC 9002 section 6.2.4).
+    mutating func resendHandshake() {
+        for space in 0..<ProtectionLevel.application.rawValue where writable[space] && !discarded[space] {
+            crypto[space].retransmitAll()
+            if crypto[space].hasPending { probes[space] = max(probes[space], 1) }
         }
     }
 

@@ -54,6 +54,8 @@ public struct Connection: Sendable {
     var writable: InlineArray<3, Bool> = [false, false, false]
     var discarded: InlineArray<3, Bool> = [false, false, false]
     var handshakeDoneDue = false
+    /// Times that handshake octets were sent again because the peer repeated its own.
+    var earlyResends = 0
 
     // 1-RTT key updates (RFC 9001 section 6).
     public internal(set) var keyGeneration: UInt64 = 0
@@ -112,6 +114,7 @@ public struct Connection: Sendable {
 
     /// DATAGRAM frames that may wait to be sent; more are dropped and counted.
     static let maxQueuedDatagrams = 256
+    static let maxEarlyResends = 4
     /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
     static let maxPathResponses = 4
 

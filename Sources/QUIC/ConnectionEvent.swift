@@ -74,11 +74,13 @@ public struct ReceivedPacket: Sendable {
     public var keyGeneration: UInt64
     /// Whether the header's reserved bits were zero, as they must be.
     public var reservedBitsAreZero: Bool
+    /// When it arrived, if it had to wait for its keys: the wait belongs to the acknowledgement delay (RFC 9000 section 13.2.5).
+    public var arrival: Instant?
 
     public init(
         level: ProtectionLevel, packetNumber: UInt64, destination: ConnectionID, source: ConnectionID = .empty,
         from: SocketAddress, to: SocketAddress? = nil, ecn: ECN = .notECT, keyGeneration: UInt64 = 0,
-        reservedBitsAreZero: Bool = true
+        reservedBitsAreZero: Bool = true, arrival: Instant? = nil
     ) {
         self.level = level
         self.packetNumber = packetNumber
@@ -89,6 +91,7 @@ public struct ReceivedPacket: Sendable {
         self.ecn = ecn
         self.keyGeneration = keyGeneration
         self.reservedBitsAreZero = reservedBitsAreZero
+        self.arrival = arrival
     }
 }
 

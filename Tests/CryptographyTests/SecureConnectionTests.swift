@@ -54,12 +54,60 @@ import Wire
 
     @Test(arguments: 1...12) func lossAndDisorder(seed: UInt64) throws {
         let (client, server) = try Self.contexts([CipherSuite.allCases[Int(seed % 3)]])
-        let world = try SecureWorld(seed: seed, client: client, server: server)
+        var patient = ConnectionConfiguration()
+        patient.handshakeTimeout = .seconds(55)
+        patient.parameters.maxIdleTimeout = .seconds(60)
+        let world = try SecureWorld(
+            seed: seed, client: client, server: server, clientConfiguration: patient, serverConfiguration: patient)
         world.network.loss = [0.02, 0.1, 0.25][Int(seed / 3 % 3)]
         world.network.duplication = 0.05
         world.network.corruption = 0.02
         world.network.jitter = .milliseconds(8)
         try Self.exchange(world, sizes: [100, 3000, 20_000, 40_000], seed: seed)
+    }
+
+    /// RFC 9002 section 6.2.4: a probe carries what all levels still wait for.
+    @Test func serverProbesWithItsWholeFlight() throws {
+        let (client, server) = try Self.contexts()
+        let world = try SecureWorld(seed: 30, client: client, server: server)
+        var fromClient = 0
+        world.drop = { [unowned world] toServer, _ in
+            if toServer { fromClient += 1 }
+            return toServer ? fromClient == 2 : world.now < SecureWorld.start + .milliseconds(500)
+        }
+        #expect(world.run { $0.client.isConnected })
+        // Its probe timeout is three times the initial round trip of 333 ms.
+        #expect(world.now < SecureWorld.start + .milliseconds(1100))
+    }
+
+    /// RFC 9002 section 6.2.3: who hears the other's handshake again answers at once.
+    @Test func repeatedHelloIsAnsweredBeforeTheProbe() throws {
+        let (client, server) = try Self.contexts()
+        let world = try SecureWorld(seed: 30, client: client, server: server)
+        world.drop = { [unowned world] toServer, _ in !toServer && world.now < SecureWorld.start + .milliseconds(500) }
+        // The server gets the first hello late, so that the second comes before its own timeout.
+        world.network.delay = .milliseconds(300)
+        world.pump()
+        world.network.delay = .milliseconds(10)
+        #expect(world.run { $0.client.isConnected })
+        #expect(world.now < SecureWorld.start + .milliseconds(1100))
+    }
+
+    /// RFC 9000 section 13.2.5: the wait for keys is part of the acknowledgement delay, not of the round trip.
+    @Test func waitForKeysIsNoRoundTrip() throws {
+        let (client, server) = try Self.contexts()
+        let world = try SecureWorld(seed: 31, client: client, server: server)
+        world.drop = { [unowned world] toServer, bytes in
+            toServer && world.now < SecureWorld.start + .milliseconds(200)
+                && Self.split(bytes).contains { Self.header($0)?.kind == .handshake }
+        }
+        #expect(world.run { $0.client.isConnected })
+        world.client.unwritten.append(
+            (try world.client.connection.machine.openStream(bidirectional: true), [1, 2, 3], true))
+        #expect(world.run { !$0.client.finished.isEmpty })
+        #expect(world.server!.connection.counters.buffered > 0)
+        #expect(world.now > SecureWorld.start + .milliseconds(200))
+        #expect(world.client.connection.machine.smoothedRTT! < .milliseconds(30))
     }
 
     @Test func resumption() throws {

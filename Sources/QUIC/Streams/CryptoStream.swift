@@ -27,6 +27,9 @@ struct CryptoStream: Sendable {
         }
     }
 
+    /// Octets that were read so far.
+    var readOffset: UInt64 { incoming.readOffset }
+
     /// The next octets in order, for TLS.
     mutating func read() -> [UInt8]? { incoming.read() }
 

@@ -102,8 +102,12 @@ import Wire
     }
 
     /// - Throws: `ReactorError` when the asked backend cannot be had, with the reason.
-    public init(io: IO = .auto) throws(ReactorError) {
-        backend = try Self.makeBackend(io)
+    public convenience init(io: IO = .auto) throws(ReactorError) {
+        try self.init(backend: Self.makeBackend(io))
+    }
+
+    init(backend: any Backend) throws(ReactorError) {
+        self.backend = backend
         guard let outbox = unsafe fcio_outbox_create() else { throw ReactorError("outbox", "", code: ENOMEM) }
         unsafe self.outbox = unsafe outbox
         now = Self.clock()

@@ -1,4 +1,5 @@
 import CShims
+import Glibc
 import Wire
 
 /// The datagrams a socket has yet to send. They are written straight into an arena of 64 KiB chunks and described by
@@ -51,7 +52,10 @@ import Wire
         self.scope = scope
         self.segmenting = segmenting
         let chunks = max(2, (octets + Self.chunkSize - 1) / Self.chunkSize)
-        unsafe arena = .allocate(capacity: chunks * Self.chunkSize)
+        // calloc, for pages that the kernel clears when they are first written: what is never used costs nothing, and
+        // nothing of this process's past can leave by it.
+        guard let memory = unsafe calloc(chunks, Self.chunkSize) else { preconditionFailure("no memory to send from") }
+        unsafe arena = unsafe memory.assumingMemoryBound(to: UInt8.self)
         unsafe runs = .allocate(capacity: Self.runLimit)
         uses = [Int](repeating: 0, count: chunks)
         free = Array((1..<chunks).reversed())
@@ -59,7 +63,7 @@ import Wire
     }
 
     deinit {
-        unsafe arena.deallocate()
+        unsafe Glibc.free(arena)
         unsafe runs.deallocate()
     }
 

@@ -1,0 +1,134 @@
+import Glibc
+import Testing
+import Wire
+
+@testable import Reactor
+
+/// The send queue against a kernel that takes what it likes.
+@Suite struct SendQueueTests {
+    /// Sends through epoll, but takes only some of what it is given, blocks, and refuses to segment, by the dice.
+    final class Moody: Backend {
+        let inner: EpollBackend
+        var random: SeededRandom
+        var blocked: [Token] = []
+        var segments = true
+
+        init(seed: UInt64) throws {
+            inner = try EpollBackend(reason: "moody")
+            random = SeededRandom(seed: seed)
+        }
+
+        var description: String { inner.description }
+        var overflow: UInt64 { 0 }
+
+        func receive(_ token: Token, descriptor: Int32) throws(ReactorError) {
+            try inner.receive(token, descriptor: descriptor)
+        }
+
+        func watch(_ token: Token, descriptor: Int32) throws(ReactorError) {
+            try inner.watch(token, descriptor: descriptor)
+        }
+
+        func awaitWritable(_ token: Token, descriptor: Int32) { blocked.append(token) }
+        func remove(_ token: Token, descriptor: Int32) { inner.remove(token, descriptor: descriptor) }
+        func close() { inner.close() }
+
+        func wait(nanoseconds: Int64, events: some BackendEvents) {
+            inner.wait(nanoseconds: blocked.isEmpty ? nanoseconds : 0, events: events)
+            let tokens = blocked
+            blocked = []
+            for token in tokens { events.writable(token) }
+        }
+
+        func send(_ outbox: OpaquePointer, count: UInt32, on descriptor: Int32) -> Int32 {
+            switch random.next() % 8 {
+            case 0...2: -EAGAIN
+            case 3 where segments: -EINVAL
+            case 4...5: unsafe inner.send(outbox, count: UInt32(random.next() % UInt64(count)) + 1, on: descriptor)
+            default: unsafe inner.send(outbox, count: count, on: descriptor)
+            }
+        }
+    }
+
+    /// Whatever the kernel does, each destination gets its datagrams whole and in order, less those that were counted
+    /// as refused; and when all is over nothing is queued.
+    @Test(arguments: 0..<12 as Range<UInt64>)
+    func nothingIsLostDoubledOrReordered(seed: UInt64) throws {
+        let backend = try Moody(seed: seed)
+        backend.segments = seed % 2 == 0
+        let reactor = try Reactor(backend: backend)
+        defer { reactor.close() }
+        var random = SeededRandom(seed: seed + 1000)
+        var options = UDPOptions()
+        options.sendArena = Int(seed % 4 + 2) * SendQueue.chunkSize
+        options.segment = seed % 3 != 0
+        let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"), options: options)
+        let receivers = try (0..<3).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
+        let collectors = receivers.map { _ in Collector() }
+        for index in receivers.indices { receivers[index].handler = collectors[index] }
+        var sent: [[[UInt8]]] = [[], [], []]
+        var full = 0
+
+        for _ in 0..<400 {
+            let target = random.next() % 8 == 0 ? Int(random.next() % 3) : 0
+            let segment = [1, 300, 1200, 1200, 1252, 20_000][Int(random.next() % 6)]
+            let count = random.next() % 4 == 0 ? segment * Int(random.next() % 5) : Int(random.next() % UInt64(segment + 1))
+            let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: sent[target].count), count: min(count, 65_000))
+            let from: IPAddress? = random.next() % 16 == 0 ? ip("127.0.0.1") : nil
+            if sender.send(bytes, segment: segment, to: receivers[target].localAddress, from: from) {
+                var start = 0
+                repeat {
+                    sent[target].append(Array(bytes[start..<min(start + segment, bytes.count)]))
+                    start += segment
+                } while start < bytes.count
+            } else {
+                full += 1
+                reactor.turn(timeout: .zero)
+            }
+            if random.next() % 10 == 0 { sender.flush() }
+            if random.next() % 6 == 0 { reactor.turn(timeout: .zero) }
+        }
+        let total = sent.reduce(0) { $0 + $1.count }
+        #expect(
+            reactor.turns {
+                collectors.reduce(0) { $0 + $1.datagrams.count } + Int(reactor.counters.sendErrors.other) >= total
+            })
+        #expect(sender.queuedOctets == 0)
+        #expect(reactor.counters.sendQueueFull == UInt64(full))
+        #expect(Int(reactor.counters.datagramsOut + reactor.counters.sendErrors.other) == total)
+        #expect(seed % 2 == 0 || reactor.counters.sendErrors.total == 0)
+        for index in receivers.indices {
+            let heard = collectors[index].datagrams.map(\.bytes)
+            #expect(reactor.counters.sendErrors.other > 0 || heard == sent[index])
+            #expect(isSubsequence(heard, of: sent[index]))
+        }
+    }
+
+    private func isSubsequence(_ part: [[UInt8]], of whole: [[UInt8]]) -> Bool {
+        var rest = whole[...]
+        for element in part {
+            guard let position = rest.firstIndex(of: element) else { return false }
+            rest = rest[(position + 1)...]
+        }
+        return true
+    }
+
+    /// As many runs as there is room for, each to a destination of its own: the queue flushes by itself.
+    @Test(arguments: backends)
+    func manyDestinationsAreOneTurn(io: Reactor.IO) throws {
+        let reactor = try Reactor(io: io)
+        defer { reactor.close() }
+        let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        let receiver = try reactor.udpSocket(bind: address("0.0.0.0:0"))
+        let collector = Collector()
+        receiver.handler = collector
+        for host in 0..<3000 {
+            let to = SocketAddress(.v4(0x7f00_0001 + UInt32(host)), port: receiver.localAddress.port)
+            #expect(sender.send([UInt8(host & 255)], to: to))
+        }
+        #expect(reactor.counters.datagramsOut == 2048)
+        #expect(reactor.turns { collector.datagrams.count >= 3000 })
+        #expect(collector.datagrams.map(\.local.address) == (0..<3000).map { .v4(0x7f00_0001 + UInt32($0)) })
+        #expect(reactor.counters.sendBatches == 47 && reactor.counters.longestSendBatch == 64)
+    }
+}

@@ -61,8 +61,8 @@ public struct StoredItem: Sendable {
 /// A receiver's directory: every item whole in a file of its own, and the newest of them as a feed.
 ///
 /// An item's file is `<sha256 of atom:id>.xml`. It is written under a temporary name, made durable and renamed, so it
-/// is whole or absent whenever the process is killed. `feed.atom` follows: it is replaced as a whole after each burst of
-/// items, and made anew from the items' files at the start.
+/// is whole or absent whenever the process is killed. `feed.atom` follows: it is replaced as a whole after each burst
+/// of items, and made anew from the items' files at the start.
 ///
 /// A store has a thread, which ends with `close`.
 public final class ItemStore: Sendable {

@@ -78,7 +78,7 @@ enum Samples {
     }
 
     /// Prints every entry of feeds or entry documents (with a zero octet between them), as canonical lines: names with
-    /// namespaces, sorted attributes, exact text. The `atom:source` and the attributes that an entry inherits are left out.
+    /// namespaces, sorted attributes, exact text. The `atom:source` and inherited attributes are left out.
     static let dumpEntries = """
         import sys, xml.etree.ElementTree as E
         A = '{http://www.w3.org/2005/Atom}'; X = '{http://www.w3.org/XML/1998/namespace}'

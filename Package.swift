@@ -56,6 +56,7 @@ let package = Package(
             swiftSettings: room),
         .testTarget(
             name: "InteropTests", dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor"],
+            exclude: ["Peers"],
             swiftSettings: room),
         .testTarget(
             name: "CommandTests",

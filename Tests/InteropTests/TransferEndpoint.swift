@@ -1,0 +1,256 @@
+import Cryptography
+@testable import Endpoint
+import Foundation
+import QUIC
+import Reactor
+import Wire
+
+/// Our QUIC server for the tests: "GET n" brings n octets of the pattern, "PUT…" their count and SHA-256. It runs on a thread of
+/// its own until it is gone.
+final class TransferServer: @unchecked Sendable {
+    struct Options: Sendable {
+        var retry = false
+        var suites = CipherSuite.allCases
+        var loss = 0.0
+        var io: Reactor.IO = .epoll
+    }
+
+    let certificate: URL
+    private(set) var port: UInt16 = 0
+    private let directory: TemporaryDirectory
+    private let wakeup: Wakeup
+    private let ended = DispatchSemaphore(value: 0)
+
+    init(_ options: Options = Options()) throws {
+        directory = try TemporaryDirectory()
+        certificate = directory.url.appending(path: "cert.pem")
+        // Made here for its certificate, used on the server's thread only.
+        nonisolated(unsafe) let context = try TLSContext.server(
+            selfSignedFor: ["localhost", "127.0.0.1"], alpn: ["transfer", "h3"], suites: options.suites)
+        try unsafe Data(context.certificatePEM.utf8).write(to: certificate)
+        final class Box: @unchecked Sendable {
+            var wakeup: Wakeup?
+            var port: UInt16 = 0
+            var error: (any Error)?
+        }
+        let box = Box()
+        let ready = DispatchSemaphore(value: 0)
+        let ended = ended
+        let thread = Thread {
+            defer { ended.signal() }
+            do {
+                let reactor = try Reactor(io: options.io)
+                let socket = try reactor.udpSocket(bind: SocketAddress("127.0.0.1:0")!)
+                var limits = Listener<NoExtension>.Limits()
+                limits.alwaysRetry = options.retry
+                let listener = unsafe Listener<NoExtension>(
+                    socket: socket, tls: context, configuration: ConnectionConfiguration(), limits: limits,
+                    reactor: reactor
+                ) { NoExtension() }
+                listener.onAccept = { peer in Self.serve(peer) }
+                box.wakeup = reactor.wakeup
+                box.port = socket.localAddress.port
+                ready.signal()
+                reactor.run()
+                withExtendedLifetime(listener) { reactor.close() }
+            } catch {
+                box.error = error
+                ready.signal()
+            }
+        }
+        thread.start()
+        ready.wait()
+        if let error = box.error { throw error }
+        wakeup = box.wakeup!
+        port = box.port
+    }
+
+    deinit {
+        wakeup.post { $0.stop() }
+        ended.wait()
+    }
+
+    private static func serve(_ peer: Peer<NoExtension>) {
+        var requests: [StreamID: [UInt8]] = [:]
+        var http = HTTP3Responder()
+        peer.onEvent = { [unowned peer] event in
+            switch event {
+            case .connected where peer.connection.alpn == "h3":
+                http.begin(&peer.connection.machine)
+            case .streamReadable(let id):
+                while let chunk = peer.connection.machine.read(id) {
+                    if peer.connection.alpn == "h3" {
+                        http.received(chunk, on: id, &peer.connection.machine)
+                    } else {
+                        requests[id, default: []] += chunk.bytes
+                        if chunk.isFinished {
+                            let answer = Self.answer(requests.removeValue(forKey: id) ?? [])
+                            try? peer.connection.machine.write(id, answer, fin: true)
+                        }
+                    }
+                    if chunk.isFinished { break }
+                }
+            default: break
+            }
+        }
+    }
+
+    private static func answer(_ request: [UInt8]) -> [UInt8] {
+        let text = String(decoding: request.prefix(20), as: UTF8.self)
+        if text.hasPrefix("GET "), let count = Int(text.dropFirst(4)) { return pattern(count) }
+        let body = Array(request.dropFirst(3))
+        return Array("\(body.count) \(SHA256Digest(of: body))".utf8)
+    }
+}
+
+/// Just enough HTTP/3 (RFC 9114) for a client that speaks nothing else: every request for `/n` is answered with n octets.
+struct HTTP3Responder {
+    private var requests: [StreamID: [UInt8]] = [:]
+
+    /// Opens the control stream with empty SETTINGS.
+    mutating func begin(_ machine: inout Connection) {
+        guard let control = try? machine.openStream(bidirectional: false) else { return }
+        try? machine.write(control, [0x00, 0x04, 0x00], fin: false)
+    }
+
+    mutating func received(_ chunk: StreamChunk, on id: StreamID, _ machine: inout Connection) {
+        guard id.isBidirectional else { return }
+        requests[id, default: []] += chunk.bytes
+        guard chunk.isFinished, let request = requests.removeValue(forKey: id) else { return }
+        let body = pattern(Self.size(in: request))
+        // HEADERS: QPACK with no dynamic table, ":status: 200" is static entry 25.
+        var answer: [UInt8] = [0x01, 0x03, 0x00, 0x00, 0xc0 | 25]
+        answer += [UInt8].written(capacity: 16) { writer in
+            writer.varint(0)
+            writer.varint(UInt64(body.count))
+        }
+        try? machine.write(id, answer + body, fin: true)
+    }
+
+    /// The number in the request's path. The field section is searched for the path's literal, plain or Huffman coded
+    /// (RFC 7541 Appendix B: the digits 0-2 are the five-bit codes 0-2, 3-9 the six-bit codes 0x19-0x1f, "/" is 0x18).
+    private static func size(in request: [UInt8]) -> Int {
+        for index in request.indices.dropLast() where request[index] == 0x51 {
+            let isHuffman = request[index + 1] & 0x80 != 0
+            let count = Int(request[index + 1] & 0x7f)
+            let value = request.dropFirst(index + 2).prefix(count)
+            let text = isHuffman ? huffman(Array(value)) : String(decoding: value, as: UTF8.self)
+            if let number = Int(text.drop { $0 == "/" }) { return number }
+        }
+        return 0
+    }
+
+    private static func huffman(_ octets: [UInt8]) -> String {
+        var text = ""
+        var bits = 0
+        var count = 0
+        for octet in octets {
+            bits = bits << 8 | Int(octet)
+            count += 8
+            while count >= 5 {
+                if let digit = [0, 1, 2].first(where: { $0 == bits >> (count - 5) & 31 }) {
+                    text += String(digit)
+                    count -= 5
+                } else if count >= 6, case let code = bits >> (count - 6) & 63, (0x18...0x1f).contains(code) {
+                    text += code == 0x18 ? "/" : String(code - 0x16)
+                    count -= 6
+                } else {
+                    break
+                }
+            }
+            bits &= (1 << count) - 1
+        }
+        return text
+    }
+}
+
+/// Our QUIC client for the tests: one request, one answer.
+final class TransferClient {
+    struct Options: Sendable {
+        var suites = CipherSuite.allCases
+        var updatesKeys = false
+        var ticket: [UInt8]?
+        var token: [UInt8] = []
+        var timeout = Duration.seconds(60)
+    }
+
+    struct Result {
+        var answer: [UInt8] = []
+        var isFinished = false
+        var isResumed = false
+        var suite: CipherSuite?
+        var ticket: [UInt8]?
+        var token: [UInt8] = []
+        var keyGeneration: UInt64 = 0
+        var closed: CloseReason?
+        var lost: UInt64 = 0
+    }
+
+    /// Connects, sends `request` and returns when the answer, and a ticket to resume with, are there.
+    static func exchange(_ request: [UInt8], port: UInt16, trust: URL, _ options: Options = Options()) throws -> Result {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let context = try TLSContext.client(trust: .file(trust.path), alpn: ["transfer"], suites: options.suites)
+        let socket = try reactor.udpSocket(bind: SocketAddress("127.0.0.1:0")!)
+        var random = randomSeed()
+        let connection = try SecureConnection(
+            client: ConnectionConfiguration(), tls: context, serverName: "localhost",
+            to: SocketAddress("127.0.0.1:\(port)")!, localID: ConnectionID(random.octets(8))!, token: options.token,
+            resume: options.ticket, seed: random, at: reactor.now)
+        let peer = Peer(connection, extension: NoExtension(), socket: socket, reactor: reactor)
+        let handler = Handler(peer)
+        socket.handler = handler
+        var result = Result()
+        var stream: StreamID?
+        peer.onEvent = { [unowned peer] event in
+            switch event {
+            case .connected:
+                stream = try? peer.connection.machine.openStream(bidirectional: true)
+                if let stream { try? peer.connection.machine.write(stream, request, fin: true) }
+            case .confirmed:
+                if options.updatesKeys { _ = peer.connection.machine.updateKeys() }
+            case .streamReadable(let id) where id == stream:
+                while let chunk = peer.connection.machine.read(id) {
+                    result.answer += chunk.bytes
+                    result.isFinished = chunk.isFinished
+                    if chunk.isFinished { break }
+                }
+            case .newToken(let token): result.token = token
+            case .closed(let reason):
+                result.closed = reason
+                reactor.stop()
+            default: break
+            }
+            if result.isFinished, peer.connection.sessionTicket != nil { reactor.stop() }
+        }
+        let limit = reactor.timer(at: reactor.now + options.timeout) { reactor.stop() }
+        peer.pump()
+        reactor.run()
+        result.isResumed = peer.connection.isResumed
+        result.suite = peer.connection.suite
+        result.ticket = peer.connection.sessionTicket
+        result.keyGeneration = peer.connection.machine.keyGeneration
+        result.lost = peer.connection.machine.statistics.packetsLost
+        peer.connection.machine.close(TransportError(.noError, ""), at: reactor.now)
+        peer.pump()
+        socket.flush()
+        withExtendedLifetime((limit, handler)) {}
+        return result
+    }
+
+    private final class Handler: DatagramHandler {
+        let peer: Peer<NoExtension>
+        init(_ peer: Peer<NoExtension>) { self.peer = peer }
+
+        func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+            for index in 0..<batch.count {
+                let from = batch.source(index)
+                let to = batch.local(index)
+                let ecn = batch.ecn(index)
+                var bytes = batch[index]
+                peer.receive(&bytes, from: from, to: to, ecn: ecn)
+            }
+            peer.pump()
+        }
+    }
+}

@@ -13,6 +13,12 @@ struct PacketNumberTests {
         #expect(PacketNumber.decode(truncated: 0x9b32, length: 2, largest: 0xa82f_30ea) == 0xa82f_9b32)
     }
 
+    @Test("half a window away either way: the later number")
+    func theMiddleOfTheWindow() {
+        #expect(PacketNumber.decode(truncated: 0x00, length: 1, largest: 0x17f) == 0x200)
+        #expect(PacketNumber.decode(truncated: 0x01, length: 1, largest: 0x17f) == 0x101)
+    }
+
     @Test func firstPackets() {
         #expect(PacketNumber.length(0, largestAcked: nil) == 1)
         #expect(PacketNumber.length(200, largestAcked: nil) == 2)

@@ -82,12 +82,12 @@ struct AckTracker: Sendable {
         deadline.map { $0 <= now } ?? false
     }
 
-    /// With a grid, acknowledgements go out only at multiples of `maxAckDelay` plus `phase`, however many packets come and
-    /// in whatever order: the receivers of a flow, each with its own phase, then report evenly over time.
+    /// With a grid, acknowledgements go out only at multiples of `maxAckDelay` plus `phase`, however many packets come
+    /// and in whatever order: the receivers of a flow, each with its own phase, then report evenly over time.
     mutating func setReportGrid(phase: Duration) { gridPhase = phase.nanoseconds }
 
-    /// Writes an ACK frame, or a PATH_ACK for `pathID` (RFC 9000 section 19.3, draft-ietf-quic-multipath-21 section 4.2),
-    /// with as many ranges as fit, newest first. False, and nothing written, when none fits or there is none.
+    /// Writes an ACK frame, or a PATH_ACK for `pathID` (RFC 9000 section 19.3, draft-ietf-quic-multipath-21 section
+    /// 4.2), with as many ranges as fit, newest first. False, and nothing written, when none fits or there is none.
     @_lifetime(writer: copy writer)
     mutating func writeACK(
         into writer: inout ByteWriter, pathID: UInt64?, ackDelayExponent: UInt8, at now: Instant

@@ -54,8 +54,8 @@ struct CongestionController: Sendable {
 
     func isInRecovery(sentTime: Int64) -> Bool { sentTime <= recoveryStart }
 
-    /// Whether with `inFlight` octets in flight it was the window that held us back (RFC 9002 section 7.8): a window that is
-    /// not used must not grow. Half of it is enough in slow start, and a short burst may always be missing.
+    /// Whether with `inFlight` octets in flight it was the window that held us back (RFC 9002 section 7.8): a window
+    /// that is not used must not grow. Half of it is enough in slow start, and a short burst may always be missing.
     func isLimiting(inFlight: Int) -> Bool {
         inFlight + 3 * maxDatagramSize >= window || (isInSlowStart && inFlight > window / 2)
     }
@@ -79,8 +79,8 @@ struct CongestionController: Sendable {
         if slowStart.isOver { slowStartThreshold = window }
     }
 
-    /// A packet sent at `sentTime` was lost or marked: shrink, once per round trip. True when this opened a new recovery
-    /// period.
+    /// A packet sent at `sentTime` was lost or marked: shrink, once per round trip. True when this opened a new
+    /// recovery period.
     @discardableResult
     mutating func congestionEvent(sentTime: Int64, at now: Int64) -> Bool {
         guard !isInRecovery(sentTime: sentTime) else { return false }

@@ -40,8 +40,8 @@ struct ECNValidation: Sendable {
         if state == .testing { state = .unknown }
     }
 
-    /// An acknowledgement that raised the largest acknowledged number arrived; it newly acknowledges `marked` packets that
-    /// left as ECT(0). True when it reports more congestion than before.
+    /// An acknowledgement that raised the largest acknowledged number arrived; it newly acknowledges `marked` packets
+    /// that left as ECT(0). True when it reports more congestion than before.
     mutating func acknowledged(
         _ level: ProtectionLevel, marked: UInt64, reported: (ect0: UInt64, ect1: UInt64, ce: UInt64)?
     ) -> Bool {

@@ -12,9 +12,9 @@ extension LossRecovery {
         var marked: UInt64 = 0
     }
 
-    /// An ACK arrived (RFC 9002 A.7). `ranges` are the acknowledged numbers, highest first; `ackDelay` is already scaled.
-    /// Appends what newly acknowledged and newly lost packets carried.
-    /// Throws PROTOCOL_VIOLATION for a packet that was never sent (RFC 9000 section 13.1).
+    /// An ACK arrived (RFC 9002 A.7). `ranges` are the acknowledged numbers, highest first; `ackDelay` is already
+    /// scaled. Appends what newly acknowledged and newly lost packets carried. Throws PROTOCOL_VIOLATION for a packet
+    /// that was never sent (RFC 9000 section 13.1).
     mutating func acknowledged(
         _ level: ProtectionLevel, ranges: [ClosedRange<UInt64>], ackDelay: Duration,
         ecnCounts: (ect0: UInt64, ect1: UInt64, ce: UInt64)?, at instant: Instant, ackedFrames: inout [SentFrame],
@@ -44,7 +44,9 @@ extension LossRecovery {
         if let sent = tally.largestSent, tally.isEliciting {
             rtt.sample(now - sent, ackDelay: credible(ackDelay, level), at: now)
         }
-        if isNewLargest, ecn.acknowledged(level, marked: tally.marked, reported: ecnCounts), let sent = tally.largestSent {
+        if isNewLargest, ecn.acknowledged(level, marked: tally.marked, reported: ecnCounts),
+            let sent = tally.largestSent
+        {
             congestion.congestionEvent(sentTime: sent, at: now)
             // What the path marked no reordering explains away.
             lostInEvent += 1
@@ -122,8 +124,8 @@ extension LossRecovery {
         ptoCount = 0
     }
 
-    /// Appends what the oldest `packets` open packets of `level` that elicit an acknowledgement carry, to be sent again in a
-    /// probe. The packets stay open: any of them may still be acknowledged (RFC 9002 section 6.2.4).
+    /// Appends what the oldest `packets` open packets of `level` that elicit an acknowledgement carry, to be sent again
+    /// in a probe. The packets stay open: any of them may still be acknowledged (RFC 9002 section 6.2.4).
     func reclaim(_ level: ProtectionLevel, packets: Int = .max, lostFrames: inout [SentFrame]) {
         let ledger = spaces[level.rawValue].ledger
         var left = packets
@@ -134,8 +136,8 @@ extension LossRecovery {
         }
     }
 
-    /// The peer's address changed, and with it what is known about the path (RFC 9000 section 9.4). Packets in flight on the
-    /// old one can still be acknowledged or lost but no longer count.
+    /// The peer's address changed, and with it what is known about the path (RFC 9000 section 9.4). Packets in flight
+    /// on the old one can still be acknowledged or lost but no longer count.
     mutating func resetForNewPath(at now: Instant) {
         congestion = CongestionController(maxDatagramSize: congestion.maxDatagramSize)
         rtt = RTTEstimator(initial: initialRTT)

@@ -14,7 +14,8 @@ enum TimerOutcome: Sendable, Equatable {
 struct LossRecovery: Sendable {
     /// Open packets of one space. Who reaches it must wait, however large the window (`canSend`).
     static let maxTrackedPackets = 16384
-    /// Open packets that do not elicit an acknowledgement; the peer may never mention them, so the oldest are forgotten.
+    /// Open packets that do not elicit an acknowledgement; the peer may never mention them, so the oldest are
+    /// forgotten.
     static let maxTrackedNonEliciting = 64
     /// RFC 9002 section 6.1.1.
     static let packetThreshold: UInt64 = 3
@@ -52,10 +53,11 @@ struct LossRecovery: Sendable {
     var handshakeConfirmed = false {
         didSet { if handshakeConfirmed { peerCompletedAddressValidation = true } }
     }
-    /// Whether the server, if that is the peer, will send without hearing more (RFC 9002 section 6.2.2.1). A server's peer
-    /// always has; for a client an acknowledgement in the Handshake space sets it.
+    /// Whether the server, if that is the peer, will send without hearing more (RFC 9002 section 6.2.2.1). A server's
+    /// peer always has; for a client an acknowledgement in the Handshake space sets it.
     var peerCompletedAddressValidation: Bool
-    /// Whether there are Handshake keys, so that a client without anything in flight probes there and not with Initials.
+    /// Whether there are Handshake keys, so that a client without anything in flight probes there and not with
+    /// Initials.
     var hasHandshakeKeys = false
     /// While the anti-amplification limit forbids all sending no probe timer runs.
     var amplificationBlocked = false
@@ -75,7 +77,8 @@ struct LossRecovery: Sendable {
     var ptoCount = 0
     var bytesInFlight = 0
     var statistics = Statistics()
-    /// Packets above 1200 octets, MTU probes aside, lost since one of them was acknowledged (see `PathMTU.isBlackHole`).
+    /// Packets above 1200 octets, MTU probes aside, lost since one of them was acknowledged (see
+    /// `PathMTU.isBlackHole`).
     var largeLosses = 0
     /// From when persistent congestion was established until something else is acknowledged.
     var isPersistentlyCongested = false
@@ -171,8 +174,8 @@ struct LossRecovery: Sendable {
         return windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds)
     }
 
-    /// When the pacer lets packets go again; nil unless the last answer of `canSend` was no and the pacer the only reason.
-    /// Who asks again at that time gets another answer, so this is never a deadline that stays in the past.
+    /// When the pacer lets packets go again; nil unless the last answer of `canSend` was no and the pacer the only
+    /// reason. Who asks again at that time gets another answer, so this is never a deadline that stays in the past.
     var pacerDeadline: Instant? {
         let rate = pacerRate
         guard windowAllows, !pacer.allows(rate: rate, at: max(lastQuestion, lastEvent)) else { return nil }

@@ -1,7 +1,7 @@
 /// Packet numbers on the wire (RFC 9000 section 17.1 and Appendix A).
 public enum PacketNumber {
-    /// Octets, 1 to 4, with which `full` must be written so that the peer can tell it from every number that may still be
-    /// in flight: the field spans more than twice the distance to the largest acknowledged number.
+    /// Octets, 1 to 4, with which `full` must be written so that the peer can tell it from every number that may still
+    /// be in flight: the field spans more than twice the distance to the largest acknowledged number.
     public static func length(_ full: UInt64, largestAcked: UInt64?) -> Int {
         let unacknowledged: UInt64
         if let largestAcked {

@@ -1,7 +1,7 @@
 import Wire
 
-/// How large a datagram the path carries: a search upwards from 1200 octets with probes of our own, whose loss is no sign
-/// of congestion (RFC 8899 section 5, RFC 9000 section 14.3).
+/// How large a datagram the path carries: a search upwards from 1200 octets with probes of our own, whose loss is no
+/// sign of congestion (RFC 8899 section 5, RFC 9000 section 14.3).
 struct PathMTU: Sendable {
     /// What every path that carries QUIC carries (RFC 9000 section 14).
     static let floor = 1200
@@ -13,7 +13,8 @@ struct PathMTU: Sendable {
     static let raiseInterval = Duration.seconds(600)
     /// The same after a black hole, which may have been no more than an outage.
     static let retryInterval = Duration.seconds(60)
-    /// Lost large packets with none arriving, or probe timeouts in a row, after which the path is taken for a black hole.
+    /// Lost large packets with none arriving, or probe timeouts in a row, after which the path is taken for a black
+    /// hole.
     static let blackHoleLosses = 8
     static let blackHoleTimeouts = 3
 
@@ -47,8 +48,8 @@ struct PathMTU: Sendable {
         tooLarge = self.ceiling + 1
     }
 
-    /// When the next probe is due, once the search has come to rest; nil while it is under way (ask `probeSize` whenever
-    /// there is something to send) and when nothing larger may be tried.
+    /// When the next probe is due, once the search has come to rest; nil while it is under way (ask `probeSize`
+    /// whenever there is something to send) and when nothing larger may be tried.
     var nextProbeAt: Instant? { isSearching ? nil : raiseAt }
 
     /// The size of the probe to send now, if any.
@@ -99,8 +100,8 @@ struct PathMTU: Sendable {
         settle()
     }
 
-    /// Falls back to 1200 octets, and says so, when the path seems to swallow what it once carried: `largeLosses` packets
-    /// above that size were lost since one arrived, or `timeouts` probe timeouts passed in a row.
+    /// Falls back to 1200 octets, and says so, when the path seems to swallow what it once carried: `largeLosses`
+    /// packets above that size were lost since one arrived, or `timeouts` probe timeouts passed in a row.
     mutating func isBlackHole(largeLosses: Int, timeouts: Int) -> Bool {
         guard current > Self.floor, largeLosses >= Self.blackHoleLosses || timeouts >= Self.blackHoleTimeouts else {
             return false

@@ -36,8 +36,8 @@ public struct RTTEstimator: Sendable, Equatable {
         return Swift.max(base + base / 8, Self.granularity)
     }
 
-    /// Takes the time from the sending of the largest newly acknowledged packet to now. `ackDelay` is what the peer says
-    /// it held the acknowledgement back, cut to what it had promised; 0 in the Initial space.
+    /// Takes the time from the sending of the largest newly acknowledged packet to now. `ackDelay` is what the peer
+    /// says it held the acknowledgement back, cut to what it had promised; 0 in the Initial space.
     mutating func sample(_ measured: Int64, ackDelay: Int64, at now: Int64) {
         // A clock that did not move would otherwise make every timer zero.
         latestTime = Swift.max(1, measured)

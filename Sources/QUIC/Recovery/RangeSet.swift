@@ -1,5 +1,5 @@
-/// A set of 64-bit numbers kept as sorted, disjoint closed ranges that never touch: packet numbers that arrived, octets of
-/// a stream that were acknowledged.
+/// A set of 64-bit numbers kept as sorted, disjoint closed ranges that never touch: packet numbers that arrived, octets
+/// of a stream that were acknowledged.
 public struct RangeSet: Sendable, Equatable {
     private var ranges: [ClosedRange<UInt64>] = []
 

@@ -1,4 +1,5 @@
-/// A queue in a circular array whose size is a power of two. Once it has grown to what its use needs, it allocates no more.
+/// A queue in a circular array whose size is a power of two. Once it has grown to what its use needs, it allocates no
+/// more.
 struct Ring<Element: Sendable>: Sendable {
     private var storage: [Element] = []
     private var head = 0

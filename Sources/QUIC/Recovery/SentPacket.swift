@@ -1,7 +1,7 @@
 import Wire
 
-/// What a sent packet carried, as far as its loss or arrival matters to somebody. Octets are not kept: whoever owns them
-/// sends them again.
+/// What a sent packet carried, as far as its loss or arrival matters to somebody. Octets are not kept: whoever owns
+/// them sends them again.
 enum SentFrame: Sendable, Equatable {
     /// An ACK for packet number space `space`, or a PATH_ACK for `pathID`, whose largest number was `largest`.
     case ack(space: UInt8, pathID: UInt64, largest: UInt64)
@@ -106,8 +106,8 @@ struct SentLedger: Sendable {
 
     /// Settles what `ranges` (highest first) newly acknowledge and calls `body` with each such packet.
     ///
-    /// Packets three behind the largest acknowledged one are lost and gone, so at most two settled packets are met again
-    /// by a later acknowledgement: the cost is that of the ranges and of the newly acknowledged packets.
+    /// Packets three behind the largest acknowledged one are lost and gone, so at most two settled packets are met
+    /// again by a later acknowledgement: the cost is that of the ranges and of the newly acknowledged packets.
     mutating func acknowledge(
         _ ranges: [ClosedRange<UInt64>], frames list: inout [SentFrame], _ body: (SentPacket) -> Void
     ) {

@@ -44,7 +44,6 @@ private struct ReadACK: Equatable {
     }
 }
 
-
 extension AckTracker {
     fileprivate mutating func write(
         capacity: Int = 1200, pathID: UInt64? = nil, exponent: UInt8 = 3, at now: Instant

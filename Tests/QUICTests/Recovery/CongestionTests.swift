@@ -267,13 +267,15 @@ struct ECNTests {
         #expect(sender.recovery.congestion.congestionEvents == 0)
     }
 
-    @Test("what cannot be true ends marking", arguments: [
-        nil,  // not reported at all
-        [9, 0, 0],  // one mark went missing
-        [10, 1, 0],  // ECT(1) was never sent
-        [11, 0, 0],  // more than were sent
-        [9, 0, 2],
-    ] as [[UInt64]?])
+    @Test(
+        "what cannot be true ends marking",
+        arguments: [
+            nil,  // not reported at all
+            [9, 0, 0],  // one mark went missing
+            [10, 1, 0],  // ECT(1) was never sent
+            [11, 0, 0],  // more than were sent
+            [9, 0, 2],
+        ] as [[UInt64]?])
     func lies(_ counts: [UInt64]?) throws {
         var sender = Sender()
         for _ in 0..<10 { sender.send(ecn: .ect0, at: at(0)) }

@@ -28,6 +28,24 @@ struct ConnectionRecoveryTests {
         #expect(stale == 0)
     }
 
+    @Test("an acknowledgement that may not be sent sets no deadline", arguments: [false, true])
+    func acknowledgementsThatCannotGo(isDiscarded: Bool) {
+        var pair = ClearPair(validated: false)
+        let client = pair.client.localConnectionIDs[0]
+        ClearPair.inject(
+            [0x01], level: .initial, number: 0, source: client, from: ClearPair.clientAddress, to: &pair.server,
+            at: pair.now)
+        #expect(pair.server.acks[0].mustAckNow(at: pair.now))
+        // The keys are gone, or nothing was received that would allow an answer.
+        if isDiscarded {
+            pair.server.recovery.amplificationBlocked = false
+            pair.server.discard(.initial)
+        }
+        let datagram = ClearPair.transmit(&pair.server, at: pair.now)
+        #expect(datagram == nil)
+        #expect(pair.server.nextDeadline > pair.now)
+    }
+
     @Test("a probe repeats what was sent last: the tail of a stream arrives with it (RFC 9002 section 6.2.4)")
     func probesRepairTheTail() throws {
         var pair = ClearPair()
@@ -47,8 +65,8 @@ struct ConnectionRecoveryTests {
         #expect(pair.now - sent <= probeTimeout + pair.delay + .milliseconds(1))
     }
 
-    /// RFC 9000 section 13.4.2: the peer's counts are held against what left marked, so both must agree at the last of the
-    /// test packets, too.
+    /// RFC 9000 section 13.4.2: the peer's counts are held against what left marked, so both must agree at the last of
+    /// the test packets, too.
     @Test func theMarkOfADatagramIsTheOneNoted() {
         var random = SeededRandom(seed: 1)
         var client = Connection(

@@ -171,7 +171,8 @@ struct LossDetectionTests {
         }
     }
 
-    @Test("an acknowledgement of a skipped number is refused (RFC 9000 section 21.4)", arguments: 0..<10 as Range<UInt64>)
+    @Test(
+        "an acknowledgement of a skipped number is refused (RFC 9000 section 21.4)", arguments: 0..<10 as Range<UInt64>)
     func skippedNumbers(seed: UInt64) throws {
         var sender = Sender(random: SeededRandom(seed: seed))
         var sent = RangeSet()
@@ -321,8 +322,8 @@ struct ProbeTimeoutTests {
 
 @Suite("RFC 9002 section 7.6: persistent congestion")
 struct PersistentCongestionTests {
-    /// A sender with a smoothed round trip of 100 ms, a variation of 50 ms and 25 ms of acknowledgement delay. The sample
-    /// that reveals the loss makes the variation 37.5 ms: what is lost for more than 825 ms is persistent.
+    /// A sender with a smoothed round trip of 100 ms, a variation of 50 ms and 25 ms of acknowledgement delay. The
+    /// sample that reveals the loss makes the variation 37.5 ms: what is lost for more than 825 ms is persistent.
     private func measured() throws -> Sender {
         var sender = Sender()
         sender.send(at: at(0))

@@ -81,7 +81,9 @@ struct PacerTests {
         var now: Int64 = 0
         while sender.recovery.congestionWindow < 480 * 1200 {
             var sent: [UInt64] = []
-            while sender.recovery.bytesInFlight + 1200 <= sender.recovery.congestionWindow { sent.append(sender.send(at: at(now))) }
+            while sender.recovery.bytesInFlight + 1200 <= sender.recovery.congestionWindow {
+                sent.append(sender.send(at: at(now)))
+            }
             now += 20
             try sender.acknowledge(sent[0]...sent[sent.count - 1], at: at(now))
         }

@@ -54,7 +54,8 @@ struct PacketNumberTests {
     func ends(length: Int) {
         for largest in [nil, 0, Varint.max - 1, Varint.max] as [UInt64?] {
             for truncated in [0, 1, 0x7f, 0x80, 0xff, 0xffff_ffff] as [UInt64] {
-                #expect(PacketNumber.decode(truncated: truncated, length: length, largest: largest) <= Varint.max + 1 << 32)
+                #expect(
+                    PacketNumber.decode(truncated: truncated, length: length, largest: largest) <= Varint.max + 1 << 32)
             }
         }
     }

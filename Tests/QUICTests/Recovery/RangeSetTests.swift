@@ -29,11 +29,11 @@ struct RangeSetTests {
                 ranges.removeFirst()
             default:
                 var gaps: [UInt64] = []
-                ranges.forEachGap(in: range) { gaps += Array($0) }
+                ranges.forEachGap(in: range) { gaps += [UInt64]($0) }
                 #expect(gaps == range.filter { !model.contains($0) })
                 #expect(ranges.contains(range) == range.allSatisfy(model.contains))
             }
-            guard Array(ranges) == model.sorted() else {
+            guard numbers(ranges) == model.sorted() else {
                 Issue.record("seed \(seed), step \(step): \(ranges) is not \(model.sorted())")
                 return
             }
@@ -48,11 +48,9 @@ struct RangeSetTests {
         }
     }
 
-    private func Array(_ ranges: RangeSet) -> [UInt64] {
-        (0..<ranges.count).flatMap { Swift.Array(ranges[$0]) }
+    private func numbers(_ ranges: RangeSet) -> [UInt64] {
+        (0..<ranges.count).flatMap { Array(ranges[$0]) }
     }
-
-    private func Array(_ range: ClosedRange<UInt64>) -> [UInt64] { Swift.Array(range) }
 
     @Test func theEndsOfTheNumberLine() {
         var ranges = RangeSet()

@@ -103,7 +103,6 @@ struct SendStream: Sendable {
             if isStart { owesStreamCredit = true }
             fresh.formUnion(wanted)
         } else {
-            if wanted.contains(0) { owesStreamCredit = false }
             fresh.subtract(wanted)
             again.formUnion(wanted)
         }

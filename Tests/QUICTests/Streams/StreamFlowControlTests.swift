@@ -77,6 +77,27 @@ import Wire
         #expect(server.packet()?.frames == [.maxStreams(bidirectional: true)])
     }
 
+    @Test func lostWordOfBeingBlockedIsSentAgainWhileItIsTrue() throws {
+        var (client, _) = makePair(server: .small(data: 100, stream: 60, streams: 2))
+        let ids = try (0..<2).map { _ in try client.open(bidirectional: false) }
+        for id in ids { try client.write(id, content(of: id, 0..<100), fin: true) }
+        #expect(throws: StreamsExhausted.self) { try client.open(bidirectional: false) }
+        let blocked = client.packets().flatMap(\.frames).filter { if case .stream = $0 { false } else { true } }
+        #expect(
+            blocked.sorted { "\($0)" < "\($1)" }
+                == [.dataBlocked, .streamDataBlocked(ids[0]), .streamsBlocked(bidirectional: false)])
+        for frame in blocked {
+            client.frameLost(frame)
+            #expect(client.packet()?.frames == [frame])
+        }
+        client.maxDataReceived(100_000)
+        try client.maxStreamDataReceived(ids[0], 1000)
+        try client.maxStreamsReceived(bidirectional: false, 10)
+        for frame in blocked { client.frameLost(frame) }
+        let rest = client.packets().flatMap(\.frames)
+        #expect(rest.allSatisfy { !blocked.contains($0) })
+    }
+
     @Test func lostLimitsAreSentAgainAsTheyAreNow() throws {
         var (_, server) = makePair(server: .small(data: 100, stream: 100, streams: 1))
         try server.receive(StreamID(2), 0, [UInt8](repeating: 0, count: 50))

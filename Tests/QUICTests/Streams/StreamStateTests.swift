@@ -71,6 +71,25 @@ import Wire
         #expect(!client.wantsToSend && client.openSendCount == 0)
     }
 
+    /// The first copy was late, not lost: the loss of the second changes nothing.
+    @Test func acknowledgedOctetsAreNotSentAgain() throws {
+        var (client, _) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, content(of: id, 0..<300), fin: true)
+        let sent = client.packets(200)
+        #expect(sent.count == 2)
+        for packet in sent {
+            var client = client
+            client.lose(packet)
+            let second = try unwrap(client.packet(200))
+            client.acknowledge(packet)
+            client.lose(second)
+            #expect(!client.wantsToSend && client.openSendCount == 1)
+            client.acknowledge(packet.frames == sent[0].frames ? sent[1] : sent[0])
+            #expect(client.allEvents() == [.sendCompleted(id)])
+        }
+    }
+
     @Test func onlyFramesThatFillThePacketLackALength() throws {
         var (client, _) = makePair()
         let id = try client.open(bidirectional: false)
@@ -154,14 +173,18 @@ import Wire
     /// The reset charged the whole stream, so that what was overtaken by it breaks no limit.
     @Test func dataBehindAResetIsIgnored() throws {
         for isShared in [false, true] {
-            var (client, _) = makePair(client: .small(data: 100, stream: 100, streams: 1), shared: isShared)
-            try client.resetReceived(shared(0), code: 1, finalSize: 100)
-            try client.resetReceived(shared(0), code: 1, finalSize: 100)
-            try client.receive(shared(0), 0, content(of: shared(0), 0..<100), fin: true)
-            try client.receive(shared(0), 50, content(of: shared(0), 0..<50), isShared ? .flow : .unicast)
-            #expect(client.dataReceived == 100 && client.dataConsumed == 100 && client.bufferedOctets == 0)
-            #expect(client.statistics.framesRefused == 0)
-            #expect(client.allEvents() == [.opened(shared(0)), .reset(shared(0), code: 1)])
+            var (client, _) = makePair(client: .small(data: 100, stream: 100, streams: 4), shared: isShared)
+            try client.resetReceived(shared(0), code: 1, finalSize: 40)
+            #expect(client.maxData == 100)
+            // Others use up what is left, twice over on the shared space.
+            let filling = isShared ? 80 : 30
+            for id in [shared(1), shared(2)] { try client.receive(id, 0, content(of: id, 0..<filling)) }
+            try client.resetReceived(shared(0), code: 1, finalSize: 40)
+            try client.receive(shared(0), 0, content(of: shared(0), 0..<40), fin: true)
+            try client.receive(shared(0), 20, content(of: shared(0), 20..<40), isShared ? .flow : .unicast)
+            #expect(client.dataReceived == UInt64(40 + 2 * filling) && client.dataConsumed == 40)
+            #expect(client.bufferedOctets == 2 * filling && client.statistics.framesRefused == 0)
+            #expect(client.allEvents().filter { $0 == .reset(shared(0), code: 1) }.count == 1)
         }
     }
 

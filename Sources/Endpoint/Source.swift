@@ -112,8 +112,9 @@ final class Source {
     private func accept(_ peer: Peer<SourceSession>) {
         let connection = SourceConnection(peer)
         connections[ObjectIdentifier(peer)] = connection
-        peer.onEvent = { [unowned self, unowned connection] event in handle(event, of: connection) }
-        peer.beforeTransmit = { [unowned self, unowned connection] in drain(connection) }
+        // Both hold the connection, which holds the peer, until `forget`: a connection may end within its own call.
+        peer.onEvent = { [unowned self] event in handle(event, of: connection) }
+        peer.beforeTransmit = { [unowned self] in drain(connection) }
     }
 
     private func handle(_ event: ConnectionEvent, of connection: SourceConnection) {
@@ -167,9 +168,19 @@ final class Source {
 
     private func forget(_ peer: Peer<SourceSession>) {
         guard connections.removeValue(forKey: ObjectIdentifier(peer)) != nil else { return }
+        Self.letGo(of: peer)
         let statistics = peer.connection.machine.statistics
         past.withStreams += Int(statistics.octetsSentWithStreams)
         past.control += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
+    }
+
+    private static func letGo(of peer: Peer<SourceSession>) {
+        peer.onEvent = { _ in }
+        peer.beforeTransmit = {}
+    }
+
+    deinit {
+        for connection in connections.values { Self.letGo(of: connection.peer) }
     }
 
     private func touch(_ connection: SourceConnection) { dirty.append(connection) }

@@ -219,9 +219,14 @@ final class Source {
             }
             isFlowDirty = true
         }
-        if let member = connection.member, let credit = connection.newCredit() {
-            sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
-            isFlowDirty = true
+        if let member = connection.member {
+            // The flow and this connection spend the same credit.
+            let charge = sender.flow.takeCharge(member)
+            connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
+            if let credit = connection.newCredit() {
+                sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
+                isFlowDirty = true
+            }
         }
         if connection.isTooSlow {
             connection.peer.connection.machine.close(

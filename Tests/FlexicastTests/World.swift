@@ -224,8 +224,11 @@ final class World {
             var charged = receiver.charged
             var streams = receiver.chargedStreams
             if let member = receiver.source.member(of: Self.flowID) {
-                charged += flow.charge(member).octets
-                streams += flow.charge(member).streams
+                let charge = flow.takeCharge(member)
+                receiver.charged += charge.octets
+                receiver.chargedStreams += charge.streams
+                charged += charge.octets
+                streams += charge.streams
             }
             if charged != expected { problems.append("r\(receiver.index) charged \(charged), not \(expected)") }
             if streams != UInt64(published.count) - receiver.firstStream {

@@ -47,7 +47,7 @@ public enum FlowAction: Sendable {
     case unicastRepair(
         member: MemberID, stream: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool)
     /// The member is out of the table. When `reason.isEviction`, tell it (`SourceSession.evict`). `charge` is what
-    /// the flow has sent it, to be added to its connection's flow control account.
+    /// the flow has sent it since the last `takeCharge`, for its connection's flow control account.
     case memberRemoved(MemberID, reason: LeaveReason, charge: FlowCharge)
     /// A key to seal with, for packets of this generation; its first packet comes later.
     case installKey(FlowKey)
@@ -59,7 +59,7 @@ public enum FlowAction: Sendable {
     case announce(FlowParameters)
 }
 
-/// What a flow has sent to one member since it became one, in the terms of connection flow control.
+/// What a flow has sent to one member, in the terms of connection flow control (RFC 9000 section 4).
 public struct FlowCharge: Hashable, Sendable {
     public var octets: UInt64
     public var streams: UInt64

@@ -33,6 +33,8 @@ extension FlowSource {
         member.firstStream = streams.next
         member.octetsBefore = octetPosition + streams.queuedOctets
         member.streamsBefore = streamPosition + queuedStreams
+        member.octetsTaken = member.octetsBefore
+        member.streamsTaken = member.streamsBefore
         member.lastHeard = now
         members[slot] = member
         memberCount += 1
@@ -44,31 +46,40 @@ extension FlowSource {
         return id
     }
 
-    /// The member's flow control credit: octets and streams of the flow that it may be sent in all, counted from the
-    /// moment it became a member. For a connection that is its MAX_DATA less what its unicast path has been charged
-    /// with, and its stream limit likewise; call it again whenever either changes.
+    /// The member's flow control credit: what its connection would still allow (`Connection.sendCredit` and
+    /// `streamCredit`), when all that `takeCharge` has returned was charged to it. The flow and the connection's own
+    /// path spend the same credit, so before the connection sends anything:
+    ///
+    ///     let charge = flow.takeCharge(member)
+    ///     connection.chargeExternal(octets: charge.octets, streams: charge.streams)
+    ///     ... connection.transmit ...
+    ///     flow.setCredit(member, octets: connection.sendCredit, streams: connection.streamCredit)
     public mutating func setCredit(_ id: MemberID, octets: UInt64, streams granted: UInt64) {
         guard isMember(id) else { return }
         let member = members[id.slot]
-        octetLimits.set(id.slot, Self.sum(member.octetsBefore, octets))
-        streamLimits.set(id.slot, Self.sum(member.streamsBefore, granted))
+        octetLimits.set(id.slot, Self.sum(member.octetsTaken, octets))
+        streamLimits.set(id.slot, Self.sum(member.streamsTaken, granted))
+    }
+
+    /// What the flow has sent the member since the last call: charge it to its connection's flow control.
+    public mutating func takeCharge(_ id: MemberID) -> FlowCharge {
+        guard isMember(id) else { return FlowCharge(octets: 0, streams: 0) }
+        return takeCharge(id.slot)
+    }
+
+    private mutating func takeCharge(_ slot: Int) -> FlowCharge {
+        let octets = max(octetPosition, members[slot].octetsTaken)
+        let streams = max(streamPosition, members[slot].streamsTaken)
+        defer {
+            members[slot].octetsTaken = octets
+            members[slot].streamsTaken = streams
+        }
+        return FlowCharge(octets: octets - members[slot].octetsTaken, streams: streams - members[slot].streamsTaken)
     }
 
     private static func sum(_ a: UInt64, _ b: UInt64) -> UInt64 {
         let (sum, overflow) = a.addingReportingOverflow(b)
         return overflow ? .max - 1 : min(sum, .max - 1)
-    }
-
-    /// What the flow has sent the member so far; zero for a former member.
-    public func charge(_ id: MemberID) -> FlowCharge {
-        isMember(id) ? charge(id.slot) : FlowCharge(octets: 0, streams: 0)
-    }
-
-    private func charge(_ slot: Int) -> FlowCharge {
-        let member = members[slot]
-        return FlowCharge(
-            octets: octetPosition > member.octetsBefore ? octetPosition - member.octetsBefore : 0,
-            streams: streamPosition > member.streamsBefore ? streamPosition - member.streamsBefore : 0)
     }
 
     /// Takes a member out: everything that it has not settled, and everything published that is not sent yet, comes
@@ -88,7 +99,7 @@ extension FlowSource {
         flushRun(slot)
         if reason != .connectionClosed, reason != .violation { handOver(slot) }
         if reason.isEviction { statistics.evictions += 1 }
-        act(.memberRemoved(id, reason: reason, charge: charge(slot)))
+        act(.memberRemoved(id, reason: reason, charge: takeCharge(slot)))
         members[slot].isActive = false
         freeSlots.append(slot)
         memberCount -= 1

@@ -16,6 +16,9 @@ struct Member: Sendable {
     /// Where the flow's count of new octets and streams stood when it joined.
     var octetsBefore: UInt64 = 0
     var streamsBefore: UInt64 = 0
+    /// Up to where its connection's flow control account has been told of them.
+    var octetsTaken: UInt64 = 0
+    var streamsTaken: UInt64 = 0
     /// Everything from here on is unsettled.
     var horizon: UInt64 = 0
     /// Bit i: packet horizon-1-i is unsettled.

@@ -1,0 +1,484 @@
+import QUIC
+import Testing
+import Wire
+
+@testable import Flexicast
+
+/// What makes a shared flow different from a QUIC path: a naive implementation fails each of these.
+@Suite struct TrapTests {
+    // MARK: 1. Late join
+
+    @Test func trap1LateJoinAfter100000StreamsIsNotFlowControlBlocked() throws {
+        let bench = Bench { $0.rateCeiling = 10_000_000_000 }
+        let first = bench.addMembers(1)[0]
+        for _ in 0..<1000 {
+            for _ in 0..<100 { _ = bench.flow.publish(bytes: [1]) }
+            bench.now += .milliseconds(1)
+            let sent = bench.transmit()
+            try bench.acknowledge(first, [0...sent.last!])
+        }
+        #expect(bench.flow.nextStream.index == 100_000)
+        #expect(bench.flow.recordsHeld == 0)
+        bench.actions.removeAll()
+        // A joiner with a few octets and streams of credit: cumulative counts would block it for good.
+        let late = bench.addMembers(1, octets: 1000, streams: 3)[0]
+        for _ in 0..<3 { bench.sendPacket(300) }
+        let charge = bench.flow.takeCharge(late)
+        #expect(charge == FlowCharge(octets: 900, streams: 3))
+        // Nor does it lack any of the streams before: leaving, it is owed just the three.
+        bench.flow.leave(late, reason: .left, at: bench.now)
+        #expect(bench.takeRepairs().map(\.stream) == [100_000, 100_001, 100_002])
+    }
+
+    @Test func trap1CreditHoldsTheFlowAtTheSlowestMember() throws {
+        let bench = Bench()
+        let members = bench.addMembers(2, octets: 500, streams: 10)
+        bench.flow.setCredit(members[0], octets: 100_000, streams: 10)
+        _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 3000))
+        bench.transmit()
+        #expect(bench.flow.statistics.newOctets == 500)
+        // Spent credit is charged to the connection; what it still allows is counted from there.
+        #expect(bench.flow.takeCharge(members[1]).octets == 500)
+        bench.flow.setCredit(members[1], octets: 1000, streams: 10)
+        bench.transmit()
+        #expect(bench.flow.statistics.newOctets == 1500)
+        // It never comes: the member is evicted, the others go on.
+        try bench.acknowledge(members[0], [0...(bench.flow.nextPacketNumber - 1)])
+        for _ in 0..<40 {
+            bench.advance(.milliseconds(100))
+            try bench.acknowledge(members[0], [0...(bench.flow.nextPacketNumber - 1)])
+            try? bench.acknowledge(members[1], [0...(bench.flow.nextPacketNumber - 1)])
+        }
+        #expect(bench.removals.map(\.1) == [.outOfCredit])
+        #expect(bench.flow.statistics.newOctets == 3000)
+    }
+
+    // MARK: 2. One stream ID space
+
+    @Test func trap2StreamsOnAndOffTheFlowShareOneNumbering() {
+        let bench = Bench()
+        let alone = bench.flow.publish(bytes: [1])
+        #expect(alone == .init(stream: StreamID(3), onFlow: false))
+        let member = bench.addMembers(1)[0]
+        let shared = bench.flow.publish(bytes: [2])
+        #expect(shared == .init(stream: StreamID(7), onFlow: true))
+        let large = bench.flow.publish(bytes: [UInt8](repeating: 0, count: 5 << 20))
+        #expect(large == .init(stream: StreamID(11), onFlow: false))
+        #expect(bench.flow.nextStream == StreamID(15))
+        bench.flow.leave(member, reason: .left, at: bench.now)
+        #expect(bench.takeRepairs().map(\.stream) == [1])
+    }
+
+    // MARK: 3. Repair choice
+
+    @Test func trap3FewLossesAreRepairedOnUnicastManyOnTheFlow() throws {
+        let bench = Bench()
+        let members = bench.addMembers(40)
+        let lost = bench.sendPacket()
+        for _ in 0..<3 { bench.sendPacket() }
+        bench.actions.removeAll()
+        let top = bench.flow.nextPacketNumber - 1
+        // Ten per cent of forty members is four: three are served alone.
+        for member in members[..<3] { try bench.acknowledge(member, [(lost + 1)...top]) }
+        #expect(bench.takeRepairs().map(\.member) == Array(members[..<3]))
+        #expect(bench.flow.statistics.flowRepairs == 0)
+        for member in members[3..<20] { try bench.acknowledge(member, [(lost + 1)...top]) }
+        #expect(bench.takeRepairs().isEmpty)
+        #expect(bench.flow.statistics.flowRepairs == 1)
+        let before = bench.flow.statistics.octetsRepairedOnFlow
+        let repair = bench.transmit()
+        #expect(repair == [top + 1])
+        #expect(bench.flow.statistics.octetsRepairedOnFlow == before + 100)
+        // The repair belongs to everybody again: whoever loses it too is served again.
+        for _ in 0..<3 { bench.sendPacket() }
+        bench.actions.removeAll()
+        try bench.acknowledge(members[5], [(top + 2)...(top + 4), (lost + 1)...top])
+        #expect(bench.takeRepairs().map(\.stream) == [0])
+    }
+
+    @Test func trap3SeveralLossesOfOneStreamInAnyOrder() throws {
+        let bench = Bench { $0.flowRepairPercent = 100 }
+        let members = bench.addMembers(3)
+        _ = bench.flow.publish(bytes: (0..<12_000).map { UInt8(truncatingIfNeeded: $0) })
+        let sent = bench.transmit()
+        #expect(sent.count >= 10)
+        bench.actions.removeAll()
+        // Packets 1, 4, 5 and 7 are lost, in two reports.
+        let top = sent.last!
+        try bench.acknowledge(members[0], [2...3, 0...0])
+        try bench.acknowledge(members[0], [8...top, 6...6, 2...3, 0...0])
+        let repairs = bench.takeRepairs()
+        // 4 and 5 are neighbours and leave as one.
+        #expect(repairs.count == 3)
+        #expect(repairs.allSatisfy { $0.stream == 0 && !$0.counted })
+        #expect(repairs.map(\.range.lowerBound) == repairs.map(\.range.lowerBound).sorted())
+    }
+
+    // MARK: 4. Loss detection does not wait for a timer
+
+    @Test func trap4TheAcknowledgementThatRevealsALossRepairsIt() throws {
+        let bench = Bench()
+        let members = bench.addMembers(5)
+        for _ in 0..<5 { bench.sendPacket() }
+        bench.actions.removeAll()
+        // Two behind is no loss yet, three is: at that very call, with no time passing.
+        try bench.acknowledge(members[0], [2...3, 0...0])
+        #expect(bench.takeRepairs().isEmpty)
+        try bench.acknowledge(members[0], [2...4, 0...0])
+        #expect(bench.takeRepairs().map(\.stream) == [1])
+        // And only once.
+        try bench.acknowledge(members[0], [2...4, 0...0])
+        #expect(bench.takeRepairs().isEmpty)
+    }
+
+    // MARK: 5. Tail loss and silence
+
+    @Test func trap5AnIdleFlowMakesNobodyFallBack() {
+        let world = World(seed: 5)
+        for _ in 0..<3 { world.addReceiver() }
+        world.run(for: .seconds(60))
+        #expect(world.flow.memberCount == 3)
+        #expect(world.receivers.allSatisfy { $0.fallBacks.isEmpty })
+        // About two a second, and no burst.
+        #expect(world.flow.statistics.packetsSent < 150)
+    }
+
+    @Test func trap5ALostTailIsRepairedBeforeSilence() {
+        let world = World(seed: 6)
+        let victim = world.addReceiver()
+        world.addReceiver()
+        world.run(for: .seconds(1))
+        world.publish(500)
+        world.run(for: .milliseconds(100))
+        victim.loss = 1
+        world.publish(3000)
+        victim.loss = 0
+        world.run(for: .milliseconds(600))
+        #expect(world.missing == [])
+        #expect(victim.fallBacks.isEmpty)
+        #expect(victim.streams[1]!.viaUnicast == 3000)
+    }
+
+    @Test func trap5ADeadTreeIsNoticedAndEverythingComesOnUnicast() {
+        let world = World(seed: 7)
+        let victim = world.addReceiver()
+        world.addReceiver()
+        world.run(for: .seconds(1))
+        victim.isCut = true
+        for _ in 0..<20 {
+            world.publish(2000)
+            world.run(for: .milliseconds(100))
+        }
+        #expect(victim.fallBacks.first == .silence)
+        #expect(world.settle(limit: .seconds(2)))
+        world.check()
+        #expect(world.problems == [])
+        #expect(world.flow.memberCount == 1)
+    }
+
+    // MARK: 6. Acknowledgements at scale
+
+    @Test func trap6TheAckDelayFollowsTheNumberOfMembers() {
+        #expect(AckDelayBudget.delay(members: 1, bitsPerSecond: 10_000_000) == .milliseconds(5))
+        #expect(AckDelayBudget.delay(members: 1000, bitsPerSecond: 10_000_000) == .milliseconds(74))
+        #expect(AckDelayBudget.delay(members: 1_000_000, bitsPerSecond: 10_000_000) == .seconds(1))
+        #expect(AckDelayBudget.delay(members: 0, bitsPerSecond: 0) == .milliseconds(5))
+        let bench = Bench()
+        _ = bench.addMembers(1000)
+        bench.now += .seconds(1)
+        bench.flow.timerFired(at: bench.now)
+        bench.drain()
+        let announced = bench.actions.compactMap { if case .announce(let p) = $0 { p.ackDelay } else { nil } }
+        #expect(announced == [.milliseconds(74)])
+    }
+
+    @Test func trap6ReceiversDoNotReportTogether() {
+        let world = World(seed: 8)
+        for _ in 0..<20 { world.addReceiver() }
+        world.run(for: .seconds(1))
+        world.receivers[0].source.announce(
+            World.flowID,
+            FlowParameters(
+                source: World.parameters.source, group: World.parameters.group, port: World.parameters.port,
+                ackDelay: .milliseconds(100)))
+        world.pump()
+        world.run(for: .milliseconds(50))
+        #expect(world.receivers[0].ackDelay <= .milliseconds(100))
+        #expect(world.receivers[0].ackDelay >= .milliseconds(75))
+        let delays = Set(world.receivers.map(\.ackDelay))
+        #expect(delays.count > 15)
+    }
+
+    // MARK: 7. Aggregation
+
+    @Test func trap7StateGoesWhenEveryMemberHasAcknowledgedOrLeft() throws {
+        let bench = Bench()
+        let members = bench.addMembers(3)
+        for _ in 0..<10 { bench.sendPacket(1000) }
+        try bench.acknowledge(members[0], [0...9])
+        try bench.acknowledge(members[1], [0...9])
+        #expect(bench.flow.octetsHeld == 10_000)
+        try bench.acknowledge(members[2], [0...3])
+        #expect(bench.flow.octetsHeld == 6000)
+        bench.actions.removeAll()
+        bench.flow.leave(members[2], reason: .left, at: bench.now)
+        #expect(bench.flow.octetsHeld == 0)
+        #expect(bench.flow.recordsHeld == 0)
+        #expect(bench.takeRepairs().map(\.stream) == [4, 5, 6, 7, 8, 9])
+        // A late event of the member that has gone touches nobody, not even its successor in the slot.
+        let next = bench.addMembers(1)[0]
+        #expect(next.slot == members[2].slot)
+        bench.sendPacket()
+        try bench.acknowledge(members[2], [0...10])
+        #expect(bench.flow.octetsHeld == 100)
+    }
+
+    @Test func trap7AnOptimisticAcknowledgementIsRefusedAndChangesNothing() throws {
+        let bench = Bench()
+        let members = bench.addMembers(2)
+        for _ in 0..<4 { bench.sendPacket() }
+        bench.actions.removeAll()
+        #expect(throws: TransportError.self) { try bench.acknowledge(members[0], [0...4]) }
+        #expect(throws: TransportError.self) { try bench.acknowledge(members[0], [0...(1 << 61)]) }
+        #expect(bench.flow.statistics.refusedAcknowledgements == 2)
+        #expect(bench.flow.statistics.acknowledgements == 0)
+        try bench.acknowledge(members[1], [0...3])
+        // The liar has settled nothing.
+        #expect(bench.flow.octetsHeld == 400)
+        bench.flow.leave(members[0], reason: .violation, at: bench.now)
+        #expect(bench.takeRepairs().isEmpty)
+        #expect(bench.flow.octetsHeld == 0)
+    }
+
+    @Test func trap7SkippedNumbersCatchALiarAndHurtNobodyElse() throws {
+        let bench = Bench { $0.skipInterval = 10 }
+        let members = bench.addMembers(2)
+        var sent: [UInt64] = []
+        for _ in 0..<200 { sent.append(bench.sendPacket()) }
+        #expect(sent.last! > 210)
+        bench.actions.removeAll()
+        let skipped = Set(0...sent.last!).subtracting(sent)
+        #expect(skipped.count > 10)
+        #expect(throws: TransportError.self) { try bench.acknowledge(members[0], [0...sent.last!]) }
+        var ranges: [ClosedRange<UInt64>] = []
+        for number in sent.reversed() {
+            if let last = ranges.last, last.lowerBound == number + 1 {
+                ranges[ranges.count - 1] = number...last.upperBound
+            } else {
+                ranges.append(number...number)
+            }
+        }
+        try bench.acknowledge(members[1], ranges)
+        try bench.acknowledge(members[0], ranges)
+        // Gaps of numbers that were never sent are no losses.
+        #expect(bench.takeRepairs().isEmpty)
+        #expect(bench.flow.recordsHeld == 0)
+    }
+
+    @Test func trap7TheCostOfAnAcknowledgementDependsOnNeitherMembersNorFlight() throws {
+        func cost(members count: Int, flight: Int) throws -> UInt64 {
+            let bench = Bench {
+                $0.rateCeiling = 100_000_000_000
+                $0.maximumUnsettledOctets = 1 << 30
+            }
+            let members = bench.addMembers(count)
+            for _ in 0..<flight { bench.sendPacket(1) }
+            let before = bench.flow.workSteps
+            let last = bench.flow.nextPacketNumber - 1
+            for member in members { try bench.acknowledge(member, [0...last]) }
+            return (bench.flow.workSteps - before) / UInt64(count)
+        }
+        let small = try cost(members: 4, flight: 10)
+        let deep = try cost(members: 4, flight: 4000)
+        let wide = try cost(members: 1024, flight: 10)
+        #expect(deep == small)
+        // Two trees of ten levels.
+        #expect(wide <= 24)
+    }
+
+    // MARK: 8. Bounded memory
+
+    @Test func trap8AMemberThatStopsAcknowledgingIsEvictedAndTheFlowGoesOn() throws {
+        let bench = Bench {
+            $0.rateCeiling = 50_000_000
+            $0.maximumUnsettledOctets = 1 << 20
+        }
+        let members = bench.addMembers(2)
+        var worst: UInt64 = 0
+        for _ in 0..<1500 {
+            _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 1000))
+            bench.advance(.milliseconds(2))
+            if bench.flow.nextPacketNumber > 0 {
+                try bench.acknowledge(members[0], [0...(bench.flow.nextPacketNumber - 1)])
+            }
+            worst = max(worst, bench.flow.unsettledOctets)
+        }
+        #expect(worst <= 1 << 20)
+        #expect(bench.removals.map(\.0) == [members[1]])
+        #expect(bench.flow.statistics.newOctets == 1_500_000)
+        #expect(bench.flow.queuedOctets == 0)
+        #expect(bench.flow.memberCount == 1)
+    }
+
+    @Test func trap8TheSlowestIsEvictedBeforeTheBoundIsReached() throws {
+        let bench = Bench {
+            $0.rateCeiling = 1_000_000_000
+            $0.maximumUnsettledOctets = 200_000
+            $0.memberTimeout = .seconds(60)
+        }
+        let members = bench.addMembers(2)
+        for _ in 0..<300 {
+            _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 1000))
+            bench.now += .milliseconds(3)
+            bench.flow.relieveMemory(at: bench.now)
+            bench.transmit()
+            try bench.acknowledge(members[0], [0...(bench.flow.nextPacketNumber - 1)])
+            #expect(bench.flow.queuedOctets == 0)
+        }
+        #expect(bench.removals.map(\.1) == [.tooSlow])
+    }
+
+    // MARK: 9. Rate
+
+    @Test func trap9TheFlowRunsAtTheSlowestMembersRateAndEvictsBelowTheFloor() throws {
+        let bench = Bench {
+            $0.rateCeiling = 50_000_000
+            $0.rateFloor = 1_000_000
+            $0.flowRepairPercent = 100
+        }
+        let members = bench.addMembers(4)
+        var lossy = 0
+        var lowest = UInt64.max
+        for step in 0..<600 {
+            let number = bench.sendPacket(1000)
+            bench.now += .milliseconds(20)
+            for member in members[1...] { try bench.acknowledge(member, [0...number]) }
+            // A third of the packets never reach the first member.
+            if step % 3 != 0 {
+                lossy += 1
+                try bench.acknowledge(members[0], [number...number])
+            }
+            lowest = min(lowest, bench.flow.rate)
+        }
+        #expect(lowest < 5_000_000)
+        #expect(bench.removals.map(\.0) == [members[0]])
+        #expect(bench.removals.map(\.1) == [.belowRateFloor])
+        // The others were not slowed down for good.
+        #expect(bench.flow.rate == 50_000_000)
+    }
+
+    @Test func trap9AnEvictedReceiverMayComeBackLater() {
+        let world = World(seed: 9)
+        let receiver = world.addReceiver()
+        world.addReceiver()
+        world.run(for: .seconds(1))
+        let member = receiver.source.member(of: World.flowID)!
+        world.flow.evict(member, reason: .belowRateFloor, at: world.now)
+        world.pump()
+        world.run(for: .milliseconds(500))
+        #expect(receiver.session.state(of: World.flowID) == .left)
+        #expect(receiver.fallBacks == [.sourceLeft])
+        world.run(for: .seconds(10))
+        #expect(receiver.session.state(of: World.flowID) == .listening)
+        #expect(receiver.returns == 1)
+    }
+
+    // MARK: 10. Leavers know the key
+
+    @Test func trap10AfterALeaveTheKeyChangesAndTheLeaverCannotReadOn() {
+        let world = World(seed: 10)
+        let leaver = world.addReceiver()
+        let stayer = world.addReceiver()
+        world.run(for: .seconds(1))
+        let known = leaver.secrets
+        leaver.session.leave(World.flowID, at: world.now)
+        world.pump()
+        world.run(for: .seconds(12))
+        world.publish(5000)
+        #expect(world.settle())
+        #expect(!known.values.contains(world.flow.currentKey.secret))
+        #expect(world.flow.currentKey.generation == 1)
+        #expect(stayer.secrets.values.contains(world.flow.currentKey.secret))
+        #expect(stayer.fallBacks.isEmpty)
+        #expect(world.problems == [])
+    }
+
+    @Test func trap10TheKeyIsReplacedBeforeItWearsOut() throws {
+        let bench = Bench {
+            $0.packetsPerKey = 1000
+            $0.rateCeiling = 1_000_000_000
+            $0.keyRotationInterval = .milliseconds(1)
+            $0.keyActivationDelay = .milliseconds(1)
+        }
+        let member = bench.addMembers(1)[0]
+        var generations: [UInt64] = []
+        for _ in 0..<5000 {
+            let number = bench.sendPacket(1)
+            for plan in bench.plans { generations.append(plan.keyGeneration) }
+            try bench.acknowledge(member, [number...number])
+            bench.advance(.microseconds(100))
+        }
+        #expect(generations == generations.sorted())
+        #expect(generations.last! >= 4)
+        #expect(bench.keys.count == Int(bench.flow.statistics.keysMade))
+        #expect(Set(bench.keys.map(\.secret)).count == bench.keys.count)
+    }
+
+    // MARK: 11. Replicated unicast flow
+
+    @Test func trap11AFlowToAUnicastAddressIsRefusedCleanly() throws {
+        var session = ReceiverSession(
+            isNegotiated: true, maximumPathID: 4, seed: SeededRandom(seed: 1), at: Instant(nanoseconds: 0))
+        var parameters = World.parameters
+        parameters.group = IPAddress("198.51.100.7")!
+        let frame = AnnounceFrame(flowID: World.flowID, sequence: 0, parameters: parameters)
+        _ = try World.deliver(frame.encoded, to: &session)
+        #expect(session.state(of: World.flowID) == .aware)
+        #expect(session.nextAction() == nil)
+        #expect(session.statistics.unicastGroupsRefused == 1)
+        session.join(World.flowID, at: Instant(nanoseconds: 1))
+        #expect(session.nextAction() == nil)
+    }
+
+    // MARK: 12. Who may inject
+
+    @Test func trap12ControlFramesOnTheFlowAreAViolationAndForgeriesAreCounted() {
+        var (session, now) = ReceiverTableTests.session(in: .listening)
+        for type in [FlexicastFrameType.announce, FlexicastFrameType.state, FlexicastFrameType.key, 0x3e, 0x3f] {
+            #expect(session.forbiddenOnFlow(type: type).code == .flexicastViolation)
+        }
+        #expect(session.forbiddenOnFlow(type: 0x02).code == .protocolViolation)
+        for _ in 0..<1000 { session.flowPacketRejected(World.flowID, at: now) }
+        #expect(session.statistics.packetsRejected == 1000)
+        #expect(session.state(of: World.flowID) == .listening)
+        // A forgery does not count as a sign of life.
+        now += .seconds(2)
+        session.flowPacketRejected(World.flowID, at: now)
+        session.timerFired(at: now)
+        #expect(session.state(of: World.flowID) == .left)
+    }
+
+    // MARK: 13. Fall back and return
+
+    @Test(arguments: 1...6 as ClosedRange<UInt64>)
+    func trap13FallBackAndReturnLoseNothing(seed: UInt64) {
+        let world = World(seed: 130 + seed)
+        let victim = world.addReceiver(loss: 0.02)
+        for _ in 0..<3 { world.addReceiver(loss: 0.02) }
+        world.run(for: .seconds(1))
+        for step in 0..<300 {
+            if step == 60 { victim.isCut = true }
+            if step == 160 { victim.isCut = false }
+            world.publish(Int(seed) * 700)
+            world.run(for: .milliseconds(30))
+        }
+        #expect(world.settle())
+        world.check()
+        #expect(world.problems == [])
+        #expect(victim.fallBacks.contains(.silence))
+        #expect(victim.returns >= 1)
+        #expect(victim.session.state(of: World.flowID) == .listening)
+        let viaFlow = victim.streams.values.filter { $0.viaUnicast == 0 }.count
+        #expect(viaFlow > 100)
+    }
+}

@@ -78,7 +78,8 @@ extension DatagramHandler {
 
 extension IPAddress {
     init(_ address: fcio_address) {
-        self = address.family == 4
+        self =
+            address.family == 4
             ? .v4(UInt32(truncatingIfNeeded: address.low)) : .v6(UInt128(address.high) << 64 | UInt128(address.low))
     }
 }

@@ -39,17 +39,19 @@ extension UDPSocket {
         }
         let index: UInt32 = if let interface { try NetworkInterface.index(of: interface) } else { 0 }
         let code = fcio_membership(
-            descriptor, join, fcio_address(group, scope: index), source.map { fcio_address($0) } ?? fcio_address(), index)
+            descriptor, join, fcio_address(group, scope: index), source.map { fcio_address($0) } ?? fcio_address(),
+            index)
         guard code < 0 else { return }
-        let advice: String? = switch (-code, join) {
-        case (ENODEV, _) where interface == nil: "no route leads to the group: name an interface"
-        case (ENODEV, _): "the interface cannot multicast: see `ip link`"
-        case (ENOBUFS, true): "a socket takes 20 groups (net.ipv4.igmp_max_memberships): use another socket"
-        case (EADDRINUSE, true): "it is joined already"
-        case (EADDRNOTAVAIL, true): "it is joined already"
-        case (EADDRNOTAVAIL, false), (EINVAL, false): "it was not joined that way"
-        default: nil
-        }
+        let advice: String? =
+            switch (-code, join) {
+            case (ENODEV, _) where interface == nil: "no route leads to the group: name an interface"
+            case (ENODEV, _): "the interface cannot multicast: see `ip link`"
+            case (ENOBUFS, true): "a socket takes 20 groups (net.ipv4.igmp_max_memberships): use another socket"
+            case (EADDRINUSE, true): "it is joined already"
+            case (EADDRNOTAVAIL, true): "it is joined already"
+            case (EADDRNOTAVAIL, false), (EINVAL, false): "it was not joined that way"
+            default: nil
+            }
         throw ReactorError(call, subject, code: code, advice: advice)
     }
 }

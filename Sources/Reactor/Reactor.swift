@@ -21,7 +21,7 @@
 // ## Receiving
 //
 //     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
-//         for index in 0..<batch.count { 
+//         for index in 0..<batch.count {
 //             let source = batch.source(index), local = batch.local(index), ecn = batch.ecn(index)
 //             var bytes = batch[index]               // MutableSpan<UInt8>: open the packet in place
 //             connection(for: bytes.span).receive(&bytes, from: source, to: local, ecn: ecn, at: reactor.now, …)

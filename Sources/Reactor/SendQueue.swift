@@ -116,8 +116,12 @@ import Wire
         var left = count
         repeat {
             guard makeRunSlot() else { return .dropped }
-            let segments = left == 0 ? 1 : min((left + segment - 1) / segment, Self.segmentLimit,
-                max(1, Self.runOctets / segment))
+            let segments =
+                left == 0
+                ? 1
+                : min(
+                    (left + segment - 1) / segment, Self.segmentLimit,
+                    max(1, Self.runOctets / segment))
             let size = min(left, segments * segment)
             let run = unsafe fcio_run(
                 octets: arena + (chunk * Self.chunkSize + offset), count: UInt32(size),

@@ -76,12 +76,13 @@ public final class UDPSocket {
     ) throws(ReactorError) -> (SocketAddress, Int) {
         let code = fcio_bind(fd, family, fcio_address(address.address, port: address.port, scope: scope))
         if code < 0 {
-            let advice: String? = switch -code {
-            case EADDRINUSE: "another socket has it: choose another port, 0 for any free one"
-            case EADDRNOTAVAIL: "no interface of this machine has that address: use 0.0.0.0 or [::] for all"
-            case EACCES: "ports below 1024 need a privilege: choose a higher one"
-            default: nil
-            }
+            let advice: String? =
+                switch -code {
+                case EADDRINUSE: "another socket has it: choose another port, 0 for any free one"
+                case EADDRNOTAVAIL: "no interface of this machine has that address: use 0.0.0.0 or [::] for all"
+                case EACCES: "ports below 1024 need a privilege: choose a higher one"
+                default: nil
+                }
             throw ReactorError("bind", "\(address)", code: code, advice: advice)
         }
         var bound = fcio_address()

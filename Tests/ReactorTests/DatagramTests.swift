@@ -135,7 +135,9 @@ import Wire
         let atClient = Collector()
         server.handler = atServer
         client.handler = atClient
-        let targets = ["127.0.0.1", "127.0.0.9", "127.5.4.3"].map { SocketAddress(ip($0), port: server.localAddress.port) }
+        let targets = ["127.0.0.1", "127.0.0.9", "127.5.4.3"].map {
+            SocketAddress(ip($0), port: server.localAddress.port)
+        }
         for target in targets { client.send([7], to: target) }
         #expect(reactor.turns { atServer.datagrams.count >= targets.count })
         #expect(atServer.datagrams.map(\.local) == targets)
@@ -197,7 +199,9 @@ import Wire
         let receiver = try reactor.udpSocket(bind: address("127.0.0.1:0"))
         let changer = Changer()
         receiver.handler = changer
-        for value in 0..<10 { sender.send([UInt8](repeating: 0xff ^ UInt8(value), count: 100), to: receiver.localAddress) }
+        for value in 0..<10 {
+            sender.send([UInt8](repeating: 0xff ^ UInt8(value), count: 100), to: receiver.localAddress)
+        }
         #expect(reactor.turns { changer.sums.count >= 10 })
         #expect(changer.sums == (0..<10).map { $0 * 100 })
     }

@@ -155,7 +155,8 @@ import Wire
                 let total = 2000
                 func produce() {
                     while next < total {
-                        let bytes = [UInt8(next & 255), UInt8(next >> 8)]
+                        let bytes =
+                            [UInt8(next & 255), UInt8(next >> 8)]
                             + [UInt8](repeating: 0, count: next % 5 == 0 ? 700 : 1200)
                         guard sender.send(bytes, to: receiver.localAddress) else {
                             refused += 1

@@ -72,7 +72,8 @@ import Wire
         for _ in 0..<400 {
             let target = random.next() % 8 == 0 ? Int(random.next() % 3) : 0
             let segment = [1, 300, 1200, 1200, 1252, 20_000][Int(random.next() % 6)]
-            let count = random.next() % 4 == 0 ? segment * Int(random.next() % 5) : Int(random.next() % UInt64(segment + 1))
+            let count =
+                random.next() % 4 == 0 ? segment * Int(random.next() % 5) : Int(random.next() % UInt64(segment + 1))
             let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: sent[target].count), count: min(count, 65_000))
             let from: IPAddress? = random.next() % 16 == 0 ? ip("127.0.0.1") : nil
             if sender.send(bytes, segment: segment, to: receivers[target].localAddress, from: from) {

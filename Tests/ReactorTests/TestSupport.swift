@@ -165,7 +165,8 @@ final class RawSocket {
         unsafe withUnsafeBytes(of: storage) { bytes in
             if Int32(storage.ss_family) == AF_INET {
                 let name = unsafe bytes.loadUnaligned(as: sockaddr_in.self)
-                return SocketAddress(.v4(UInt32(bigEndian: name.sin_addr.s_addr)), port: UInt16(bigEndian: name.sin_port))
+                return SocketAddress(
+                    .v4(UInt32(bigEndian: name.sin_addr.s_addr)), port: UInt16(bigEndian: name.sin_port))
             }
             let name = unsafe bytes.loadUnaligned(as: sockaddr_in6.self)
             let bits = unsafe withUnsafeBytes(of: name.sin6_addr) { unsafe $0.loadUnaligned(as: UInt128.self) }
@@ -227,7 +228,7 @@ func spawn(_ command: String, output: Int32? = nil) -> pid_t {
     let words = ["/bin/sh", "-c", command]
     var arguments = unsafe words.map { unsafe strdup($0) } + [nil]
     unsafe posix_spawn(&process, "/bin/sh", &actions, nil, &arguments, environ)
-    for unsafe argument in unsafe arguments { unsafe free(argument) }
+    for unsafeargument in unsafe arguments { unsafe free(argument) }
     unsafe posix_spawn_file_actions_destroy(&actions)
     return process
 }

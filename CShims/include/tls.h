@@ -56,8 +56,8 @@ int fc_tls_context_use_certificate(fc_tls_context *context, const char *path, ch
 int fc_tls_context_use_key(fc_tls_context *context, const char *path, char *text);
 
 /*
- * Server: makes a P-256 key and a certificate signed with it. `names` is a subjectAltName in OpenSSL's notation, such as
- * "DNS:example.org,IP:192.0.2.1". Valid from an hour ago for `days` days.
+ * Server: makes a P-256 key and a certificate signed with it. `names` is a subjectAltName in OpenSSL's notation, such
+ * as "DNS:example.org,IP:192.0.2.1". Valid from an hour ago for `days` days.
  */
 int fc_tls_context_self_sign(fc_tls_context *context, const char *names, int days, char *text);
 

@@ -8,7 +8,8 @@ final class KeyLog {
     init(path: String) throws(TLSConfigurationError) {
         descriptor = unsafe open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            throw TLSConfigurationError("cannot append to key log file \(path): \(unsafe String(cString: strerror(errno)))")
+            throw TLSConfigurationError(
+                "cannot append to key log file \(path): \(unsafe String(cString: strerror(errno)))")
         }
     }
 

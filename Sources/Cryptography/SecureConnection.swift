@@ -4,7 +4,7 @@ import Wire
 /// A QUIC connection with its keys: protected datagrams go in and come out. It joins the machine (`Connection`), the
 /// TLS session and packet protection, and still holds no socket and no clock.
 ///
-///     datagram -> split, unmask, open in place -> machine.packetReceived -> CRYPTO octets -> TLS -> keys, CRYPTO octets
+///     datagram -> split, unmask, open in place -> machine.packetReceived -> CRYPTO octets -> TLS -> keys, and octets
 ///     machine.transmit -> packets in the clear + plans -> sealed in place, one call for each key -> datagram
 ///
 /// After `receive` or `timerFired`, take `nextEvent` until it is nil, then call `transmit` until it returns nil. It

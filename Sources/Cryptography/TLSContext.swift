@@ -64,7 +64,7 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
             try unsafe context.attempt("cannot use key file \(keyFile)") { context, text in
                 unsafe fc_tls_context_use_key(context, keyFile, text)
             }
-        } catch where error.description.contains("mismatch") {
+        } catch  where error.description.contains("mismatch") {
             throw TLSConfigurationError("key file \(keyFile) does not belong to certificate file \(certificateFile)")
         }
         return context

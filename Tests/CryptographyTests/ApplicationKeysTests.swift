@@ -80,6 +80,17 @@ import Testing
         #expect(pair.open(regressed) == nil)
     }
 
+    /// A peer may update twice before we send anything: then our own key makes two steps at once.
+    @Test func writeKeyTakesSeveralSteps() {
+        var stepwise = Pair(.aes128GCM)
+        var direct = Pair(.aes128GCM)
+        _ = stepwise.packet(1)
+        _ = direct.packet(0)
+        let expected = stepwise.packet(2)
+        #expect(direct.packet(2) == expected)
+        #expect(direct.a.writeGeneration == 2)
+    }
+
     @Test func forgedPhaseBitDoesNotUpdate() {
         var pair = Pair(.aes128GCM)
         for bit in 0..<8 {

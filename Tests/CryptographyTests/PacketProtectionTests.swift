@@ -65,8 +65,9 @@ import Wire
                 largest: largest)
             let opened = try #require(result)
             #expect(opened.packetNumber == plan.packetNumber)
-            #expect(Array(bytes[plan.start..<opened.payload.upperBound])
-                == Array(plain[plan.start..<opened.payload.upperBound]))
+            #expect(
+                Array(bytes[plan.start..<opened.payload.upperBound])
+                    == Array(plain[plan.start..<opened.payload.upperBound]))
             largest = opened.packetNumber
         }
         #expect(key.failedCount == 0)

@@ -27,13 +27,15 @@ import Testing
             #expect(server(certificate, key) == "no error")
             #expect(server(missing, key) == "cannot use certificate file \(missing): No such file or directory")
             #expect(server(certificate, missing) == "cannot use key file \(missing): No such file or directory")
-            #expect(server(certificate, other) == "key file \(other) does not belong to certificate file \(certificate)")
+            #expect(
+                server(certificate, other) == "key file \(other) does not belong to certificate file \(certificate)")
             #expect(server(junk, key).hasPrefix("cannot use certificate file \(junk): "))
             #expect(server(certificate, junk).hasPrefix("cannot use key file \(junk): "))
             #expect(
                 message { try .client(trust: .file(missing), alpn: ["x"]) }
                     == "cannot use trust file \(missing): No such file or directory")
-            #expect(message { try .client(trust: .file(junk), alpn: ["x"]) }.hasPrefix("cannot use trust file \(junk): "))
+            #expect(
+                message { try .client(trust: .file(junk), alpn: ["x"]) }.hasPrefix("cannot use trust file \(junk): "))
             #expect(
                 message { try .client(trust: .none, alpn: ["x"], keyLog: directory + "/no/log") }
                     .hasPrefix("cannot append to key log file \(directory)/no/log: "))

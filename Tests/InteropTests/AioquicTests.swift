@@ -66,6 +66,12 @@ struct AioquicTests {
         #expect(report.phase == 1)
     }
 
+    /// The client's port changes under it, as behind a NAT; nothing goes to the old one any more.
+    @Test func isFollowedToAnotherPort() throws {
+        let report = try client(try TransferServer(), ["--size", "3000000", "--rebind"])
+        expectPattern(report, 3_000_000)
+    }
+
     @Test func survivesFivePerCentLoss() throws {
         let report = try client(try TransferServer(), ["--size", "\(Self.size)", "--loss", "0.05"])
         expectPattern(report)

@@ -37,13 +37,6 @@ struct NGTCP2Tests {
         #expect(try download(1_000_000, try TransferServer(), ["--key-update=10ms"]) == pattern(1_000_000))
     }
 
-    /// The client's port changes under it, as behind a NAT.
-    @Test func isFollowedToAnotherPort() throws {
-        #expect(
-            try download(3_000_000, try TransferServer(), ["--change-local-addr=20ms", "--nat-rebinding"])
-                == pattern(3_000_000))
-    }
-
     @Test func migrates() throws {
         #expect(try download(3_000_000, try TransferServer(), ["--change-local-addr=20ms"]) == pattern(3_000_000))
     }

@@ -4,7 +4,7 @@ Protocol, on one bidirectional stream: the client sends "GET <n>" and ends; the 
 Or the client sends "PUT" and octets; the server answers with their count and SHA-256.
 The client prints one JSON object. The server prints "ready <port>" and runs until its standard input ends.
 """
-import argparse, asyncio, hashlib, json, random, ssl, sys, threading
+import argparse, asyncio, hashlib, json, random, socket, sys
 from aioquic.asyncio import connect, serve
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
@@ -76,6 +76,26 @@ class Server(Peer):
         self.transmit()
 
 
+class Forward(asyncio.DatagramProtocol):
+    """The socket after a NAT rebinding: another port, the same connection."""
+
+    def __init__(self, peer):
+        self.peer = peer
+
+    def datagram_received(self, data, addr):
+        self.peer.datagram_received(data, addr)
+
+
+async def rebind(peer):
+    new = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    new.bind(("::", 0, 0, 0))
+    old = peer._transport
+    peer._transport, _ = await asyncio.get_event_loop().create_datagram_endpoint(lambda: Forward(peer), sock=new)
+    old.close()
+    await peer.ping()
+
+
 async def exchange(args, configuration, tickets):
     async with connect(
         args.host, args.port, configuration=configuration, create_protocol=Peer,
@@ -90,6 +110,8 @@ async def exchange(args, configuration, tickets):
         request = f"GET {args.size}".encode() if not args.put else b"PUT" + pattern(args.size)
         peer._quic.send_stream_data(stream, request, end_stream=True)
         peer.transmit()
+        if args.rebind:
+            await rebind(peer)
         data = await peer.done
         await peer.ping()
         return {
@@ -161,6 +183,7 @@ parser.add_argument("--loss", type=float, default=0.0)
 parser.add_argument("--retry", action="store_true")
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--key-update", action="store_true")
+parser.add_argument("--rebind", action="store_true")
 parser.add_argument("--put", action="store_true")
 parser.add_argument("--suite", type=lambda t: int(t, 0), default=0x1301)
 parser.add_argument("--secret")

@@ -6,7 +6,7 @@ struct ReceiveCommand: ParsableCommand {
         commandName: "receive",
         abstract: "Take items from a source, on the flow when it is heard, else on the connection.",
         discussion: """
-            Every receiver of a flow holds the key its packets are sealed with: one that can also send from the source's
+            Every receiver of a flow holds the key its packets are sealed with: one that can also send from the source's \
             address can inject packets that the others accept.
             """)
 
@@ -21,7 +21,7 @@ struct ReceiveCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "auto: flow if heard; multicast: fail if it never is; unicast: never ask for it.",
+            "auto (default): flow if heard; multicast: exit status 2 if it never is; unicast: never ask for it.",
             valueName: "auto|multicast|unicast"),
         transform: parsePath)
     var path: PathChoice = .auto

@@ -7,14 +7,14 @@ struct SourceCommand: ParsableCommand {
         commandName: "source",
         abstract: "Poll a feed and push each new item to every receiver.",
         discussion: """
-            Each item is a standalone Atom entry document on one QUIC stream: on the multicast flow for receivers that
+            Each item is a standalone Atom entry document on one QUIC stream: on the multicast flow for receivers that \
             hear it, on their own connection for the others.
             """)
 
     @Option(help: ArgumentHelp("Atom or RSS feed: an http, https or file URL, or a path.", valueName: "url"))
     var feed: String
 
-    @Option(help: ArgumentHelp("Time between two polls.", valueName: "duration"), transform: parseDuration)
+    @Option(help: ArgumentHelp("Time between two polls (default: 5s).", valueName: "duration"), transform: parseDuration)
     var poll: Duration = .seconds(5)
 
     @Option(help: ArgumentHelp("Where receivers connect.", valueName: "addr:port"), transform: parseListenAddress)
@@ -31,7 +31,7 @@ struct SourceCommand: ParsableCommand {
     var interface: String?
 
     @Option(
-        help: ArgumentHelp("How many routers the flow's packets may cross, 1 to 255.", valueName: "n"),
+        help: ArgumentHelp("How many routers the flow's packets may cross, 1 to 255 (default: 1).", valueName: "n"),
         transform: parseInteger(in: 1...255, "a number of hops"))
     var ttl = 1
 
@@ -48,18 +48,18 @@ struct SourceCommand: ParsableCommand {
     var writeCertificate: String?
 
     @Option(
-        help: ArgumentHelp("The most the flow may send, in bits per second (50M).", valueName: "bits"),
+        help: ArgumentHelp("The most the flow may send, in bits per second, such as 50M (default: 100M).", valueName: "bits"),
         transform: parseRate)
     var rate: UInt64?
 
     @Option(
         help: ArgumentHelp(
-            "How long receivers may hold acknowledgements back: auto, or a duration.", valueName: "auto|duration"),
+            "How long receivers may hold acknowledgements back: auto (default), or a duration.", valueName: "auto|duration"),
         transform: { try AcknowledgementDelay($0) })
     var ackDelay = AcknowledgementDelay.auto
 
     @Option(
-        help: ArgumentHelp("How many recent items a new receiver is given first.", valueName: "n"),
+        help: ArgumentHelp("How many recent items a new receiver is given first (default: 100).", valueName: "n"),
         transform: parseInteger(in: 0...100_000, "a number of items"))
     var history = 100
 

@@ -24,38 +24,38 @@ struct DemoCommand: ParsableCommand {
         commandName: "demo",
         abstract: "Show all of it on this machine: a growing feed, one source, receivers with and without multicast.",
         discussion: """
-            Each process has a network namespace of its own. Two receivers lose some of the flow's packets, one is cut
+            Each process has a network namespace of its own. Two receivers lose some of the flow's packets, one is cut \
             off halfway and healed later. Exit status 1 when an item is missing, doubled or different anywhere.
             """)
 
     @Option(
-        help: ArgumentHelp("How many items the feed grows by.", valueName: "n"),
+        help: ArgumentHelp("How many items the feed grows by (default: 80).", valueName: "n"),
         transform: parseInteger(in: 1...10_000, "a number of items"))
     var items = 80
 
-    @Option(help: ArgumentHelp("Time between two items.", valueName: "duration"), transform: parseDuration)
+    @Option(help: ArgumentHelp("Time between two items (default: 300ms).", valueName: "duration"), transform: parseDuration)
     var interval: Duration = .milliseconds(300)
 
     @Option(help: ArgumentHelp("Follow this feed instead of growing one from samples.", valueName: "url"))
     var feed: String?
 
     @Option(
-        help: ArgumentHelp("With --feed: stop after so long, however few items came.", valueName: "duration"),
+        help: ArgumentHelp("With --feed: stop after so long, however few items came (default: 2m).", valueName: "duration"),
         transform: parseDuration)
     var duration: Duration = .seconds(120)
 
     @Option(
-        help: ArgumentHelp("How many receivers hear the flow.", valueName: "n"),
+        help: ArgumentHelp("How many receivers hear the flow (default: 5).", valueName: "n"),
         transform: parseInteger(in: 0...60, "a number of receivers"))
     var receivers = 5
 
     @Option(
-        help: ArgumentHelp("How many receivers are on unicast.", valueName: "n"),
+        help: ArgumentHelp("How many receivers are on unicast (default: 4).", valueName: "n"),
         transform: parseInteger(in: 0...60, "a number of receivers"))
     var unicast = 4
 
     @Option(
-        help: ArgumentHelp("Percent of the flow's packets that two receivers lose.", valueName: "percent"),
+        help: ArgumentHelp("Percent of the flow's packets that two receivers lose (default: 2).", valueName: "percent"),
         transform: parsePercent)
     var loss = 2.0
 

@@ -228,7 +228,7 @@ func spawn(_ command: String, output: Int32? = nil) -> pid_t {
     let words = ["/bin/sh", "-c", command]
     var arguments = unsafe words.map { unsafe strdup($0) } + [nil]
     unsafe posix_spawn(&process, "/bin/sh", &actions, nil, &arguments, environ)
-    for unsafeargument in unsafe arguments { unsafe free(argument) }
+    for index in unsafe arguments.indices { unsafe free(arguments[index]) }
     unsafe posix_spawn_file_actions_destroy(&actions)
     return process
 }

@@ -27,12 +27,13 @@ let package = Package(
         .target(name: "Wire", swiftSettings: room),
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Flexicast", dependencies: ["QUIC", "Wire"], swiftSettings: room),
+        .target(name: "AMT", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Feed", swiftSettings: room),
         .target(name: "Cryptography", dependencies: ["CShims", "QUIC", "Wire"], swiftSettings: room),
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
         .target(
             name: "Endpoint",
-            dependencies: ["Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor", log], swiftSettings: room),
+            dependencies: ["Wire", "QUIC", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log], swiftSettings: room),
         .target(
             name: "Simulation", dependencies: ["Wire", "QUIC", "Flexicast", "Cryptography"], swiftSettings: room),
         .executableTarget(
@@ -44,6 +45,7 @@ let package = Package(
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
+        .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
         .testTarget(name: "CryptographyTests", dependencies: ["Cryptography", "CShims", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),

@@ -1,0 +1,151 @@
+import Wire
+
+// Tunnels as they open, change and end.
+extension Relay {
+    /// A tunnel for a gateway that asks for something; nil when it asks for nothing, or there is no room.
+    mutating func open(
+        _ gateway: SocketAddress, to local: IPAddress, for records: [GroupRecord], at now: Instant
+    ) -> Int? {
+        let joins = records.contains { record in
+            switch record.kind {
+            case .isExclude, .toExclude: true
+            case .block: false
+            case .isInclude, .toInclude, .allow: !record.sources.isEmpty
+            }
+        }
+        guard joins else { return nil }
+        let site = Self.site(gateway.address)
+        guard slots.count < configuration.endpointLimit,
+            endpointsOfAddress[site, default: 0] < configuration.endpointsPerAddressLimit
+        else {
+            counters.refusedEndpoints += 1
+            return nil
+        }
+        let endpoint = Endpoint(gateway: gateway, local: local, deadline: now + configuration.membershipInterval)
+        let slot: Int
+        if let free = freeSlots.popLast() {
+            slot = free
+            endpoints[slot] = endpoint
+        } else {
+            slot = endpoints.count
+            endpoints.append(endpoint)
+        }
+        slots[gateway] = slot
+        endpointsOfAddress[site, default: 0] += 1
+        counters.endpointsOpened += 1
+        return slot
+    }
+
+    mutating func close(_ slot: Int) {
+        for group in endpoints[slot].groups.map(\.group) {
+            change(group, of: slot) { state in state = GroupState() }
+        }
+        let gateway = endpoints[slot].gateway
+        endpoints[slot].isOpen = false
+        endpoints[slot].groups = []
+        slots[gateway] = nil
+        freeSlots.append(slot)
+        let site = Self.site(gateway.address)
+        let left = endpointsOfAddress[site, default: 1] - 1
+        endpointsOfAddress[site] = left > 0 ? left : nil
+    }
+
+    /// Whose tunnels are counted together: an IPv4 address or an IPv6 /64.
+    private static func site(_ address: IPAddress) -> IPAddress {
+        if case .v6(let bits) = address { .v6((bits >> 64) << 64) } else { address }
+    }
+
+    mutating func apply(_ record: GroupRecord, to slot: Int, at now: Instant) {
+        let times = MembershipTimes(
+            membership: configuration.membershipInterval, leaveLatency: configuration.leaveLatency)
+        let limit = configuration.sourcesPerGroupLimit
+        let isKnown = endpoints[slot].groups.contains { $0.group == record.group }
+        let sources = record.sources.filter { $0.isIPv4 == record.group.isIPv4 && !$0.isMulticast }
+        guard isKnown || endpoints[slot].groups.count < configuration.groupsPerEndpointLimit else {
+            if record.kind != .block { counters.refusedJoins += 1 }
+            return
+        }
+        var fits = true
+        change(record.group, of: slot) { state in
+            fits = state.apply(record.kind, sources, times: times, limit: limit, at: now)
+        }
+        if !fits { counters.refusedJoins += 1 }
+    }
+
+    /// Changes the endpoint's state of one group, and what follows from it.
+    mutating func change(_ group: IPAddress, of slot: Int, _ body: (inout GroupState) -> Void) {
+        let index = endpoints[slot].groups.firstIndex { $0.group == group }
+        let before = index.map { endpoints[slot].groups[$0].state } ?? GroupState()
+        var after = before
+        body(&after)
+        guard after != before else { return }
+        if after.isGone {
+            if let index { endpoints[slot].groups.remove(at: index) }
+        } else if let index {
+            endpoints[slot].groups[index].state = after
+        } else {
+            endpoints[slot].groups.append((group, after))
+        }
+        follow(group, of: slot, from: before, to: after)
+    }
+
+    /// Moves the endpoint between the lists of members. New lists come first, so that a group which only changes its
+    /// kind is never left by everybody in between.
+    private mutating func follow(_ group: IPAddress, of slot: Int, from old: GroupState, to new: GroupState) {
+        if new.isExclude, !old.isExclude { add(slot, to: Channel(source: nil, group: group)) }
+        if !new.isExclude {
+            for each in new.requested where old.isExclude || !old.requested.contains(where: { $0.source == each.source }) {
+                add(slot, to: Channel(source: each.source, group: group))
+            }
+        }
+        if old.isExclude {
+            if !new.isExclude { remove(slot, from: Channel(source: nil, group: group)) }
+        } else {
+            for each in old.requested where new.isExclude || !new.requested.contains(where: { $0.source == each.source }) {
+                remove(slot, from: Channel(source: each.source, group: group))
+            }
+        }
+    }
+
+    private mutating func add(_ slot: Int, to channel: Channel) {
+        if members[channel] == nil {
+            guard members.count < configuration.upstreamLimit else {
+                counters.refusedJoins += 1
+                return
+            }
+            changes.append(.join(channel))
+        }
+        members[channel, default: []].append(slot)
+    }
+
+    private mutating func remove(_ slot: Int, from channel: Channel) {
+        guard let index = members[channel]?.firstIndex(of: slot), let count = members[channel]?.count else { return }
+        let last = count - 1
+        if last > 0 {
+            members[channel]?.swapAt(index, last)
+            members[channel]?.removeLast()
+            return
+        }
+        members[channel] = nil
+        changes.append(.leave(channel))
+    }
+
+    /// After a change: the endpoint is known at the heap by its earliest deadline.
+    mutating func settle(_ slot: Int) {
+        guard endpoints[slot].isOpen else { return }
+        let deadline = endpoints[slot].nextDeadline
+        // A later deadline waits for the entry that is there; an earlier one makes the old entry stale. Twice as many
+        // entries as endpoints are the bound: a gateway cannot fill the heap by going back and forth.
+        guard deadline < endpoints[slot].scheduled else { return }
+        endpoints[slot].scheduled = deadline
+        deadlines.push(deadline, slot)
+        if deadlines.count > 2 * slots.count + 64 { rebuildDeadlines() }
+    }
+
+    private mutating func rebuildDeadlines() {
+        deadlines = DeadlineHeap()
+        for (slot, endpoint) in endpoints.enumerated() where endpoint.isOpen && endpoint.scheduled < .distantFuture {
+            deadlines.push(endpoint.scheduled, slot)
+        }
+    }
+}

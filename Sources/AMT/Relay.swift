@@ -1,0 +1,280 @@
+import Wire
+
+// The relay's side of AMT (RFC 7450 section 5.3) as a value.
+//
+//     datagram ──> datagramReceived ──> the answer, if any        (the shell sends it from where the datagram was sent to)
+//                        └──> nextUpstreamChange: join or leave   (the shell asks until nil)
+//     multicast packet ──> collectDestinations(source, group) ──> destination(slot): where copies go
+//     nextDeadline ──> timerFired
+//
+// Until a Membership Update brings back a valid response MAC nothing is remembered of a gateway. A tunnel's end is an
+// address and a port: several gateways may share an address behind a translator.
+//
+// Forwarding state is kept twice: each endpoint has its groups as a router has them (GroupState), and each channel has
+// the list of endpoints that asked for it. `follow` keeps the second equal to the first.
+
+/// A change of what the relay needs from the multicast network.
+public enum UpstreamChange: Hashable, Sendable {
+    case join(Channel)
+    case leave(Channel)
+}
+
+public struct Relay: Sendable {
+    struct Endpoint: Sendable {
+        var gateway: SocketAddress
+        /// The address that the gateway sends to, from which it expects its data.
+        var local: IPAddress
+        var groups: [(group: IPAddress, state: GroupState)] = []
+        var deadline: Instant
+        /// The entry in the heap that counts; others of this slot are stale.
+        var scheduled = Instant.distantFuture
+        var unreachable = 0
+        var isOpen = true
+
+        var nextDeadline: Instant { groups.reduce(deadline) { min($0, $1.state.nextDeadline) } }
+    }
+
+    public let configuration: RelayConfiguration
+    public internal(set) var counters = RelayCounters()
+    /// Every Query carries L from now on.
+    public private(set) var isDraining = false
+
+    var endpoints: [Endpoint] = []
+    var freeSlots: [Int] = []
+    var slots: [SocketAddress: Int] = [:]
+    var endpointsOfAddress: [IPAddress: Int] = [:]
+    /// Endpoints that asked for this source, or (source nil) for every source of the group.
+    var members: [Channel: [Int]] = [:]
+    var changes: [UpstreamChange] = []
+    private var firstChange = 0
+    var deadlines = DeadlineHeap()
+    private var limiter: RequestLimiter
+    private var secret: SipHash
+    private var previousSecret: SipHash?
+    private var previousUntil = Instant.distantFuture
+    private var secretUntil: Instant
+    private var random: SeededRandom
+
+    public init(configuration: RelayConfiguration = RelayConfiguration(), seed: SeededRandom, at now: Instant) {
+        self.configuration = configuration
+        random = seed
+        secret = SipHash(key: (random.next(), random.next()))
+        secretUntil = now + min(configuration.secretLifetime, .seconds(7200))
+        limiter = RequestLimiter(
+            rate: configuration.requestRate, burst: configuration.requestBurst, places: configuration.requestPlaces,
+            key: SipHash(key: (random.next(), random.next())))
+    }
+
+    /// Tunnels that are open.
+    public var endpointCount: Int { slots.count }
+    /// Channels that are joined upstream.
+    public var upstreamCount: Int { members.count }
+
+    // MARK: messages
+
+    /// Handles one datagram from `gateway` that was sent to `local`, and returns what to answer, from `local`.
+    public mutating func datagramReceived(
+        _ bytes: Span<UInt8>, from gateway: SocketAddress, to local: IPAddress, at now: Instant
+    ) -> [UInt8]? {
+        guard gateway.port != 0, !gateway.address.isMulticast, let message = Message(bytes) else {
+            counters.unexpected += 1
+            return nil
+        }
+        switch message {
+        case .discovery(let nonce): return discoveryReceived(nonce, from: gateway, to: local, at: now)
+        case .request(let request): return requestReceived(request, from: gateway, at: now)
+        case .update(let mac, let nonce):
+            counters.updates += 1
+            updateReceived(
+                bytes.extracting(Message.membershipHeaderLength..<bytes.count), mac: mac, nonce: nonce, from: gateway,
+                to: local, at: now)
+        case .teardown(let mac, let nonce, let old):
+            counters.teardowns += 1
+            // The fields count, not where the message comes from: the gateway has moved (RFC 7450 section 5.3.3.5).
+            guard isValid(mac, gateway: old, nonce: nonce, at: now) else {
+                counters.invalidMAC += 1
+                return nil
+            }
+            if let slot = slots[old] {
+                close(slot)
+                counters.endpointsTornDown += 1
+            }
+        case .advertisement, .query, .data: counters.unexpected += 1
+        }
+        return nil
+    }
+
+    private mutating func discoveryReceived(
+        _ nonce: UInt32, from gateway: SocketAddress, to local: IPAddress, at now: Instant
+    ) -> [UInt8]? {
+        counters.discoveries += 1
+        guard limiter.take(gateway.address, at: now) else {
+            counters.rateLimited += 1
+            return nil
+        }
+        let relay = (gateway.address.isIPv4 ? configuration.advertisedIPv4 : configuration.advertisedIPv6) ?? local
+        guard relay.isIPv4 == gateway.address.isIPv4, !relay.isUnspecified else { return nil }
+        return Message.advertisement(nonce: nonce, relay: relay).bytes
+    }
+
+    private mutating func requestReceived(
+        _ request: Message.Request, from gateway: SocketAddress, at now: Instant
+    ) -> [UInt8]? {
+        counters.requests += 1
+        guard limiter.take(gateway.address, at: now) else {
+            counters.rateLimited += 1
+            return nil
+        }
+        renewSecret(at: now)
+        let isKnown = slots[gateway] != nil
+        var query = Message.Query(
+            mac: mac(secret, gateway: gateway, nonce: request.nonce), nonce: request.nonce,
+            isLimited: isDraining || (!isKnown && isNearlyFull))
+        if carriesGatewayFields(request, from: gateway) { query.gateway = gateway }
+        let general = GeneralQuery(
+            family: request.family, maximumResponse: configuration.queryResponse, robustness: configuration.robustness,
+            interval: configuration.queryInterval)
+        return Message.query(query).bytes(datagram: general.packet())
+    }
+
+    private var isNearlyFull: Bool {
+        slots.count * 100 >= configuration.endpointLimit * configuration.nearlyFullPercent
+    }
+
+    private func carriesGatewayFields(_ request: Message.Request, from gateway: SocketAddress) -> Bool {
+        switch configuration.gatewayFields {
+        case .always: true
+        case .never: false
+        case .auto:
+            !request.usesLinuxFlags && request.length == Message.requestLength && gateway.port != relayPort
+        }
+    }
+
+    private mutating func updateReceived(
+        _ packet: Span<UInt8>, mac: ResponseMAC, nonce: UInt32, from gateway: SocketAddress, to local: IPAddress,
+        at now: Instant
+    ) {
+        guard isValid(mac, gateway: gateway, nonce: nonce, at: now) else {
+            counters.invalidMAC += 1
+            return
+        }
+        let report: MembershipReport
+        do throws(MembershipReport.Problem) { report = try MembershipReport(packet) } catch {
+            counters.invalidReports += 1
+            return
+        }
+        let records = report.records.filter { isServed($0, isOldVersion: report.isOldVersion) }
+        counters.ignoredRecords += UInt64(report.records.count - records.count)
+        let known = slots[gateway]
+        guard let slot = known ?? open(gateway, to: local, for: records, at: now) else { return }
+        endpoints[slot].local = local
+        endpoints[slot].deadline = now + configuration.membershipInterval
+        endpoints[slot].unreachable = 0
+        for record in records { apply(record, to: slot, at: now) }
+        settle(slot)
+    }
+
+    /// Link-local groups stay on their link (RFC 7450 section 4.1.2), and in the source-specific ranges only records that
+    /// name their sources count (RFC 4604 section 2.2).
+    private func isServed(_ record: GroupRecord, isOldVersion: Bool) -> Bool {
+        guard record.group.isMulticast, !record.group.isLinkLocalGroup else { return false }
+        let namesAll = isOldVersion || record.kind == .isExclude || record.kind == .toExclude
+        if record.group.isSourceSpecificMulticast || !configuration.allowsAnySource { return !namesAll }
+        return true
+    }
+
+    // MARK: response MAC (RFC 7450 section 5.3.5)
+
+    /// Keyed by what the gateway cannot choose freely: where it receives. P is left out, because Linux sends two
+    /// Requests with one nonce and keeps one of the two MACs.
+    private func mac(_ secret: SipHash, gateway: SocketAddress, nonce: UInt32) -> ResponseMAC {
+        let tail = UInt64(gateway.port) << 32 | UInt64(nonce)
+        let words: InlineArray<4, UInt64> =
+            switch gateway.address {
+            case .v4(let bits): [4, UInt64(bits), 0, tail]
+            case .v6(let bits):
+                [6, UInt64(truncatingIfNeeded: bits >> 64), UInt64(truncatingIfNeeded: bits), tail]
+            }
+        return ResponseMAC(secret.hash(words))
+    }
+
+    /// The comparison is one of two machine words, whose time does not depend on them.
+    private mutating func isValid(_ mac: ResponseMAC, gateway: SocketAddress, nonce: UInt32, at now: Instant) -> Bool {
+        renewSecret(at: now)
+        if mac == self.mac(secret, gateway: gateway, nonce: nonce) { return true }
+        guard let previousSecret else { return false }
+        return mac == self.mac(previousSecret, gateway: gateway, nonce: nonce)
+    }
+
+    /// The secret before this one counts for two query intervals more (RFC 7450 section 5.3.3.4).
+    private mutating func renewSecret(at now: Instant) {
+        if now >= secretUntil {
+            previousSecret = secret
+            previousUntil = secretUntil + configuration.queryInterval * 2
+            secret = SipHash(key: (random.next(), random.next()))
+            secretUntil = now + min(configuration.secretLifetime, .seconds(7200))
+        }
+        if now >= previousUntil { previousSecret = nil }
+    }
+
+    // MARK: fan-out
+
+    /// Appends to `list` the slots of all endpoints that get packets of `source` to `group`, none twice.
+    public func collectDestinations(source: IPAddress, group: IPAddress, into list: inout [Int]) {
+        if let named = members[Channel(source: source, group: group)] { list += named }
+        guard let anySource = members[Channel(source: nil, group: group)] else { return }
+        // An endpoint has one state per group: it is in one of the two lists.
+        for slot in anySource {
+            let state = endpoints[slot].groups.first { $0.group == group }?.state
+            if state?.wants(source) ?? false { list.append(slot) }
+        }
+    }
+
+    /// Where packets for the endpoint in `slot` go, and the address they leave from.
+    public func destination(_ slot: Int) -> (gateway: SocketAddress, local: IPAddress) {
+        (endpoints[slot].gateway, endpoints[slot].local)
+    }
+
+    // MARK: the rest
+
+    /// What is to be joined or left next.
+    public mutating func nextUpstreamChange() -> UpstreamChange? {
+        guard firstChange < changes.count else {
+            changes.removeAll(keepingCapacity: true)
+            firstChange = 0
+            return nil
+        }
+        defer { firstChange += 1 }
+        return changes[firstChange]
+    }
+
+    /// From now on every gateway is told to look for another relay. Tunnels stay until they end.
+    public mutating func drain() { isDraining = true }
+
+    /// The network says that `gateway` cannot be reached.
+    public mutating func unreachableReported(_ gateway: SocketAddress) {
+        guard let slot = slots[gateway] else { return }
+        endpoints[slot].unreachable += 1
+        guard endpoints[slot].unreachable >= configuration.unreachableLimit else { return }
+        counters.endpointsUnreachable += 1
+        close(slot)
+    }
+
+    public var nextDeadline: Instant { deadlines.next }
+
+    public mutating func timerFired(at now: Instant) {
+        while let entry = deadlines.popDue(at: now) {
+            guard endpoints[entry.slot].isOpen, endpoints[entry.slot].scheduled == entry.deadline else { continue }
+            endpoints[entry.slot].scheduled = .distantFuture
+            if endpoints[entry.slot].deadline <= now {
+                counters.endpointsExpired += 1
+                close(entry.slot)
+                continue
+            }
+            for group in endpoints[entry.slot].groups.map(\.group) {
+                change(group, of: entry.slot) { state in state.expire(at: now) }
+            }
+            settle(entry.slot)
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import Wire
+
+/// How a relay behaves. The defaults suit a public relay on one host.
+public struct RelayConfiguration: Sendable {
+    /// When Queries carry the G flag and the gateway's address, which lets gateways tear down a tunnel they left behind.
+    public enum GatewayFields: String, Sendable, CaseIterable {
+        case always
+        case never
+        /// Not towards those known to drop such Queries: Linux (P at 0x80, or source port 2268) and VLC (Requests of 9
+        /// octets).
+        case auto
+    }
+
+    /// The addresses put into Relay Advertisements; nil: the address that the Discovery was sent to. A relay that is
+    /// found at an anycast address must give its own here (RFC 7450 section 5.1.2.3).
+    public var advertisedIPv4: IPAddress?
+    public var advertisedIPv6: IPAddress?
+    /// QQIC: how often gateways come again.
+    public var queryInterval: Duration = .seconds(125)
+    /// By when gateways answer a query (RFC 7450 section 5.3.3.3: small, since nobody else is asked).
+    public var queryResponse: Duration = .milliseconds(100)
+    /// QRV.
+    public var robustness: UInt8 = 2
+    /// How long a leave is held back: a gateway that passes on the reports of several hosts as they are, without its own
+    /// state, leaves too early otherwise.
+    public var leaveLatency: Duration = .zero
+    /// Age at which the secret behind response MACs is replaced, at most two hours (RFC 7450 section 5.3.6).
+    public var secretLifetime: Duration = .seconds(3600)
+    public var gatewayFields = GatewayFields.auto
+    /// Groups outside the source-specific ranges, and any-source joins of them, are served too.
+    public var allowsAnySource = true
+
+    /// Tunnels at once.
+    public var endpointLimit = 100_000
+    /// Tunnels of one IPv4 address or IPv6 /64 at once: gateways behind one translator.
+    public var endpointsPerAddressLimit = 1024
+    public var groupsPerEndpointLimit = 64
+    public var sourcesPerGroupLimit = 64
+    /// Joins towards the network at once.
+    public var upstreamLimit = 4096
+    /// Requests and Discoveries per second, and at once, that one address is answered.
+    public var requestRate = 20
+    public var requestBurst = 100
+    /// Places of the table that counts requests; a power of two.
+    public var requestPlaces = 1 << 16
+    /// Share of `endpointLimit`, in percent, from which new gateways are told to go elsewhere (L flag).
+    public var nearlyFullPercent = 90
+    /// ICMP errors in a row, without a word from the gateway between them, that end a tunnel (RFC 7450 section 5.3.3.6.4).
+    public var unreachableLimit = 3
+
+    public init() {}
+
+    /// Group Membership Interval, and the endpoint timer (RFC 7450 section 5.3.3.7).
+    public var membershipInterval: Duration {
+        queryInterval * Int(max(1, robustness)) + max(queryResponse, .seconds(10))
+    }
+}
+
+/// What a relay has seen. Plain totals.
+public struct RelayCounters: Sendable, Equatable {
+    public var discoveries: UInt64 = 0
+    public var requests: UInt64 = 0
+    public var updates: UInt64 = 0
+    public var teardowns: UInt64 = 0
+    /// Messages that only gateways should get, of unknown type or version, or too short.
+    public var unexpected: UInt64 = 0
+    /// Discoveries and Requests not answered because of the rate of their sender.
+    public var rateLimited: UInt64 = 0
+    /// Updates and Teardowns whose MAC is not ours: forged, or of a secret long gone.
+    public var invalidMAC: UInt64 = 0
+    /// Updates whose report is damaged or none.
+    public var invalidReports: UInt64 = 0
+    /// Records of groups that are not forwarded: link-local, not multicast, or any-source where that is not allowed.
+    public var ignoredRecords: UInt64 = 0
+    /// Tunnels refused because there are too many in all, or of one address.
+    public var refusedEndpoints: UInt64 = 0
+    /// Groups or sources refused because the tunnel, or the relay, has too many.
+    public var refusedJoins: UInt64 = 0
+    public var endpointsOpened: UInt64 = 0
+    public var endpointsExpired: UInt64 = 0
+    public var endpointsTornDown: UInt64 = 0
+    public var endpointsUnreachable: UInt64 = 0
+
+    public init() {}
+}

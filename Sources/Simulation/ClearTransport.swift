@@ -1,0 +1,99 @@
+import QUIC
+import Wire
+
+/// A datagram as a machine wrote it, with what packet protection would be told. Nothing is sealed in a simulation: the
+/// machines are what is tested, and a hundred thousand receivers would spend their time in AES.
+struct ClearDatagram: Sendable {
+    var bytes: [UInt8]
+    var plans: [PacketPlan]
+}
+
+/// Carries a `Connection` over the simulated network in the clear: what packet protection and TLS do for it.
+enum ClearTransport {
+    static func transmit(_ connection: inout Connection, at now: Instant) -> ClearDatagram? {
+        var bytes = [UInt8](repeating: 0, count: 1600)
+        var plans: [PacketPlan] = []
+        let datagram: OutgoingDatagram?
+        do {
+            var writer = ByteWriter(bytes.mutableSpan)
+            datagram = connection.transmit(into: &writer, plans: &plans, at: now)
+        }
+        guard let datagram else { return nil }
+        bytes.removeLast(bytes.count - datagram.count)
+        return ClearDatagram(bytes: bytes, plans: plans)
+    }
+
+    static func receive(
+        _ datagram: ClearDatagram, from address: SocketAddress, into connection: inout Connection,
+        extension: inout some FrameExtension, at now: Instant
+    ) {
+        connection.datagramReceived(octets: datagram.bytes.count, from: address, at: now)
+        for plan in datagram.plans {
+            // Without keys there would be nothing to read yet.
+            if plan.level == .application, !connection.isHandshakeComplete { continue }
+            guard let header = PacketHeader.parse(datagram.bytes.span, at: plan.start, shortIDLength: 8) else { continue }
+            let payload = datagram.bytes.span.extracting(plan.payloadOffset..<(plan.end - CipherSuite.tagLength))
+            connection.packetReceived(
+                ReceivedPacket(
+                    level: plan.level, packetNumber: plan.packetNumber, destination: header.destination,
+                    source: header.source, from: address),
+                payload: payload, at: now, extension: &`extension`)
+        }
+    }
+
+    // MARK: A handshake of three words
+
+    static let clientHello = Array("client hello".utf8)
+    static let serverHello = Array("server hello".utf8)
+    static let finished = Array("finished".utf8)
+
+    /// Answers handshake octets as TLS would, at a server.
+    static func answerAtServer(
+        _ connection: inout Connection, level: ProtectionLevel, client: TransportParameters, at now: Instant
+    ) {
+        if level == .initial {
+            connection.readKeysInstalled(.handshake)
+            connection.writeKeysInstalled(.handshake)
+            connection.writeKeysInstalled(.application)
+            connection.peerParametersReceived(client.encoded(), at: now)
+            connection.queueHandshakeBytes(serverHello, at: .initial)
+        } else {
+            connection.readKeysInstalled(.application)
+            connection.handshakeCompleted(at: now)
+        }
+    }
+
+    /// Answers handshake octets as TLS would, at a client.
+    static func answerAtClient(
+        _ connection: inout Connection, level: ProtectionLevel, server: TransportParameters, at now: Instant
+    ) {
+        guard level == .initial else { return }
+        for level in [ProtectionLevel.handshake, .application] {
+            connection.readKeysInstalled(level)
+            connection.writeKeysInstalled(level)
+        }
+        connection.peerParametersReceived(server.encoded(), at: now)
+        connection.queueHandshakeBytes(finished, at: .handshake)
+        connection.handshakeCompleted(at: now)
+    }
+}
+
+extension ConnectionConfiguration {
+    /// What both ends of a simulated connection declare: multipath and flexicast.
+    static func flexicast(_ support: FlexicastParameter) -> ConnectionConfiguration {
+        var configuration = ConnectionConfiguration()
+        configuration.keepAlive = .seconds(10)
+        if let value = support.value {
+            configuration.parameters.initialMaxPathID = 8
+            configuration.parameters.others[support.id] = value
+            configuration.extensionParameter = support.id
+        }
+        return configuration
+    }
+}
+
+/// A transport parameter with an opaque value; nil leaves it out.
+struct FlexicastParameter {
+    var id: UInt64
+    var value: [UInt8]?
+}

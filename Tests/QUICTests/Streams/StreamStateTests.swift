@@ -235,6 +235,16 @@ import Wire
         #expect(server.openReceiveCount == 0 && server.dataConsumed == 3 && !server.wantsToSend)
     }
 
+    @Test func aStreamOpenedByNumberOpensThoseBefore() throws {
+        var (client, _) = makePair()
+        client.open(StreamID(10))
+        try client.write(StreamID(10), [1], fin: true)
+        #expect(try client.open(bidirectional: false) == StreamID(14))
+        client.open(StreamID(12))
+        client.open(StreamID(15))
+        #expect(client.openSendCount == 2, "neither of the other kind nor of the other end")
+    }
+
     @Test func writeSaysWhyNot() throws {
         var (client, server) = makePair()
         let id = try client.open(bidirectional: false)

@@ -45,6 +45,8 @@ public final class SecureConnection {
     public private(set) var isResumed = false
     /// The suite of the 1-RTT keys, once there are any.
     public private(set) var suite: CipherSuite?
+    /// Sees each packet in the clear, as it was opened or before it is sealed, for a log; nil costs nothing.
+    public var onPacket: ((PacketTrace, Span<UInt8>) -> Void)?
     /// Packets sealed with one 1-RTT key before it is updated. The suite's confidentiality limit ends the connection.
     public var packetsPerKey: UInt64 = .max
 
@@ -222,6 +224,10 @@ public final class SecureConnection {
             level: level, packetNumber: opened.packetNumber, destination: header.destination, source: header.source,
             from: from, to: to, ecn: ecn, keyGeneration: opened.keyGeneration,
             reservedBitsAreZero: opened.firstOctet & reserved == 0, arrival: arrival)
+        onPacket?(
+            PacketTrace(
+                isSent: false, level: level, packetNumber: opened.packetNumber, size: header.end - header.start, at: now),
+            datagram.span.extracting(opened.payload))
         let early = !machine.isHandshakeConfirmed
         machine.packetReceived(
             packet, payload: datagram.span.extracting(opened.payload), at: now, extension: &`extension`)
@@ -399,6 +405,14 @@ public final class SecureConnection {
             datagram = machine.transmit(into: &writer, plans: &plans, at: now)
         }
         guard let datagram else { return nil }
+        if let onPacket {
+            for plan in plans {
+                onPacket(
+                    PacketTrace(
+                        isSent: true, level: plan.level, packetNumber: plan.packetNumber, size: plan.end - plan.start, at: now),
+                    buffer.span.extracting(plan.payloadOffset..<(plan.end - CipherSuite.tagLength)))
+            }
+        }
         var begin = 0
         while begin < plans.count {
             var end = begin + 1
@@ -441,4 +455,14 @@ public final class SecureConnection {
             machine.close(TransportError(.aeadLimitReached, "the key is used up and could not be updated"), at: now)
         }
     }
+}
+
+/// A packet as a log shows it.
+public struct PacketTrace: Sendable {
+    public var isSent: Bool
+    public var level: ProtectionLevel
+    public var packetNumber: UInt64
+    /// Octets of the whole packet.
+    public var size: Int
+    public var at: Instant
 }

@@ -34,6 +34,8 @@ public struct SourceOptions: Sendable {
     public var history = 100
     /// Directory that remembers which items were seen across restarts; nil forgets.
     public var stateDirectory: String?
+    /// Directory for one qlog file per connection.
+    public var qlogDirectory: String?
     /// File that TLS secrets are appended to, in NSS key log format.
     public var keyLog: String?
     /// JSON lines on standard output instead of text.
@@ -102,6 +104,8 @@ public struct ReceiverOptions: Sendable {
     public var timeout: Duration?
     /// Name of the interface the flow is joined on; nil lets the routing table choose.
     public var interface: String?
+    /// Directory for one qlog file per connection.
+    public var qlogDirectory: String?
     /// File that TLS secrets are appended to, in NSS key log format.
     public var keyLog: String?
     /// JSON lines on standard output instead of text.

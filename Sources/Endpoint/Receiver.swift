@@ -48,6 +48,7 @@ final class Receiver {
     private var items: [StreamID: (bytes: [UInt8], since: Instant)] = [:]
     private var random: SeededRandom
     private let socket: UDPSocket
+    private var qlog: Qlog?
     /// Numbers of flow packets seen, to tell what is missing.
     private var reach: [FlowID: (first: UInt64, last: UInt64, count: UInt64)] = [:]
     private var missingBefore: UInt64 = 0
@@ -55,7 +56,7 @@ final class Receiver {
 
     init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, interface: String?,
-        token: [UInt8] = [], ticket: [UInt8]? = nil, reactor: Reactor, log: Logger
+        qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil, reactor: Reactor, log: Logger
     ) throws {
         self.reactor = reactor
         self.log = log
@@ -72,6 +73,12 @@ final class Receiver {
             isNegotiated: false, maximumPathID: 0, seed: SeededRandom(from: &random), at: reactor.now)
         peer = Peer(connection, extension: session, socket: socket, reactor: reactor)
         self.random = random
+        if let qlogDirectory {
+            let qlog = try Qlog(
+                directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id, at: reactor.now)
+            qlog.attach(to: connection)
+            self.qlog = qlog
+        }
         socket.handler = self
         peer.onEvent = { [unowned self] event in handle(event) }
         peer.beforeTransmit = { [unowned self] in drainSession() }
@@ -140,6 +147,7 @@ final class Receiver {
                 peer.connection.machine.provideConnectionID(id, resetToken: random.octets(16))
             }
         case .closed(let reason):
+            qlog?.closed(reason, at: reactor.now)
             shutDown()
             onEvent(.closed(reason))
         default: break
@@ -247,6 +255,7 @@ final class Receiver {
         guard
             let pathID = peer.extension.flowPacketOpened(id, generation: generation, packetNumber: number, at: now)
         else { return }
+        qlog?.flowPacket(pathID: pathID, packetNumber: number, size: payload.count, payload: payload, at: now)
         let before = peer.connection.machine.statistics.flowPacketsDuplicate
         peer.connection.machine.flowPacketReceived(
             pathID: pathID, packetNumber: number, payload: payload, ecn: ecn, at: now, extension: &peer.extension)

@@ -89,7 +89,8 @@ final class ReceiverRun {
         do {
             let receiver = try Receiver(
                 to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
-                usesFlow: options.path != .unicast, interface: options.interface, token: token, ticket: ticket,
+                usesFlow: options.path != .unicast, interface: options.interface,
+                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
                 reactor: reactor, log: log)
             self.receiver = receiver
             receiver.onEvent = { [unowned self] event in handle(event, session: session) }

@@ -35,6 +35,8 @@ final class Source {
     private var isFlowDirty = false
     private var history: [(stream: StreamID?, bytes: [UInt8])] = []
     private let historyLimit: Int
+    /// Where connections are logged.
+    private let qlogDirectory: String?
     /// What closed connections have sent.
     private var past = (control: 0, withStreams: 0)
 
@@ -43,8 +45,9 @@ final class Source {
 
     init(
         listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(), sender: FlowSender?,
-        history: Int, reactor: Reactor, log: Logger
+        history: Int, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
     ) {
+        self.qlogDirectory = qlogDirectory
         self.reactor = reactor
         self.log = log
         self.sender = sender
@@ -112,9 +115,19 @@ final class Source {
     private func accept(_ peer: Peer<SourceSession>) {
         let connection = SourceConnection(peer)
         connections[ObjectIdentifier(peer)] = connection
+        if let qlogDirectory { startLog(connection, directory: qlogDirectory) }
         // Both hold the connection, which holds the peer, until `forget`: a connection may end within its own call.
         peer.onEvent = { [unowned self] event in handle(event, of: connection) }
         peer.beforeTransmit = { [unowned self] in drain(connection) }
+    }
+
+    private func startLog(_ connection: SourceConnection, directory: String) {
+        guard let id = connection.peer.connection.machine.localConnectionIDs.first else { return }
+        do {
+            let qlog = try Qlog(directory: directory, name: "\(id)_server", role: .server, groupID: id, at: reactor.now)
+            qlog.attach(to: connection.peer.connection)
+            connection.qlog = qlog
+        } catch { log.error("a connection is not logged", metadata: ["reason": "\(error)"]) }
     }
 
     private func handle(_ event: ConnectionEvent, of connection: SourceConnection) {
@@ -122,6 +135,7 @@ final class Source {
         case .connected: connected(connection)
         case .writable: connection.sendWaiting()
         case .closed(let reason):
+            connection.qlog?.closed(reason, at: reactor.now)
             log.info("receiver gone", metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
             closed(connection)
         case .streamStopped(let stream, _):

@@ -9,6 +9,7 @@ final class SourceConnection {
     var isConnected = false
     /// Set while it listens to the flow.
     var member: MemberID?
+    var qlog: Qlog?
     /// The flow keeps its tree alive for this connection.
     var isAttached = false
     /// Items that wait for a stream, on a connection with its own numbering.

@@ -42,7 +42,8 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     }
     let sender = try options.group.map { try makeSender(options, group: $0, reactor: reactor) }
     let source = Source(
-        listen: listen, tls: tls, sender: sender, history: options.history, reactor: reactor, log: log)
+        listen: listen, tls: tls, sender: sender, history: options.history,
+        qlogDirectory: options.qlogDirectory, reactor: reactor, log: log)
 
     let state =
         if let directory = options.stateDirectory {

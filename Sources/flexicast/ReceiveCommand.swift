@@ -44,6 +44,9 @@ struct ReceiveCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Interface the flow is joined on.", valueName: "if"))
     var interface: String?
 
+    @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
+    var qlog: String?
+
     @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
     var keylog: String?
 
@@ -68,6 +71,7 @@ struct ReceiveCommand: ParsableCommand {
         options.count = count
         options.timeout = timeout
         options.interface = interface
+        options.qlogDirectory = qlog
         options.keyLog = keylog
         options.json = common.json
         options.io = common.io

@@ -66,6 +66,9 @@ struct SourceCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Directory that remembers which items were sent, across restarts.", valueName: "dir"))
     var state: String?
 
+    @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
+    var qlog: String?
+
     @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
     var keylog: String?
 
@@ -102,6 +105,7 @@ struct SourceCommand: ParsableCommand {
         if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
         options.history = history
         options.stateDirectory = state
+        options.qlogDirectory = qlog
         options.keyLog = keylog
         options.json = common.json
         options.io = common.io

@@ -224,6 +224,7 @@ final class Source {
                 for key in sender.flow.joined(at: reactor.now) { connection.peer.extension.sendKey(flow, key) }
             case .ready(let flow): admit(connection, flow)
             case .left(_, let member, let reason): sender.flow.leave(member, reason: reason, at: reactor.now)
+            case .keyHolderLeft: sender.flow.keyHolderLeft()
             case .acknowledged(_, let member, let ranges, let ackDelay):
                 do throws(TransportError) {
                     try sender.flow.acknowledged(member, ranges: ranges, ackDelay: ackDelay, at: reactor.now)

@@ -138,6 +138,7 @@ public final class SimulatedSource {
                 members[member.slot] = index
                 peer.session.becameMember(id, member)
             case .left(_, let member, let reason): flow.leave(member, reason: reason, at: now)
+            case .keyHolderLeft: flow.keyHolderLeft()
             case .acknowledged(_, let member, let ranges, let delay):
                 do throws(TransportError) {
                     try flow.acknowledged(member, ranges: ranges, ackDelay: delay, at: now)

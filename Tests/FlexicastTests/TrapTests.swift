@@ -96,6 +96,25 @@ import Wire
         #expect(bench.takeRepairs().map(\.stream) == [0])
     }
 
+    @Test func trap3ALossThatMostReportGoesOnTheFlowBeforeATenthOfALargeGroupHasReported() throws {
+        let bench = Bench()
+        let members = bench.addMembers(1000)
+        for _ in 0..<4 { bench.sendPacket() }
+        bench.actions.removeAll()
+        for member in members { try bench.acknowledge(member, [1...3]) }
+        #expect(bench.flow.statistics.unicastRepairs == 7)
+        #expect(bench.flow.statistics.flowRepairs == 1)
+        // Scattered losses of one packet in twenty stay on unicast.
+        for _ in 0..<4 { bench.sendPacket() }
+        let first = bench.flow.nextPacketNumber - 4
+        for (index, member) in members.enumerated() {
+            let ranges = index % 20 == 0 ? [(first + 1)...(first + 3), 0...(first - 1)] : [0...(first + 3)]
+            try bench.acknowledge(member, ranges)
+        }
+        #expect(bench.flow.statistics.flowRepairs == 1)
+        #expect(bench.flow.statistics.unicastRepairs == 57)
+    }
+
     @Test func trap3SeveralLossesOfOneStreamInAnyOrder() throws {
         let bench = Bench { $0.flowRepairPercent = 100 }
         let members = bench.addMembers(3)
@@ -422,6 +441,20 @@ import Wire
         #expect(generations.last! >= 4)
         #expect(bench.keys.count == Int(bench.flow.statistics.keysMade))
         #expect(Set(bench.keys.map(\.secret)).count == bench.keys.count)
+    }
+
+    @Test func trap10AReceiverThatTookTheKeyAndNeverListenedCostsTheKeyToo() {
+        let world = World(seed: 101)
+        world.addReceiver()
+        let taker = world.addReceiver()
+        taker.isCut = true
+        world.run(for: .milliseconds(200))
+        #expect(taker.secrets.count == 1)
+        #expect(world.flow.memberCount == 1)
+        world.disconnect(taker)
+        world.run(for: .seconds(12))
+        #expect(world.flow.currentKey.generation == 1)
+        #expect(world.problems == [])
     }
 
     // MARK: 11. Replicated unicast flow

@@ -9,6 +9,12 @@ import Wire
 ///
 /// Falling back is cheap (the source then sends on unicast what was not acknowledged) and returning is not urgent,
 /// so the one is quick and the other waits: for packets heard steadily, and longer after each fall back.
+///
+/// **Who may inject.** Every receiver of a flow holds the key of its packets. One that can also send datagrams with the
+/// source's address can make packets that all the others open and believe. The flow's key keeps outsiders out; it does
+/// not prove that a packet comes from the source. Where receivers do not trust each other, the network must stop spoofed
+/// source addresses, or the flow must not be joined. A scheme that authenticates the source would check a packet where
+/// `flowPacketOpened` admits it.
 public struct ReceiverSession: FrameExtension, Sendable {
     /// The time of the datagram under way: set it before each `Connection.receive`.
     public var now: Instant

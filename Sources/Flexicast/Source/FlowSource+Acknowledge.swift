@@ -124,6 +124,9 @@ extension FlowSource {
 
     // MARK: Loss and repair
 
+    /// Reports among which a packet may be judged lost by most, long before a tenth of a large group has reported.
+    static var earlyReports: UInt32 { 8 }
+
     /// Members that must miss a packet for its repair to go on the flow.
     var flowRepairThreshold: UInt32 {
         UInt32(max(2, (memberCount * configuration.flowRepairPercent + 99) / 100))
@@ -138,10 +141,12 @@ extension FlowSource {
         statistics.lossReports += 1
         statistics.acknowledgementSteps += 1
         if isCongestion { noteLoss(slot, packetNumber, sentAt: record.sentAt) }
-        let missing = log.markReported(packetNumber)
+        let reports = log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
+        // Lost near the root: at least every other of the acknowledgements that came since reports it too.
+        let isCommon = reports.missing >= Self.earlyReports && reports.missing >= reports.of / 2
         guard record.frameCount > 0, !record.repairedOnFlow else { return }
         let frames = record.frames..<(record.frames + UInt64(record.frameCount))
-        if missing >= flowRepairThreshold {
+        if reports.missing >= flowRepairThreshold || isCommon {
             log.markRepairedOnFlow(packetNumber)
             statistics.flowRepairs += 1
             for index in frames {

@@ -119,6 +119,11 @@ extension FlowSource {
     /// Makes a new key as soon as the configured interval allows.
     public mutating func rotateKey() { keys.wanted = true }
 
+    /// A receiver that knows the key and was not a member has gone.
+    public mutating func keyHolderLeft() {
+        if configuration.rotatesKeyAfterLeave { keys.wanted = true }
+    }
+
     /// The numbers left to the old key: what the present rate sends while receivers are told.
     private var keyLead: UInt64 {
         let seconds = Double(configuration.keyActivationDelay.nanoseconds) / 1e9

@@ -24,6 +24,8 @@ struct PacketRecord: Sendable {
     var repairedOnFlow: Bool
     /// Members that have reported it lost.
     var missing: UInt32
+    /// How many acknowledgements had come, of anything by anyone, when the first of them did.
+    var firstReport: UInt32 = 0
 
     static let none = PacketRecord(
         sentAt: Instant(nanoseconds: 0), octetsBefore: 0, frames: 0, frameCount: 0, skipped: true,
@@ -50,9 +52,13 @@ struct PacketLog: Sendable {
 
     subscript(packetNumber: UInt64) -> PacketRecord { packets[packetNumber] }
 
-    mutating func markReported(_ packetNumber: UInt64) -> UInt32 {
+    /// Counts a member's report; `acknowledgements` is how many have come so far. Returns how many members miss the
+    /// packet, and how many acknowledgements it took to learn of them.
+    mutating func markReported(_ packetNumber: UInt64, acknowledgements: UInt64) -> (missing: UInt32, of: UInt32) {
+        let now = UInt32(truncatingIfNeeded: acknowledgements)
+        if packets[packetNumber].missing == 0 { packets[packetNumber].firstReport = now }
         packets[packetNumber].missing += 1
-        return packets[packetNumber].missing
+        return (packets[packetNumber].missing, now &- packets[packetNumber].firstReport &+ 1)
     }
 
     mutating func markRepairedOnFlow(_ packetNumber: UInt64) { packets[packetNumber].repairedOnFlow = true }

@@ -12,6 +12,8 @@ public enum SourceAction: Sendable, Equatable {
     case ready(FlowID)
     /// The receiver is no member any more by its own doing: `FlowSource.leave`.
     case left(FlowID, MemberID, reason: LeaveReason)
+    /// A receiver that was given a key but never became a member has gone: `FlowSource.keyHolderLeft`.
+    case keyHolderLeft(FlowID)
     /// Acknowledged packets of the flow, highest first: `FlowSource.acknowledged`. When it throws, close the
     /// connection with that error.
     case acknowledged(FlowID, MemberID, ranges: [ClosedRange<UInt64>], ackDelay: Duration)
@@ -64,7 +66,11 @@ public struct SourceSession: FrameExtension, Sendable {
         var peerSequence: UInt64?
         /// The first JOIN is always answered, by FC_KEY or LEAVE: the receiver joins no other flow before.
         var owesAnswer = false
+        var memberSince = Instant(nanoseconds: 0)
         var limiter: JoinLimiter
+
+        /// A membership of this length earns the receiver its credit back.
+        static var goodConduct: Duration { .seconds(60) }
     }
 
     /// The time of the datagram under way: set it before each `Connection.receive`.
@@ -163,6 +169,7 @@ public struct SourceSession: FrameExtension, Sendable {
     public mutating func becameMember(_ id: FlowID, _ member: MemberID) {
         guard let index = index(of: id), case .keyed = flows[index].phase else { return }
         flows[index].phase = .member(member)
+        flows[index].memberSince = now
     }
 
     /// The flow has put the receiver out, or did not take it in: tells it to LEAVE and lets it wait before it may
@@ -171,7 +178,8 @@ public struct SourceSession: FrameExtension, Sendable {
         guard let index = index(of: id) else { return }
         switch flows[index].phase {
         case .announced, .withdrawn: return
-        case .keyed, .member: break
+        case .keyed: actions.append(.keyHolderLeft(id))
+        case .member: if now - flows[index].memberSince >= Flow.goodConduct { flows[index].limiter.behaved() }
         }
         flows[index].phase = .announced
         flows[index].limiter.evicted(at: now)
@@ -293,17 +301,20 @@ public struct SourceSession: FrameExtension, Sendable {
         switch flows[index].phase {
         case .withdrawn: framesIgnored += 1
         case .announced: break
-        case .keyed: flows[index].phase = .announced
-        case .member:
+        case .keyed, .member:
             endMembership(index, reason: .left)
             flows[index].phase = .announced
         }
         if flows[index].owesAnswer { sendLeave(index) }
     }
 
+    /// Lets go of a member, or of one who was to become one. The caller sets the phase that follows.
     private mutating func endMembership(_ index: Int, reason: LeaveReason) {
-        guard case .member(let member) = flows[index].phase else { return }
-        actions.append(.left(flows[index].id, member, reason: reason))
+        switch flows[index].phase {
+        case .announced, .withdrawn: break
+        case .keyed: if reason != .rejoined { actions.append(.keyHolderLeft(flows[index].id)) }
+        case .member(let member): actions.append(.left(flows[index].id, member, reason: reason))
+        }
     }
 
     private mutating func sendAnnounce(_ index: Int) {

@@ -39,7 +39,7 @@ let package = Package(
         .executableTarget(
             name: "flexicast",
             dependencies: [
-                "Wire", "Feed", "Reactor", "Cryptography", "Endpoint", log,
+                "Wire", "AMT", "Feed", "Reactor", "Cryptography", "Endpoint", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),

@@ -174,3 +174,34 @@ int fcio_reap(int pidfd, int *code, bool *by_signal);
 
 /// Reads what is there without waiting, whatever the descriptor's own mode: octets, 0 at the end, negative errno.
 ssize_t fcio_read_now(int fd, void *into, size_t limit);
+
+// MARK: captured packets (io_packet.c)
+
+/// A packet socket that sees multicast IP packets on `interface` (0: on all). With `outgoing` also those that this host
+/// sends. Needs CAP_NET_RAW.
+int fcio_packet_socket(unsigned interface, bool outgoing, unsigned receive_buffer);
+
+/// Packets the kernel counted since the last call, and of those the ones dropped for want of room.
+int fcio_packet_statistics(int fd, uint32_t *seen, uint32_t *dropped);
+
+enum { fcio_packet_headroom = 2 };  // octets before each packet that may be written
+
+/// One captured packet.
+struct fcio_packet {
+    uint8_t *octets;            // the IP header first
+    uint32_t count;
+    uint32_t segment;           // not 0: UDP payload octets of each datagram of a sender's segmented send
+};
+
+struct fcio_capture;
+struct fcio_capture *fcio_capture_create(void);
+void fcio_capture_destroy(struct fcio_capture *capture);
+
+/// Takes what is there, at most fcio_batch_limit packets, in place of what was: how many messages came, or a negative
+/// errno. Checksums that the sender left to its interface are filled in, but for segmented sends.
+int fcio_capture_receive(struct fcio_capture *capture, int fd);
+/// The packets of the last receive that can be used.
+uint32_t fcio_capture_count(const struct fcio_capture *capture);
+struct fcio_packet fcio_capture_packet(const struct fcio_capture *capture, uint32_t index);
+/// How many messages of the last receive were cut short or no IP.
+uint32_t fcio_capture_unusable(const struct fcio_capture *capture);

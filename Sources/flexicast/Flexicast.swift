@@ -8,5 +8,7 @@ struct Flexicast: ParsableCommand {
         discussion: """
             Exit status: 0 done, 1 failed, 2 ran but below the asked limit, 64 bad usage.
             """,
-        subcommands: [SourceCommand.self, ReceiveCommand.self, DemoCommand.self])
+        subcommands: [
+            SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, DemoCommand.self,
+        ])
 }

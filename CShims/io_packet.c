@@ -1,0 +1,195 @@
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "include/io.h"
+
+// The kernel has had it since 6.2; Debian 12's headers have not.
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+
+enum {
+    packet_room = 65536 + 256,  // the largest IP packet, its link header, and the next slot on other cache lines
+    control_room = CMSG_SPACE(sizeof(struct tpacket_auxdata)),
+};
+
+struct fcio_capture {
+    uint32_t count;
+    uint32_t unusable;
+    struct fcio_packet packets[fcio_batch_limit];
+    struct mmsghdr messages[fcio_batch_limit];
+    struct iovec pieces[fcio_batch_limit][2];
+    struct virtio_net_hdr headers[fcio_batch_limit];
+    _Alignas(struct cmsghdr) uint8_t control[fcio_batch_limit][control_room];
+    uint8_t *arena;
+};
+
+// Multicast that leaves its link, and nothing else, wakes the process: 224/4 without 224.0.0/24, ff00::/8 without
+// scopes 0 to 2.
+static struct sock_filter multicast_filter[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 15, 0),  // changed to "go on" where outgoing counts
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)SKF_NET_OFF),
+    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x40, 0, 5),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_NET_OFF + 16)),
+    BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0xe0000100, 0, 10),
+    BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0xf0000000, 9, 0),
+    BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+    BPF_STMT(BPF_RET | BPF_K, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x60, 0, 6),
+    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(SKF_NET_OFF + 24)),
+    BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0xff00, 0, 4),
+    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x000f),
+    BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 3, 0, 2),
+    BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+    BPF_STMT(BPF_RET | BPF_K, 0),
+    BPF_STMT(BPF_RET | BPF_K, 0),
+};
+
+int fcio_packet_socket(unsigned interface, bool outgoing, unsigned receive_buffer) {
+    // Protocol 0 first: nothing arrives before filter and interface are set.
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    struct sock_filter code[sizeof multicast_filter / sizeof *multicast_filter];
+    memcpy(code, multicast_filter, sizeof code);
+    if (outgoing) code[1].jt = 0;
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    int on = 1;
+    int size = (int)receive_buffer;
+    struct sockaddr_ll name = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)interface};
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0
+        || setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof on) < 0
+        || setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on) < 0
+        || bind(fd, (struct sockaddr *)&name, sizeof name) < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+int fcio_packet_statistics(int fd, uint32_t *seen, uint32_t *dropped) {
+    struct tpacket_stats statistics;
+    socklen_t size = sizeof statistics;
+    if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &size) < 0) return -errno;
+    *seen = statistics.tp_packets;
+    *dropped = statistics.tp_drops;
+    return 0;
+}
+
+struct fcio_capture *fcio_capture_create(void) {
+    struct fcio_capture *capture = calloc(1, sizeof *capture);
+    if (!capture) return NULL;
+    capture->arena = malloc((size_t)fcio_batch_limit * packet_room);
+    if (!capture->arena) {
+        free(capture);
+        return NULL;
+    }
+    for (unsigned index = 0; index < fcio_batch_limit; index++) {
+        capture->pieces[index][0] = (struct iovec){&capture->headers[index], sizeof capture->headers[index]};
+        // Link headers of 14 octets are usual: the IP header then lies aligned.
+        capture->pieces[index][1] =
+            (struct iovec){capture->arena + (size_t)index * packet_room + fcio_packet_headroom,
+                           packet_room - fcio_packet_headroom};
+        capture->messages[index].msg_hdr = (struct msghdr){
+            .msg_iov = capture->pieces[index], .msg_iovlen = 2, .msg_control = capture->control[index]};
+    }
+    return capture;
+}
+
+void fcio_capture_destroy(struct fcio_capture *capture) {
+    if (!capture) return;
+    free(capture->arena);
+    free(capture);
+}
+
+static void fill_checksum(uint8_t *octets, uint32_t count, uint32_t start, uint32_t offset) {
+    if (start > count || offset + 2 > count - start) return;
+    uint64_t sum = 0;
+    uint32_t index = start;
+    for (; index + 1 < count; index += 2) {
+        uint16_t word;
+        memcpy(&word, octets + index, 2);
+        sum += word;
+    }
+    if (index < count) {
+        uint16_t word = 0;
+        memcpy(&word, octets + index, 1);
+        sum += word;
+    }
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    uint16_t checksum = (uint16_t)~sum;
+    if (checksum == 0) checksum = 0xffff;
+    memcpy(octets + start + offset, &checksum, 2);
+}
+
+/// Where the IP header begins, or -1 without auxiliary data.
+static int network_offset(struct msghdr *header) {
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item; item = CMSG_NXTHDR(header, item)) {
+        if (item->cmsg_level != SOL_PACKET || item->cmsg_type != PACKET_AUXDATA) continue;
+        struct tpacket_auxdata data;
+        memcpy(&data, CMSG_DATA(item), sizeof data);
+        return data.tp_net;
+    }
+    return -1;
+}
+
+int fcio_capture_receive(struct fcio_capture *capture, int fd) {
+    capture->count = 0;
+    capture->unusable = 0;
+    for (unsigned index = 0; index < fcio_batch_limit; index++) {
+        capture->messages[index].msg_hdr.msg_controllen = control_room;
+        capture->messages[index].msg_hdr.msg_flags = 0;
+    }
+    int received = recvmmsg(fd, capture->messages, fcio_batch_limit, MSG_DONTWAIT, NULL);
+    if (received < 0) return -errno;
+    for (int index = 0; index < received; index++) {
+        struct msghdr *header = &capture->messages[index].msg_hdr;
+        struct virtio_net_hdr *offload = &capture->headers[index];
+        uint32_t length = capture->messages[index].msg_len;
+        int network = network_offset(header);
+        if (length < sizeof *offload || network < 0 || header->msg_flags & (MSG_TRUNC | MSG_CTRUNC)
+            || (uint32_t)network >= length - sizeof *offload) {
+            capture->unusable++;
+            continue;
+        }
+        uint8_t *frame = capture->pieces[index][1].iov_base;
+        uint32_t octets = length - (uint32_t)sizeof *offload;
+        struct fcio_packet packet = {.octets = frame + network, .count = octets - (uint32_t)network};
+        switch (offload->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+        case VIRTIO_NET_HDR_GSO_NONE:
+            if (offload->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
+                fill_checksum(frame, octets, offload->csum_start, offload->csum_offset);
+            break;
+        case VIRTIO_NET_HDR_GSO_UDP_L4: packet.segment = offload->gso_size; break;
+        default: capture->unusable++; continue;
+        }
+        capture->packets[capture->count++] = packet;
+    }
+    return received;
+}
+
+uint32_t fcio_capture_count(const struct fcio_capture *capture) {
+    return capture->count;
+}
+
+struct fcio_packet fcio_capture_packet(const struct fcio_capture *capture, uint32_t index) {
+    return capture->packets[index];
+}
+
+uint32_t fcio_capture_unusable(const struct fcio_capture *capture) {
+    return capture->unusable;
+}

@@ -1,0 +1,110 @@
+import Wire
+
+// What a relay does to multicast packets on their way into tunnels. Packets go as they came, TTL and mark included: the
+// tunnel is one link, whose far end is the gateway. Only packets that do not fit the tunnel, and those that a sender's
+// kernel has not made final yet, are made anew here.
+
+/// What forwarding needs to know of a packet.
+public struct DataHeader: Hashable, Sendable {
+    public var source: IPAddress
+    public var group: IPAddress
+    /// Octets of the packet; there may be padding behind it.
+    public var length: Int
+    /// A router must not make fragments of it: DF, or IPv6.
+    public var dontFragment: Bool
+
+    /// nil when `packet` is no multicast packet that may leave its link, or is cut short. Checksums are the receivers' matter.
+    @inline(always)
+    public init?(_ packet: Span<UInt8>) {
+        guard packet.count >= 20 else { return nil }
+        var reader = ByteReader(packet, at: 2)
+        switch packet[0] >> 4 {
+        case 4:
+            guard let total = reader.uint16(), Int(total) >= 20, Int(total) <= packet.count, reader.skip(2),
+                let position = reader.uint16(), reader.skip(4), let from = reader.uint32(), let to = reader.uint32()
+            else { return nil }
+            (source, group) = (.v4(from), .v4(to))
+            length = Int(total)
+            dontFragment = position & 0x4000 != 0
+        case 6:
+            guard reader.skip(2), let payload = reader.uint16(), 40 + Int(payload) <= packet.count, reader.skip(2),
+                let from = reader.address6(), let to = reader.address6()
+            else { return nil }
+            (source, group) = (.v6(from), .v6(to))
+            length = 40 + Int(payload)
+            dontFragment = true
+        default: return nil
+        }
+        guard group.isMulticast, !group.isLinkLocalGroup else { return nil }
+    }
+}
+
+/// Octets of outer headers: IP, UDP and AMT's own.
+public func tunnelOverhead(outerIPv4: Bool) -> Int {
+    (outerIPv4 ? 20 : 40) + UDPHeader.length + Message.dataHeaderLength
+}
+
+/// The UDP packets that a sender on this machine handed to its kernel as one segmented send (UDP_SEGMENT): each with
+/// `segment` octets of payload, the last possibly fewer, and with its own lengths and checksums. Nil when `packet` is no
+/// such thing.
+public func splitSegments(_ packet: Span<UInt8>, segment: Int) -> [[UInt8]]? {
+    guard segment > 0, let header = try? IPHeader(packet), header.protocolNumber == IPProtocol.udp,
+        header.fragment == nil, header.totalLength - header.headerLength >= UDPHeader.length
+    else { return nil }
+    let start = header.headerLength + UDPHeader.length
+    var packets: [[UInt8]] = []
+    for offset in stride(from: start, to: header.totalLength, by: segment) {
+        let count = min(segment, header.totalLength - offset)
+        var octets = [UInt8](packet.extracting(0..<start))
+        octets.append(packet.extracting(offset..<(offset + count)))
+        put(UInt16(UDPHeader.length + count), into: &octets, at: header.headerLength + 4)
+        put(0, into: &octets, at: header.headerLength + 6)
+        let sum = UDPHeader.checksum(
+            octets.span.extracting(header.headerLength..<octets.count), from: header.source, to: header.destination)
+        put(sum, into: &octets, at: header.headerLength + 6)
+        if header.source.isIPv4 {
+            let identification = UInt16(octets[4]) << 8 | UInt16(octets[5])
+            put(UInt16(octets.count), into: &octets, at: 2)
+            put(identification &+ UInt16(truncatingIfNeeded: packets.count), into: &octets, at: 4)
+            sealHeader(&octets, length: header.headerLength)
+        } else {
+            put(UInt16(octets.count - 40), into: &octets, at: 4)
+        }
+        packets.append(octets)
+    }
+    return packets
+}
+
+/// The fragments of an IPv4 `packet` that are at most `limit` octets each (RFC 791 section 3.2); nil when it must not be
+/// fragmented or is no sound packet.
+public func fragments(_ packet: Span<UInt8>, limit: Int) -> [[UInt8]]? {
+    guard let header = try? IPHeader(packet), header.source.isIPv4, !header.dontFragment else { return nil }
+    // Options that are not copied into every fragment are rare enough to be left in all of them.
+    let room = (limit - header.headerLength) / 8 * 8
+    guard room >= 8 else { return nil }
+    let before = header.fragment?.offset ?? 0
+    var packets: [[UInt8]] = []
+    for offset in stride(from: header.headerLength, to: header.totalLength, by: room) {
+        let count = min(room, header.totalLength - offset)
+        let isLast = offset + count == header.totalLength && !(header.fragment?.hasMore ?? false)
+        var octets = [UInt8](packet.extracting(0..<header.headerLength))
+        octets.append(packet.extracting(offset..<(offset + count)))
+        put(UInt16(octets.count), into: &octets, at: 2)
+        put(UInt16((before + offset - header.headerLength) / 8) | (isLast ? 0 : 0x2000), into: &octets, at: 6)
+        sealHeader(&octets, length: header.headerLength)
+        packets.append(octets)
+    }
+    return packets
+}
+
+private func put(_ value: UInt16, into octets: inout [UInt8], at offset: Int) {
+    octets[offset] = UInt8(value >> 8)
+    octets[offset + 1] = UInt8(value & 255)
+}
+
+private func sealHeader(_ octets: inout [UInt8], length: Int) {
+    put(0, into: &octets, at: 10)
+    var sum = InternetChecksum()
+    sum.add(octets.span.extracting(0..<length))
+    put(sum.value, into: &octets, at: 10)
+}

@@ -1,0 +1,206 @@
+import AMT
+import Foundation
+import Logging
+import Reactor
+import Wire
+
+/// What `flexicast gateway` was asked to do.
+public struct GatewayOptions: Sendable {
+    /// A relay, or an address to discover one at.
+    public var relay: SocketAddress
+    /// The channels, each with the port that counts or nil for every port.
+    public var channels: [(channel: Channel, port: UInt16?)]
+    /// Where payloads are sent to as UDP datagrams; nil writes them to standard output, one after the other.
+    public var to: SocketAddress?
+    /// Stop with success after so many packets.
+    public var count: Int?
+    /// Give up after so long: exit status 2 when `count` was asked for and not reached.
+    public var timeout: Duration?
+    public var json = false
+    public var reportInterval: Duration = .seconds(1)
+    public var io: IOBackendChoice = .auto
+
+    public init(relay: SocketAddress, channels: [(channel: Channel, port: UInt16?)]) {
+        self.relay = relay
+        self.channels = channels
+    }
+}
+
+/// One thing that happened at a gateway.
+public enum GatewayProgress: Sendable {
+    /// The relay at `relay` was told what is wanted.
+    case joined(relay: String)
+    /// No relay answers, for the n-th time.
+    case noAnswer(attempt: Int)
+    /// The first packet came, so long after the start.
+    case firstPacket(channel: String, after: Duration)
+    case interval(GatewayReport)
+    case summary(GatewayReport)
+}
+
+/// What a gateway has taken out of its tunnel.
+public struct GatewayReport: Sendable {
+    public var packets = 0
+    /// Octets of UDP payload.
+    public var bytes = 0
+    /// Packets that were damaged, of others than the relay, or not asked for.
+    public var refused = 0
+
+    public init() {}
+}
+
+extension GatewayProgress: EventLine {
+    public var json: String {
+        switch self {
+        case .joined(let relay): jsonObject([("event", .string("joined")), ("relay", .string(relay))])
+        case .noAnswer(let attempt):
+            jsonObject([("event", .string("no_answer")), ("attempt", .integer(attempt))])
+        case .firstPacket(let channel, let after):
+            jsonObject([
+                ("event", .string("first_packet")), ("channel", .string(channel)), ("after_ms", .milliseconds(after)),
+            ])
+        case .interval(let report): report.json(event: "interval")
+        case .summary(let report): report.json(event: "summary")
+        }
+    }
+
+    public var text: String? {
+        switch self {
+        case .joined(let relay): "joined at relay \(relay)"
+        case .noAnswer(let attempt): "no relay answers (\(attempt))"
+        case .firstPacket(let channel, let after):
+            "first packet of \(channel) after \(after.formatted(.units(allowed: [.seconds, .milliseconds])))"
+        case .interval: nil
+        case .summary(let report): "\(report.packets) packets, \(report.bytes) B, \(report.refused) refused"
+        }
+    }
+}
+
+extension GatewayReport {
+    fileprivate func json(event: String) -> String {
+        jsonObject([
+            ("event", .string(event)), ("packets", .integer(packets)), ("bytes", .integer(bytes)),
+            ("refused", .integer(refused)),
+        ])
+    }
+}
+
+/// Runs a gateway until it has what it was asked for, its time is up, or SIGTERM or SIGINT.
+/// - Returns: the exit status: 0, or 2 when fewer packets came than were asked for.
+/// - Throws: an error that says what could not be set up.
+public func runGateway(_ options: GatewayOptions, log: Logger) throws -> Int32 {
+    let reactor = try Reactor(io: .init(options.io))
+    log.info("\(reactor.backendDescription)")
+    defer { reactor.close() }
+    let run = try GatewayRun(options, reactor: reactor, log: log)
+    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    reactor.run()
+    return run.finish()
+}
+
+/// Tunnels of a stand-alone gateway, one for each IP version, and where their payloads go.
+final class GatewayRun: TunnelHandler {
+    private let options: GatewayOptions
+    private unowned let reactor: Reactor
+    private let log: Logger
+    private let output: EventOutput
+    private let start: Instant
+    private var tunnels: [AMTTunnel] = []
+    private var sink: UDPSocket?
+    private var packets = 0
+    private var heard: Set<Channel> = []
+    /// Payloads that go to standard output when the batch is over.
+    private var pending: [UInt8] = []
+    private var timers: [TimerHandle] = []
+
+    init(_ options: GatewayOptions, reactor: Reactor, log: Logger) throws {
+        self.options = options
+        self.reactor = reactor
+        self.log = log
+        start = reactor.now
+        // Standard output carries the payloads when nothing else does.
+        output = EventOutput(style: options.json ? .json : options.to == nil ? .silent : .text)
+        if let to = options.to {
+            sink = try reactor.udpSocket(bind: SocketAddress(to.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
+        }
+        for family in DataFamily.allCases {
+            let channels = options.channels.filter { $0.channel.group.isIPv4 == (family == .ipv4) }
+            guard !channels.isEmpty else { continue }
+            let tunnel = try AMTTunnel(relay: options.relay, family: family, reactor: reactor, log: log)
+            tunnels.append(tunnel)
+            tunnel.onEvent = { [unowned self] event in
+                switch event {
+                case .joined(let relay): output.report(GatewayProgress.joined(relay: "\(relay)"))
+                case .noAnswer(let attempt): output.report(GatewayProgress.noAnswer(attempt: attempt))
+                default: break
+                }
+            }
+            for (channel, port) in channels {
+                guard tunnel.subscribe(channel, port: port, handler: self) else {
+                    throw EndpointError("\(channel) cannot be asked for: groups of a link are not carried by relays")
+                }
+            }
+        }
+        if let timeout = options.timeout {
+            timers.append(reactor.timer(at: reactor.now + timeout) { [unowned reactor] in reactor.stop() })
+        }
+        var next = reactor.now + options.reportInterval
+        let ticker = reactor.timer { [unowned self] in
+            output.report(GatewayProgress.interval(report))
+            next = max(next + options.reportInterval, self.reactor.now)
+            timers.last?.schedule(at: next)
+        }
+        timers.append(ticker)
+        ticker.schedule(at: next)
+    }
+
+    func tunnelPacketReceived(
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+    ) {
+        if let count = options.count, packets >= count { return }
+        packets += 1
+        let channel = Channel(source: source.address, group: group.address)
+        if heard.count < 1024, heard.insert(channel).inserted {
+            output.report(GatewayProgress.firstPacket(channel: "\(channel)", after: reactor.now - start))
+        }
+        if let sink, let to = options.to {
+            _ = sink.send(copyOf: payload.span, to: to, ecn: ecn)
+        } else if !options.json {
+            pending.append(payload.span)
+        }
+        if packets == options.count { reactor.stop() }
+    }
+
+    func tunnelBatchEnded() {
+        guard !pending.isEmpty else { return }
+        do {
+            try FileHandle.standardOutput.write(contentsOf: pending)
+        } catch {
+            // Who read has gone away.
+            reactor.stop()
+        }
+        pending.removeAll(keepingCapacity: true)
+    }
+
+    private var report: GatewayReport {
+        var report = GatewayReport()
+        for counters in tunnels.map(\.gateway.counters) {
+            report.packets += Int(counters.packetsDelivered)
+            report.bytes += Int(counters.octetsDelivered)
+            report.refused += Int(counters.damaged + counters.unexpected + counters.notSubscribed)
+        }
+        return report
+    }
+
+    func finish() -> Int32 {
+        tunnelBatchEnded()
+        for tunnel in tunnels { tunnel.close() }
+        sink?.flush()
+        output.report(GatewayProgress.summary(report))
+        if let count = options.count, packets < count {
+            log.error("\(packets) of \(count) packets came in time")
+            return 2
+        }
+        return 0
+    }
+}

@@ -1,0 +1,129 @@
+import AMT
+import Cryptography
+import Logging
+import Reactor
+import Wire
+
+/// Gets the UDP packets of a channel that came through a tunnel.
+protocol TunnelHandler: AnyObject {
+    /// One packet to `group`; its octets live until this returns.
+    func tunnelPacketReceived(
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN)
+    /// Those that came together are over.
+    func tunnelBatchEnded()
+}
+
+/// A tunnel to a relay on the reactor: one UDP socket, and neither a privilege nor a device.
+///
+/// All octets of the socket are judged by `AMT.Gateway` first; what reaches a handler came from the relay and is of a
+/// channel that was asked for.
+final class AMTTunnel: DatagramHandler {
+    private struct Subscription {
+        var channel: Channel
+        /// nil: every port.
+        var port: UInt16?
+        weak var handler: (any TunnelHandler)?
+    }
+
+    private(set) var gateway: Gateway
+    let socket: UDPSocket
+    /// Tells what happens to the tunnel.
+    var onEvent: (GatewayEvent) -> Void = { _ in }
+
+    private unowned let reactor: Reactor
+    private let log: Logger
+    private var timer: TimerHandle?
+    private var subscriptions: [Subscription] = []
+
+    /// - Parameter relay: a relay, or an address to discover one at.
+    init(
+        relay: SocketAddress, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
+        reactor: Reactor, log: Logger
+    ) throws(ReactorError) {
+        self.reactor = reactor
+        self.log = log
+        gateway = Gateway(discovery: relay, family: family, configuration: configuration, seed: randomSeed())
+        let any = SocketAddress(relay.address.isIPv4 ? .v4(0) : .v6(0), port: 0)
+        var options = UDPOptions()
+        options.receiveBuffer = 8 << 20
+        socket = try reactor.udpSocket(bind: any, options: options)
+        socket.handler = self
+        timer = reactor.timer { [unowned self] in
+            gateway.timerFired(at: self.reactor.now)
+            settle()
+        }
+    }
+
+    /// Has `handler` get what comes to `channel`, at `port` or at every port. False when the tunnel cannot carry it.
+    @discardableResult
+    func subscribe(_ channel: Channel, port: UInt16?, handler: any TunnelHandler) -> Bool {
+        guard gateway.subscribe(channel, at: reactor.now) else { return false }
+        subscriptions.append(Subscription(channel: channel, port: port, handler: handler))
+        settle()
+        return true
+    }
+
+    func unsubscribe(_ channel: Channel, handler: any TunnelHandler) {
+        subscriptions.removeAll { $0.handler == nil || ($0.channel == channel && $0.handler === handler) }
+        guard !subscriptions.contains(where: { $0.channel == channel }) else { return }
+        gateway.unsubscribe(channel, at: reactor.now)
+        settle()
+    }
+
+    /// Leaves everything and closes the socket.
+    func close() {
+        guard socket.isOpen else { return }
+        gateway.stop(at: reactor.now)
+        settle()
+        socket.flush()
+        socket.close()
+        timer = nil
+        subscriptions = []
+    }
+
+    private func settle() {
+        while let (bytes, relay) = gateway.nextDatagram() { _ = socket.send(copyOf: bytes.span, to: relay) }
+        while let event = gateway.nextEvent() {
+            switch event {
+            case .relayFound(let relay): log.info("relay found", metadata: ["relay": "\(relay)"])
+            case .joined(let relay): log.info("tunnel open", metadata: ["relay": "\(relay)"])
+            case .noAnswer(let attempt):
+                log.notice("no relay answers", metadata: ["relay": "\(gateway.discovery)", "attempt": "\(attempt)"])
+            case .limited: log.notice("the relay takes no new gateways")
+            case .silent: log.info("nothing comes through the tunnel; asking again")
+            }
+            onEvent(event)
+        }
+        timer?.schedule(at: gateway.nextDeadline)
+    }
+
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        let now = reactor.now
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let ecn = batch.ecn(index)
+            var bytes = batch[index]
+            guard let delivery = gateway.datagramReceived(bytes.span, from: from, ecn: ecn, at: now) else { continue }
+            if var whole = delivery.reassembled {
+                var octets = whole.mutableSpan
+                deliver(&octets, delivery)
+            } else {
+                deliver(&bytes, delivery)
+            }
+        }
+        for subscription in subscriptions { subscription.handler?.tunnelBatchEnded() }
+        settle()
+    }
+
+    private func deliver(_ bytes: inout MutableSpan<UInt8>, _ delivery: GatewayDelivery) {
+        for subscription in subscriptions {
+            guard subscription.channel.group == delivery.group.address,
+                (subscription.channel.source ?? delivery.source.address) == delivery.source.address,
+                (subscription.port ?? delivery.group.port) == delivery.group.port
+            else { continue }
+            var payload = bytes._mutatingExtracting(delivery.payload)
+            subscription.handler?.tunnelPacketReceived(
+                &payload, from: delivery.source, to: delivery.group, ecn: delivery.ecn)
+        }
+    }
+}

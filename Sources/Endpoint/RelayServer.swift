@@ -1,0 +1,207 @@
+import AMT
+import Cryptography
+import Logging
+import Reactor
+import Wire
+
+// A relay on the reactor.
+//
+//     gateways ── UDP 2268 ──> datagramsReceived ──> Relay ──> answers, upstream joins
+//     network ── packet socket ──> forward ──> Relay.collectDestinations ──> copies, run by run, to every gateway
+//
+// A packet is encapsulated where it was captured: two octets before its IP header. All packets of one channel that came
+// together go to one gateway, then to the next, so that each gateway's are one segmented send.
+
+/// What a relay has forwarded. Plain totals.
+struct ForwardingCounters: Sendable, Equatable {
+    /// Multicast packets captured that might be forwarded.
+    var packetsIn: UInt64 = 0
+    /// Copies sent into tunnels, and octets of those packets.
+    var packetsOut: UInt64 = 0
+    var octetsOut: UInt64 = 0
+    /// Packets captured that no gateway asked for.
+    var unwanted: UInt64 = 0
+    /// Copies not sent because the tunnel cannot carry them and they must not be fragmented.
+    var tooLarge: UInt64 = 0
+    /// Copies not sent because the send queue was full.
+    var queueFull: UInt64 = 0
+    /// Packets that are no sound multicast packets.
+    var damaged: UInt64 = 0
+}
+
+final class RelayServer: DatagramHandler {
+    /// Captured batches per turn, before control messages have their turn again.
+    private static let batchesPerTurn = 4
+
+    private(set) var relay: Relay
+    private(set) var forwarding = ForwardingCounters()
+    let sockets: [UDPSocket]
+    let capture: PacketCapture
+    let joins: UpstreamJoins
+
+    private unowned let reactor: Reactor
+    private let socket4: UDPSocket?
+    private let socket6: UDPSocket?
+    /// The largest packet a tunnel takes, by the IP version around it.
+    private let limit4: Int
+    private let limit6: Int
+    private var timer: TimerHandle?
+    // Reused, so that a packet allocates nothing.
+    private var headers: [DataHeader?] = []
+    private var destinations: [Int] = []
+    /// Packets of the batch that had to be made anew, as messages, by index and size limit.
+    private var remade: [Remade: [[UInt8]]] = [:]
+
+    private struct Remade: Hashable {
+        var index: Int
+        var limit: Int
+    }
+
+    init(_ options: RelayOptions, reactor: Reactor, log: Logger) throws {
+        self.reactor = reactor
+        capture = try PacketCapture(interface: options.upstream, prefix: [6, 0])
+        joins = UpstreamJoins(interface: options.upstream, reactor: reactor, log: log)
+        var udp = UDPOptions()
+        udp.sendArena = 8 << 20
+        udp.sendBuffer = 8 << 20
+        var sockets: [UDPSocket] = []
+        for address in options.listen {
+            guard !sockets.contains(where: { $0.localAddress.address.isIPv4 == address.address.isIPv4 }) else {
+                throw EndpointError("a relay listens on one IPv4 and one IPv6 address; \(address) is one too many")
+            }
+            sockets.append(try reactor.udpSocket(bind: address, options: udp))
+        }
+        self.sockets = sockets
+        socket4 = sockets.first { $0.localAddress.address.isIPv4 }
+        socket6 = sockets.first { !$0.localAddress.address.isIPv4 }
+        limit4 = options.tunnelMTU - tunnelOverhead(outerIPv4: true)
+        limit6 = options.tunnelMTU - tunnelOverhead(outerIPv4: false)
+        relay = Relay(configuration: options.relay, seed: randomSeed(), at: reactor.now)
+        for socket in sockets { socket.handler = self }
+        timer = reactor.timer { [unowned self] in
+            relay.timerFired(at: self.reactor.now)
+            settle()
+        }
+        try reactor.watch(capture.descriptor) { [unowned self] _ in forward() }
+    }
+
+    /// Tells every gateway to look elsewhere from now on.
+    func drain() { relay.drain() }
+
+    func close() {
+        joins.close()
+        for socket in sockets { socket.close() }
+    }
+
+    // MARK: control
+
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        let now = reactor.now
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let local = batch.local(index).address
+            let bytes = batch[index]
+            guard let answer = relay.datagramReceived(bytes.span, from: from, to: local, at: now) else { continue }
+            if !socket.send(copyOf: answer.span, to: from, from: local) { forwarding.queueFull += 1 }
+        }
+        settle()
+    }
+
+    /// Does what the relay's state now asks for.
+    private func settle() {
+        while let change = relay.nextUpstreamChange() {
+            switch change {
+            case .join(let channel): joins.join(channel)
+            case .leave(let channel): joins.leave(channel)
+            }
+        }
+        timer?.schedule(at: relay.nextDeadline)
+    }
+
+    // MARK: data
+
+    private func forward() {
+        for _ in 0..<Self.batchesPerTurn {
+            let mayHaveMore = capture.receive()
+            fanOut()
+            if !mayHaveMore { return }
+        }
+    }
+
+    private func fanOut() {
+        headers.removeAll(keepingCapacity: true)
+        if !remade.isEmpty { remade.removeAll() }
+        for index in 0..<capture.count { headers.append(capture.withPacket(index) { DataHeader($0) }) }
+        forwarding.packetsIn += UInt64(headers.count)
+        var index = 0
+        while index < headers.count {
+            guard let first = headers[index] else {
+                forwarding.damaged += 1
+                index += 1
+                continue
+            }
+            var end = index + 1
+            while end < headers.count, let next = headers[end], next.source == first.source, next.group == first.group {
+                end += 1
+            }
+            destinations.removeAll(keepingCapacity: true)
+            relay.collectDestinations(source: first.source, group: first.group, into: &destinations)
+            if destinations.isEmpty { forwarding.unwanted += UInt64(end - index) }
+            for slot in destinations { send(index..<end, to: slot) }
+            index = end
+        }
+    }
+
+    private func send(_ run: Range<Int>, to slot: Int) {
+        let (gateway, local) = relay.destination(slot)
+        let isIPv4 = gateway.address.isIPv4
+        guard let socket = isIPv4 ? socket4 : socket6 else { return }
+        let limit = isIPv4 ? limit4 : limit6
+        for index in run {
+            guard let header = headers[index] else { continue }
+            if header.length > limit || capture.segment(index) != 0 {
+                for message in messages(index, header, limit: limit) {
+                    count(socket.send(copyOf: message.span, to: gateway, from: local), message.count)
+                }
+                continue
+            }
+            let octets = header.length + Message.dataHeaderLength
+            let isQueued = capture.withPacket(index, prefixed: true) { packet in
+                socket.send(copyOf: packet.extracting(0..<octets), to: gateway, from: local)
+            }
+            count(isQueued, octets)
+        }
+    }
+
+    private func count(_ isQueued: Bool, _ octets: Int) {
+        if isQueued {
+            forwarding.packetsOut += 1
+            forwarding.octetsOut += UInt64(octets)
+        } else {
+            forwarding.queueFull += 1
+        }
+    }
+
+    /// Multicast Data messages of a packet that does not go as it is.
+    private func messages(_ index: Int, _ header: DataHeader, limit: Int) -> [[UInt8]] {
+        let key = Remade(index: index, limit: limit)
+        if let known = remade[key] { return known }
+        let segment = capture.segment(index)
+        let packets: [[UInt8]]? = capture.withPacket(index) { packet in
+            let whole = packet.extracting(0..<header.length)
+            return segment != 0 ? splitSegments(whole, segment: segment) : [[UInt8](whole)]
+        }
+        var messages: [[UInt8]] = []
+        for packet in packets ?? [] {
+            if packet.count <= limit {
+                messages.append(Message.data.bytes(datagram: packet))
+            } else if let pieces = fragments(packet.span, limit: limit) {
+                messages += pieces.map { Message.data.bytes(datagram: $0) }
+            } else {
+                forwarding.tooLarge += 1
+            }
+        }
+        remade[key] = messages
+        return messages
+    }
+}

@@ -1,0 +1,90 @@
+import AMT
+import ArgumentParser
+import Endpoint
+import Wire
+
+/// `SOURCE@GROUP:PORT`, `SOURCE@GROUP` for every port, or without `SOURCE@` for every source. IPv6 addresses that a
+/// port follows are in brackets.
+struct ChannelArgument: Equatable {
+    var channel: Channel
+    var port: UInt16?
+
+    init(_ text: String) throws {
+        let parts = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+        var source: IPAddress?
+        if parts.count == 2 {
+            guard let address = IPAddress(parts[0]), !address.isMulticast else { throw Self.problem }
+            source = address
+        }
+        let rest = parts.last ?? ""
+        let bare = rest.hasPrefix("[") && rest.hasSuffix("]") ? rest.dropFirst().dropLast() : rest
+        let group: IPAddress
+        if let address = IPAddress(bare) {
+            group = address
+        } else if let address = SocketAddress(rest), address.port != 0 {
+            group = address.address
+            port = address.port
+        } else {
+            throw Self.problem
+        }
+        guard group.isMulticast else { throw ArgumentProblem("\(group) is not a multicast address") }
+        guard !group.isLinkLocalGroup else { throw ArgumentProblem("\(group) never leaves its link") }
+        if let source, source.isIPv4 != group.isIPv4 {
+            throw ArgumentProblem("\(source) and \(group) are of different IP versions")
+        }
+        if source == nil, group.isSourceSpecificMulticast {
+            throw ArgumentProblem("\(group) is source-specific: write SOURCE@\(group)")
+        }
+        channel = Channel(source: source, group: group)
+    }
+
+    private static var problem: ArgumentProblem {
+        ArgumentProblem("write SOURCE@GROUP[:PORT], such as 192.0.2.1@232.1.2.3:5000 or 2001:db8::1@[ff3e::8000:1]:5000")
+    }
+}
+
+struct GatewayCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gateway",
+        abstract: "Take multicast out of a relay's tunnel (AMT, RFC 7450).",
+        discussion: """
+            Needs no privilege. Payloads go to a UDP port with --to, else to standard output, one after the other.
+            """)
+
+    @Option(
+        help: ArgumentHelp("Relay, or an address to discover one at.", valueName: "addr[:port]"),
+        transform: parseRelayAddress)
+    var relay: SocketAddress
+
+    @Option(
+        help: ArgumentHelp("What to receive; may be given several times.", valueName: "source@group[:port]"),
+        transform: { try ChannelArgument($0) })
+    var group: [ChannelArgument]
+
+    @Option(help: ArgumentHelp("Send payloads here as UDP datagrams.", valueName: "addr:port"), transform: parseListenAddress)
+    var to: SocketAddress?
+
+    @Option(
+        help: ArgumentHelp("Stop after so many packets.", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000_000, "a number of packets"))
+    var count: Int?
+
+    @Option(
+        help: ArgumentHelp("Stop after so long; exit status 2 if --count was not reached.", valueName: "duration"),
+        transform: parseDuration)
+    var timeout: Duration?
+
+    @OptionGroup var common: CommonOptions
+
+    func run() throws { throw ExitCode(try runGateway(options, log: common.makeLogger("gateway"))) }
+
+    var options: GatewayOptions {
+        var options = GatewayOptions(relay: relay, channels: group.map { ($0.channel, $0.port) })
+        options.to = to
+        options.count = count
+        options.timeout = timeout
+        options.json = common.json
+        options.io = common.io
+        return options
+    }
+}

@@ -4,8 +4,8 @@ import Foundation
 
 /// What `flexicast demo` was asked to do.
 struct DemoSettings: Sendable {
-    var items = 80
-    var interval: Duration = .milliseconds(300)
+    var items = 60
+    var interval: Duration = .milliseconds(250)
     var flowReceivers = 5
     var unicastReceivers = 4
     var lossPercent = 2.0
@@ -29,12 +29,12 @@ struct DemoCommand: ParsableCommand {
             """)
 
     @Option(
-        help: ArgumentHelp("How many items the feed grows by (default: 80).", valueName: "n"),
+        help: ArgumentHelp("How many items the feed grows by (default: 60).", valueName: "n"),
         transform: parseInteger(in: 1...10_000, "a number of items"))
-    var items = 80
+    var items = 60
 
-    @Option(help: ArgumentHelp("Time between two items (default: 300ms).", valueName: "duration"), transform: parseDuration)
-    var interval: Duration = .milliseconds(300)
+    @Option(help: ArgumentHelp("Time between two items (default: 250ms).", valueName: "duration"), transform: parseDuration)
+    var interval: Duration = .milliseconds(250)
 
     @Option(help: ArgumentHelp("Follow this feed instead of growing one from samples.", valueName: "url"))
     var feed: String?

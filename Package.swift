@@ -33,7 +33,8 @@ let package = Package(
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
         .target(
             name: "Endpoint",
-            dependencies: ["Wire", "QUIC", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log], swiftSettings: room),
+            dependencies: ["Wire", "QUIC", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log],
+            swiftSettings: room),
         .target(
             name: "Simulation", dependencies: ["Wire", "QUIC", "Flexicast", "Cryptography"], swiftSettings: room),
         .executableTarget(
@@ -47,7 +48,8 @@ let package = Package(
         .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
-        .testTarget(name: "CryptographyTests", dependencies: ["Cryptography", "CShims", "QUIC", "Wire"], swiftSettings: room),
+        .testTarget(
+            name: "CryptographyTests", dependencies: ["Cryptography", "CShims", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",

@@ -18,7 +18,8 @@ struct CommonOptions: ParsableArguments {
     var io: IOBackendChoice = .auto
 
     @Option(
-        help: ArgumentHelp("Least severe log level shown: \(levelNames) (default: info).", valueName: "level"), transform: parseLogLevel
+        help: ArgumentHelp("Least severe log level shown: \(levelNames) (default: info).", valueName: "level"),
+        transform: parseLogLevel
     )
     var logLevel: Logger.Level = .info
 

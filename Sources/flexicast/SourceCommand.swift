@@ -14,7 +14,8 @@ struct SourceCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Atom or RSS feed: an http, https or file URL, or a path.", valueName: "url"))
     var feed: String
 
-    @Option(help: ArgumentHelp("Time between two polls (default: 5s).", valueName: "duration"), transform: parseDuration)
+    @Option(
+        help: ArgumentHelp("Time between two polls (default: 5s).", valueName: "duration"), transform: parseDuration)
     var poll: Duration = .seconds(5)
 
     @Option(help: ArgumentHelp("Where receivers connect.", valueName: "addr:port"), transform: parseListenAddress)
@@ -48,13 +49,14 @@ struct SourceCommand: ParsableCommand {
     var writeCertificate: String?
 
     @Option(
-        help: ArgumentHelp("The most the flow may send, in bits per second, such as 50M (default: 100M).", valueName: "bits"),
+        help: ArgumentHelp(
+            "The most the flow may send, in bits per second, such as 50M (default: 100M).", valueName: "bits"),
         transform: parseRate)
     var rate: UInt64?
 
     @Option(
         help: ArgumentHelp(
-            "How long receivers may hold acknowledgements back: auto (default), or a duration.", valueName: "auto|duration"),
+            "How long acknowledgements may be held back: auto (default), or a duration.", valueName: "auto|duration"),
         transform: { try AcknowledgementDelay($0) })
     var ackDelay = AcknowledgementDelay.auto
 

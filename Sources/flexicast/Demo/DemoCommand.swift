@@ -33,14 +33,16 @@ struct DemoCommand: ParsableCommand {
         transform: parseInteger(in: 1...10_000, "a number of items"))
     var items = 60
 
-    @Option(help: ArgumentHelp("Time between two items (default: 250ms).", valueName: "duration"), transform: parseDuration)
+    @Option(
+        help: ArgumentHelp("Time between two items (default: 250ms).", valueName: "duration"),
+        transform: parseDuration)
     var interval: Duration = .milliseconds(250)
 
     @Option(help: ArgumentHelp("Follow this feed instead of growing one from samples.", valueName: "url"))
     var feed: String?
 
     @Option(
-        help: ArgumentHelp("With --feed: stop after so long, however few items came (default: 2m).", valueName: "duration"),
+        help: ArgumentHelp("With --feed: stop after so long, whatever came (default: 2m).", valueName: "duration"),
         transform: parseDuration)
     var duration: Duration = .seconds(120)
 

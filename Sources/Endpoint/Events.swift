@@ -71,6 +71,8 @@ public enum ReceiverEvent: Sendable {
     case connected(address: String)
     /// The first packet of the flow was opened: items come from `group` from now on.
     case listening(group: String)
+    /// The flow is looked for another way: `multicast` or `amt`.
+    case path(String)
     case fallback(FallbackReason)
     /// The flow is heard again after a fallback.
     case returned
@@ -85,6 +87,10 @@ public struct ReceiverSummary: Sendable {
     public var items = 0
     /// UDP payload octets received on the flow, opened packets only.
     public var bytesFlow = 0
+    /// Those of them that came through a relay's tunnel.
+    public var bytesTunnel = 0
+    /// Steps between the group itself and a tunnel.
+    public var steps = 0
     /// UDP payload octets received on the unicast path.
     public var bytesUnicast = 0
     /// Packet numbers of the flow that never came while this receiver listened.
@@ -140,6 +146,8 @@ extension ReceiverEvent: EventLine {
             jsonObject([("event", .string("connected")), ("address", .string(address))])
         case .listening(let group):
             jsonObject([("event", .string("listening")), ("group", .string(group))])
+        case .path(let path):
+            jsonObject([("event", .string("path")), ("path", .string(path))])
         case .fallback(let reason):
             jsonObject([("event", .string("fallback")), ("reason", .string(reason.rawValue))])
         case .returned:
@@ -156,6 +164,7 @@ extension ReceiverEvent: EventLine {
                 ("bytes_flow", .integer(summary.bytesFlow)), ("bytes_unicast", .integer(summary.bytesUnicast)),
                 ("packets_lost", .integer(summary.packetsLost)), ("repaired", .integer(summary.repaired)),
                 ("fallbacks", .integer(summary.fallbacks)), ("returns", .integer(summary.returns)),
+                ("bytes_amt", .integer(summary.bytesTunnel)), ("steps", .integer(summary.steps)),
             ])
         }
     }
@@ -164,6 +173,7 @@ extension ReceiverEvent: EventLine {
         switch self {
         case .connected(let address): "connected to \(address)"
         case .listening(let group): "listening to the flow on \(group)"
+        case .path(let path): "looking for the flow by \(path)"
         case .fallback(let reason): "back on unicast: \(reason.rawValue)"
         case .returned: "on the flow again"
         case .item(_, let title, let updated, let bytes, _, let via, _):

@@ -1,13 +1,25 @@
+import AMT
 import Cryptography
 import Flexicast
+import Logging
 import QUIC
 import Reactor
 import Wire
 
-/// The receiving end of one multicast flow: a socket in its group, and the keys that open its packets.
+/// The receiving end of one multicast flow: a socket in its group or a tunnel to a relay, and the keys that open its
+/// packets.
 final class FlowReception: DatagramHandler {
     let flowID: FlowID
-    let socket: UDPSocket
+    /// In the group; nil when the flow comes through a tunnel only.
+    private var socket: UDPSocket?
+    private var tunnel: AMTTunnel?
+    private var ladder: FlowLadder
+    private var timer: TimerHandle?
+    private unowned let reactor: Reactor
+    private let access: FlowAccess
+    private let log: Logger
+    /// Octets of UDP payload in opened packets that came through a tunnel.
+    private(set) var octetsFromTunnel: UInt64 = 0
     let group: SocketAddress
     let source: IPAddress?
     /// The newest key first: header protection differs too, so a key is tried, not read off the packet.
@@ -21,29 +33,89 @@ final class FlowReception: DatagramHandler {
     var onPacket: (_ generation: UInt64, _ packetNumber: UInt64, _ payload: Span<UInt8>, _ ecn: ECN) -> Void = { _, _, _, _ in }
     var onHeard: () -> Void = {}
     var onRejected: () -> Void = {}
+    /// The flow is looked for another way from now on.
+    var onWay: (FlowWay) -> Void = { _ in }
     /// The batch is over.
     var onBatchEnd: () -> Void = {}
     /// The largest packet number taken, for decoding the next.
     var largest: () -> UInt64? = { nil }
 
     init(
-        _ flowID: FlowID, source: IPAddress?, group: SocketAddress, interface: String?, reactor: Reactor
+        _ flowID: FlowID, source: IPAddress?, group: SocketAddress, access: FlowAccess, reactor: Reactor, log: Logger
     ) throws(ReactorError) {
         self.flowID = flowID
         self.group = group
         self.source = source
+        self.access = access
+        self.reactor = reactor
+        self.log = log
+        ladder = FlowLadder(access, at: reactor.now)
+        if access.native {
+            do throws(ReactorError) {
+                socket = try Self.join(source: source, group: group, interface: access.interface, reactor: reactor)
+            } catch {
+                guard access.relay != nil else { throw error }
+                log.info("the group cannot be joined here", metadata: ["reason": "\(error)"])
+            }
+        }
+        socket?.handler = self
+        timer = reactor.timer { [unowned self] in
+            take(ladder.timerFired(at: self.reactor.now))
+            timer?.schedule(at: ladder.nextDeadline)
+        }
+        take(ladder.start())
+        timer?.schedule(at: ladder.nextDeadline)
+    }
+
+    private static func join(
+        source: IPAddress?, group: SocketAddress, interface: String?, reactor: Reactor
+    ) throws(ReactorError) -> UDPSocket {
         var options = UDPOptions()
         // Several receivers on one machine listen to the same group and port.
         options.reuseAddress = true
         options.multicastInterface = interface
-        socket = try reactor.udpSocket(bind: group, options: options)
+        let socket = try reactor.udpSocket(bind: group, options: options)
         do throws(ReactorError) {
             try socket.join(group: group.address, source: source, interface: interface)
         } catch {
             socket.close()
             throw error
         }
-        socket.handler = self
+        return socket
+    }
+
+    private func take(_ step: FlowLadder.Step?) {
+        switch step {
+        case .openTunnel: openTunnel()
+        case .closeTunnel:
+            log.info("the group is heard again; closing the tunnel", metadata: ["group": "\(group)"])
+            tunnel?.close()
+            // It may be in the middle of a call that led here.
+            retired = tunnel
+            tunnel = nil
+            onWay(.multicast)
+        case nil: break
+        }
+    }
+
+    private var retired: AMTTunnel?
+
+    private func openTunnel() {
+        guard let relay = access.relay else { return }
+        do throws(ReactorError) {
+            var configuration = GatewayConfiguration()
+            // A receiver waits for its relay to come back; unicast serves it until then.
+            configuration.longestRetry = .seconds(10)
+            let tunnel = try AMTTunnel(
+                relay: relay, family: group.address.isIPv4 ? .ipv4 : .ipv6, configuration: configuration,
+                reactor: reactor, log: log)
+            self.tunnel = tunnel
+            log.info("asking a relay for the flow", metadata: ["relay": "\(relay)", "group": "\(group)"])
+            tunnel.subscribe(Channel(source: source, group: group.address), port: group.port, handler: self)
+            onWay(.amt)
+        } catch {
+            log.warning("no tunnel", metadata: ["reason": "\(error)"])
+        }
     }
 
     func install(_ key: FlowKey) {
@@ -53,26 +125,32 @@ final class FlowReception: DatagramHandler {
 
     func drop(_ generation: UInt64) { keys.removeAll { $0.key.generation == generation } }
 
-    func close() { socket.close() }
+    func close() {
+        socket?.close()
+        tunnel?.close()
+        timer = nil
+    }
 
     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
         for index in 0..<batch.count {
             let ecn = batch.ecn(index)
             var bytes = batch[index]
-            receive(&bytes, ecn: ecn)
+            if receive(&bytes, ecn: ecn) { take(ladder.nativeHeard(at: reactor.now)) }
         }
         onBatchEnd()
     }
 
-    private func receive(_ bytes: inout MutableSpan<UInt8>, ecn: ECN) {
+    /// Whether it was a packet of the flow.
+    @discardableResult
+    private func receive(_ bytes: inout MutableSpan<UInt8>, ecn: ECN) -> Bool {
         guard let header = PacketHeader.parse(bytes.span, at: 0, shortIDLength: flowID.count),
             header.kind == .oneRTT, header.destination == flowID
         else {
             strangers += 1
-            return
+            return false
         }
         onHeard()
-        guard !keys.isEmpty else { return }
+        guard !keys.isEmpty else { return true }
         for (key, opening) in keys {
             guard
                 let packet = opening.open(
@@ -81,8 +159,21 @@ final class FlowReception: DatagramHandler {
             else { continue }
             octetsOpened += UInt64(bytes.count)
             onPacket(key.generation, packet.packetNumber, bytes.span.extracting(packet.payload), ecn)
-            return
+            return true
         }
         onRejected()
+        return true
     }
+}
+
+extension FlowReception: TunnelHandler {
+    func tunnelPacketReceived(
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+    ) {
+        let before = octetsOpened
+        receive(&payload, ecn: ecn)
+        octetsFromTunnel += octetsOpened - before
+    }
+
+    func tunnelBatchEnded() { onBatchEnd() }
 }

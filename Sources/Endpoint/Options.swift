@@ -77,6 +77,8 @@ public enum PathChoice: String, CaseIterable, Sendable {
     case auto
     /// As `auto`, but a flow that was never heard when the time is up counts as a failure.
     case multicast
+    /// As `multicast`, through a tunnel to a relay.
+    case amt
     /// Flexicast is not negotiated at all.
     case unicast
 }
@@ -104,6 +106,8 @@ public struct ReceiverOptions: Sendable {
     public var timeout: Duration?
     /// Name of the interface the flow is joined on; nil lets the routing table choose.
     public var interface: String?
+    /// Relay that carries the flow (AMT): for `auto` when the group is not heard, for `amt` from the start.
+    public var relay: SocketAddress?
     /// Directory for one qlog file per connection.
     public var qlogDirectory: String?
     /// File that TLS secrets are appended to, in NSS key log format.
@@ -115,5 +119,12 @@ public struct ReceiverOptions: Sendable {
     public init(host: String, port: UInt16) {
         self.host = host
         self.port = port
+    }
+}
+
+extension ReceiverOptions {
+    var flowAccess: FlowAccess {
+        FlowAccess(
+            interface: interface, native: path != .amt, relay: path == .amt || path == .auto ? relay : nil)
     }
 }

@@ -26,6 +26,8 @@ final class Receiver {
     enum Event {
         case connected
         case listening(group: SocketAddress)
+        /// The flow is looked for another way.
+        case way(FlowWay)
         case fellBack(FallbackReason)
         case returned
         case item(ReceivedItem)
@@ -41,7 +43,7 @@ final class Receiver {
 
     private let reactor: Reactor
     private let log: Logger
-    private let interface: String?
+    private let access: FlowAccess
     private let usesFlow: Bool
     private var flows: [FlowID: FlowReception] = [:]
     private var sessionTimer: TimerHandle?
@@ -53,14 +55,15 @@ final class Receiver {
     private var reach: [FlowID: (first: UInt64, last: UInt64, count: UInt64)] = [:]
     private var missingBefore: UInt64 = 0
     private var octetsOfClosedFlows: UInt64 = 0
+    private var octetsOfClosedTunnels: UInt64 = 0
 
     init(
-        to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, interface: String?,
+        to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
         qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil, reactor: Reactor, log: Logger
     ) throws {
         self.reactor = reactor
         self.log = log
-        self.interface = interface
+        self.access = access
         self.usesFlow = usesFlow
         var random = randomSeed()
         socket = try reactor.udpSocket(
@@ -105,6 +108,8 @@ final class Receiver {
     var sessionTicket: [UInt8]? { peer.connection.sessionTicket }
     /// Octets of UDP payload opened on flows.
     var octetsFromFlows: UInt64 { flows.values.reduce(octetsOfClosedFlows) { $0 + $1.octetsOpened } }
+    /// Those of them that came through a tunnel.
+    var octetsFromTunnels: UInt64 { flows.values.reduce(octetsOfClosedTunnels) { $0 + $1.octetsFromTunnel } }
     /// Octets of UDP payload that came on the connection.
     var octetsFromUnicast: UInt64 { peer.connection.machine.statistics.octetsReceived }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
@@ -223,13 +228,14 @@ final class Receiver {
     private func openFlow(_ id: FlowID, source: IPAddress?, group: SocketAddress) {
         closeFlow(id)
         do throws(ReactorError) {
-            let flow = try FlowReception(id, source: source, group: group, interface: interface, reactor: reactor)
+            let flow = try FlowReception(id, source: source, group: group, access: access, reactor: reactor, log: log)
             flows[id] = flow
             flow.onHeard = { [unowned self] in peer.extension.flowPacketHeard(id, at: reactor.now) }
             flow.onRejected = { [unowned self] in peer.extension.flowPacketRejected(id, at: reactor.now) }
             flow.onPacket = { [unowned self] generation, number, payload, ecn in
                 take(id, generation: generation, number: number, payload: payload, ecn: ecn)
             }
+            flow.onWay = { [unowned self] way in onEvent(.way(way)) }
             flow.largest = { [unowned self] in reach[id]?.last }
             flow.onBatchEnd = { [unowned self] in peer.pump() }
         } catch {
@@ -242,6 +248,7 @@ final class Receiver {
         guard let flow = flows.removeValue(forKey: id) else { return }
         forgetReach(id)
         octetsOfClosedFlows += flow.octetsOpened
+        octetsOfClosedTunnels += flow.octetsFromTunnel
         flow.close()
     }
 

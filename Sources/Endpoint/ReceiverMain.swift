@@ -39,7 +39,7 @@ final class ReceiverRun {
     private var hasListened = false
     private var summary = ReceiverSummary()
     /// What earlier connections received.
-    private var past = (flow: 0, unicast: 0, lost: 0)
+    private var past = (flow: 0, tunnel: 0, unicast: 0, lost: 0)
     private var known: [String: SHA256Digest] = [:]
     private var timers: [TimerHandle] = []
     private var retry: TimerHandle?
@@ -89,7 +89,7 @@ final class ReceiverRun {
         do {
             let receiver = try Receiver(
                 to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
-                usesFlow: options.path != .unicast, interface: options.interface,
+                usesFlow: options.path != .unicast, access: options.flowAccess,
                 qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
                 reactor: reactor, log: log)
             self.receiver = receiver
@@ -115,6 +115,9 @@ final class ReceiverRun {
             guard !hasListened else { return }
             hasListened = true
             output.report(ReceiverEvent.listening(group: "\(group)"))
+        case .way(let way):
+            summary.steps += 1
+            output.report(ReceiverEvent.path(way.rawValue))
         case .fellBack(let reason):
             summary.fallbacks += 1
             output.report(ReceiverEvent.fallback(reason))
@@ -134,6 +137,7 @@ final class ReceiverRun {
     private func keepCounts() {
         guard let receiver else { return }
         past.flow += Int(receiver.octetsFromFlows)
+        past.tunnel += Int(receiver.octetsFromTunnels)
         past.unicast += Int(receiver.octetsFromUnicast)
         past.lost += Int(receiver.packetsMissing)
         ticket = receiver.sessionTicket ?? ticket
@@ -202,6 +206,7 @@ final class ReceiverRun {
         receiver?.close()
         store?.close()
         summary.bytesFlow = past.flow
+        summary.bytesTunnel = past.tunnel
         summary.bytesUnicast = past.unicast
         summary.packetsLost = past.lost
         output.report(ReceiverEvent.summary(summary))
@@ -209,7 +214,7 @@ final class ReceiverRun {
             log.error("\(summary.items) of \(count) items came in time")
             return 2
         }
-        if options.path == .multicast, !hasListened {
+        if options.path == .multicast || options.path == .amt, !hasListened {
             log.error("the flow was never heard")
             return 2
         }

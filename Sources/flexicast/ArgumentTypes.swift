@@ -111,13 +111,10 @@ struct ServerName: Equatable {
     }
 }
 
-/// `--path auto|multicast|unicast`.
+/// `--path auto|multicast|amt|unicast`.
 func parsePath(_ text: String) throws -> PathChoice {
     if let path = PathChoice(rawValue: text) { return path }
-    if text == "amt" {
-        throw ArgumentProblem("AMT tunnels are not part of this version; write auto, multicast or unicast")
-    }
-    throw ArgumentProblem("write auto, multicast or unicast")
+    throw ArgumentProblem("write auto, multicast, amt or unicast")
 }
 
 /// A directory, or `-` for standard output.

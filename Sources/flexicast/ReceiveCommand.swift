@@ -1,5 +1,6 @@
 import ArgumentParser
 import Endpoint
+import Wire
 
 struct ReceiveCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -21,8 +22,8 @@ struct ReceiveCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "auto (default): flow if heard; multicast: exit status 2 if it never is; unicast: never ask for it.",
-            valueName: "auto|multicast|unicast"),
+            "auto (default): flow if heard; multicast, amt: exit status 2 if it never is; unicast: never ask for it.",
+            valueName: "auto|multicast|amt|unicast"),
         transform: parsePath)
     var path: PathChoice = .auto
 
@@ -44,6 +45,11 @@ struct ReceiveCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Interface the flow is joined on.", valueName: "if"))
     var interface: String?
 
+    @Option(
+        help: ArgumentHelp("Relay that carries the flow where multicast does not (AMT).", valueName: "addr[:port]"),
+        transform: parseRelayAddress)
+    var relay: SocketAddress?
+
     @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
     var qlog: String?
 
@@ -58,6 +64,10 @@ struct ReceiveCommand: ParsableCommand {
         if trust != nil, insecure {
             throw ValidationError("--trust and --insecure exclude each other; give one of them")
         }
+        if path == .amt, relay == nil { throw ValidationError("--path amt needs --relay") }
+        if relay != nil, path == .multicast || path == .unicast {
+            throw ValidationError("--relay goes with --path amt or auto")
+        }
         if common.json, output == .standardOutput {
             throw ValidationError("--json and --output - both write to standard output; give --output a directory")
         }
@@ -71,6 +81,7 @@ struct ReceiveCommand: ParsableCommand {
         options.count = count
         options.timeout = timeout
         options.interface = interface
+        options.relay = relay
         options.qlogDirectory = qlog
         options.keyLog = keylog
         options.json = common.json

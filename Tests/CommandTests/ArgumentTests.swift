@@ -105,7 +105,7 @@ import Wire
         (["source", "--feed", "x", "--listen", ":1", "--key", "k"], "go together"),
         (["source", "--feed", "gopher://x", "--listen", ":1"], "http, https and file"),
         (["receive", "nowhere"], "write HOST:PORT"),
-        (["receive", "a:1", "--path", "amt"], "AMT tunnels are not part of this version"),
+        (["receive", "a:1", "--path", "amt"], "--path amt needs --relay"),
         (["receive", "a:1", "--trust", "f", "--insecure"], "exclude each other"),
         (["receive", "a:1", "--json", "--output", "-"], "both write to standard output"),
         (["receive", "a:1", "--io", "kqueue"], "'io_uring' or 'epoll'"),

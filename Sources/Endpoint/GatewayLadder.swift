@@ -1,0 +1,79 @@
+import AMT
+import Logging
+import Reactor
+import Wire
+
+// How a receiver's flow gets here: the group itself, or a tunnel to a relay.
+//
+//     native ── nothing heard for `patience` ──> native and tunnel ── native heard steadily ──> native
+//
+// The group stays joined while the tunnel is open, so that the way back up is seen. A packet that comes both ways counts
+// once: the connection drops the second by its number. Below both lies the unicast path, which needs nothing from here.
+
+/// By which ways a receiver may get a flow.
+struct FlowAccess: Sendable {
+    /// Name of the interface that groups are joined on; nil lets the routing table choose.
+    var interface: String?
+    /// Join the group itself.
+    var native = true
+    /// Open a tunnel to this relay when the group is not heard, or at once when it is not joined.
+    var relay: SocketAddress?
+}
+
+/// Which way the flow comes.
+enum FlowWay: String, Sendable {
+    case multicast
+    case amt
+}
+
+/// Decides, from what is heard, when the tunnel of a flow is wanted. A pure value.
+struct FlowLadder {
+    /// Without a packet from the group for this long, three keep-alive intervals of a source, the tunnel is opened.
+    static let patience = Duration.milliseconds(1500)
+    /// The group has to be heard for this long without such a gap before the tunnel is closed.
+    static let trust = Duration.seconds(5)
+
+    enum Step: Equatable {
+        case openTunnel
+        case closeTunnel
+    }
+
+    private let access: FlowAccess
+    private(set) var isTunnelOpen = false
+    /// When the group was last heard, or the wait for it began.
+    private var heardAt: Instant
+    /// Since when it is heard without a gap.
+    private var steadySince: Instant?
+
+    init(_ access: FlowAccess, at now: Instant) {
+        self.access = access
+        heardAt = now
+    }
+
+    /// The first step, before anything was heard.
+    mutating func start() -> Step? {
+        guard !access.native, access.relay != nil else { return nil }
+        isTunnelOpen = true
+        return .openTunnel
+    }
+
+    /// A packet of the flow came from the group itself.
+    mutating func nativeHeard(at now: Instant) -> Step? {
+        if now - heardAt >= Self.patience || steadySince == nil { steadySince = now }
+        heardAt = now
+        guard isTunnelOpen, let steadySince, now - steadySince >= Self.trust else { return nil }
+        isTunnelOpen = false
+        return .closeTunnel
+    }
+
+    var nextDeadline: Instant {
+        access.native && access.relay != nil && !isTunnelOpen ? heardAt + Self.patience : .distantFuture
+    }
+
+    mutating func timerFired(at now: Instant) -> Step? {
+        guard nextDeadline <= now else { return nil }
+        isTunnelOpen = true
+        steadySince = nil
+        return .openTunnel
+    }
+}

@@ -27,7 +27,7 @@ import Wire
         source.publish(Array("an item".utf8))
         for _ in 0..<3 {
             let receiver = try Receiver(
-                to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: false, interface: nil,
+                to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: false, access: FlowAccess(),
                 reactor: reactor, log: quiet())
             var items: [[UInt8]] = []
             receiver.onEvent = { event in

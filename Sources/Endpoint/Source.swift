@@ -165,6 +165,7 @@ final class Source {
                 return
             }
         }
+        if let sender { connection.firstStream = history.first?.stream ?? sender.flow.nextStream }
         for item in history { connection.send(item.bytes, stream: item.stream) }
     }
 
@@ -222,6 +223,11 @@ final class Source {
             case .send(let frame, let key): connection.peer.connection.machine.sendExtensionFrame(frame, key: key)
             case .joined(let flow):
                 for key in sender.flow.joined(at: reactor.now) { connection.peer.extension.sendKey(flow, key) }
+                // It will hear parts of items that began before it connected.
+                for old in sender.flow.unfinishedStreams(before: connection.firstStream) {
+                    connection.send(old.bytes, stream: old.stream)
+                    connection.firstStream = min(connection.firstStream, old.stream)
+                }
             case .ready(let flow): admit(connection, flow)
             case .left(_, let member, let reason): sender.flow.leave(member, reason: reason, at: reactor.now)
             case .keyHolderLeft: sender.flow.keyHolderLeft()

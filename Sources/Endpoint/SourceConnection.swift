@@ -12,6 +12,8 @@ final class SourceConnection {
     var qlog: Qlog?
     /// The flow keeps its tree alive for this connection.
     var isAttached = false
+    /// All streams of the flow from this one on are sent to it, on one way or the other.
+    var firstStream = StreamID(0)
     /// Items that wait for a stream, on a connection with its own numbering.
     private var waiting: [[UInt8]] = []
     private var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)

@@ -17,6 +17,9 @@ public final class SimulatedReceiver {
     public private(set) var octetsFromFlow: UInt64 = 0
     public private(set) var octetsFromUnicast: UInt64 = 0
 
+    /// Streams of which something was read and the end not yet.
+    public var unfinishedStreams: Int { partial.count }
+
     let configuration: ReceiverConfiguration
     var isInGroup = false
     private var keys: [FlowKey] = []

@@ -10,6 +10,8 @@ final class SimulatedPeer {
     var isShared = false
     var isAttached = false
     var member: MemberID?
+    /// All streams from this one on are sent to the receiver, on one way or the other.
+    var firstStream = StreamID(0)
     /// Items for a receiver that does not speak flexicast, until it allows the streams.
     var waiting: [[UInt8]] = []
 
@@ -104,6 +106,7 @@ public final class SimulatedSource {
                 flow.attach(at: now)
             }
         }
+        peer.firstStream = history.first?.stream ?? flow.nextStream
         for item in history { peer.send(item.bytes, stream: item.stream) }
     }
 
@@ -125,6 +128,10 @@ public final class SimulatedSource {
             case .send(let frame, let key): peer.connection.sendExtensionFrame(frame, key: key)
             case .joined(let id):
                 for key in flow.joined(at: now) { peer.session.sendKey(id, key) }
+                for old in flow.unfinishedStreams(before: peer.firstStream) {
+                    peer.send(old.bytes, stream: old.stream)
+                    peer.firstStream = min(peer.firstStream, old.stream)
+                }
             case .ready(let id):
                 guard
                     let member = flow.add(

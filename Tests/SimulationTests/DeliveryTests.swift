@@ -116,6 +116,30 @@ import Wire
         #expect(late.octetsFromFlow == 300 * 700)
     }
 
+    /// Parts of items that began before a receiver came must not leave it waiting for the rest.
+    @Test func aReceiverThatJoinsInTheMiddleOfAnItemGetsAllOfIt() {
+        var configuration = FlowConfiguration()
+        configuration.rateCeiling = 4_000_000
+        let simulation = Simulation(seed: 12, configuration: configuration)
+        simulation.addReceiver()
+        simulation.run(for: .seconds(1))
+        // Two seconds' worth, sent while the second receiver connects and joins.
+        for number in 0..<4 { simulation.publish(Self.item(number, 250_000)) }
+        simulation.run(for: .milliseconds(300))
+        let late = simulation.addReceiver(links: ReceiverLinks(flow: Link(loss: 0.02)))
+        simulation.run(for: .seconds(1))
+        for number in 4..<40 {
+            simulation.publish(Self.item(number, 3000))
+            simulation.run(for: .milliseconds(20))
+        }
+        simulation.run(for: .seconds(5))
+        #expect(late.unfinishedStreams == 0)
+        // Those of the first four that it heard parts of as well.
+        #expect(late.items.count == 40)
+        #expect(simulation.faults(of: late, from: simulation.published[4].stream) == [])
+        #expect(simulation.faults(of: simulation.receivers[0]) == [])
+    }
+
     @Test func moreStreamsAndOctetsThanTheFirstWindowsAllow() {
         let simulation = Simulation(seed: 6)
         for _ in 0..<2 {

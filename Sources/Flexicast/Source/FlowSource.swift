@@ -182,6 +182,15 @@ public struct FlowSource: Sendable {
         return [current] + (keys.next.map { [$0] } ?? [])
     }
 
+    /// The streams before `first` of which parts may still be sent on the flow. A receiver that has joined hears those
+    /// parts, and would wait forever for the rest: send it each of them whole on its unicast path, unless its connection
+    /// has been given the stream already.
+    public func unfinishedStreams(before first: StreamID) -> [(stream: StreamID, bytes: [UInt8])] {
+        streams.held(before: first.index).map {
+            (StreamID(initiator: .server, bidirectional: false, index: $0), streams[$0].bytes)
+        }
+    }
+
     /// Ends the flow: every member is removed with what it lacks.
     public mutating func withdraw(at now: Instant) {
         for slot in members.indices where members[slot].isActive { remove(slot, reason: .withdrawn) }

@@ -5,7 +5,8 @@ import Wire
 public enum SourceAction: Sendable, Equatable {
     /// Send this frame on the connection (`Connection.sendExtensionFrame`).
     case send(frame: [UInt8], key: UInt64)
-    /// The receiver has joined: give it `FlowSource.joined`'s keys with `SourceSession.sendKey`.
+    /// The receiver has joined: give it `FlowSource.joined`'s keys with `SourceSession.sendKey`, and on its connection
+    /// what `FlowSource.unfinishedStreams` lists from before it connected.
     case joined(FlowID)
     /// The receiver has opened a packet of the flow: `FlowSource.add` it, then tell the session by `becameMember`, or
     /// by `evict` when it was not admitted.

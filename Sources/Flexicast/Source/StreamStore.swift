@@ -29,7 +29,13 @@ struct StreamStore: Sendable {
 
     subscript(index: UInt64) -> Entry { entries[index] }
 
-    func holds(_ index: UInt64) -> Bool { entries.indices.contains(index) }
+    /// The streams before `end` that are not sent whole, or may be sent again.
+    func held(before end: UInt64) -> [UInt64] {
+        guard entries.base < min(end, next) else { return [] }
+        return (entries.base..<min(end, next)).filter {
+            entries[$0].onFlow && (!entries[$0].finished || entries[$0].references > 0)
+        }
+    }
 
     mutating func append(_ bytes: [UInt8]) {
         queuedOctets += UInt64(bytes.count)

@@ -5,4 +5,5 @@
 #include "file.h"
 #include "io.h"
 #include "io_ring.h"
+#include "meter.h"
 #include "tls.h"

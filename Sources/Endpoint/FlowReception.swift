@@ -30,7 +30,9 @@ final class FlowReception: DatagramHandler {
     private(set) var strangers: UInt64 = 0
 
     /// Takes an opened packet: generation, packet number and frames.
-    var onPacket: (_ generation: UInt64, _ packetNumber: UInt64, _ payload: Span<UInt8>, _ ecn: ECN) -> Void = { _, _, _, _ in }
+    var onPacket: (_ generation: UInt64, _ packetNumber: UInt64, _ payload: Span<UInt8>, _ ecn: ECN) -> Void = {
+        _, _, _, _ in
+    }
     var onHeard: () -> Void = {}
     var onRejected: () -> Void = {}
     /// The flow is looked for another way from now on.

@@ -9,8 +9,10 @@ struct Ring<Element: Sendable>: Sendable {
     private(set) var end: UInt64
 
     private static var smallest: Int { 64 }
-    /// An emptied ring larger than this gives its memory back.
+    /// A ring larger than this gives memory back when it has not needed it.
     private static var largestIdle: Int { 8192 }
+    /// Elements held at the most since it was last empty.
+    private var most = 0
 
     init(filler: Element, startingAt start: UInt64 = 0) {
         self.filler = filler
@@ -43,15 +45,22 @@ struct Ring<Element: Sendable>: Sendable {
         if count == storage.count { grow() }
         storage[place(end)] = element
         end += 1
+        most = max(most, count)
     }
 
     mutating func removeFirst() {
         precondition(!isEmpty)
         storage[place(base)] = filler
         base += 1
-        if isEmpty, storage.count > Self.largestIdle {
-            storage = Array(repeating: filler, count: Self.smallest)
+        if isEmpty { emptied() }
+    }
+
+    /// Halves what was less than a quarter full, so that a flow whose every acknowledgement empties it keeps its ring.
+    private mutating func emptied() {
+        if storage.count > Self.largestIdle, most < storage.count / 4 {
+            storage = Array(repeating: filler, count: storage.count / 2)
         }
+        most = 0
     }
 
     mutating func removeFirst(upTo index: UInt64) {

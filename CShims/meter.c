@@ -1,0 +1,65 @@
+#define _GNU_SOURCE
+#include "include/meter.h"
+
+#include <dlfcn.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+int64_t fc_thread_time(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static int64_t preloaded(const char *name)
+{
+    uint64_t (*count)(void) = (uint64_t (*)(void))dlsym(RTLD_DEFAULT, name);
+    return count ? (int64_t)count() : -1;
+}
+
+int64_t fc_allocations(void)
+{
+    return preloaded("perf_allocations");
+}
+
+int64_t fc_copied(void)
+{
+    return preloaded("perf_copied");
+}
+
+void fc_processor_name(char *out, int size)
+{
+    char line[256];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+
+    out[0] = 0;
+    if (!file)
+        return;
+    while (fgets(line, sizeof line, file)) {
+        char *colon = strchr(line, ':');
+        if (!colon || strncmp(line, "model name", 10) != 0)
+            continue;
+        colon[strcspn(colon, "\n")] = 0;
+        snprintf(out, (size_t)size, "%s", colon + 2);
+        break;
+    }
+    fclose(file);
+}
+
+void fc_kernel_release(char *out, int size)
+{
+    struct utsname names;
+
+    out[0] = 0;
+    if (uname(&names) == 0)
+        snprintf(out, (size_t)size, "%s", names.release);
+}
+
+const char *fc_library_version(void)
+{
+    return OpenSSL_version(OPENSSL_VERSION);
+}

@@ -1,0 +1,260 @@
+import Cryptography
+import Flexicast
+import QUIC
+import Reactor
+import Wire
+
+/// The ciphers of TLS 1.3 that QUIC takes, by the names people know them by.
+public enum CipherChoice: String, CaseIterable, Sendable {
+    case aes128 = "aes-128-gcm"
+    case aes256 = "aes-256-gcm"
+    case chaCha20 = "chacha20-poly1305"
+
+    var suite: CipherSuite {
+        switch self {
+        case .aes128: .aes128GCM
+        case .aes256: .aes256GCM
+        case .chaCha20: .chaCha20Poly1305
+        }
+    }
+}
+
+/// What a trial of the flow is made of.
+public struct FlowTrialOptions: Sendable {
+    /// Bits per second; nil is as fast as the machine can.
+    public var rate: UInt64?
+    /// Octets of a full packet: the UDP payload.
+    public var packetSize = 1200
+    /// Octets of each published item.
+    public var itemSize = 1 << 20
+    /// Receivers that acknowledge. They share the process: what they say is made up, what the source does is real.
+    public var members = 1
+    /// A receiver in the same thread listens to the group and opens every packet; members then acknowledge only what
+    /// it has opened.
+    public var isHeard = false
+    /// Where the packets leave: `lo` needs no privilege.
+    public var interface = "lo"
+    public var group = SocketAddress(.v4(0xef0a_0001), port: 5999)
+    public var cipher = CipherChoice.aes128
+    public var io = IOBackendChoice.auto
+
+    public init() {}
+}
+
+/// A flow at work for the sake of measuring it: the sender that a source runs, fed with items that never end, and
+/// members that acknowledge at the announced delay. All on the calling thread.
+public final class FlowTrial {
+    let reactor: Reactor
+    let sender: FlowSender
+    let meter = FlowMeter(every: 16)
+
+    private let options: FlowTrialOptions
+    private let item: [UInt8]
+    private var members: [TrialMember] = []
+    private var nextMember = 0
+    private var acknowledgedAt: Instant
+    private let ear: TrialEar?
+    private var ranges: [ClosedRange<UInt64>] = []
+    private var counted = FlowTrialCounts()
+
+    /// Room for the packets of four turns.
+    private static let queue: UInt64 = 1 << 20
+    /// A turn at full rate: two segmented sends in one call.
+    private static let burst = 208
+
+    public var backendDescription: String { reactor.backendDescription }
+
+    public init(_ options: FlowTrialOptions) throws {
+        self.options = options
+        reactor = try Reactor(io: .init(options.io))
+        item = [UInt8](repeating: 0x61, count: options.itemSize)
+        var udp = UDPOptions()
+        udp.multicastInterface = options.interface
+        let origin = try Self.address(of: options.interface)
+        let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
+
+        var configuration = FlowConfiguration()
+        configuration.suite = options.cipher.suite
+        configuration.packetSize = options.packetSize
+        configuration.rateCeiling = options.rate ?? 1_000_000_000_000
+        configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
+        if options.rate == nil { configuration.burstPackets = Self.burst }
+        configuration.maximumUnsettledOctets = 64 << 20
+        // Nobody who has not listened knows which numbers were skipped.
+        if !options.isHeard { configuration.skipInterval = 1 << 40 }
+        // Others may try on the same group.
+        var random = randomSeed()
+        guard let id = FlowID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
+        let flow = FlowSource(
+            flowID: id,
+            parameters: FlowParameters(
+                source: origin, group: options.group.address, port: options.group.port, ackDelay: .milliseconds(25)),
+            configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
+        sender = FlowSender(flow, group: options.group, socket: socket, reactor: reactor)
+        acknowledgedAt = reactor.now
+        ear = options.isHeard ? try TrialEar(options, flow: flow, origin: origin) : nil
+
+        ranges.reserveCapacity(64)
+        sender.meter = meter
+        sender.onAction = { [unowned self] action in
+            if case .sendKey(let key) = action { ear?.install(key) }
+        }
+        for _ in 0..<options.members { try members.append(TrialMember(&sender.flow, at: reactor.now)) }
+        reactor.onTurnEnd { [unowned self] in turnEnded() }
+    }
+
+    deinit {
+        ear?.close()
+        reactor.close()
+    }
+
+    private static func address(of interface: String) throws -> IPAddress {
+        for candidate in try NetworkInterface.all() where candidate.name == interface {
+            if let address = candidate.addresses.first(where: \.isIPv4) { return address }
+        }
+        throw EndpointError("interface \(interface) does not exist or has no IPv4 address to send from")
+    }
+
+    /// Lets the flow run until it has sent `packets` more, or until `deadline`.
+    public func run(packets: UInt64 = .max, until deadline: Instant = .distantFuture) {
+        let start = sender.flow.statistics.packetsSent
+        while sender.flow.statistics.packetsSent - start < packets, reactor.now < deadline { turn() }
+    }
+
+    /// One turn of the source, then one of the receiver, if there is one.
+    private func turn() {
+        let packets = sender.flow.statistics.packetsSent
+        let isMeasured = meter.begin()
+        reactor.turn(timeout: .milliseconds(20))
+        meter.end()
+        if isMeasured { counted.measuredPackets += sender.flow.statistics.packetsSent - packets }
+        guard let ear else { return }
+        let time = Meters.threadTime
+        ear.reactor.turn(timeout: .zero)
+        counted.receiverTime += Meters.threadTime - time
+    }
+
+    private func turnEnded() {
+        meter.start()
+        var isDirty = sender.flow.queuedOctets == 0
+        while sender.flow.queuedOctets < Self.queue { _ = sender.flow.publish(bytes: item) }
+        if acknowledgeDue() { isDirty = true }
+        meter.stop(.flow)
+        if isDirty { sender.pump() }
+    }
+
+    /// Every member speaks once per ack delay, one after the other.
+    private func acknowledgeDue() -> Bool {
+        guard !members.isEmpty else { return false }
+        let share = sender.flow.parameters.ackDelay / members.count
+        var done = 0
+        while reactor.now - acknowledgedAt >= share, done < members.count {
+            acknowledgedAt = max(acknowledgedAt + share, reactor.now - sender.flow.parameters.ackDelay)
+            acknowledge(nextMember)
+            nextMember = (nextMember + 1) % members.count
+            done += 1
+        }
+        return done > 0
+    }
+
+    private func acknowledge(_ index: Int) {
+        if let ear {
+            guard !ear.ranges.isEmpty else { return }
+            members[index].acknowledge(ear.ranges, &sender.flow, at: reactor.now)
+        } else {
+            guard sender.flow.nextPacketNumber > 0 else { return }
+            ranges.removeAll(keepingCapacity: true)
+            ranges.append(0...(sender.flow.nextPacketNumber - 1))
+            members[index].acknowledge(ranges, &sender.flow, at: reactor.now)
+        }
+    }
+
+    /// Totals so far: subtract two of them.
+    public var counts: FlowTrialCounts {
+        var counts = counted
+        counts.time = Reactor.clock().nanoseconds
+        counts.threadTime = Meters.threadTime - counted.receiverTime
+        counts.allocations = Meters.allocations ?? 0
+        counts.copied = Meters.copied ?? 0
+        counts.flowTime = meter[.flow]
+        counts.cryptographyTime = meter[.cryptography]
+        let flow = sender.flow.statistics
+        counts.packets = flow.packetsSent
+        counts.octets = flow.octetsSent
+        counts.acknowledgements = flow.acknowledgements
+        counts.lossReports = flow.lossReports
+        let io = reactor.counters
+        counts.systemCalls = io.systemCalls
+        counts.sends = io.messagesOut
+        counts.turns = io.turns
+        counts.longestTurn = io.longestTurnNanoseconds
+        counts.blocked = io.sendBlocked + io.sendQueueFull
+        counts.refused = io.sendErrors.total
+        counts.unsegmented = io.segmentationFallbacks
+        if let ear {
+            counts.received = ear.opened
+            counts.receiverSystemCalls = ear.reactor.counters.systemCalls
+            counts.receives = ear.reactor.counters.messagesIn
+            counts.receiverDrops = ear.reactor.counters.kernelDrops
+        }
+        return counts
+    }
+}
+
+/// What a trial did, in totals or between two readings. Times are in nanoseconds, of CPU but for `time`.
+public struct FlowTrialCounts: Sendable {
+    public var time: Int64 = 0
+    /// Source's CPU.
+    public var threadTime: Int64 = 0
+    /// Of `measuredPackets` packets.
+    public var flowTime: Int64 = 0
+    public var cryptographyTime: Int64 = 0
+    public var measuredPackets: UInt64 = 0
+
+    public var packets: UInt64 = 0
+    /// Octets of UDP payload.
+    public var octets: UInt64 = 0
+    public var acknowledgements: UInt64 = 0
+    public var lossReports: UInt64 = 0
+    public var systemCalls: UInt64 = 0
+    /// Messages handed to the kernel, each of them a run of packets.
+    public var sends: UInt64 = 0
+    public var turns: UInt64 = 0
+    /// The longest turn since the beginning; not a total.
+    public var longestTurn: UInt64 = 0
+    /// Times the kernel or the send queue was full.
+    public var blocked: UInt64 = 0
+    /// Packets that the kernel refused.
+    public var refused: UInt64 = 0
+    /// Runs that had to leave packet by packet.
+    public var unsegmented: UInt64 = 0
+    /// Heap allocations of the thread, source's and receiver's; zero when no counter is preloaded.
+    public var allocations: UInt64 = 0
+    /// Octets copied by the C library, likewise.
+    public var copied: UInt64 = 0
+
+    /// Packets that the receiver has opened.
+    public var received: UInt64 = 0
+    public var receiverTime: Int64 = 0
+    public var receiverSystemCalls: UInt64 = 0
+    /// Messages they came in, each of them a run of packets.
+    public var receives: UInt64 = 0
+    public var receiverDrops: UInt64 = 0
+
+    public init() {}
+
+    public static func - (a: Self, b: Self) -> Self {
+        var d = a
+        for path in [\Self.time, \.threadTime, \.flowTime, \.cryptographyTime, \.receiverTime] {
+            d[keyPath: path] -= b[keyPath: path]
+        }
+        for path in [
+            \Self.measuredPackets, \.packets, \.octets, \.acknowledgements, \.lossReports, \.systemCalls, \.sends,
+            \.turns, \.blocked, \.refused, \.unsegmented, \.allocations, \.received, \.receiverSystemCalls, \.receives,
+            \.receiverDrops, \.copied,
+        ] {
+            d[keyPath: path] -= b[keyPath: path]
+        }
+        return d
+    }
+}

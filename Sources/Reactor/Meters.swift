@@ -1,0 +1,31 @@
+import CShims
+
+/// What measurements read of the calling thread and of the machine.
+public enum Meters {
+    /// Nanoseconds of CPU that the calling thread has used. Costs a system call.
+    public static var threadTime: Int64 { fc_thread_time() }
+
+    /// Heap allocations of the calling thread so far; nil unless the counter of `Perf/Counter` is preloaded.
+    public static var allocations: UInt64? { UInt64(exactly: fc_allocations()) }
+
+    /// Octets that the calling thread has had the C library copy, in pieces as large as a payload; nil likewise.
+    public static var copied: UInt64? { UInt64(exactly: fc_copied()) }
+
+    /// The processor's name as the kernel gives it, empty when it does not.
+    public static var processor: String {
+        var name = [CChar](repeating: 0, count: 128)
+        unsafe fc_processor_name(&name, Int32(name.count))
+        return text(name)
+    }
+
+    /// The running kernel's release.
+    public static var kernel: String {
+        var name = [CChar](repeating: 0, count: 128)
+        unsafe fc_kernel_release(&name, Int32(name.count))
+        return text(name)
+    }
+
+    private static func text(_ characters: [CChar]) -> String {
+        String(decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}

@@ -1,5 +1,6 @@
 import Cryptography
 import Flexicast
+import Logging
 import QUIC
 import Reactor
 import Wire
@@ -59,7 +60,8 @@ final class TrialEar {
     init(_ options: FlowTrialOptions, flow: FlowSource, origin: IPAddress) throws {
         reactor = try Reactor(io: .init(options.io))
         reception = try FlowReception(
-            flow.flowID, source: nil, group: options.group, interface: options.interface, reactor: reactor)
+            flow.flowID, source: nil, group: options.group, access: FlowAccess(interface: options.interface),
+            reactor: reactor, log: Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() })
         ranges.reserveCapacity(Self.limit + 1)
         reception.install(flow.currentKey)
         reception.largest = { [unowned self] in ranges.first?.upperBound }

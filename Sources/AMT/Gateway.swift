@@ -29,10 +29,10 @@ public struct Gateway: Sendable {
         var robustness: Int
     }
 
-    public let configuration: GatewayConfiguration
+    public private(set) var configuration: GatewayConfiguration
     public let family: DataFamily
-    /// Where relays are looked for.
-    public let discovery: SocketAddress
+    /// Where relays are looked for; nil as long as nobody knows: nothing is sent then.
+    public private(set) var discovery: SocketAddress?
     public private(set) var counters = GatewayCounters()
     public private(set) var channels: [Channel] = []
     /// The relay that answers for us, once one was found.
@@ -56,7 +56,7 @@ public struct Gateway: Sendable {
     private var random: SeededRandom
 
     public init(
-        discovery: SocketAddress, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
+        discovery: SocketAddress?, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
         seed: SeededRandom
     ) {
         self.discovery = discovery
@@ -103,14 +103,34 @@ public struct Gateway: Sendable {
 
     /// Leaves everything. What is to be sent is there at once, for a shell that ends.
     public mutating func stop(at now: Instant) {
+        leave(at: now)
+        channels = []
+        rest()
+    }
+
+    /// Goes over to `relay`, which takes Requests without discovery. What is wanted stays wanted; the relay used so far
+    /// is told that nothing is wanted from it.
+    public mutating func move(to relay: SocketAddress, at now: Instant) {
+        leave(at: now)
+        rest()
+        usesLinuxFlags = false
+        silence = configuration.silence
+        configuration.discovers = false
+        discovery = relay
+        self.relay = relay
+        if !channels.isEmpty { seek(at: now) }
+    }
+
+    /// Tells the relay that nothing is wanted from it any more, here and now; what is wanted stays wanted.
+    public mutating func leave(at now: Instant) {
         if let grant, isJoined, let relay {
             report(
                 Set(channels.map(\.group)).map { GroupRecord(.toInclude, $0) }, grant, at: now, repeated: false)
             if let gateway = grant.gateway { tearDown(gateway, grant, relay, at: now, repeated: false) }
         }
-        channels = []
         repeats = []
-        rest()
+        grant = nil
+        isJoined = false
     }
 
     /// Nothing is wanted: nothing is asked for.
@@ -125,6 +145,7 @@ public struct Gateway: Sendable {
 
     private mutating func seek(at now: Instant) {
         attempts = 0
+        guard let discovery else { return }
         if relay == nil, !configuration.discovers { relay = discovery }
         if relay != nil { request(at: now) } else { discover(at: now) }
     }
@@ -145,6 +166,7 @@ public struct Gateway: Sendable {
         switch pending {
         case .nothing: return
         case .discovery(let nonce):
+            guard let discovery else { return }
             counters.discoveriesSent += 1
             outgoing.append((Message.discovery(nonce: nonce).bytes, discovery))
         case .request(let nonce):
@@ -233,7 +255,7 @@ public struct Gateway: Sendable {
     }
 
     private mutating func advertised(_ address: IPAddress, nonce: UInt32, from sender: SocketAddress, at now: Instant) {
-        guard case .discovery(nonce) = pending, sender == discovery, address.isIPv4 == discovery.address.isIPv4,
+        guard case .discovery(nonce) = pending, let discovery, sender == discovery, address.isIPv4 == discovery.address.isIPv4,
             !address.isMulticast, !address.isUnspecified
         else {
             counters.unexpected += 1

@@ -109,7 +109,7 @@ final class FlowReception: DatagramHandler {
             // A receiver waits for its relay to come back; unicast serves it until then.
             configuration.longestRetry = .seconds(10)
             let tunnel = try AMTTunnel(
-                relay: relay, family: group.address.isIPv4 ? .ipv4 : .ipv6, configuration: configuration,
+                relay: relay, source: source, family: group.address.isIPv4 ? .ipv4 : .ipv6, configuration: configuration,
                 reactor: reactor, log: log)
             self.tunnel = tunnel
             log.info("asking a relay for the flow", metadata: ["relay": "\(relay)", "group": "\(group)"])

@@ -17,7 +17,7 @@ struct FlowAccess: Sendable {
     /// Join the group itself.
     var native = true
     /// Open a tunnel to this relay when the group is not heard, or at once when it is not joined.
-    var relay: SocketAddress?
+    var relay: RelayChoice?
 }
 
 /// Which way the flow comes.

@@ -6,8 +6,8 @@ import Wire
 
 /// What `flexicast gateway` was asked to do.
 public struct GatewayOptions: Sendable {
-    /// A relay, or an address to discover one at.
-    public var relay: SocketAddress
+    /// A relay, an address to discover one at, or how to search for one.
+    public var relay: RelayChoice
     /// The channels, each with the port that counts or nil for every port.
     public var channels: [(channel: Channel, port: UInt16?)]
     /// Where payloads are sent to as UDP datagrams; nil writes them to standard output, one after the other.
@@ -20,7 +20,7 @@ public struct GatewayOptions: Sendable {
     public var reportInterval: Duration = .seconds(1)
     public var io: IOBackendChoice = .auto
 
-    public init(relay: SocketAddress, channels: [(channel: Channel, port: UInt16?)]) {
+    public init(relay: RelayChoice, channels: [(channel: Channel, port: UInt16?)]) {
         self.relay = relay
         self.channels = channels
     }
@@ -123,10 +123,9 @@ final class GatewayRun: TunnelHandler {
         if let to = options.to {
             sink = try reactor.udpSocket(bind: SocketAddress(to.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         }
-        for family in DataFamily.allCases {
-            let channels = options.channels.filter { $0.channel.group.isIPv4 == (family == .ipv4) }
-            guard !channels.isEmpty else { continue }
-            let tunnel = try AMTTunnel(relay: options.relay, family: family, reactor: reactor, log: log)
+        for (family, source, channels) in Self.grouped(options) {
+            let tunnel = try AMTTunnel(
+                relay: options.relay, source: source, family: family, reactor: reactor, log: log)
             tunnels.append(tunnel)
             tunnel.onEvent = { [unowned self] event in
                 switch event {
@@ -152,6 +151,24 @@ final class GatewayRun: TunnelHandler {
         }
         timers.append(ticker)
         ticker.schedule(at: next)
+    }
+
+    /// One tunnel for each IP version. When relays are searched for, one for each source: each has its own relays
+    /// (RFC 8777 section 3.3.7).
+    private static func grouped(
+        _ options: GatewayOptions
+    ) -> [(family: DataFamily, source: IPAddress?, channels: [(channel: Channel, port: UInt16?)])] {
+        var groups: [(family: DataFamily, source: IPAddress?, channels: [(channel: Channel, port: UInt16?)])] = []
+        for each in options.channels {
+            let family: DataFamily = each.channel.group.isIPv4 ? .ipv4 : .ipv6
+            let source: IPAddress? = if case .search = options.relay { each.channel.source } else { nil }
+            if let index = groups.firstIndex(where: { $0.family == family && $0.source == source }) {
+                groups[index].channels.append(each)
+            } else {
+                groups.append((family, source, [each]))
+            }
+        }
+        return groups
     }
 
     func tunnelPacketReceived(

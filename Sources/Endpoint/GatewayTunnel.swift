@@ -26,32 +26,68 @@ final class AMTTunnel: DatagramHandler {
     }
 
     private(set) var gateway: Gateway
-    let socket: UDPSocket
+    /// Nil as long as no relay is known.
+    private(set) var socket: UDPSocket?
     /// Tells what happens to the tunnel.
     var onEvent: (GatewayEvent) -> Void = { _ in }
 
     private unowned let reactor: Reactor
     private let log: Logger
     private var timer: TimerHandle?
+    private var finder: RelayFinder?
     private var subscriptions: [Subscription] = []
 
-    /// - Parameter relay: a relay, or an address to discover one at.
+    /// - Parameters:
+    ///   - relay: a relay, an address to discover one at, or how to search for one.
+    ///   - source: whose relays are searched for.
     init(
-        relay: SocketAddress, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
+        relay: RelayChoice, source: IPAddress?, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
         reactor: Reactor, log: Logger
     ) throws(ReactorError) {
         self.reactor = reactor
         self.log = log
-        gateway = Gateway(discovery: relay, family: family, configuration: configuration, seed: randomSeed())
-        let any = SocketAddress(relay.address.isIPv4 ? .v4(0) : .v6(0), port: 0)
-        var options = UDPOptions()
-        options.receiveBuffer = 8 << 20
-        socket = try reactor.udpSocket(bind: any, options: options)
-        socket.handler = self
+        let discovery: SocketAddress? = if case .at(let address) = relay { address } else { nil }
+        gateway = Gateway(discovery: discovery, family: family, configuration: configuration, seed: randomSeed())
         timer = reactor.timer { [unowned self] in
             gateway.timerFired(at: self.reactor.now)
             settle()
         }
+        switch relay {
+        case .at(let address): try open(isIPv4: address.address.isIPv4)
+        case .search(let options):
+            let finder = RelayFinder(options, source: source, reactor: reactor, log: log) { [unowned self] in
+                gateway.counters.packetsDelivered
+            }
+            self.finder = finder
+            finder.onRelay = { [unowned self] in move(to: $0) }
+            finder.start()
+        }
+    }
+
+    private func open(isIPv4: Bool) throws(ReactorError) {
+        var options = UDPOptions()
+        options.receiveBuffer = 8 << 20
+        socket = try reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0), options: options)
+        socket?.handler = self
+    }
+
+    /// The search has found a relay, or a better one.
+    private func move(to relay: SocketAddress) {
+        gateway.leave(at: reactor.now)
+        sendAll()
+        if let old = socket, old.localAddress.address.isIPv4 != relay.address.isIPv4 {
+            // What is said to the old relay leaves before its socket goes.
+            old.flush()
+            old.close()
+            socket = nil
+        }
+        do throws(ReactorError) {
+            if socket == nil { try open(isIPv4: relay.address.isIPv4) }
+        } catch {
+            log.warning("no tunnel", metadata: ["reason": "\(error)"])
+        }
+        gateway.move(to: relay, at: reactor.now)
+        settle()
     }
 
     /// Has `handler` get what comes to `channel`, at `port` or at every port. False when the tunnel cannot carry it.
@@ -72,27 +108,33 @@ final class AMTTunnel: DatagramHandler {
 
     /// Leaves everything and closes the socket.
     func close() {
-        guard socket.isOpen else { return }
+        guard timer != nil else { return }
+        finder?.close()
         gateway.stop(at: reactor.now)
         settle()
-        socket.flush()
-        socket.close()
+        socket?.flush()
+        socket?.close()
         timer = nil
         subscriptions = []
     }
 
+    private func sendAll() {
+        while let (bytes, relay) = gateway.nextDatagram() { _ = socket?.send(copyOf: bytes.span, to: relay) }
+    }
+
     private func settle() {
-        while let (bytes, relay) = gateway.nextDatagram() { _ = socket.send(copyOf: bytes.span, to: relay) }
+        sendAll()
         while let event = gateway.nextEvent() {
             switch event {
             case .relayFound(let relay): log.info("relay found", metadata: ["relay": "\(relay)"])
             case .joined(let relay): log.info("tunnel open", metadata: ["relay": "\(relay)"])
             case .noAnswer(let attempt):
-                log.notice("no relay answers", metadata: ["relay": "\(gateway.discovery)", "attempt": "\(attempt)"])
+                log.notice("no relay answers", metadata: ["relay": "\(gateway.discovery.map { "\($0)" } ?? "none")", "attempt": "\(attempt)"])
             case .limited: log.notice("the relay takes no new gateways")
             case .silent: log.info("nothing comes through the tunnel; asking again")
             }
             onEvent(event)
+            finder?.gatewayTold(event)
         }
         timer?.schedule(at: gateway.nextDeadline)
     }

@@ -107,7 +107,7 @@ public struct ReceiverOptions: Sendable {
     /// Name of the interface the flow is joined on; nil lets the routing table choose.
     public var interface: String?
     /// Relay that carries the flow (AMT): for `auto` when the group is not heard, for `amt` from the start.
-    public var relay: SocketAddress?
+    public var relay: RelayChoice?
     /// Directory for one qlog file per connection.
     public var qlogDirectory: String?
     /// File that TLS secrets are appended to, in NSS key log format.

@@ -1,4 +1,3 @@
-import Foundation
 import Wire
 
 /// Whom the system asks for names, and for which domains: what /etc/resolv.conf says (resolv.conf(5)).
@@ -48,7 +47,8 @@ public struct NameServers: Sendable, Equatable {
 
     /// What the file at `path` says; as if it were empty when it cannot be read.
     public static func configured(path: String = "/etc/resolv.conf") -> NameServers {
-        NameServers(text: (try? String(contentsOfFile: path, encoding: .utf8)) ?? "")
+        let bytes = (try? StoredFile.read(path, limit: 65_536)) ?? nil
+        return NameServers(text: String(decoding: bytes ?? [], as: UTF8.self))
     }
 
     private static func number(_ prefix: String, _ option: Substring) -> Int? {

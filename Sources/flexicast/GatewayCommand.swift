@@ -52,9 +52,13 @@ struct GatewayCommand: ParsableCommand {
             """)
 
     @Option(
-        help: ArgumentHelp("Relay, or an address to discover one at.", valueName: "addr[:port]"),
-        transform: parseRelayAddress)
-    var relay: SocketAddress
+        help: ArgumentHelp(
+            "Relay, an address to discover one at, or auto: search as RFC 8777 has it.",
+            valueName: "auto|addr[:port]"),
+        transform: { try RelayArgument($0) })
+    var relay: RelayArgument
+
+    @OptionGroup var search: RelaySearchArguments
 
     @Option(
         help: ArgumentHelp("What to receive; may be given several times.", valueName: "source@group[:port]"),
@@ -79,7 +83,7 @@ struct GatewayCommand: ParsableCommand {
     func run() throws { throw ExitCode(try runGateway(options, log: common.makeLogger("gateway"))) }
 
     var options: GatewayOptions {
-        var options = GatewayOptions(relay: relay, channels: group.map { ($0.channel, $0.port) })
+        var options = GatewayOptions(relay: relay.choice(search), channels: group.map { ($0.channel, $0.port) })
         options.to = to
         options.count = count
         options.timeout = timeout

@@ -46,9 +46,13 @@ struct ReceiveCommand: ParsableCommand {
     var interface: String?
 
     @Option(
-        help: ArgumentHelp("Relay that carries the flow where multicast does not (AMT).", valueName: "addr[:port]"),
-        transform: parseRelayAddress)
-    var relay: SocketAddress?
+        help: ArgumentHelp(
+            "Relay that carries the flow where multicast does not (AMT); auto searches for one.",
+            valueName: "auto|addr[:port]"),
+        transform: { try RelayArgument($0) })
+    var relay: RelayArgument?
+
+    @OptionGroup var search: RelaySearchArguments
 
     @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
     var qlog: String?
@@ -81,7 +85,7 @@ struct ReceiveCommand: ParsableCommand {
         options.count = count
         options.timeout = timeout
         options.interface = interface
-        options.relay = relay
+        options.relay = relay?.choice(search)
         options.qlogDirectory = qlog
         options.keyLog = keylog
         options.json = common.json

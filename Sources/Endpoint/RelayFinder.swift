@@ -1,0 +1,222 @@
+import AMT
+import Cryptography
+import Logging
+import Reactor
+import Wire
+
+/// Which relay carries a channel.
+public enum RelayChoice: Hashable, Sendable {
+    /// This one, or one to be discovered at this address.
+    case at(SocketAddress)
+    /// One that has to be found (RFC 8777).
+    case search(RelaySearchOptions)
+}
+
+/// How relays are searched for.
+public struct RelaySearchOptions: Hashable, Sendable {
+    /// In order of preference.
+    public var ways: [RelayWay] = RelayWay.standardOrder
+    /// Name servers that are asked; nil: those of the system.
+    public var nameServers: [SocketAddress]?
+    /// Domains of the local network; nil: those of the system.
+    public var domains: [String]?
+
+    public init() {}
+}
+
+extension RelayChoice: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .at(let address): "\(address)"
+        case .search: "auto"
+        }
+    }
+}
+
+/// Searches for the relay of a source on the reactor: sockets and timers around `AMT.RelaySearch`.
+///
+/// Each question has a socket of its own, so that who would forge an answer has to guess a port besides the number.
+final class RelayFinder: DatagramHandler {
+    /// A relay was found, another than before.
+    var onRelay: (SocketAddress) -> Void = { _ in }
+
+    private var search: RelaySearch
+    private let servers: NameServers
+    private var lookups: [Int: Lookup] = [:]
+    /// Where candidates are asked from, by IP version.
+    private var sockets: [Bool: UDPSocket] = [:]
+    private var timer: TimerHandle?
+    private var relay: SocketAddress?
+    /// Packets that came through the tunnel so far, as told when the search wants to know.
+    private let packets: () -> UInt64
+    private unowned let reactor: Reactor
+    private let log: Logger
+
+    /// - Parameter packets: tells how many packets have come through the tunnel so far.
+    init(
+        _ options: RelaySearchOptions, source: IPAddress?, reactor: Reactor, log: Logger,
+        packets: @escaping () -> UInt64
+    ) {
+        self.reactor = reactor
+        self.log = log
+        self.packets = packets
+        var servers = NameServers.configured()
+        if let given = options.nameServers { servers.servers = given }
+        if let domains = options.domains { servers.domains = domains }
+        self.servers = servers
+        var configuration = RelaySearchConfiguration()
+        configuration.ways = options.ways
+        configuration.domains = servers.domains.compactMap { DomainName($0) }
+        search = RelaySearch(source: source, configuration: configuration, seed: randomSeed())
+        timer = reactor.timer { [unowned self] in
+            search.delivered(self.packets(), at: self.reactor.now)
+            search.timerFired(at: self.reactor.now)
+            settle()
+        }
+    }
+
+    func start() {
+        log.info("searching for a relay", metadata: ["source": "\(search.source.map { "\($0)" } ?? "any")"])
+        search.start(at: reactor.now)
+        settle()
+    }
+
+    func close() {
+        timer = nil
+        for socket in sockets.values { socket.close() }
+        for lookup in lookups.values { lookup.close() }
+        sockets = [:]
+        lookups = [:]
+    }
+
+    /// Tells the search how the gateway fares.
+    func gatewayTold(_ event: GatewayEvent) {
+        guard timer != nil else { return }
+        let now = reactor.now
+        search.delivered(packets(), at: now)
+        switch event {
+        case .joined: search.relayJoined(at: now)
+        case .noAnswer(let attempt): search.noAnswer(attempt: attempt, at: now)
+        case .limited: search.relayFailed(.limited, at: now)
+        case .relayFound, .silent: return
+        }
+        settle()
+    }
+
+    // MARK: the search's wishes
+
+    private func settle() {
+        while let (number, question) = search.nextQuestion() { look(up: question, number) }
+        while let (bytes, address) = search.nextProbe() { probe(bytes, address) }
+        while let event = search.nextEvent() {
+            switch event {
+            case .found(let found):
+                for lookup in lookups.values { lookup.close() }
+                lookups = [:]
+                guard found != relay else { continue }
+                relay = found
+                log.info("relay found", metadata: ["relay": "\(found)"])
+                onRelay(found)
+            case .failing(let relay, let failure):
+                log.notice("searching for another relay", metadata: ["relay": "\(relay)", "reason": "\(failure.rawValue)"])
+            case .nothing(let wait):
+                log.notice("no relay found", metadata: ["again_after": "\(wait)"])
+            }
+        }
+        timer?.schedule(at: search.nextDeadline)
+    }
+
+    private func probe(_ bytes: [UInt8], _ address: SocketAddress) {
+        let isIPv4 = address.address.isIPv4
+        if sockets[isIPv4] == nil {
+            // A machine without one of the IP versions finds relays of the other.
+            sockets[isIPv4] = try? reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0))
+            sockets[isIPv4]?.handler = self
+        }
+        _ = sockets[isIPv4]?.send(copyOf: bytes.span, to: address)
+    }
+
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let bytes = batch[index]
+            search.datagramReceived(bytes.span, from: from, at: reactor.now)
+        }
+        settle()
+    }
+
+    private func look(up question: DNSQuestion, _ number: Int) {
+        let lookup = Lookup(question, servers, reactor: reactor) { [unowned self] outcome in
+            guard let lookup = lookups.removeValue(forKey: number) else { return }
+            lookup.close()
+            log.debug("looked up", metadata: ["name": "\(question.name)", "type": "\(question.type)", "outcome": "\(outcome)"])
+            search.answered(number, outcome, at: reactor.now)
+            settle()
+        }
+        lookups[number] = lookup
+        lookup.start()
+    }
+}
+
+/// A question on its way to the name servers.
+private final class Lookup: DatagramHandler {
+    private var lookup: NameLookup
+    private var sockets: [Bool: UDPSocket] = [:]
+    private var timer: TimerHandle?
+    private let onOutcome: (LookupOutcome) -> Void
+    private unowned let reactor: Reactor
+
+    init(
+        _ question: DNSQuestion, _ servers: NameServers, reactor: Reactor,
+        onOutcome: @escaping (LookupOutcome) -> Void
+    ) {
+        lookup = NameLookup(
+            question, servers: servers.servers, timeout: servers.timeout, attempts: servers.attempts,
+            random: randomSeed())
+        self.reactor = reactor
+        self.onOutcome = onOutcome
+        // Even what is known at once is told from a turn of the reactor.
+        timer = reactor.timer { [unowned self] in
+            lookup.timerFired(at: self.reactor.now)
+            settle()
+        }
+    }
+
+    func start() {
+        lookup.start(at: reactor.now)
+        send()
+        timer?.schedule(at: lookup.outcome == nil ? lookup.nextDeadline : reactor.now)
+    }
+
+    func close() {
+        timer = nil
+        for socket in sockets.values { socket.close() }
+        sockets = [:]
+    }
+
+    private func settle() {
+        send()
+        timer?.schedule(at: lookup.nextDeadline)
+        if let outcome = lookup.outcome, timer != nil { onOutcome(outcome) }
+    }
+
+    private func send() {
+        while let (bytes, server) = lookup.nextDatagram() {
+            let isIPv4 = server.address.isIPv4
+            if sockets[isIPv4] == nil {
+                sockets[isIPv4] = try? reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0))
+                sockets[isIPv4]?.handler = self
+            }
+            _ = sockets[isIPv4]?.send(copyOf: bytes.span, to: server)
+        }
+    }
+
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let bytes = batch[index]
+            lookup.datagramReceived(bytes.span, from: from, at: reactor.now)
+        }
+        settle()
+    }
+}

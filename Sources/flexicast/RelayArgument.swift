@@ -1,0 +1,58 @@
+import ArgumentParser
+import Endpoint
+import Wire
+
+/// `--relay auto` or `--relay ADDRESS[:PORT]`.
+enum RelayArgument: Equatable {
+    case auto
+    case address(SocketAddress)
+
+    init(_ text: String) throws {
+        if text == "auto" {
+            self = .auto
+        } else {
+            do {
+                self = .address(try parseRelayAddress(text))
+            } catch let problem as ArgumentProblem {
+                throw ArgumentProblem("\(problem); or auto")
+            }
+        }
+    }
+
+    func choice(_ search: RelaySearchArguments) -> RelayChoice {
+        switch self {
+        case .auto: .search(search.options)
+        case .address(let address): .at(address)
+        }
+    }
+}
+
+/// How `--relay auto` searches.
+struct RelaySearchArguments: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("Name server for --relay auto instead of the system's.", valueName: "addr[:port]"),
+        transform: parseNameServer)
+    var dns: [SocketAddress] = []
+
+    @Option(
+        help: ArgumentHelp("Domain whose _amt._udp names relays, instead of the system's.", valueName: "domain"))
+    var dnsDomain: [String] = []
+
+    var options: RelaySearchOptions {
+        var options = RelaySearchOptions()
+        if !dns.isEmpty { options.nameServers = dns }
+        if !dnsDomain.isEmpty { options.domains = dnsDomain }
+        return options
+    }
+}
+
+/// `192.0.2.53`, `192.0.2.53:5353` or `[2001:db8::53]:5353`.
+func parseNameServer(_ text: String) throws -> SocketAddress {
+    let bare = text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text
+    guard let server = IPAddress(bare).map({ SocketAddress($0, port: 53) }) ?? SocketAddress(text), server.port != 0,
+        !server.address.isMulticast
+    else {
+        throw ArgumentProblem("write ADDRESS or ADDRESS:PORT, such as 192.0.2.53 or [2001:db8::53]:5353")
+    }
+    return server
+}

@@ -14,6 +14,8 @@ struct DemoSettings: Sendable {
     var feed: String?
     var duration: Duration = .seconds(120)
     var report: String?
+    var figure: String?
+    var amt = false
     var keep = false
 }
 
@@ -71,6 +73,13 @@ struct DemoCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Write the result here as JSON.", valueName: "file"))
     var report: String?
 
+    @Flag(help: "Put the receivers into a network without multicast; those on the flow take it through a relay (AMT).")
+    var amt = false
+
+    @Option(
+        help: ArgumentHelp("Draw what the source sent over time, as FILE.svg and FILE.png.", valueName: "file"))
+    var figure: String?
+
     @Flag(help: "Keep the items and logs of all processes.")
     var keep = false
 
@@ -93,6 +102,8 @@ struct DemoCommand: ParsableCommand {
         settings.feed = feed
         settings.duration = duration
         settings.report = report
+        settings.figure = figure
+        settings.amt = amt
         settings.keep = keep
         guard try DemoRun(settings).run() else { throw ExitCode.failure }
     }

@@ -60,12 +60,15 @@ final class DemoNetwork {
     private let tools: Toolbox?
     private let inUserNamespace: Bool
     private var holders: [Holder] = []
-    /// Namespace holders of the source (0) and the receivers (1...), in order.
+    /// Namespace holders of the source (0), the receivers (1...) and, at the end, the relay, in order.
     private var places: [Holder] = []
+    /// Where the relay is, when the receivers are in a network without multicast.
+    let relayAddress: SocketAddress?
 
-    /// Builds the network for one source and `receivers` receivers.
+    /// Builds the network for one source and `receivers` receivers. With `relay` the receivers are behind a router that forwards
+    /// unicast only, and a relay stands beside the source.
     /// - Throws: A problem when `kind` demands namespaces and they cannot be made, or a tool is missing.
-    init(kind: NetworkKind, receivers: Int, log: (String) -> Void) throws {
+    init(kind: NetworkKind, receivers: Int, relay: Bool = false, log: (String) -> Void) throws {
         var reason: String? = "as asked"
         var tools: Toolbox?
         var userNamespace = false
@@ -85,12 +88,14 @@ final class DemoNetwork {
         self.tools = tools
         inUserNamespace = userNamespace
         loopbackReason = reason
+        relayAddress = relay && tools != nil ? SocketAddress(.v4(Self.sourceNetwork + 2), port: 2268) : nil
         if tools != nil {
             group = SocketAddress(.v4(0xef4d_0001), port: 4477)
-            sourceAddress = SocketAddress(.v4(0x0a4d_0001), port: 4433)
+            sourceAddress = SocketAddress(.v4(Self.sourceNetwork + 1), port: 4433)
             interface = "eth0"
-            log("building \(receivers + 2) network namespaces\(userNamespace ? " in a user namespace" : "")")
-            try build(places: receivers + 1)
+            let count = receivers + (relay ? 2 : 1)
+            log("building \(count + 1) network namespaces\(userNamespace ? " in a user namespace" : "")")
+            try build(places: count)
         } else {
             // The process number keeps two demos apart.
             let offset = UInt16(truncatingIfNeeded: ProcessInfo.processInfo.processIdentifier % 10_000)
@@ -127,14 +132,27 @@ final class DemoNetwork {
             link set br0 up
 
             """
+        if relayAddress != nil {
+            // The hub becomes the router between the source's network and the receivers', for unicast only.
+            script += """
+                link add br1 type bridge stp_state 0 forward_delay 0
+                link set br1 up
+                addr add \(IPAddress.v4(Self.sourceNetwork + 0xfffe))/16 dev br0
+                addr add \(IPAddress.v4(Self.receiverNetwork + 0xfffe))/16 dev br1
+
+                """
+        }
         for (index, place) in places.enumerated() {
             script += """
                 link add port\(index) type veth peer name eth0 netns \(place.identifier)
-                link set port\(index) master br0 up
+                link set port\(index) master \(isBesideSource(index) ? "br0" : "br1") up
 
                 """
         }
         try run(enter(hub) + [tools[.ip], "-batch", "-"], input: script)
+        if relayAddress != nil {
+            try run(enter(hub) + ["/bin/sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+        }
         for (index, place) in places.enumerated() {
             // One packet per segmented send on the cable, so that a loss is the loss of one packet.
             // The explicit route spares the sender a route allocation per packet.
@@ -143,16 +161,41 @@ final class DemoNetwork {
                 input: """
                     link set lo up
                     link set eth0 gso_max_segs 1
-                    addr add \(Self.address(index))/16 dev eth0
+                    addr add \(address(index))/16 dev eth0
                     link set eth0 up
                     route add 224.0.0.0/4 dev eth0
+                    \(gateway(index).map { "route add default via \($0)" } ?? "")
 
                     """)
         }
     }
 
-    /// 10.77.0.1 for the source, the next ones for receivers. The namespaces are closed: nobody else's 10.77 is near.
-    private static func address(_ index: Int) -> IPAddress { .v4(0x0a4d_0001 + UInt32(index)) }
+    // The namespaces are closed: nobody else's 10.77 is near.
+    private static let sourceNetwork: UInt32 = 0x0a4d_0000
+    private static let receiverNetwork: UInt32 = 0x0a4e_0000
+
+    private func isBesideSource(_ place: Int) -> Bool {
+        relayAddress == nil || place == 0 || place == places.count - 1
+    }
+
+    /// 10.77.0.1 for the source, the next one for the relay if there is one; receivers count on from there, or in 10.78.
+    private func address(_ place: Int) -> IPAddress {
+        guard relayAddress != nil else { return .v4(Self.sourceNetwork + 1 + UInt32(place)) }
+        if place == 0 { return .v4(Self.sourceNetwork + 1) }
+        return place == places.count - 1
+            ? .v4(Self.sourceNetwork + 2) : .v4(Self.receiverNetwork + UInt32(place))
+    }
+
+    private func gateway(_ place: Int) -> IPAddress? {
+        guard relayAddress != nil else { return nil }
+        return .v4((isBesideSource(place) ? Self.sourceNetwork : Self.receiverNetwork) + 0xfffe)
+    }
+
+    /// What a filter knows the flow by when it arrives at a receiver: its group, or the relay that sends it.
+    private var flowMatch: String {
+        relayAddress.map { "ip saddr \($0.address) udp sport \($0.port)" }
+            ?? "ip daddr \(group.address) udp dport \(group.port)"
+    }
 
     private func enter(_ holder: Holder) -> [String] {
         guard let tools else { return [] }
@@ -170,8 +213,7 @@ final class DemoNetwork {
     func filter(at place: Int, lossPercent: Double) throws {
         guard let tools else { return }
         let perTenThousand = Int((lossPercent * 100).rounded())
-        let flow = "ip daddr \(group.address) udp dport \(group.port)"
-        let loss = "\(flow) numgen random mod 10000 < \(perTenThousand) counter name lost drop;"
+        let loss = "\(flowMatch) numgen random mod 10000 < \(perTenThousand) counter name lost drop;"
         try run(
             enter(places[place]) + [tools[.nft], "-f", "-"],
             input: """
@@ -188,7 +230,7 @@ final class DemoNetwork {
     /// Stops everything of the flow's group at a place, or lets it through again.
     func setCut(_ isCut: Bool, at place: Int) throws {
         guard let tools else { return }
-        let rule = isCut ? "add rule ip demo cut ip daddr \(group.address) drop" : "flush chain ip demo cut"
+        let rule = isCut ? "add rule ip demo cut \(flowMatch) drop" : "flush chain ip demo cut"
         try run(enter(places[place]) + [tools[.nft], "-f", "-"], input: rule + "\n")
     }
 

@@ -15,6 +15,10 @@ final class DemoRun {
     private var board: Scoreboard
     /// The source (0) and the receivers (1...).
     private var children: [Child] = []
+    private var relay: Child?
+    /// What the source had sent, each time it said so.
+    private var samples: [FigureSample] = []
+    private let begin = ContinuousClock.now
     /// What a child that ends means: before this is set, a failure.
     private var isStopping = false
     private var phase = "starting"
@@ -34,15 +38,20 @@ final class DemoRun {
             feed = try DemoFeed(
                 file: directory.appending(path: "feed.atom"), count: settings.items, followsFeed: settings.feed != nil)
             network = try DemoNetwork(
-                kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers
+                kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers, relay: settings.amt
             ) { screen.say($0) }
         } catch {
             try? FileManager.default.removeItem(at: directory)
             throw error
         }
+        guard !settings.amt || network.relayAddress != nil else {
+            try? FileManager.default.removeItem(at: directory)
+            throw DemoProblem("--amt needs network namespaces: \(network.loopbackReason ?? "")")
+        }
         self.screen = screen
+        let flowMode: ReceiverScore.Mode = settings.amt ? .amt : .flow
         board = Scoreboard(
-            receivers: (0..<settings.flowReceivers).map { ReceiverScore(name: "flow-\($0 + 1)", mode: .flow) }
+            receivers: (0..<settings.flowReceivers).map { ReceiverScore(name: "\(flowMode.rawValue)-\($0 + 1)", mode: flowMode) }
                 + (0..<settings.unicastReceivers).map { ReceiverScore(name: "unicast-\($0 + 1)", mode: .unicast) })
     }
 
@@ -92,9 +101,10 @@ final class DemoRun {
         }
         screen.say("source listens on \(address), flow to \(network.group)")
 
+        try startRelay()
         for (index, receiver) in board.receivers.enumerated() {
             let place = index + 1
-            if network.loopbackReason == nil, receiver.mode == .flow {
+            if network.loopbackReason == nil, receiver.mode != .unicast {
                 let isLossy = index < 2 && (place != victim || settings.flowReceivers < 3)
                 board.receivers[index].lossPercent = isLossy ? settings.lossPercent : 0
                 try network.filter(at: place, lossPercent: board.receivers[index].lossPercent)
@@ -103,15 +113,41 @@ final class DemoRun {
                 receiver.name, at: place,
                 [
                     "receive", "\(address)", "--trust", certificate, "--path",
-                    receiver.mode == .flow ? "auto" : "unicast", "--interface", network.interface, "--output",
+                    Self.path(receiver.mode), "--interface", network.interface, "--output",
                     outputDirectory(receiver).path, "--json", "--io", settings.io,
-                ])
+                ] + (receiver.mode == .amt ? ["--relay", "\(network.relayAddress!)"] : []))
         }
         phase = "waiting for the receivers"
         try wait(seconds: 20, for: "every receiver to be ready") { _ in
-            board.receivers.allSatisfy { $0.state == ($0.mode == .flow ? .listening : .connected) }
+            board.receivers.allSatisfy { $0.state == ($0.mode == .unicast ? .connected : .listening) }
         }
-        screen.say("\(settings.flowReceivers) receivers hear the flow, \(settings.unicastReceivers) are on unicast")
+        let way = settings.amt ? " through the relay" : ""
+        screen.say("\(settings.flowReceivers) receivers hear the flow\(way), \(settings.unicastReceivers) are on unicast")
+    }
+
+    /// The relay stands behind the receivers in `children`, so that a receiver's number is its place.
+    private func startRelay() throws {
+        guard let address = network.relayAddress else { return }
+        let place = board.receivers.count + 1
+        let command = network.command(
+            [try executablePath(), "relay", "--listen", "\(address)", "--upstream", network.interface, "--json", "--drain", "1s", "--io", settings.io],
+            at: place)
+        relay = try Child(
+            name: "relay", index: place, command: command, log: directory.appending(path: "relay.log"), events: events)
+        var isListening = false
+        try wait(seconds: 15, for: "the relay to listen") { line in
+            if line?.event == "listening" { isListening = true }
+            return isListening
+        }
+        screen.say("relay listens on \(address); the receivers' network has no multicast")
+    }
+
+    private static func path(_ mode: ReceiverScore.Mode) -> String {
+        switch mode {
+        case .flow: "auto"
+        case .amt: "amt"
+        case .unicast: "unicast"
+        }
     }
 
     private func publish() throws {
@@ -199,6 +235,10 @@ final class DemoRun {
         // The last counts cover the whole run only when the receivers have gone.
         children[0].terminate()
         try wait(seconds: 10, for: "the source to end") { _ in !children[0].isRunning }
+        if let relay {
+            relay.terminate()
+            try wait(seconds: 10, for: "the relay to end") { _ in !relay.isRunning }
+        }
     }
 
     /// Compares every file with the document the source sent and with what the feed says.
@@ -224,6 +264,9 @@ final class DemoRun {
 
     private func show() throws {
         screen.print([""] + board.finalTable)
+        if let figure = settings.figure {
+            for file in try writeFigure(samples, to: figure) { screen.print(["figure: \(file)"]) }
+        }
         if let report = settings.report {
             try DemoReport(board).json().write(to: URL(fileURLWithPath: report), options: .atomic)
         }
@@ -239,6 +282,8 @@ final class DemoRun {
         let log = directory.appending(path: "\(name).log")
         children.append(try Child(name: name, index: place, command: command, log: log, events: events))
     }
+
+    private func child(_ index: Int) -> Child { index < children.count ? children[index] : relay ?? children[0] }
 
     private func outputDirectory(_ receiver: ReceiverScore) -> URL { directory.appending(path: receiver.name) }
 
@@ -265,16 +310,21 @@ final class DemoRun {
         switch event {
         case .line(let index, let text):
             guard let line = try? ChildLine(json: text) else {
-                throw DemoProblem("\(children[index].name) printed what is no event: \(text.prefix(200))")
+                throw DemoProblem("\(child(index).name) printed what is no event: \(text.prefix(200))")
             }
-            if index == 0 { board.source.apply(line) } else { apply(line, to: index - 1) }
+            if index == 0 {
+                board.source.apply(line)
+                if line.bytesFlow != nil { samples.append(FigureSample(board, at: ContinuousClock.now - begin)) }
+            } else if index <= board.receivers.count {
+                apply(line, to: index - 1)
+            }
             return line
         case .closed: return nil
         case .exited(let index, let status):
-            children[index].ended()
+            child(index).ended()
             guard !isStopping || status != 0 else { return nil }
             let how = status < 0 ? "was ended by signal \(-status)" : "ended with status \(status)"
-            throw DemoProblem("\(children[index].name) \(how)\n\(children[index].logTail())")
+            throw DemoProblem("\(child(index).name) \(how)\n\(child(index).logTail())")
         case .items(let items):
             feed.add(items)
             return nil
@@ -325,10 +375,11 @@ final class DemoRun {
     /// After a failure: every child ends now.
     private func abandon() {
         for child in children { child.kill() }
+        relay?.kill()
         isStopping = true
         let deadline = DispatchTime.now() + .seconds(5)
         while children.contains(where: \.isRunning), let event = events.next(before: deadline) {
-            if case .exited(let index, _) = event { children[index].ended() }
+            if case .exited(let index, _) = event { child(index).ended() }
         }
         network.tearDown()
     }

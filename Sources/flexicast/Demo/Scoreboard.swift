@@ -30,7 +30,8 @@ struct ChildLine: Decodable, Equatable {
 
 /// What is known about one receiver.
 struct ReceiverScore: Equatable, Sendable {
-    enum Mode: String, Codable, Sendable { case flow, unicast }
+    /// How it gets the flow, if at all.
+    enum Mode: String, Codable, Sendable { case flow, amt, unicast }
     enum State: String, Sendable {
         case starting
         case connected = "unicast"

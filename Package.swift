@@ -45,6 +45,8 @@ let package = Package(
             ], swiftSettings: room),
         // Counts what a thread asks of the C library, by standing before it: in tests, never in the product.
         .target(name: "PerfCounter", path: "Perf/Counter"),
+        .target(name: "TestShims", path: "Tests/TestShims"),
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: room),
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
@@ -61,7 +63,8 @@ let package = Package(
             name: "SimulationTests", dependencies: ["Simulation", "Wire", "QUIC", "Flexicast", "Cryptography"],
             swiftSettings: room),
         .testTarget(
-            name: "InteropTests", dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor"],
+            name: "InteropTests",
+            dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor"],
             exclude: ["Peers"],
             swiftSettings: room),
         .testTarget(
@@ -70,6 +73,11 @@ let package = Package(
                 "flexicast", "Endpoint", "Wire", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
-        .testTarget(name: "DeploymentTests", dependencies: ["Wire"], swiftSettings: room),
+        .testTarget(
+            name: "DeploymentTests",
+            dependencies: [
+                "flexicast", "TestShims", "TestSupport", "Endpoint", "Wire", "Feed", "Flexicast", "Cryptography", "Reactor",
+                log,
+            ], swiftSettings: room),
     ]
 )

@@ -50,12 +50,16 @@ public final class Admission {
     /// The least a client's first destination ID may have (RFC 9000 section 7.2).
     private static let shortestFirstID = 8
 
-    public init(idLength: Int = 8, requiresRetry: Bool = false, random: SeededRandom, at now: Instant) {
+    /// `resetKey`: kept from an earlier run, so that its connections learn of their end; nil makes one.
+    public init(
+        idLength: Int = 8, requiresRetry: Bool = false, resetKey: StatelessResetKey? = nil, random: SeededRandom,
+        at now: Instant
+    ) {
         precondition((1...ConnectionID.maxLength).contains(idLength))
         self.idLength = idLength
         self.requiresRetry = requiresRetry
         self.random = random
-        resetKey = StatelessResetKey(from: &self.random)
+        self.resetKey = resetKey ?? StatelessResetKey(from: &self.random)
         tokens = AddressTokens(random: SeededRandom(from: &self.random), at: now)
     }
 

@@ -99,6 +99,8 @@ public struct ReceiverSummary: Sendable {
     public var repaired = 0
     public var fallbacks = 0
     public var returns = 0
+    /// Packets that came and were of no use: forged, damaged, of nobody's, or against a rule.
+    public var packetsRejected = 0
 
     public init() {}
 }
@@ -129,6 +131,8 @@ public struct SourceCounts: Sendable {
     public var members = 0
     /// Items sent so far.
     public var items = 0
+    /// Packets that came and were of no use: forged, damaged, of no connection, or against a rule.
+    public var packetsRejected = 0
 
     public init() {}
 }
@@ -165,6 +169,7 @@ extension ReceiverEvent: EventLine {
                 ("packets_lost", .integer(summary.packetsLost)), ("repaired", .integer(summary.repaired)),
                 ("fallbacks", .integer(summary.fallbacks)), ("returns", .integer(summary.returns)),
                 ("bytes_amt", .integer(summary.bytesTunnel)), ("steps", .integer(summary.steps)),
+                ("packets_rejected", .integer(summary.packetsRejected)),
             ])
         }
     }
@@ -224,6 +229,7 @@ extension SourceCounts {
             ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)), ("bytes_unicast", .integer(bytesUnicast)),
             ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
             ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
+            ("packets_rejected", .integer(packetsRejected)),
         ])
     }
 }

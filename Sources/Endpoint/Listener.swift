@@ -54,7 +54,7 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
 
     init(
         socket: UDPSocket, tls: TLSContext, configuration: ConnectionConfiguration, limits: Limits = Limits(),
-        reactor: Reactor, makeExtension: @escaping () -> Extension
+        resetKey: StatelessResetKey? = nil, reactor: Reactor, makeExtension: @escaping () -> Extension
     ) {
         self.socket = socket
         self.tls = tls
@@ -63,7 +63,7 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
         self.reactor = reactor
         self.makeExtension = makeExtension
         random = randomSeed()
-        admission = Admission(random: SeededRandom(from: &random), at: reactor.now)
+        admission = Admission(resetKey: resetKey, random: SeededRandom(from: &random), at: reactor.now)
         answers = TokenBucket(rate: limits.statelessAnswers, at: reactor.now)
         socket.handler = self
         reactor.onTurnEnd { [unowned self] in

@@ -69,3 +69,8 @@ final class Peer<Extension: FrameExtension> {
         while let event = connection.nextEvent(at: reactor.now) { onEvent(event) }
     }
 }
+
+extension SecureConnection {
+    /// Packets that were no use: not authentic, malformed, or more than may wait for their keys.
+    var packetsRejected: UInt64 { counters.unopened + counters.ignored + counters.bufferOverflows }
+}

@@ -56,6 +56,7 @@ final class Receiver {
     private var missingBefore: UInt64 = 0
     private var octetsOfClosedFlows: UInt64 = 0
     private var octetsOfClosedTunnels: UInt64 = 0
+    private var strangersOfClosedFlows: UInt64 = 0
 
     init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
@@ -114,6 +115,12 @@ final class Receiver {
     var octetsFromUnicast: UInt64 { peer.connection.machine.statistics.octetsReceived }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
     var packetsMissing: UInt64 { reach.values.reduce(missingBefore) { $0 + $1.last - $1.first + 1 - $1.count } }
+
+    /// Packets of no use, on flows and on the connection.
+    var packetsRejected: UInt64 {
+        flows.values.reduce(strangersOfClosedFlows) { $0 + $1.strangers } + peer.extension.statistics.packetsRejected
+            + peer.connection.packetsRejected
+    }
 
     /// Leaves groups and tells the source, which then sends nothing more.
     func close() {
@@ -249,6 +256,7 @@ final class Receiver {
         forgetReach(id)
         octetsOfClosedFlows += flow.octetsOpened
         octetsOfClosedTunnels += flow.octetsFromTunnel
+        strangersOfClosedFlows += flow.strangers
         flow.close()
     }
 

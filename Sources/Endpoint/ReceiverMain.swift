@@ -39,8 +39,8 @@ final class ReceiverRun {
     private var hasListened = false
     private var summary = ReceiverSummary()
     /// What earlier connections received.
-    private var past = (flow: 0, tunnel: 0, unicast: 0, lost: 0)
-    private var known: [String: SHA256Digest] = [:]
+    private var past = (flow: 0, tunnel: 0, unicast: 0, lost: 0, rejected: 0)
+    private var known = RecentDigests()
     private var timers: [TimerHandle] = []
     private var retry: TimerHandle?
 
@@ -140,6 +140,7 @@ final class ReceiverRun {
         past.tunnel += Int(receiver.octetsFromTunnels)
         past.unicast += Int(receiver.octetsFromUnicast)
         past.lost += Int(receiver.packetsMissing)
+        past.rejected += Int(receiver.packetsRejected)
         ticket = receiver.sessionTicket ?? ticket
         if !receiver.addressToken.isEmpty { token = receiver.addressToken }
     }
@@ -180,7 +181,7 @@ final class ReceiverRun {
         }
         let digest = SHA256Digest(of: received.bytes)
         // A new connection brings the history again.
-        guard known.updateValue(digest, forKey: item.id) != digest else { return }
+        guard known.note(item.id, digest) else { return }
         if case .standardOutput = options.output {
             try? FileHandle.standardOutput.write(contentsOf: Data(received.bytes))
         }
@@ -209,6 +210,7 @@ final class ReceiverRun {
         summary.bytesTunnel = past.tunnel
         summary.bytesUnicast = past.unicast
         summary.packetsLost = past.lost
+        summary.packetsRejected = past.rejected
         output.report(ReceiverEvent.summary(summary))
         if let count = options.count, summary.items < count {
             log.error("\(summary.items) of \(count) items came in time")
@@ -219,5 +221,26 @@ final class ReceiverRun {
             return 2
         }
         return 0
+    }
+}
+
+/// The versions of items that were seen last, by id: two generations of a bounded size, of which the older one is
+/// forgotten when the newer one is full.
+struct RecentDigests {
+    static let generation = 8192
+    private var newer: [String: SHA256Digest] = [:]
+    private var older: [String: SHA256Digest] = [:]
+
+    var count: Int { newer.count + older.count }
+
+    /// False when this very version is known.
+    mutating func note(_ id: String, _ digest: SHA256Digest) -> Bool {
+        let isNew = (newer[id] ?? older[id]) != digest
+        if newer[id] == nil, newer.count >= Self.generation {
+            older = newer
+            newer.removeAll(keepingCapacity: true)
+        }
+        newer[id] = digest
+        return isNew
     }
 }

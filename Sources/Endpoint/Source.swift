@@ -34,18 +34,21 @@ final class Source {
     private var dirty: [SourceConnection] = []
     private var isFlowDirty = false
     private var history: [(stream: StreamID?, bytes: [UInt8])] = []
+    /// The first of `history` that still counts: the ones before go in batches.
+    private var historyStart = 0
+    private var historyOctets = 0
     private let historyLimit: Int
     /// Where connections are logged.
     private let qlogDirectory: String?
-    /// What closed connections have sent.
-    private var past = (control: 0, withStreams: 0)
+    /// What closed connections have sent, and what came for them in vain.
+    private var past = (control: 0, withStreams: 0, rejected: UInt64(0))
 
     /// Octets of recent items kept for receivers that connect.
     static let maxHistoryOctets = 64 << 20
 
     init(
         listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(), sender: FlowSender?,
-        history: Int, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
+        history: Int, resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
     ) {
         self.qlogDirectory = qlogDirectory
         self.reactor = reactor
@@ -55,7 +58,7 @@ final class Source {
         let hasFlow = sender != nil
         listener = Listener(
             socket: listen, tls: tls, configuration: Self.configuration(hasFlow: hasFlow), limits: limits,
-            reactor: reactor
+            resetKey: resetKey, reactor: reactor
         ) { [unowned reactor] in SourceSession(support: nil, maximumPathID: 0, at: reactor.now) }
         listener.onAccept = { [unowned self] peer in accept(peer) }
         listener.onClosed = { [unowned self] peer in forget(peer) }
@@ -95,10 +98,18 @@ final class Source {
     private func remember(_ stream: StreamID?, _ bytes: [UInt8]) {
         guard historyLimit > 0 else { return }
         history.append((stream, bytes))
-        var octets = history.reduce(0) { $0 + $1.bytes.count }
-        while history.count > historyLimit || octets > Self.maxHistoryOctets, let oldest = history.first {
-            octets -= oldest.bytes.count
-            history.removeFirst()
+        historyOctets += bytes.count
+        while history.count - historyStart > historyLimit
+            || historyOctets > Self.maxHistoryOctets && historyStart < history.count
+        {
+            historyOctets -= history[historyStart].bytes.count
+            history[historyStart].bytes = []
+            historyStart += 1
+        }
+        // Moving the rest costs as much as there is: only once for so many.
+        if historyStart > 64, historyStart * 2 > history.count {
+            history.removeFirst(historyStart)
+            historyStart = 0
         }
     }
 
@@ -165,8 +176,10 @@ final class Source {
                 return
             }
         }
-        if let sender { connection.firstStream = history.first?.stream ?? sender.flow.nextStream }
-        for item in history { connection.send(item.bytes, stream: item.stream) }
+        let recent = history[historyStart...]
+        if let sender { connection.firstStream = recent.first?.stream ?? sender.flow.nextStream }
+        connection.expectedUnfinished = recent.count
+        for item in recent { connection.send(item.bytes, stream: item.stream) }
     }
 
     private func closed(_ connection: SourceConnection) {
@@ -187,6 +200,7 @@ final class Source {
         let statistics = peer.connection.machine.statistics
         past.withStreams += Int(statistics.octetsSentWithStreams)
         past.control += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
+        past.rejected += peer.connection.packetsRejected
     }
 
     private static func letGo(of peer: Peer<SourceSession>) {
@@ -320,11 +334,16 @@ final class Source {
         var counts = SourceCounts()
         var withStreams = past.withStreams
         counts.bytesControl = past.control
+        let door = listener.admission.counters
+        // What belongs to no connection was refused, even where it was answered.
+        var rejected = past.rejected + door.ignored + door.resets + door.tokensRefused + door.versionNegotiations
         for connection in connections.values {
             let statistics = connection.peer.connection.machine.statistics
             withStreams += Int(statistics.octetsSentWithStreams)
             counts.bytesControl += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
+            rejected += connection.peer.connection.packetsRejected
         }
+        counts.packetsRejected = Int(rejected)
         if let sender {
             let flow = sender.flow.statistics
             let onFlow = Int(flow.octetsRepairedOnFlow)

@@ -41,16 +41,16 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
     let sender = try options.group.map { try makeSender(options, group: $0, reactor: reactor) }
-    let source = Source(
-        listen: listen, tls: tls, sender: sender, history: options.history,
-        qlogDirectory: options.qlogDirectory, reactor: reactor, log: log)
-
     let state =
         if let directory = options.stateDirectory {
             try FeedState(directory: directory, feed: options.feed, history: options.history, logger: log)
         } else {
             FeedState(feed: options.feed, history: options.history)
         }
+    let source = Source(
+        listen: listen, tls: tls, sender: sender, history: options.history,
+        resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory, reactor: reactor,
+        log: log)
     source.restore(state.history.map(\.item.document))
     let mailbox = reactor.mailbox(of: [PublishedItem].self) { items in
         for published in items {
@@ -88,6 +88,20 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     poller.waitUntilStopped()
     output.report(SourceEvent.summary(source.counts))
     return 0
+}
+
+/// The key of an earlier run, else a new one for this run and those to come. With it a receiver that still talks to the
+/// run before is told at once that it is over (RFC 9000 section 10.3.2), and connects again.
+func storedResetKey(in directory: String) throws -> StatelessResetKey {
+    let path = directory + "/reset-key"
+    if let found = try StoredFile.read(path, limit: 4096), found.count == 32 { return StatelessResetKey(key: found) }
+    var random = randomSeed()
+    let key = random.octets(32)
+    // Who knows the key can end any connection.
+    guard
+        FileManager.default.createFile(atPath: path, contents: Data(key), attributes: [.posixPermissions: 0o600])
+    else { throw EndpointError("cannot write \(path)") }
+    return StatelessResetKey(key: key)
 }
 
 private func serverContext(_ options: SourceOptions) throws -> TLSContext {

@@ -22,10 +22,11 @@ import Testing
         counts.receivers = 5
         counts.members = 6
         counts.items = 7
+        counts.packetsRejected = 8
         #expect(
             SourceEvent.summary(counts).json == #"""
                 {"event":"summary","bytes_flow":1,"bytes_unicast":2,"bytes_repair":3,"bytes_control":4,\#
-                "receivers":5,"members":6,"items":7}
+                "receivers":5,"members":6,"items":7,"packets_rejected":8}
                 """#)
     }
 

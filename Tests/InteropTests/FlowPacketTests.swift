@@ -2,6 +2,7 @@ import Cryptography
 import Flexicast
 import Foundation
 import QUIC
+import TestSupport
 import Testing
 import Wire
 

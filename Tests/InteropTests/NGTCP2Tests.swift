@@ -1,5 +1,6 @@
 import Foundation
 import QUIC
+import TestSupport
 import Testing
 
 @Suite("ngtcp2 agrees with us", .serialized, .enabled(if: Machine.has("gtlsclient"), "missing: apt-get install ngtcp2-client"))

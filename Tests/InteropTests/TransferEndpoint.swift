@@ -3,6 +3,7 @@ import Cryptography
 import Foundation
 import QUIC
 import Reactor
+import TestSupport
 import Wire
 
 /// Our QUIC server for the tests: "GET n" brings n octets of the pattern, "PUT…" their count and SHA-256. It runs on a thread of

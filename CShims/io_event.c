@@ -115,6 +115,11 @@ int fcio_signal_watch(int number, int fd) {
         atomic_store(&signal_descriptors[number], 0);
         return -error;
     }
+    // A process inherits its parent's mask: started with the signal blocked, it would never hear of it.
+    sigset_t watched;
+    sigemptyset(&watched);
+    sigaddset(&watched, number);
+    pthread_sigmask(SIG_UNBLOCK, &watched, NULL);
     return 0;
 }
 

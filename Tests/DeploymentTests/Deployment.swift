@@ -18,7 +18,7 @@ final class World {
     let directory: TemporaryDirectory
     private(set) var source: Child
     private(set) var receivers: [Child] = []
-    private let feed: SampleFeedFile
+    private let feed: SampleEntries
     private(set) var published = 0
     private let sourceOptions: [String]
     static let port: UInt16 = 4433
@@ -38,7 +38,7 @@ final class World {
         self.io = io
         directory = try TemporaryDirectory()
         network = try Namespaces(places: receivers.count + 1 + sparePlaces, family: family, group: group)
-        feed = SampleFeedFile(path: directory.url.appending(path: "feed.atom").path)
+        feed = try SampleEntries(file: directory.url.appending(path: "feed.atom"))
         try feed.publish(upTo: 0)
         self.sourceOptions = sourceOptions
         source = try Self.startSource(network, directory.url, io, sourceOptions)
@@ -154,7 +154,7 @@ final class World {
 
     /// What the feed says each item is, apart from the feed around it, by the name of its file.
     func contents() throws -> [String: [UInt8]] {
-        let items = try FeedParser.parse(SampleFeed.document(upTo: published, window: published)).items
+        let items = try SampleEntries.items.get().suffix(published)
         return Dictionary(items.map { (fileName($0.id), $0.ownContent) }) { first, _ in first }
     }
 
@@ -178,6 +178,47 @@ final class World {
             let item = try? FeedParser.parseEntry(bytes)
             #expect(item?.ownContent == contents[name], "\(receivers[index].name): \(name)")
         }
+    }
+}
+
+/// The sample feed as a file that grows, cut from one document: to write all the mails anew for every item costs more than
+/// to send them.
+struct SampleEntries {
+    let file: URL
+    private let head: Data
+    /// Newest first.
+    private let entries: [Data]
+    /// Items in the document. The source must look before so many new ones have come.
+    private static let window = 40
+
+    static let count = 400
+    private static let document = Data(SampleFeed.document(upTo: count, window: count))
+    /// All there are, newest first.
+    static let items = Result { try FeedParser.parse(Array(document)).items }
+
+    init(file: URL) throws {
+        self.file = file
+        let document = Self.document
+        var starts: [Data.Index] = []
+        var from = document.startIndex
+        while let found = document.range(of: Data("<entry>".utf8), in: from..<document.endIndex) {
+            starts.append(found.lowerBound)
+            from = found.upperBound
+        }
+        guard starts.count == Self.count, let end = document.range(of: Data("</feed>".utf8), options: .backwards) else {
+            throw Failure(description: "the sample feed has \(starts.count) entries")
+        }
+        head = document[..<starts[0]]
+        entries = zip(starts, starts.dropFirst() + [end.lowerBound]).map { document[$0..<$1] }
+    }
+
+    /// Replaces the file: a reader sees the document before or after, never half of it.
+    func publish(upTo count: Int) throws {
+        var document = head
+        let newest = Self.count - count
+        for entry in entries[newest..<min(newest + Self.window, Self.count)] { document += entry }
+        document += Data("</feed>\n".utf8)
+        try document.write(to: file, options: .atomic)
     }
 }
 

@@ -68,6 +68,20 @@ import Wire
         #expect(other.turns { heard.last == "other" })
     }
 
+    /// Whoever starts a process may have blocked the signals that are to end it.
+    @Test func aWatchedSignalIsUnblocked() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        var mask = sigset_t()
+        unsafe sigemptyset(&mask)
+        unsafe sigaddset(&mask, SIGWINCH)
+        unsafe pthread_sigmask(SIG_BLOCK, &mask, nil)
+        var heard = false
+        try reactor.onSignal(SIGWINCH) { heard = true }
+        raise(SIGWINCH)
+        #expect(reactor.turns { heard })
+    }
+
     @Test(arguments: backends)
     func aPipeIsReadUntilItEnds(io: Reactor.IO) throws {
         let reactor = try Reactor(io: io)

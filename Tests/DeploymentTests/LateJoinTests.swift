@@ -83,7 +83,7 @@ extension Deployment {
             func newEar() throws -> Ear {
                 Ear(
                     try Receiver(
-                        to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: true, interface: "lo",
+                        to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: true, access: FlowAccess(interface: "lo"),
                         reactor: reactor, log: quiet()))
             }
             func turn(seconds: Int, until condition: () -> Bool) -> Bool {

@@ -37,7 +37,7 @@ extension Deployment {
                         fallbacks += 1
                         isListening = false
                     case .closed(let reason): closed = "\(reason)"
-                    case .connected: break
+                    case .connected, .way: break
                     }
                 }
                 receiver.start()

@@ -386,6 +386,23 @@ import Wire
         #expect(bench.flow.rate == 50_000_000)
     }
 
+    @Test func trap9AFlowThatTricklesEvictsNobodyForItsFewLosses() throws {
+        let bench = Bench { $0.flowRepairPercent = 100 }
+        let members = bench.addMembers(2)
+        for step in 0..<400 {
+            let number = bench.sendPacket(200)
+            bench.advance(.milliseconds(100))
+            let top = bench.flow.nextPacketNumber - 1
+            try bench.acknowledge(members[1], [0...top])
+            // Every other packet is lost; the PINGs that reveal it arrive.
+            if step % 2 == 0 { try bench.acknowledge(members[0], [0...top]) } else {
+                try bench.acknowledge(members[0], top > number ? [(number + 1)...top] : [top...top])
+            }
+        }
+        #expect(bench.flow.statistics.lossReports > 100)
+        #expect(bench.flow.memberCount == 2)
+    }
+
     @Test func trap9AnEvictedReceiverMayComeBackLater() {
         let world = World(seed: 9)
         let receiver = world.addReceiver()

@@ -40,7 +40,7 @@ import Wire
     }
 
     /// Seeded random walks over everything that can happen.
-    @Test(arguments: 1...12 as ClosedRange<UInt64>)
+    @Test(arguments: 1...8 as ClosedRange<UInt64>)
     func randomWalk(seed: UInt64) {
         var configuration = FlowConfiguration()
         configuration.keyRotationInterval = .seconds(1)

@@ -184,7 +184,7 @@ import Wire
         for receiver in simulation.receivers { #expect(simulation.faults(of: receiver) == []) }
     }
 
-    @Test(arguments: 1...8 as ClosedRange<UInt64>)
+    @Test(arguments: 1...5 as ClosedRange<UInt64>)
     func randomWalk(seed: UInt64) {
         var configuration = FlowConfiguration()
         configuration.keyRotationInterval = .seconds(1)

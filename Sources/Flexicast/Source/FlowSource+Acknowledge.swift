@@ -193,14 +193,15 @@ extension FlowSource {
                 size: configuration.packetSize, roundTrip: roundTrip, bitsPerSecond: half))
     }
 
-    /// What TCP would send to this member; evicts it when that has been below the floor for long.
+    /// What TCP would send to this member. It is evicted when that has been below the floor for long, and below what the
+    /// flow really sends: a feed that trickles overburdens nobody, however many of its few packets were lost.
     private mutating func updateRate(_ slot: Int, at now: Instant) {
         guard members[slot].losses.hasLoss, let roundTrip = members[slot].roundTrip else { return }
         let rate = Throughput.bitsPerSecond(
             size: configuration.packetSize, roundTrip: roundTrip,
             lossEventRate: members[slot].losses.eventRate(next: members[slot].horizon))
         rates.set(slot, rate)
-        guard rate < configuration.rateFloor else {
+        guard rate < configuration.rateFloor, rate < sendMeter.rate(octets: log.octetsSent, at: now) else {
             members[slot].belowFloorSince = nil
             return
         }

@@ -57,11 +57,17 @@ extension FlowSource {
     private mutating func evictBlocking(at now: Instant) {
         guard let since = creditBlockedSince, now >= since + configuration.memberTimeout else { return }
         creditBlockedSince = nil
-        while octetLimits.minimum <= octetPosition, let slot = octetLimits.slotOfMinimum {
-            remove(slot, reason: .outOfCredit)
+        guard !streams.isDrained else { return }
+        let entry = streams[streams.cursor]
+        if !entry.bytes.isEmpty {
+            while octetLimits.minimum <= octetPosition, let slot = octetLimits.slotOfMinimum {
+                remove(slot, reason: .outOfCredit)
+            }
         }
-        while streamLimits.minimum <= streamPosition, let slot = streamLimits.slotOfMinimum {
-            remove(slot, reason: .outOfCredit)
+        if entry.sent == 0 {
+            while streamLimits.minimum <= streamPosition, let slot = streamLimits.slotOfMinimum {
+                remove(slot, reason: .outOfCredit)
+            }
         }
     }
 

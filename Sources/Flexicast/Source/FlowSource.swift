@@ -31,6 +31,7 @@ public struct FlowSource: Sendable {
     var repairs = Ring(filler: FrameRecord.none)
     var random: SeededRandom
     var pacer: Pacer
+    var sendMeter: RateMeter
 
     var members: [Member] = []
     var freeSlots: [Int] = []
@@ -79,6 +80,7 @@ public struct FlowSource: Sendable {
         // Four octets of packet number decode against FC_KEY's, so any start will do; 0 is what people expect.
         log = PacketLog(firstPacketNumber: 0)
         pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
+        sendMeter = RateMeter(now: now)
         nextPing = now
         pingInterval = configuration.keepAliveInterval
         skipAt = 0

@@ -51,3 +51,24 @@ struct Pacer: Sendable {
         return updatedAt + .nanoseconds(Int64(max(0, seconds) * 1e9) + 1)
     }
 }
+
+/// The rate at which packets really left, over the last second or a little more.
+struct RateMeter: Sendable {
+    private var since: Instant
+    private var octetsBefore: UInt64 = 0
+    private var last: UInt64 = 0
+
+    static var window: Duration { .seconds(1) }
+
+    init(now: Instant) { since = now }
+
+    /// Bits per second, given all octets sent so far.
+    mutating func rate(octets: UInt64, at now: Instant) -> UInt64 {
+        let elapsed = now - since
+        guard elapsed >= Self.window else { return last }
+        last = UInt64(Double(octets - octetsBefore) * 8e9 / Double(elapsed.nanoseconds))
+        since = now
+        octetsBefore = octets
+        return last
+    }
+}

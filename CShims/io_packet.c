@@ -1,12 +1,18 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <net/if.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -192,4 +198,51 @@ struct fcio_packet fcio_capture_packet(const struct fcio_capture *capture, uint3
 
 uint32_t fcio_capture_unusable(const struct fcio_capture *capture) {
     return capture->unusable;
+}
+
+int fcio_icmp_socket(int family) {
+    int fd = socket(family == 4 ? AF_INET : AF_INET6, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC,
+        family == 4 ? IPPROTO_ICMP : (int)IPPROTO_ICMPV6);
+    if (fd < 0) return -errno;
+    int outcome;
+    if (family == 4) {
+        // ICMP_FILTER of linux/icmp.h, which does not go with net/if.h: a set bit blocks a type; 3 is "unreachable".
+        uint32_t filter = ~(1u << 3);
+        outcome = setsockopt(fd, SOL_RAW, 1, &filter, sizeof filter);
+    } else {
+        struct icmp6_filter filter;
+        ICMP6_FILTER_SETBLOCKALL(&filter);
+        ICMP6_FILTER_SETPASS(ICMP6_DST_UNREACH, &filter);
+        ICMP6_FILTER_SETPASS(ICMP6_PACKET_TOO_BIG, &filter);
+        outcome = setsockopt(fd, IPPROTO_ICMPV6, ICMP6_FILTER, &filter, sizeof filter);
+    }
+    if (outcome < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+int fcio_tun(const char *name) {
+    int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI};
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool is_up = control >= 0 && ioctl(fd, TUNSETIFF, &request) == 0 && ioctl(control, SIOCGIFFLAGS, &request) == 0;
+    if (is_up) {
+        request.ifr_flags |= IFF_UP | IFF_MULTICAST;
+        is_up = ioctl(control, SIOCSIFFLAGS, &request) == 0;
+    }
+    int error = errno;
+    if (control >= 0) close(control);
+    if (is_up) return fd;
+    close(fd);
+    return -error;
+}
+
+int fcio_write_packet(int fd, const uint8_t *octets, size_t count) {
+    ssize_t written = write(fd, octets, count);
+    return written < 0 ? -errno : (int)written;
 }

@@ -205,3 +205,11 @@ uint32_t fcio_capture_count(const struct fcio_capture *capture);
 struct fcio_packet fcio_capture_packet(const struct fcio_capture *capture, uint32_t index);
 /// How many messages of the last receive were cut short or no IP.
 uint32_t fcio_capture_unusable(const struct fcio_capture *capture);
+
+/// A raw socket that gets the ICMP errors of `family` 4 or 6 which come to this host: unreachable, and packet too big. Needs
+/// CAP_NET_RAW.
+int fcio_icmp_socket(int family);
+
+/// Makes the TUN interface `name`, brings it up and returns its descriptor. Needs CAP_NET_ADMIN.
+int fcio_tun(const char *name);
+int fcio_write_packet(int fd, const uint8_t *octets, size_t count);

@@ -108,3 +108,28 @@ private func sealHeader(_ octets: inout [UInt8], length: Int) {
     sum.add(octets.span.extracting(0..<length))
     put(sum.value, into: &octets, at: 10)
 }
+
+/// A UDP packet made again from what survived of it. Routers may fragment it.
+/// - Parameter identification: names it among packets that may be fragmented; IPv4 only.
+public func udpPacket(
+    _ payload: Span<UInt8>, from source: SocketAddress, to group: SocketAddress, hopLimit: UInt8, ecn: ECN,
+    identification: UInt16
+) -> [UInt8] {
+    let length = UDPHeader.length + payload.count
+    var bytes = [UInt8](repeating: 0, count: (group.address.isIPv4 ? 20 : 40) + length)
+    let start = bytes.count - length
+    do {
+        var writer = ByteWriter(bytes.mutableSpan)
+        IPHeader.write(
+            to: &writer, from: source.address, to: group.address, protocol: IPProtocol.udp, payloadLength: length,
+            hopLimit: hopLimit, trafficClass: ecn.rawValue, identification: identification, dontFragment: false)
+        writer.uint16(source.port)
+        writer.uint16(group.port)
+        writer.uint16(UInt16(length))
+        writer.uint16(0)
+        writer.octets(payload)
+    }
+    let sum = UDPHeader.checksum(bytes.span.extracting(start..<bytes.count), from: source.address, to: group.address)
+    put(sum, into: &bytes, at: start + 6)
+    return bytes
+}

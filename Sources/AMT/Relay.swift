@@ -29,6 +29,8 @@ public struct Relay: Sendable {
         /// The entry in the heap that counts; others of this slot are stale.
         var scheduled = Instant.distantFuture
         var unreachable = 0
+        /// The largest IP packet that gets to the gateway, as far as the network has told.
+        var pathMTU = Int.max
         var isOpen = true
 
         var nextDeadline: Instant { groups.reduce(deadline) { min($0, $1.state.nextDeadline) } }
@@ -230,9 +232,10 @@ public struct Relay: Sendable {
         }
     }
 
-    /// Where packets for the endpoint in `slot` go, and the address they leave from.
-    public func destination(_ slot: Int) -> (gateway: SocketAddress, local: IPAddress) {
-        (endpoints[slot].gateway, endpoints[slot].local)
+    /// Where packets for the endpoint in `slot` go, the address they leave from, and how large the IP packets may be as far
+    /// as the network has told.
+    public func destination(_ slot: Int) -> (gateway: SocketAddress, local: IPAddress, pathMTU: Int) {
+        (endpoints[slot].gateway, endpoints[slot].local, endpoints[slot].pathMTU)
     }
 
     // MARK: the rest
@@ -251,13 +254,20 @@ public struct Relay: Sendable {
     /// From now on every gateway is told to look for another relay. Tunnels stay until they end.
     public mutating func drain() { isDraining = true }
 
-    /// The network says that `gateway` cannot be reached.
-    public mutating func unreachableReported(_ gateway: SocketAddress) {
-        guard let slot = slots[gateway] else { return }
-        endpoints[slot].unreachable += 1
-        guard endpoints[slot].unreachable >= configuration.unreachableLimit else { return }
-        counters.endpointsUnreachable += 1
-        close(slot)
+    /// The network tells something about a packet into a tunnel.
+    public mutating func noticeReceived(_ notice: TunnelNotice) {
+        guard let slot = slots[notice.gateway], endpoints[slot].local == notice.relay.address else { return }
+        counters.notices += 1
+        switch notice.kind {
+        case .tooLarge(let mtu):
+            guard configuration.followsPathMTU else { return }
+            endpoints[slot].pathMTU = min(endpoints[slot].pathMTU, max(mtu, configuration.minimumMTU))
+        case .unreachable:
+            endpoints[slot].unreachable += 1
+            guard endpoints[slot].unreachable >= configuration.unreachableLimit else { return }
+            counters.endpointsUnreachable += 1
+            close(slot)
+        }
     }
 
     public var nextDeadline: Instant { deadlines.next }

@@ -47,6 +47,9 @@ public struct RelayConfiguration: Sendable {
     public var nearlyFullPercent = 90
     /// ICMP errors in a row, without a word from the gateway between them, that end a tunnel (RFC 7450 section 5.3.3.6.4).
     public var unreachableLimit = 3
+    /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 section 5.3.3.6.1), and how far they may.
+    public var followsPathMTU = false
+    public var minimumMTU = 1280
 
     public init() {}
 
@@ -80,6 +83,8 @@ public struct RelayCounters: Sendable, Equatable {
     public var endpointsExpired: UInt64 = 0
     public var endpointsTornDown: UInt64 = 0
     public var endpointsUnreachable: UInt64 = 0
+    /// ICMP errors about open tunnels.
+    public var notices: UInt64 = 0
 
     public init() {}
 }

@@ -12,6 +12,8 @@ public struct GatewayOptions: Sendable {
     public var channels: [(channel: Channel, port: UInt16?)]
     /// Where payloads are sent to as UDP datagrams; nil writes them to standard output, one after the other.
     public var to: SocketAddress?
+    /// Name of a TUN interface to make, on which the packets arrive as multicast; needs CAP_NET_ADMIN.
+    public var device: String?
     /// Stop with success after so many packets.
     public var count: Int?
     /// Give up after so long: exit status 2 when `count` was asked for and not reached.
@@ -107,6 +109,8 @@ final class GatewayRun: TunnelHandler {
     private let start: Instant
     private var tunnels: [AMTTunnel] = []
     private var sink: UDPSocket?
+    private var device: TunnelDevice?
+    private var identification: UInt16 = 0
     private var packets = 0
     private var heard: Set<Channel> = []
     /// Payloads that go to standard output when the batch is over.
@@ -119,10 +123,11 @@ final class GatewayRun: TunnelHandler {
         self.log = log
         start = reactor.now
         // Standard output carries the payloads when nothing else does.
-        output = EventOutput(style: options.json ? .json : options.to == nil ? .silent : .text)
+        output = EventOutput(style: options.json ? .json : options.to == nil && options.device == nil ? .silent : .text)
         if let to = options.to {
             sink = try reactor.udpSocket(bind: SocketAddress(to.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         }
+        if let name = options.device { device = try TunnelDevice(name: name) }
         for (family, source, channels) in Self.grouped(options) {
             let tunnel = try AMTTunnel(
                 relay: options.relay, source: source, family: family, reactor: reactor, log: log)
@@ -182,6 +187,12 @@ final class GatewayRun: TunnelHandler {
         }
         if let sink, let to = options.to {
             _ = sink.send(copyOf: payload.span, to: to, ecn: ecn)
+        } else if let device {
+            identification &+= 1
+            // Whoever listens on this host is the end of the way.
+            let packet = udpPacket(
+                payload.span, from: source, to: group, hopLimit: 1, ecn: ecn, identification: identification)
+            device.write(packet.span)
         } else if !options.json {
             pending.append(payload.span)
         }

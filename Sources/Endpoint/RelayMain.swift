@@ -10,6 +10,8 @@ public struct RelayOptions: Sendable {
     public var listen: [SocketAddress]
     /// Name of the interface that multicast comes in by; nil captures on all and lets the routing table choose for joins.
     public var upstream: String?
+    /// Groups and ports that are served through ordinary sockets, without a privilege; empty captures every group.
+    public var groups: [SocketAddress] = []
     /// Octets of the largest IP packet on every path to a gateway.
     public var tunnelMTU = 1500
     /// How long tunnels are served after SIGTERM, while new Queries tell gateways to go.
@@ -93,7 +95,7 @@ extension RelayReport {
 
 extension RelayServer {
     var report: RelayReport {
-        capture.updateDrops()
+        capture?.updateDrops()
         var report = RelayReport()
         report.endpoints = relay.endpointCount
         report.channels = relay.upstreamCount
@@ -102,7 +104,7 @@ extension RelayServer {
         report.bytesOut = Int(forwarding.octetsOut)
         report.unwanted = Int(forwarding.unwanted)
         report.tooLarge = Int(forwarding.tooLarge)
-        report.drops = Int(forwarding.queueFull + capture.kernelDrops)
+        report.drops = Int(forwarding.queueFull + (capture?.kernelDrops ?? 0))
         report.rateLimited = Int(relay.counters.rateLimited)
         report.invalidMAC = Int(relay.counters.invalidMAC)
         report.refused = Int(relay.counters.refusedEndpoints + relay.counters.refusedJoins)

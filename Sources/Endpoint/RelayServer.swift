@@ -36,8 +36,10 @@ final class RelayServer: DatagramHandler {
     private(set) var relay: Relay
     private(set) var forwarding = ForwardingCounters()
     let sockets: [UDPSocket]
-    let capture: PacketCapture
-    let joins: UpstreamJoins
+    /// nil: multicast comes by ordinary sockets.
+    let capture: PacketCapture?
+    private let plain: PlainUpstream?
+    private let joins: UpstreamJoins
 
     private unowned let reactor: Reactor
     private let socket4: UDPSocket?
@@ -59,7 +61,14 @@ final class RelayServer: DatagramHandler {
 
     init(_ options: RelayOptions, reactor: Reactor, log: Logger) throws {
         self.reactor = reactor
-        capture = try PacketCapture(interface: options.upstream, prefix: [6, 0])
+        if options.groups.isEmpty {
+            capture = try PacketCapture(interface: options.upstream, prefix: [6, 0])
+            plain = nil
+        } else {
+            capture = nil
+            plain = try PlainUpstream(
+                groups: options.groups, interface: options.upstream, reactor: reactor, log: log)
+        }
         joins = UpstreamJoins(interface: options.upstream, reactor: reactor, log: log)
         var udp = UDPOptions()
         udp.sendArena = 8 << 20
@@ -82,7 +91,19 @@ final class RelayServer: DatagramHandler {
             relay.timerFired(at: self.reactor.now)
             settle()
         }
-        try reactor.watch(capture.descriptor) { [unowned self] _ in forward() }
+        plain?.onPackets = { [unowned self] source, group, packets in forward(packets, from: source, to: group) }
+        if let capture { try reactor.watch(capture.descriptor) { [unowned self] _ in forward(capture) } }
+        for isIPv4 in [true, false] where (isIPv4 ? socket4 : socket6) != nil {
+            do throws(ReactorError) {
+                try reactor.watchNetworkErrors(isIPv4: isIPv4) { [unowned self] octets in
+                    guard let notice = TunnelNotice(octets.span, isIPv4: isIPv4) else { return }
+                    relay.noticeReceived(notice)
+                    settle()
+                }
+            } catch {
+                log.notice("what the network says of lost gateways is not heard", metadata: ["reason": "\(error)"])
+            }
+        }
     }
 
     /// Tells every gateway to look elsewhere from now on.
@@ -90,6 +111,7 @@ final class RelayServer: DatagramHandler {
 
     func close() {
         joins.close()
+        plain?.close()
         for socket in sockets { socket.close() }
     }
 
@@ -111,8 +133,8 @@ final class RelayServer: DatagramHandler {
     private func settle() {
         while let change = relay.nextUpstreamChange() {
             switch change {
-            case .join(let channel): joins.join(channel)
-            case .leave(let channel): joins.leave(channel)
+            case .join(let channel): if let plain { plain.join(channel) } else { joins.join(channel) }
+            case .leave(let channel): if let plain { plain.leave(channel) } else { joins.leave(channel) }
             }
         }
         timer?.schedule(at: relay.nextDeadline)
@@ -120,15 +142,32 @@ final class RelayServer: DatagramHandler {
 
     // MARK: data
 
-    private func forward() {
+    private func forward(_ capture: PacketCapture) {
         for _ in 0..<Self.batchesPerTurn {
             let mayHaveMore = capture.receive()
-            fanOut()
+            fanOut(capture)
             if !mayHaveMore { return }
         }
     }
 
-    private func fanOut() {
+    /// Packets that did not come by the capture.
+    private func forward(_ packets: [[UInt8]], from source: IPAddress, to group: IPAddress) {
+        forwarding.packetsIn += UInt64(packets.count)
+        destinations.removeAll(keepingCapacity: true)
+        relay.collectDestinations(source: source, group: group, into: &destinations)
+        if destinations.isEmpty { forwarding.unwanted += UInt64(packets.count) }
+        var made: [Int: [[UInt8]]] = [:]
+        for slot in destinations {
+            let (gateway, local, pathMTU) = relay.destination(slot)
+            guard let socket = gateway.address.isIPv4 ? socket4 : socket6 else { continue }
+            let limit = limit(gateway, pathMTU)
+            let messages = made[limit] ?? self.messages(packets, limit: limit)
+            made[limit] = messages
+            for message in messages { count(socket.send(copyOf: message.span, to: gateway, from: local), message.count) }
+        }
+    }
+
+    private func fanOut(_ capture: PacketCapture) {
         headers.removeAll(keepingCapacity: true)
         if !remade.isEmpty { remade.removeAll() }
         for index in 0..<capture.count { headers.append(capture.withPacket(index) { DataHeader($0) }) }
@@ -147,20 +186,26 @@ final class RelayServer: DatagramHandler {
             destinations.removeAll(keepingCapacity: true)
             relay.collectDestinations(source: first.source, group: first.group, into: &destinations)
             if destinations.isEmpty { forwarding.unwanted += UInt64(end - index) }
-            for slot in destinations { send(index..<end, to: slot) }
+            for slot in destinations { send(index..<end, of: capture, to: slot) }
             index = end
         }
     }
 
-    private func send(_ run: Range<Int>, to slot: Int) {
-        let (gateway, local) = relay.destination(slot)
+    /// The largest packet that fits the tunnel to `gateway`.
+    private func limit(_ gateway: SocketAddress, _ pathMTU: Int) -> Int {
         let isIPv4 = gateway.address.isIPv4
-        guard let socket = isIPv4 ? socket4 : socket6 else { return }
-        let limit = isIPv4 ? limit4 : limit6
+        let configured = isIPv4 ? limit4 : limit6
+        return pathMTU == .max ? configured : min(configured, pathMTU - tunnelOverhead(outerIPv4: isIPv4))
+    }
+
+    private func send(_ run: Range<Int>, of capture: PacketCapture, to slot: Int) {
+        let (gateway, local, pathMTU) = relay.destination(slot)
+        guard let socket = gateway.address.isIPv4 ? socket4 : socket6 else { return }
+        let limit = limit(gateway, pathMTU)
         for index in run {
             guard let header = headers[index] else { continue }
             if header.length > limit || capture.segment(index) != 0 {
-                for message in messages(index, header, limit: limit) {
+                for message in messages(capture, index, header, limit: limit) {
                     count(socket.send(copyOf: message.span, to: gateway, from: local), message.count)
                 }
                 continue
@@ -183,7 +228,9 @@ final class RelayServer: DatagramHandler {
     }
 
     /// Multicast Data messages of a packet that does not go as it is.
-    private func messages(_ index: Int, _ header: DataHeader, limit: Int) -> [[UInt8]] {
+    private func messages(
+        _ capture: PacketCapture, _ index: Int, _ header: DataHeader, limit: Int
+    ) -> [[UInt8]] {
         let key = Remade(index: index, limit: limit)
         if let known = remade[key] { return known }
         let segment = capture.segment(index)
@@ -191,8 +238,14 @@ final class RelayServer: DatagramHandler {
             let whole = packet.extracting(0..<header.length)
             return segment != 0 ? splitSegments(whole, segment: segment) : [[UInt8](whole)]
         }
+        let messages = self.messages(packets ?? [], limit: limit)
+        remade[key] = messages
+        return messages
+    }
+
+    private func messages(_ packets: [[UInt8]], limit: Int) -> [[UInt8]] {
         var messages: [[UInt8]] = []
-        for packet in packets ?? [] {
+        for packet in packets {
             if packet.count <= limit {
                 messages.append(Message.data.bytes(datagram: packet))
             } else if let pieces = fragments(packet.span, limit: limit) {
@@ -201,7 +254,6 @@ final class RelayServer: DatagramHandler {
                 forwarding.tooLarge += 1
             }
         }
-        remade[key] = messages
         return messages
     }
 }

@@ -150,17 +150,19 @@ extension IPHeader {
     /// - Parameters:
     ///   - trafficClass: the TOS octet or traffic class, ECN counted in.
     ///   - routerAlert: adds the Router Alert option (RFC 2113, RFC 2711), as IGMP and MLD messages have it.
+    ///   - identification: names the packet among those that may be fragmented; IPv4 only, like `dontFragment`.
     @_lifetime(writer: copy writer)
     public static func write(
         to writer: inout ByteWriter, from source: IPAddress, to destination: IPAddress, protocol number: UInt8,
-        payloadLength: Int, hopLimit: UInt8, trafficClass: UInt8 = 0, routerAlert: Bool = false
+        payloadLength: Int, hopLimit: UInt8, trafficClass: UInt8 = 0, routerAlert: Bool = false,
+        identification: UInt16 = 0, dontFragment: Bool = true
     ) {
         switch (source, destination) {
         case (.v4(let source), .v4(let destination)):
             let length = length(isIPv4: true, routerAlert: routerAlert)
             let words: [UInt16] = [
                 UInt16(0x40 | length / 4) << 8 | UInt16(trafficClass), UInt16(length + payloadLength),
-                0, 0x4000, UInt16(hopLimit) << 8 | UInt16(number),
+                identification, dontFragment ? 0x4000 : 0, UInt16(hopLimit) << 8 | UInt16(number),
             ]
             var sum = InternetChecksum()
             for word in words {

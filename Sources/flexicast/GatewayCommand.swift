@@ -48,7 +48,8 @@ struct GatewayCommand: ParsableCommand {
         commandName: "gateway",
         abstract: "Take multicast out of a relay's tunnel (AMT, RFC 7450).",
         discussion: """
-            Needs no privilege. Payloads go to a UDP port with --to, else to standard output, one after the other.
+            Needs no privilege. Payloads go to a UDP port with --to, else to standard output, one after the other. With
+            --tun, players that join the groups on that interface receive them as multicast (see rp_filter in ip(7)).
             """)
 
     @Option(
@@ -63,10 +64,22 @@ struct GatewayCommand: ParsableCommand {
     @Option(
         help: ArgumentHelp("What to receive; may be given several times.", valueName: "source@group[:port]"),
         transform: { try ChannelArgument($0) })
-    var group: [ChannelArgument]
+    var group: [ChannelArgument] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Is the relay up, does this flow? Tell how fast and how whole, and end after --timeout, else 5s.",
+            valueName: "source@group[:port]"),
+        transform: { try ChannelArgument($0) })
+    var verify: ChannelArgument?
 
     @Option(help: ArgumentHelp("Send payloads here as UDP datagrams.", valueName: "addr:port"), transform: parseListenAddress)
     var to: SocketAddress?
+
+    @Option(
+        help: ArgumentHelp(
+            "Make this TUN interface and have the packets arrive on it; needs root or CAP_NET_ADMIN.", valueName: "if"))
+    var tun: String?
 
     @Option(
         help: ArgumentHelp("Stop after so many packets.", valueName: "n"),
@@ -80,11 +93,27 @@ struct GatewayCommand: ParsableCommand {
 
     @OptionGroup var common: CommonOptions
 
-    func run() throws { throw ExitCode(try runGateway(options, log: common.makeLogger("gateway"))) }
+    func run() throws {
+        let log = common.makeLogger("gateway")
+        guard verify == nil else {
+            throw ExitCode(try runVerify(options, duration: timeout ?? .seconds(5), log: log))
+        }
+        throw ExitCode(try runGateway(options, log: log))
+    }
+
+    func validate() throws {
+        if (verify == nil) == group.isEmpty { throw ValidationError("give --group, or --verify alone") }
+        if verify != nil, to != nil || tun != nil || count != nil {
+            throw ValidationError("--verify only tells what it finds: --to, --tun and --count do not go with it")
+        }
+        if to != nil, tun != nil { throw ValidationError("--to and --tun exclude each other; give one of them") }
+    }
 
     var options: GatewayOptions {
-        var options = GatewayOptions(relay: relay.choice(search), channels: group.map { ($0.channel, $0.port) })
+        let wanted = verify.map { [$0] } ?? group
+        var options = GatewayOptions(relay: relay.choice(search), channels: wanted.map { ($0.channel, $0.port) })
         options.to = to
+        options.device = tun
         options.count = count
         options.timeout = timeout
         options.json = common.json

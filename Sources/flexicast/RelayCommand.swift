@@ -20,7 +20,8 @@ struct RelayCommand: ParsableCommand {
         commandName: "relay",
         abstract: "Carry multicast to gateways in networks that have none (AMT, RFC 7450).",
         discussion: """
-            Captures multicast packets as they are on the wire, so that it needs root or CAP_NET_RAW. SIGTERM drains: \
+            Captures multicast packets as they are on the wire, which needs root or CAP_NET_RAW; with --group it needs no \
+            privilege. SIGTERM drains: \
             gateways are told to look elsewhere for a while before the relay ends.
             """)
 
@@ -31,6 +32,13 @@ struct RelayCommand: ParsableCommand {
 
     @Option(help: ArgumentHelp("Interface that multicast comes in by.", valueName: "if"))
     var upstream: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Serve this group and port alone, through an ordinary socket and without privilege; may be given again.",
+            valueName: "group:port"),
+        transform: parseGroup)
+    var group: [SocketAddress] = []
 
     @Option(
         help: ArgumentHelp("Largest IP packet on the way to gateways.", valueName: "octets"),
@@ -45,6 +53,9 @@ struct RelayCommand: ParsableCommand {
         help: ArgumentHelp("How long open tunnels are served after SIGTERM.", valueName: "duration"),
         transform: parseDuration)
     var drain: Duration = .seconds(5)
+
+    @Flag(help: "Let ICMP errors lower a tunnel's largest packet, down to 1280.")
+    var dynamicMtu = false
 
     @Flag(help: "Serve source-specific joins only.")
     var sourceSpecificOnly = false
@@ -65,6 +76,8 @@ struct RelayCommand: ParsableCommand {
         var options = RelayOptions(listen: listen.isEmpty ? everywhere : listen)
         options.upstream = upstream
         options.tunnelMTU = mtu
+        options.groups = group
+        options.relay.followsPathMTU = dynamicMtu
         options.drain = drain
         options.relay.queryInterval = queryInterval
         options.relay.allowsAnySource = !sourceSpecificOnly

@@ -57,7 +57,7 @@ final class RelayBox {
     }
 
     func timerFired(at now: Instant) { relay.timerFired(at: now) }
-    func unreachableReported(_ gateway: SocketAddress) { relay.unreachableReported(gateway) }
+    func notice(_ notice: TunnelNotice) { relay.noticeReceived(notice) }
 }
 
 /// A relay as seen by gateways that behave as they like.
@@ -269,14 +269,63 @@ final class RelayBox {
         #expect(relay.query(from: address("198.18.0.1:5"), at: start + .milliseconds(500)) != nil)
     }
 
-    @Test func unreachableGatewaysAreGivenUp() {
+    /// What a router sends back about a packet of `count` octets from the relay to `gateway`.
+    private func icmp(_ type: UInt8, _ code: UInt8, mtu: UInt16 = 0, to gateway: SocketAddress) -> [UInt8] {
+        let cause = udpPacket(from: SocketAddress(ip("198.51.100.1"), port: 2268), to: gateway, [1, 2, 3, 4])
+        let body = [type, code, 0, 0, 0, 0, UInt8(mtu >> 8), UInt8(mtu & 255)] + cause.prefix(28)
+        return [UInt8].written(capacity: 100) { writer in
+            IPHeader.write(
+                to: &writer, from: ip("203.0.113.254"), to: ip("198.51.100.1"), protocol: 1, payloadLength: body.count,
+                hopLimit: 60)
+            writer.octets(body.span)
+        }
+    }
+
+    @Test func unreachableGatewaysAreGivenUp() throws {
         let relay = relayBox()
-        relay.join(a, [GroupRecord(.isInclude, group, [s1])])
-        relay.unreachableReported(a)
-        relay.unreachableReported(a)
+        join(relay, a)
+        let bytes = icmp(3, 3, to: a)
+        let notice = try #require(parsed(bytes))
+        #expect(notice.kind == .unreachable && notice.gateway == a)
+        relay.notice(notice)
+        relay.notice(notice)
+        // A word from the gateway and the count begins anew.
+        join(relay, a)
+        relay.notice(notice)
+        relay.notice(notice)
         #expect(relay.endpointCount == 1)
-        relay.unreachableReported(a)
+        // Errors about other packets of this host do not count.
+        var other = notice
+        other.relay.address = ip("198.51.100.2")
+        relay.notice(other)
+        #expect(relay.endpointCount == 1)
+        relay.notice(notice)
         #expect(relay.endpointCount == 0 && relay.counters.endpointsUnreachable == 1)
+    }
+
+    private func parsed(_ bytes: [UInt8]) -> TunnelNotice? { TunnelNotice(bytes.span, isIPv4: true) }
+    private func join(_ relay: RelayBox, _ gateway: SocketAddress) {
+        relay.join(gateway, [GroupRecord(.isInclude, group, [s1])])
+    }
+
+    @Test func pathMTUHasAFloor() throws {
+        var configuration = RelayConfiguration()
+        configuration.followsPathMTU = true
+        let relay = relayBox(configuration)
+        join(relay, a)
+        func limit() -> Int {
+            var list: [Int] = []
+            relay.relay.collectDestinations(source: s1, group: group, into: &list)
+            return list.first.map { relay.relay.destination($0).pathMTU } ?? 0
+        }
+        #expect(limit() == .max)
+        relay.notice(try #require(parsed(icmp(3, 4, mtu: 1400, to: a))))
+        #expect(limit() == 1400)
+        relay.notice(try #require(parsed(icmp(3, 4, mtu: 68, to: a))))
+        #expect(limit() == 1280)
+        let cut = Array(icmp(3, 4, mtu: 1400, to: a).prefix(50))
+        #expect(parsed(cut) == nil)
+        #expect(parsed(icmp(8, 0, to: a)) == nil)
     }
 
     /// Random reports of many gateways, against a model that looks at every endpoint's own state.

@@ -60,7 +60,8 @@ enum Tshark {
     static let path = "/usr/bin/tshark"
     static var isInstalled: Bool { FileManager.default.isExecutableFile(atPath: path) }
     /// With FLEXICAST_REQUIRE_ALL=1 a missing tool is a failure, not a reason to skip.
-    static var mayRun: Bool { isInstalled || ProcessInfo.processInfo.environment["FLEXICAST_REQUIRE_ALL"] == "1" }
+    static var mayRun: Bool { isInstalled || requiresAll }
+    static var requiresAll: Bool { ProcessInfo.processInfo.environment["FLEXICAST_REQUIRE_ALL"] == "1" }
 
     /// What tshark prints about `packets`, whole IP packets, with every checksum verified.
     static func run(_ packets: [[UInt8]], _ arguments: [String]) throws -> String {

@@ -1,0 +1,201 @@
+import Foundation
+import Testing
+import Wire
+
+/// Tunnels between real processes in real network namespaces.
+@Suite(.serialized, .enabled(if: AMTGround.obstacle == nil, "\(AMTGround.reason)"))
+struct AMTDeploymentTests {
+    private func listens(_ receivers: [AMTChild], seconds: Double = 20) throws {
+        for receiver in receivers {
+            try amtWait(seconds, "\(receiver.tail) to listen") { receiver.has("listening") }
+        }
+    }
+
+    /// Items that came on the flow alone.
+    private func fromFlow(_ receiver: AMTChild) -> Int {
+        receiver.lines.filter { $0.event == "item" && $0.via == "flow" }.count
+    }
+
+    /// All four combinations of what is in the tunnel and what is around it.
+    @Test(arguments: [(true, true), (true, false), (false, true), (false, false)])
+    func itemsComeThroughTheTunnel(dataIPv4: Bool, tunnelIPv4: Bool) throws {
+        let stage = try AMTStage(receivers: 2)
+        let source = try stage.startSource(isIPv4: dataIPv4)
+        let relay = try stage.startRelay()
+        let receivers = try (0..<2).map { index in
+            try stage.startReceiver(
+                index, path: "amt", isIPv4: dataIPv4, relay: stage.relayAddress(for: index, isIPv4: tunnelIPv4))
+        }
+        try listens(receivers)
+        try stage.publish(8)
+        try stage.settle(source, receivers)
+        for receiver in receivers {
+            #expect(fromFlow(receiver) >= 6, "\(receiver.tail)")
+            #expect(try receiver.end(SIGTERM) == 0)
+            #expect((receiver.lines.last?.bytes_amt ?? 0) > 8 * 3000, "\(receiver.tail)")
+        }
+        // Those that leave say so: nothing is left of them, and the group is not wanted any more.
+        try amtWait(5, "the relay to forget\n\(relay.tail)") {
+            relay.lines.last { $0.event == "interval" }?.endpoints == 0
+        }
+        #expect(relay.lines.last?.channels == 0)
+        #expect(try relay.end(SIGTERM) == 0)
+        #expect(relay.has("draining"))
+    }
+
+    /// Without native multicast `auto` takes the tunnel; a relay that dies and comes back loses nothing.
+    @Test func relayIsKilledAndReturns() throws {
+        let stage = try AMTStage(receivers: 2)
+        let source = try stage.startSource(isIPv4: true)
+        var relay = try stage.startRelay()
+        let receivers = try (0..<2).map { index in
+            try stage.startReceiver(
+                index, path: "auto", isIPv4: true, relay: stage.relayAddress(for: index, isIPv4: true))
+        }
+        try listens(receivers)
+        for receiver in receivers { #expect(receiver.lines.contains { $0.event == "path" && $0.path == "amt" }) }
+        try stage.publish(4)
+        _ = try relay.end(SIGKILL)
+        try stage.publish(10, every: 0.4)
+        try stage.settle(source, receivers)
+        for receiver in receivers { #expect(receiver.has("fallback"), "\(receiver.tail)") }
+        relay = try stage.startRelay()
+        for receiver in receivers {
+            try amtWait(30, "\(receiver.tail) to return") { receiver.has("return") }
+        }
+        let before = receivers.map(fromFlow)
+        try stage.publish(6)
+        try stage.settle(source, receivers)
+        for (receiver, before) in zip(receivers, before) { #expect(fromFlow(receiver) >= before + 5) }
+    }
+
+    /// A translator gives the receiver another address while it runs: the relay takes it for a new gateway, whose
+    /// Teardown ends the tunnel of the old one.
+    @Test func translatorChangesItsMind() throws {
+        let stage = try AMTStage(receivers: 1)
+        let source = try stage.startSource(isIPv4: true)
+        let relay = try stage.startRelay()
+        let receiver = try stage.startReceiver(
+            0, path: "amt", isIPv4: true, relay: stage.relayAddress(for: 0, isIPv4: true))
+        try listens([receiver])
+        try stage.publish(4)
+        try stage.settle(source, [receiver])
+        // Stateless, so that no binding survives; nothing reaches the old address any more.
+        try stage.relayPlace.shell(
+            """
+            ip route add 10.74.1.50/32 via 10.74.1.2 dev rcv1 && nft add table ip move && \
+            nft 'add chain ip move pre { type filter hook prerouting priority -310; }' && \
+            nft 'add chain ip move post { type filter hook postrouting priority 300; }' && \
+            nft add rule ip move pre iifname rcv1 ip saddr 10.74.1.2 notrack ip saddr set 10.74.1.50 && \
+            nft add rule ip move post oifname rcv1 ip daddr 10.74.1.2 drop && \
+            nft add rule ip move post oifname rcv1 ip daddr 10.74.1.50 ip daddr set 10.74.1.2
+            """)
+        try stage.publish(4)
+        try stage.settle(source, [receiver])
+        try amtWait(30, "\(receiver.tail) to return") { receiver.has("return") }
+        let before = fromFlow(receiver)
+        try stage.publish(6)
+        try stage.settle(source, [receiver])
+        #expect(fromFlow(receiver) >= before + 5)
+        try amtWait(10, "the old tunnel to be torn down\n\(relay.tail)") {
+            relay.lines.last { $0.event == "interval" }?.endpoints == 1
+        }
+    }
+
+    /// Nothing gets through the tunnel for a while, in either direction.
+    @Test func blackhole() throws {
+        let stage = try AMTStage(receivers: 1)
+        let source = try stage.startSource(isIPv4: true)
+        let relay = try stage.startRelay()
+        let receiver = try stage.startReceiver(
+            0, path: "amt", isIPv4: true, relay: stage.relayAddress(for: 0, isIPv4: true))
+        try listens([receiver])
+        try stage.publish(4)
+        try stage.receiverPlaces[0].shell(
+            """
+            nft add table inet hole && \
+            nft 'add chain inet hole in { type filter hook input priority 0; }' && \
+            nft 'add chain inet hole out { type filter hook output priority 0; }' && \
+            nft add rule inet hole in udp sport 2268 drop && nft add rule inet hole out udp dport 2268 drop
+            """)
+        try stage.publish(12, every: 0.4)
+        try stage.settle(source, [receiver])
+        #expect(receiver.has("fallback"), "\(receiver.tail)")
+        try stage.receiverPlaces[0].shell("nft delete table inet hole")
+        try amtWait(30, "\(receiver.tail) to return") { receiver.has("return") }
+        let before = fromFlow(receiver)
+        try stage.publish(6)
+        try stage.settle(source, [receiver])
+        #expect(fromFlow(receiver) >= before + 5)
+        _ = relay
+    }
+
+    /// Figure 1: five receivers through tunnels, four on unicast, the relay behind a router that the kernel makes one.
+    @Test func fiveThroughTunnelsFourOnUnicast() throws {
+        let stage = try AMTStage(receivers: 9, isRouted: true)
+        let source = try stage.startSource(isIPv4: true)
+        let relay = try stage.startRelay()
+        let receivers = try (0..<9).map { index in
+            try stage.startReceiver(
+                index, path: index < 5 ? "amt" : "unicast", isIPv4: true,
+                relay: index < 5 ? stage.relayAddress(for: index, isIPv4: true) : nil)
+        }
+        try listens(Array(receivers[..<5]), seconds: 40)
+        for receiver in receivers[5...] { try amtWait(20, "\(receiver.tail) to connect") { receiver.has("connected") } }
+        try stage.publish(20)
+        try stage.settle(source, receivers)
+        #expect(try source.end(SIGTERM) == 0)
+        let counts = try #require(source.lines.last { $0.event == "summary" })
+        let flow = counts.bytes_flow ?? 0
+        let unicast = counts.bytes_unicast ?? 0
+        // Each of the four gets what the flow carries once for the five.
+        #expect(flow > 20 * 3000 && unicast > 4 * 20 * 3000)
+        #expect(Double(unicast) / 4 < 1.5 * Double(flow) && Double(flow) < 1.5 * Double(unicast) / 4)
+        for receiver in receivers[..<5] { #expect(fromFlow(receiver) >= 18, "\(receiver.tail)") }
+        _ = relay
+    }
+
+    /// The stand-alone gateway: payloads to a UDP port, here of the flow, whose packets it cannot read.
+    @Test func standAloneGateway() throws {
+        let stage = try AMTStage(receivers: 2)
+        let source = try stage.startSource(isIPv4: true)
+        let relay = try stage.startRelay()
+        // Somebody has to listen, or the source sends nothing.
+        let receiver = try stage.startReceiver(
+            1, path: "amt", isIPv4: true, relay: stage.relayAddress(for: 1, isIPv4: true))
+        try listens([receiver])
+        let gateway = try AMTChild(
+            "gateway", at: stage.receiverPlaces[0], in: stage.directory,
+            [
+                "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--group", "10.74.0.2@232.74.0.1:5000",
+                "--to", "127.0.0.1:9999", "--count", "3", "--timeout", "20s", "--json",
+            ])
+        try amtWait(25, "\(gateway.tail) to get three packets") { gateway.has("summary") }
+        #expect(try gateway.end(SIGTERM) == 0)
+        #expect((gateway.lines.last?.packets ?? 0) >= 3)
+        let verifier = try AMTChild(
+            "verify", at: stage.receiverPlaces[0], in: stage.directory,
+            [
+                "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--verify", "10.74.0.2@232.74.0.1:5000",
+                "--timeout", "4s", "--json",
+            ])
+        try amtWait(20, "\(verifier.tail) to tell") { verifier.has("verified") }
+        #expect(try verifier.end(SIGTERM) == 0)
+        #expect((verifier.lines.last?.packets ?? 0) >= 2)
+        _ = (source, relay)
+    }
+
+    /// Without a privilege: ordinary sockets for the groups that were configured.
+    @Test func relayWithoutPrivilege() throws {
+        let stage = try AMTStage(receivers: 1)
+        let source = try stage.startSource(isIPv4: true)
+        let relay = try stage.startRelay(["--group", "232.74.0.1:5000"], isPrivileged: false)
+        let receiver = try stage.startReceiver(
+            0, path: "amt", isIPv4: true, relay: stage.relayAddress(for: 0, isIPv4: true))
+        try listens([receiver])
+        try stage.publish(8)
+        try stage.settle(source, [receiver])
+        #expect(fromFlow(receiver) >= 6, "\(receiver.tail)")
+        #expect(try relay.end(SIGTERM) == 0)
+    }
+}

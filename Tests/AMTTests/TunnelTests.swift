@@ -214,7 +214,7 @@ let channel6 = Channel(source: ip("2001:db8::5"), group: ip("ff3e::8000:1"))
             return
         }
         let found = Message.advertisement(nonce: nonce, relay: ip("198.51.100.1")).bytes
-        _ = gateway.datagramReceived(found.span, from: gateway.discovery, at: seconds(0))
+        _ = gateway.datagramReceived(found.span, from: gateway.discovery ?? address("192.0.2.1:2268"), at: seconds(0))
         var flags: [UInt8] = []
         for _ in 0..<3 {
             while let (bytes, _) = gateway.nextDatagram() { flags.append(bytes[1]) }

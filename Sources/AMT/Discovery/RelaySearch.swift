@@ -110,7 +110,7 @@ public struct RelaySearch: Sendable {
     private var absentAt = Instant.distantFuture
     private var absences = 0
     private var delivered: UInt64 = 0
-    private var holdDowns: [SocketAddress: Instant] = [:]
+    private var holdDowns: [(address: SocketAddress, until: Instant)] = []
     private var probes: [(bytes: [UInt8], to: SocketAddress)] = []
     private var events: [RelaySearchEvent] = []
     private var now = Instant(nanoseconds: 0)
@@ -138,7 +138,7 @@ public struct RelaySearch: Sendable {
         questions = [:]
         probes = []
         questionsOfRound = 0
-        holdDowns = holdDowns.filter { $0.value > now }
+        holdDowns.removeAll { $0.until <= now }
         for (index, way) in configuration.ways.enumerated() {
             switch way {
             case .given(let address): add(address, way: index, precedence: 0)
@@ -253,14 +253,18 @@ public struct RelaySearch: Sendable {
 
     // MARK: attempts
 
-    private func isHeld(_ address: SocketAddress) -> Bool { holdDowns[address].map { $0 > now } ?? false }
+    /// Until when an address is held down; nil when it is not.
+    private func heldUntil(_ address: SocketAddress) -> Instant? {
+        for held in holdDowns where held.address == address && held.until > now { return held.until }
+        return nil
+    }
+
+    private func isHeld(_ address: SocketAddress) -> Bool { heldUntil(address) != nil }
 
     /// The candidates in the order in which they are tried.
     public var order: [RelayCandidate] {
-        candidates.map(\.candidate).sorted {
-            let held = (isHeld($0.address), isHeld($1.address))
-            return held.0 != held.1 ? held.1 : $0.isPreferred(to: $1)
-        }
+        let ordered = candidates.map(\.candidate).sorted { $0.isPreferred(to: $1) }
+        return ordered.filter { !isHeld($0.address) } + ordered.filter { isHeld($0.address) }
     }
 
     /// Tries whoever is due, and ends the round when nobody is left.
@@ -313,8 +317,8 @@ public struct RelaySearch: Sendable {
         else { return }
         let found = SocketAddress(address, port: sender.port)
         // A discovery address may lead to a relay that has failed before: let others have their turn.
-        if isHeld(found), !isHeld(sender) {
-            hold(sender, until: holdDowns[found] ?? now)
+        if let until = heldUntil(found), !isHeld(sender) {
+            hold(sender, until: until)
             if candidates.contains(where: { !$0.attempt.hasFailed && !isHeld($0.candidate.address) }) {
                 candidates[index].attempt = .waiting
                 return advance()
@@ -392,8 +396,10 @@ public struct RelaySearch: Sendable {
     }
 
     private mutating func hold(_ address: SocketAddress, until end: Instant) {
-        guard holdDowns.count < Self.holdLimit || holdDowns[address] != nil else { return }
-        holdDowns[address] = end
+        holdDowns.removeAll { $0.address == address }
+        // The one that has been held down longest may try again.
+        if holdDowns.count == Self.holdLimit { holdDowns.removeFirst() }
+        holdDowns.append((address, end))
     }
 
     private mutating func waitForTraffic() {

@@ -53,6 +53,7 @@ struct DiscoveryRecordTests {
         #expect(name("Relay.EXAMPLE.net.") == name("relay.example.net"))
         #expect(name(".").isRoot == true)
         #expect(DomainName("a..b") == nil)
+        #expect(DomainName("") == nil && DomainName("..") == nil && DomainName(".a") == nil)
         #expect(DomainName(String(repeating: "a", count: 64)) == nil)
         let long = Array(repeating: String(repeating: "a", count: 63), count: 3).joined(separator: ".")
         #expect(DomainName(long + "." + String(repeating: "b", count: 61))?.octets == 255)

@@ -19,7 +19,10 @@ public struct DomainName: Hashable, Sendable {
     /// Reads `relay.example.net`, with or without the last dot. Escapes are not known; nil for what is no name.
     public init?(_ text: some StringProtocol) {
         var parts = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        guard !text.isEmpty else { return nil }
         if parts.last?.isEmpty == true { parts.removeLast() }
+        // The root is written as its dot alone.
+        if parts.count == 1, parts[0].isEmpty { parts = [] }
         let labels = parts.map { $0.map(Self.folded) }
         guard labels.allSatisfy({ (1...63).contains($0.count) }) else { return nil }
         self.init(labels: labels)

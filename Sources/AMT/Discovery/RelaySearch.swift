@@ -98,7 +98,8 @@ public struct RelaySearch: Sendable {
     private var questions: [Int: Asked] = [:]
     private var nextNumber = 0
     private var questionsOfRound = 0
-    private var window: (start: Instant, count: Int) = (Instant(nanoseconds: 0), 0)
+    /// When the last questions were handed out, `questionsPerWindow` at most.
+    private var askedAt: [Instant] = []
     private var isSearching = false
     /// Before this nobody is tried: answers to questions may come.
     private var patientUntil = Instant.distantFuture
@@ -200,9 +201,11 @@ public struct RelaySearch: Sendable {
     /// The next question to be looked up, with the number that its answer is told by.
     public mutating func nextQuestion() -> (number: Int, question: DNSQuestion)? {
         guard let number = questions.filter({ !$0.value.isSent }).keys.min() else { return nil }
-        if now - window.start >= Self.questionWindow { window = (now, 0) }
-        guard window.count < Self.questionsPerWindow else { return nil }
-        window.count += 1
+        if askedAt.count == Self.questionsPerWindow {
+            guard now - askedAt[0] >= Self.questionWindow else { return nil }
+            askedAt.removeFirst()
+        }
+        askedAt.append(now)
         questions[number]?.isSent = true
         return questions[number].map { (number, $0.question) }
     }
@@ -416,8 +419,8 @@ public struct RelaySearch: Sendable {
         if candidates.contains(where: { $0.attempt.isWaiting }) {
             next = min(next, questions.isEmpty ? nextAttemptAt : max(nextAttemptAt, patientUntil))
         }
-        if questions.contains(where: { !$0.value.isSent }), window.count >= Self.questionsPerWindow {
-            next = min(next, window.start + Self.questionWindow)
+        if questions.contains(where: { !$0.value.isSent }), let first = askedAt.first {
+            next = min(next, first + Self.questionWindow)
         }
         return next
     }

@@ -31,7 +31,9 @@ enum ClearTransport {
         for plan in datagram.plans {
             // Without keys there would be nothing to read yet.
             if plan.level == .application, !connection.isHandshakeComplete { continue }
-            guard let header = PacketHeader.parse(datagram.bytes.span, at: plan.start, shortIDLength: 8) else { continue }
+            guard let header = PacketHeader.parse(datagram.bytes.span, at: plan.start, shortIDLength: 8) else {
+                continue
+            }
             let payload = datagram.bytes.span.extracting(plan.payloadOffset..<(plan.end - CipherSuite.tagLength))
             connection.packetReceived(
                 ReceivedPacket(

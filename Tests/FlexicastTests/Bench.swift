@@ -79,7 +79,9 @@ final class Bench {
         return actions.compactMap {
             if case .unicastRepair(let member, let stream, _, let range, _, let counted) = $0 {
                 (member, stream.index, range, counted)
-            } else { nil }
+            } else {
+                nil
+            }
         }
     }
 

@@ -77,11 +77,13 @@ import Wire
             case .withdraw: withdraw(&session, sequence: 9)
             case .key:
                 let frame = KeyFrame(
-                    flowID: id, sequence: 8, packetNumber: 50, suite: .aes128GCM, secret: Array(repeating: 8, count: 32))
+                    flowID: id, sequence: 8, packetNumber: 50, suite: .aes128GCM, secret: Array(repeating: 8, count: 32)
+                )
                 _ = try World.deliver(frame.encoded, to: &session)
             case .keyStale:
                 let frame = KeyFrame(
-                    flowID: id, sequence: 3, packetNumber: 10, suite: .aes128GCM, secret: Array(repeating: 3, count: 32))
+                    flowID: id, sequence: 3, packetNumber: 10, suite: .aes128GCM, secret: Array(repeating: 3, count: 32)
+                )
                 _ = try World.deliver(frame.encoded, to: &session)
             case .leave: try leaveFrame(&session, sequence: 9)
             case .leaveStale:

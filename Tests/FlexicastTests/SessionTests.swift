@@ -267,14 +267,16 @@ final class SessionPair {
         try pair.settle()
         pair.source.withdraw(SessionPair.flow(0))
         pair.drain()
-        #expect(pair.sourceActions.contains(
-            .left(SessionPair.flow(0), MemberID(slot: 0, epoch: 1), reason: .withdrawn)))
+        #expect(
+            pair.sourceActions.contains(
+                .left(SessionPair.flow(0), MemberID(slot: 0, epoch: 1), reason: .withdrawn)))
         try pair.settle()
         #expect(pair.receiver.state(of: SessionPair.flow(0)) == .retired)
         #expect(pair.receiverActions.contains(.fellBack(SessionPair.flow(0), .withdrawn)))
-        #expect(pair.receiverActions.contains(
-            .leaveGroup(
-                SessionPair.flow(0), source: IPAddress("192.0.2.1"), group: IPAddress("232.0.0.1")!, port: 5000)))
+        #expect(
+            pair.receiverActions.contains(
+                .leaveGroup(
+                    SessionPair.flow(0), source: IPAddress("192.0.2.1"), group: IPAddress("232.0.0.1")!, port: 5000)))
         // Frames for the withdrawn flow in either direction are ignored.
         let key = KeyFrame(
             flowID: SessionPair.flow(0), sequence: 99, packetNumber: 0, suite: .aes128GCM,

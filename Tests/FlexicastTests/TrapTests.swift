@@ -395,7 +395,9 @@ import Wire
             let top = bench.flow.nextPacketNumber - 1
             try bench.acknowledge(members[1], [0...top])
             // Every other packet is lost; the PINGs that reveal it arrive.
-            if step % 2 == 0 { try bench.acknowledge(members[0], [0...top]) } else {
+            if step % 2 == 0 {
+                try bench.acknowledge(members[0], [0...top])
+            } else {
                 try bench.acknowledge(members[0], top > number ? [(number + 1)...top] : [top...top])
             }
         }

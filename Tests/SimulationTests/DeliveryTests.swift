@@ -59,7 +59,10 @@ import Wire
         let bad = Link(delay: .milliseconds(15), jitter: .milliseconds(4), loss: 0.03, duplication: 0.02)
         for _ in 0..<4 { simulation.addReceiver(links: ReceiverLinks(toSource: bad, fromSource: bad, flow: bad)) }
         simulation.addReceiver(links: ReceiverLinks(toSource: bad, fromSource: bad), usesFlow: false)
-        #expect(simulation.run(limit: .seconds(10)) { simulation.receivers.allSatisfy { $0.connection.isHandshakeConfirmed } })
+        #expect(
+            simulation.run(limit: .seconds(10)) {
+                simulation.receivers.allSatisfy { $0.connection.isHandshakeConfirmed }
+            })
         simulation.run(for: .seconds(1))
         for number in 0..<150 {
             simulation.publish(Self.item(number, 200 + number * 37))

@@ -27,7 +27,7 @@ public enum WireVectors {
                 parameters: FlowParameters(
                     source: .v4(0xc000_0201), group: .v4(0xe801_0203), port: 4433, ackDelay: .milliseconds(25)))),
         Vector(
-            octets: 
+            octets:
                 "40f214a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3412c0620010db8000000000000000000000001ff3e"
                 + "0000000000000000000080000001115100000000000003e8",
             frame: AnnounceFrame(
@@ -44,21 +44,27 @@ public enum WireVectors {
 
     /// JOIN, LEAVE, and READY for a flow with an ID of one octet.
     public static let state: [Vector<StateFrame>] = [
-        Vector(octets: "40f4080102030405060708000000000000000001", frame: StateFrame(flowID: flow, sequence: 0, action: .join)),
-        Vector(octets: "40f4080102030405060708020000000000000002", frame: StateFrame(flowID: flow, sequence: 2, action: .leave)),
-        Vector(octets: "40f4017f010000000000000003", frame: StateFrame(flowID: FlowID([0x7f])!, sequence: 1, action: .ready)),
+        Vector(
+            octets: "40f4080102030405060708000000000000000001",
+            frame: StateFrame(flowID: flow, sequence: 0, action: .join)),
+        Vector(
+            octets: "40f4080102030405060708020000000000000002",
+            frame: StateFrame(flowID: flow, sequence: 2, action: .leave)),
+        Vector(
+            octets: "40f4017f010000000000000003",
+            frame: StateFrame(flowID: FlowID([0x7f])!, sequence: 1, action: .ready)),
     ]
 
     /// A key for TLS_AES_128_GCM_SHA256 from packet 0x12345 on; one for TLS_AES_256_GCM_SHA384 from packet 0 on.
     public static let key: [Vector<KeyFrame>] = [
         Vector(
-            octets: 
+            octets:
                 "40f5080102030405060708008001234520000102030405060708090a0b0c0d0e0f101112131415161718191a"
                 + "1b1c1d1e1f0000000000001301",
             frame: KeyFrame(
                 flowID: flow, sequence: 0, packetNumber: 0x12345, suite: .aes128GCM, secret: Array(0..<32))),
         Vector(
-            octets: 
+            octets:
                 "40f5080102030405060708010030000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d"
                 + "1e1f202122232425262728292a2b2c2d2e2f0000000000001302",
             frame: KeyFrame(flowID: flow, sequence: 1, packetNumber: 0, suite: .aes256GCM, secret: Array(0..<48))),

@@ -76,7 +76,8 @@ let package = Package(
         .testTarget(
             name: "DeploymentTests",
             dependencies: [
-                "flexicast", "TestShims", "TestSupport", "Endpoint", "Wire", "Feed", "Flexicast", "Cryptography", "Reactor",
+                "flexicast", "TestShims", "TestSupport", "Endpoint", "Wire", "Feed", "Flexicast", "Cryptography",
+                "Reactor",
                 log,
             ], swiftSettings: room),
     ]

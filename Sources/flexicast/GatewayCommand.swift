@@ -39,7 +39,8 @@ struct ChannelArgument: Equatable {
     }
 
     private static var problem: ArgumentProblem {
-        ArgumentProblem("write SOURCE@GROUP[:PORT], such as 192.0.2.1@232.1.2.3:5000 or 2001:db8::1@[ff3e::8000:1]:5000")
+        ArgumentProblem(
+            "write SOURCE@GROUP[:PORT], such as 192.0.2.1@232.1.2.3:5000 or 2001:db8::1@[ff3e::8000:1]:5000")
     }
 }
 
@@ -73,7 +74,9 @@ struct GatewayCommand: ParsableCommand {
         transform: { try ChannelArgument($0) })
     var verify: ChannelArgument?
 
-    @Option(help: ArgumentHelp("Send payloads here as UDP datagrams.", valueName: "addr:port"), transform: parseListenAddress)
+    @Option(
+        help: ArgumentHelp("Send payloads here as UDP datagrams.", valueName: "addr:port"),
+        transform: parseListenAddress)
     var to: SocketAddress?
 
     @Option(

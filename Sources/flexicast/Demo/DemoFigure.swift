@@ -112,7 +112,8 @@ func writeFigure(_ samples: [FigureSample], to path: String) throws -> [String] 
     let converter = ["/usr/bin/rsvg-convert", "/usr/local/bin/rsvg-convert"]
         .first(where: FileManager.default.isExecutableFile(atPath:))
     guard let converter else {
-        throw DemoProblem("\(svg.path) is written, the PNG is not: rsvg-convert is missing; apt-get install librsvg2-bin")
+        throw DemoProblem(
+            "\(svg.path) is written, the PNG is not: rsvg-convert is missing; apt-get install librsvg2-bin")
     }
     try flexicast.run([converter, "--zoom", "2", "--output", png.path, svg.path])
     return [svg.path, png.path]

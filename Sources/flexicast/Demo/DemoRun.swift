@@ -38,7 +38,8 @@ final class DemoRun {
             feed = try DemoFeed(
                 file: directory.appending(path: "feed.atom"), count: settings.items, followsFeed: settings.feed != nil)
             network = try DemoNetwork(
-                kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers, relay: settings.amt
+                kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers,
+                relay: settings.amt
             ) { screen.say($0) }
         } catch {
             try? FileManager.default.removeItem(at: directory)
@@ -51,7 +52,9 @@ final class DemoRun {
         self.screen = screen
         let flowMode: ReceiverScore.Mode = settings.amt ? .amt : .flow
         board = Scoreboard(
-            receivers: (0..<settings.flowReceivers).map { ReceiverScore(name: "\(flowMode.rawValue)-\($0 + 1)", mode: flowMode) }
+            receivers: (0..<settings.flowReceivers).map {
+                ReceiverScore(name: "\(flowMode.rawValue)-\($0 + 1)", mode: flowMode)
+            }
                 + (0..<settings.unicastReceivers).map { ReceiverScore(name: "unicast-\($0 + 1)", mode: .unicast) })
     }
 
@@ -122,7 +125,8 @@ final class DemoRun {
             board.receivers.allSatisfy { $0.state == ($0.mode == .unicast ? .connected : .listening) }
         }
         let way = settings.amt ? " through the relay" : ""
-        screen.say("\(settings.flowReceivers) receivers hear the flow\(way), \(settings.unicastReceivers) are on unicast")
+        screen.say(
+            "\(settings.flowReceivers) receivers hear the flow\(way), \(settings.unicastReceivers) are on unicast")
     }
 
     /// The relay stands behind the receivers in `children`, so that a receiver's number is its place.
@@ -130,7 +134,10 @@ final class DemoRun {
         guard let address = network.relayAddress else { return }
         let place = board.receivers.count + 1
         let command = network.command(
-            [try executablePath(), "relay", "--listen", "\(address)", "--upstream", network.interface, "--json", "--drain", "1s", "--io", settings.io],
+            [
+                try executablePath(), "relay", "--listen", "\(address)", "--upstream", network.interface, "--json",
+                "--drain", "1s", "--io", settings.io,
+            ],
             at: place)
         relay = try Child(
             name: "relay", index: place, command: command, log: directory.appending(path: "relay.log"), events: events)

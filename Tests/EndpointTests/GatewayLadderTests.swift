@@ -4,7 +4,7 @@ import Wire
 @testable import Endpoint
 
 @Suite struct GatewayLadderTests {
-    let relay = SocketAddress("192.0.2.1:2268")
+    let relay = RelayChoice.at(SocketAddress(.v4(0xc000_0201), port: 2268))
     func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(seconds * 1e9)) }
 
     @Test func tunnelOpensWhenTheGroupIsNotHeard() {

@@ -178,8 +178,8 @@ final class Source {
         }
         let recent = history[historyStart...]
         if let sender { connection.firstStream = recent.first?.stream ?? sender.flow.nextStream }
-        connection.expectedUnfinished = recent.count
         for item in recent { connection.send(item.bytes, stream: item.stream) }
+        connection.expectUnfinished()
     }
 
     private func closed(_ connection: SourceConnection) {
@@ -242,6 +242,7 @@ final class Source {
                     connection.send(old.bytes, stream: old.stream)
                     connection.firstStream = min(connection.firstStream, old.stream)
                 }
+                connection.expectUnfinished()
             case .ready(let flow): admit(connection, flow)
             case .left(_, let member, let reason): sender.flow.leave(member, reason: reason, at: reactor.now)
             case .keyHolderLeft: sender.flow.keyHolderLeft()
@@ -300,6 +301,8 @@ final class Source {
             guard let connection = connection(of: member) else { return }
             members[member.slot] = nil
             connection.member = nil
+            // What waited on the flow waits here now; that is not this receiver's doing.
+            connection.expectUnfinished()
             connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
             if reason.isEviction { connection.peer.extension.evict(sender.flow.flowID) }
             log.info(

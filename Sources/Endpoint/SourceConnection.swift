@@ -18,14 +18,18 @@ final class SourceConnection {
     private var waiting: [[UInt8]] = []
     private var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
 
-    /// Items of the history that it was given at once, so that they do not count as gathered.
-    var expectedUnfinished = 0
+    /// Items that it was given at once, as history or when it left the flow, and which do not count as gathered.
+    private var expectedUnfinished = 0
     /// Items that may be on their way to one receiver; one that lets more gather is too slow and is let go.
     static let maxUnfinished = 4096
 
     init(_ peer: Peer<SourceSession>) { self.peer = peer }
 
-    var isTooSlow: Bool { peer.connection.machine.sendingStreamCount + waiting.count > Self.maxUnfinished + expectedUnfinished }
+    private var unfinished: Int { peer.connection.machine.sendingStreamCount + waiting.count }
+    var isTooSlow: Bool { unfinished > Self.maxUnfinished + expectedUnfinished }
+
+    /// So many as are unfinished now are no sign of slowness.
+    func expectUnfinished() { expectedUnfinished = max(expectedUnfinished, unfinished) }
 
     /// Sends a whole item on the unicast path. `stream` is its number in the flow.
     func send(_ bytes: [UInt8], stream: StreamID?) {

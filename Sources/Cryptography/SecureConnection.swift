@@ -177,8 +177,8 @@ public final class SecureConnection {
             case .handshake:
                 open(.handshake, header, &datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
             case .initial:
-                // RFC 9000 section 14.1.
-                guard machine.role == .client || datagram.count >= 1200 else {
+                // RFC 9000 sections 17.2.2 and 14.1.
+                guard machine.role == .client ? header.token.isEmpty : datagram.count >= 1200 else {
                     counters.ignored += 1
                     continue
                 }

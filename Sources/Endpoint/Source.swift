@@ -271,7 +271,7 @@ final class Source {
     }
 
     private func admit(_ connection: SourceConnection, _ flow: FlowID) {
-        guard let sender else { return }
+        guard let sender, connection.peer.extension.awaitsMembership(in: flow) else { return }
         let machine = connection.peer.connection.machine
         guard
             let member = sender.flow.add(

@@ -37,18 +37,15 @@ extension Connection {
             guard let sequence = reader.varint() else { throw truncated() }
             if let id = try localIDs.retire(sequence, usedInPacket: packet.destination) {
                 events.append(.connectionIDRetired(id))
-                if localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
+                // One for one: those asked for before are on their way.
+                if localIDs.wanted > 0 { events.append(.connectionIDsWanted(1)) }
             }
         case FrameType.pathChallenge:
             guard let data = reader.uint64() else { throw truncated() }
-            if pathResponses.count < Self.maxPathResponses {
-                pathResponses.append((data, packet.from))
-            } else {
-                statistics.pathResponsesDropped += 1
-            }
+            pathChallengeReceived(data, from: packet.from)
         case FrameType.pathResponse:
             guard let data = reader.uint64() else { throw truncated() }
-            if path.challenge?.data == data { pathValidated() }
+            if path.challenge?.data == data { pathValidated(at: now) }
         case FrameType.handshakeDone:
             guard role == .client else {
                 throw TransportError(.protocolViolation, "HANDSHAKE_DONE from a client", frameType: type)
@@ -58,6 +55,17 @@ extension Connection {
         default: return false
         }
         return true
+    }
+
+    /// The answer is expanded to 1200 octets as far as three times the question allows (RFC 9000 section 8.2.2).
+    private mutating func pathChallengeReceived(_ data: UInt64, from address: SocketAddress) {
+        let limit = address == path.remote ? PathMTU.floor : min(PathMTU.floor, answerAllowance)
+        guard pathResponses.count < Self.maxPathResponses, limit >= Self.smallestAnswer else {
+            statistics.pathResponsesDropped += 1
+            return
+        }
+        if address != path.remote { answerAllowance -= limit }
+        pathResponses.append((data, address, limit))
     }
 
     @_lifetime(reader: copy reader)
@@ -70,7 +78,7 @@ extension Connection {
         else {
             throw TransportError(.frameEncodingError, "NEW_TOKEN without a token", frameType: FrameType.newToken)
         }
-        events.append(.newToken(token))
+        if token.count <= Self.maxTokenLength { events.append(.newToken(token)) }
     }
 
     @_lifetime(reader: copy reader)

@@ -5,6 +5,7 @@ extension Connection {
     public mutating func datagramReceived(octets: Int, from address: SocketAddress, at now: Instant) {
         statistics.datagramsReceived += 1
         statistics.octetsReceived += UInt64(octets)
+        answerAllowance = 3 * octets
         if address == path.remote {
             path.received(octets)
             recovery.amplificationBlocked = path.allowance < PathMTU.floor
@@ -26,6 +27,8 @@ extension Connection {
         }
         // A server does not move without our asking (RFC 9000 section 9).
         guard role == .server || packet.from == path.remote else { return }
+        // Whoever retired an ID must not use it (RFC 9000 section 5.1.2); a client's first Initials have one of its own making.
+        guard role == .server && packet.level != .application || localIDs.contains(packet.destination) else { return }
         let space = packet.level.rawValue
         guard !discarded[space] else { return }
         guard !acks[space].isDuplicate(packet.packetNumber) else {
@@ -66,12 +69,15 @@ extension Connection {
         if path.local == nil { path.local = packet.to }
         guard role == .server, packet.level == .handshake else { return }
         // Only the holder of the address can have the Handshake keys (RFC 9000 section 8.1).
-        if !path.isValidated, packet.from == path.remote { pathValidated() }
+        if !path.isValidated, packet.from == path.remote { pathValidated(at: now) }
         discard(.initial)
     }
 
-    mutating func pathValidated() {
+    mutating func pathValidated(at now: Instant) {
+        // The address is proven, but not that the path carries 1200 octets (RFC 9000 section 8.2.3).
+        let isExpanded = path.challenge?.isExpanded ?? true
         path.validate()
+        if !isExpanded { path.startChallenge(data: random.next(), pto: probeTimeout, at: now) }
         previousPath = nil
         recovery.amplificationBlocked = false
     }
@@ -96,8 +102,7 @@ extension Connection {
             previousPath = nil
         } else {
             path = NetworkPath(remote: packet.from, isValidated: false)
-            // The datagram itself counts for the 3x limit; the smallest that can be is its payload.
-            path.received(PathMTU.floor)
+            path.received(answerAllowance / 3)
             path.startChallenge(data: random.next(), pto: probeTimeout, at: now)
             recovery.amplificationBlocked = path.allowance < PathMTU.floor
         }
@@ -105,7 +110,7 @@ extension Connection {
         if !onlyPort {
             // A new network: what was learnt of the old one does not hold (RFC 9000 section 9.4).
             recovery.resetForNewPath(at: now)
-            mtu = PathMTU(ceiling: configuration.maxDatagramSize)
+            mtu = PathMTU(ceiling: largestDatagram)
             recovery.maxDatagramSize = mtu.current
             _ = remoteIDs.rotate()
         }
@@ -144,7 +149,7 @@ extension Connection {
                 continue
             case FrameType.connectionClose, FrameType.connectionCloseApplication:
                 try closeReceived(type, &reader, at: now)
-                continue
+                return content
             case FrameType.pathChallenge, FrameType.pathResponse, FrameType.newConnectionID: break
             default: content.isProbing = false
             }

@@ -41,7 +41,10 @@ extension Connection {
             keepAliveDeadline = .distantFuture
             pingDue = true
         }
-        if let challenge = path.challenge, now >= challenge.deadline { pathFailed(at: now) }
+        if let challenge = path.challenge, now >= challenge.deadline {
+            // A proven address whose path does not answer a full datagram is left to loss detection.
+            if path.isValidated { path.validate() } else { pathFailed(at: now) }
+        }
         guard isActive, let due = recovery.deadline, now >= due else { return }
         lostFrames.removeAll(keepingCapacity: true)
         switch recovery.timerFired(at: now, lostFrames: &lostFrames) {
@@ -93,14 +96,22 @@ extension Connection {
 
     /// RFC 9000 section 10.1: the smaller of both ends' values, and never under three PTO.
     mutating func restartIdleTimer(at now: Instant) {
-        guard isHandshakeComplete else { return }
-        let timeouts = [localParameters.maxIdleTimeout, peerParameters?.maxIdleTimeout ?? .zero].filter { $0 > .zero }
-        guard let timeout = timeouts.min() else { return }
-        idleDeadline = now + max(timeout, probeTimeout * 3)
+        guard isHandshakeComplete, let idleTimeout else { return }
+        idleDeadline = now + max(idleTimeout, probeTimeout * 3)
+    }
+
+    private var idleTimeout: Duration? {
+        let ours = localParameters.maxIdleTimeout
+        let theirs = peerParameters?.maxIdleTimeout ?? .zero
+        guard ours > .zero, theirs > .zero else { return ours > .zero ? ours : theirs > .zero ? theirs : nil }
+        return min(ours, theirs)
     }
 
     mutating func noteAckElicitingSent(at now: Instant) {
-        if let keepAlive = configuration.keepAlive, isHandshakeComplete { keepAliveDeadline = now + keepAlive }
+        if let keepAlive = configuration.keepAlive, isHandshakeComplete {
+            // In time for a PING that is lost and sent again (RFC 9000 section 10.1.2).
+            keepAliveDeadline = now + min(keepAlive, idleTimeout.map { $0 / 3 } ?? keepAlive)
+        }
         // Only the first one since the peer was heard counts, or a dead peer would be kept alive by our own probes.
         guard !ackElicitingSinceReceive else { return }
         ackElicitingSinceReceive = true

@@ -15,16 +15,18 @@ extension Connection {
         case .closing:
             guard closeDue else { return nil }
             closeDue = false
-            return writeDatagram(into: &writer, plans: &plans, limit: PathMTU.floor, to: path.remote, at: now)
+            return writeDatagram(
+                into: &writer, plans: &plans, limit: min(PathMTU.floor, path.allowance), to: path.remote, at: now)
         case .active: break
         }
         if let response = pathResponses.first, response.to != path.remote {
             pathResponses.removeFirst()
-            return writePathResponse(response.data, to: response.to, into: &writer, plans: &plans, at: now)
+            return writePathResponse(
+                response.data, to: response.to, size: response.limit, into: &writer, plans: &plans, at: now)
         }
         let allowance = path.allowance
         // A smaller datagram could not be padded as the handshake requires.
-        guard allowance >= PathMTU.floor || isHandshakeComplete && allowance >= 100 else {
+        guard allowance >= PathMTU.floor || isHandshakeComplete && allowance >= Self.smallestAnswer else {
             recovery.amplificationBlocked = true
             return nil
         }
@@ -85,6 +87,7 @@ extension Connection {
         writer.reserved = writer.capacity - end + CipherSuite.tagLength
         var mustFill = false
         var carriesStreams = false
+        carriesPathValidation = false
         let mayCongest = recovery.canSend(at: now)
         for level in ProtectionLevel.allCases where wants(level, mayCongest: mayCongest, at: now) {
             // Room for a header, a sample and some frames, or it goes into the next datagram.
@@ -93,6 +96,8 @@ extension Connection {
             sentFrames.removeAll(keepingCapacity: true)
             let isAckEliciting = writeFrames(level, mayCongest: mayCongest, into: &writer, at: now)
             if case .stream? = sentFrames.last { carriesStreams = true }
+            // RFC 9000 sections 8.2.1 and 8.2.2.
+            if carriesPathValidation { mustFill = true }
             guard writer.offset > packet.packetNumberOffset + packet.packetNumberLength || mustFill else {
                 writer.rewind(to: packet.start)
                 continue
@@ -149,8 +154,8 @@ extension Connection {
             writer.uint32(PacketHeader.version1)
             writer.uint8(UInt8(remoteIDs.current.count))
             writer.connectionID(remoteIDs.current)
-            writer.uint8(UInt8(localIDs.active[0].id.count))
-            writer.connectionID(localIDs.active[0].id)
+            writer.uint8(UInt8(localIDs.first.count))
+            writer.connectionID(localIDs.first)
             if level == .initial {
                 writer.varint(UInt64(initialToken.count))
                 writer.octets(initialToken.span)
@@ -272,12 +277,14 @@ extension Connection {
             writer.uint8(UInt8(FrameType.pathResponse))
             writer.uint64(response.data)
             sentFrames.append(.pathResponse)
+            carriesPathValidation = true
         }
         if path.challengeDue(at: now), writer.remaining >= 9, let challenge = path.challenge {
             writer.uint8(UInt8(FrameType.pathChallenge))
             writer.uint64(challenge.data)
-            path.challengeSent(pto: probeTimeout, at: now)
+            path.challengeSent(pto: probeTimeout, isExpanded: path.allowance >= PathMTU.floor, at: now)
             sentFrames.append(.pathChallenge)
+            carriesPathValidation = true
         }
         while writer.remaining >= 64, let entry = localIDs.takePending() {
             writer.uint8(UInt8(FrameType.newConnectionID))
@@ -352,16 +359,17 @@ extension Connection {
     /// A response to a challenge that came from another address than the active one goes back there (RFC 9000 section 8.2.2).
     @_lifetime(writer: copy writer)
     private mutating func writePathResponse(
-        _ data: UInt64, to remote: SocketAddress, into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
+        _ data: UInt64, to remote: SocketAddress, size: Int, into writer: inout ByteWriter, plans: inout [PacketPlan],
+        at now: Instant
     ) -> OutgoingDatagram? {
-        guard writable[ProtectionLevel.application.rawValue], writer.remaining >= PathMTU.floor else { return nil }
+        guard writable[ProtectionLevel.application.rawValue], writer.remaining >= size else { return nil }
         let begin = writer.offset
         let packet = open(.application, into: &writer)
         sentFrames.removeAll(keepingCapacity: true)
         writer.uint8(UInt8(FrameType.pathResponse))
         writer.uint64(data)
         sentFrames.append(.pathResponse)
-        writer.zeros(begin + PathMTU.floor - CipherSuite.tagLength - writer.offset)
+        writer.zeros(max(0, begin + size - CipherSuite.tagLength - writer.offset))
         finish(packet, isAckEliciting: true, isPadded: true, into: &writer, plans: &plans, at: now)
         return sent(from: begin, into: &writer, to: remote, at: now)
     }

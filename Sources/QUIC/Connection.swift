@@ -66,8 +66,10 @@ public struct Connection: Sendable {
     /// The last validated path, to return to when the active one fails validation.
     var previousPath: NetworkPath?
     var largestApplicationPacket: UInt64?
-    /// PATH_RESPONSE data owed, and where to.
-    var pathResponses: [(data: UInt64, to: SocketAddress)] = []
+    /// PATH_RESPONSE data owed, where to, and in a datagram of how many octets at the most.
+    var pathResponses: [(data: UInt64, to: SocketAddress, limit: Int)] = []
+    /// What may go back to an address other than the active one for the datagram under way (RFC 9000 section 8.1).
+    var answerAllowance = 0
 
     var recovery: LossRecovery
     var mtu: PathMTU
@@ -87,6 +89,8 @@ public struct Connection: Sendable {
     var pingDue = false
     /// How the datagram being written will leave: what is noted for its packets must be what the network sees.
     var mark = ECN.notECT
+    /// The datagram being written holds a PATH_CHALLENGE or PATH_RESPONSE, and has to be 1200 octets long.
+    var carriesPathValidation = false
     var ackElicitingSinceReceive = false
     var ackOnlyPackets: UInt64 = 0
 
@@ -117,6 +121,10 @@ public struct Connection: Sendable {
     static let maxEarlyResends = 4
     /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
     static let maxPathResponses = 4
+    /// Octets of the smallest datagram that always has room for path validation.
+    static let smallestAnswer = 80
+    /// Octets of the longest NEW_TOKEN worth keeping: its Initial packet must have room for a hello beside it.
+    static let maxTokenLength = 512
 
     /// A client's connection. `serverID` is a random destination ID of at least 8 octets; `localID` our own.
     public init(
@@ -227,6 +235,11 @@ public struct Connection: Sendable {
         }
     }
 
+    /// What neither we nor the peer want to see exceeded, in octets of UDP payload.
+    var largestDatagram: Int {
+        min(configuration.maxDatagramSize, Int(min(peerParameters?.maxUDPPayloadSize ?? 65527, 65527)))
+    }
+
     // MARK: The handshake, driven by TLS
 
     /// Keys to open packets of `level` are installed.
@@ -269,7 +282,7 @@ public struct Connection: Sendable {
     private mutating func apply(_ peer: TransportParameters) {
         peerParameters = peer
         recovery.peerMaxAckDelay = peer.maxAckDelay
-        mtu.ceiling = min(mtu.ceiling, Int(min(peer.maxUDPPayloadSize, 65527)))
+        mtu.ceiling = largestDatagram
         localIDs.peerLimit = Int(min(peer.activeConnectionIDLimit, 64))
         if let token = peer.statelessResetToken { remoteIDs.setFirstToken(token) }
         isMultipathNegotiated = peer.initialMaxPathID != nil && localParameters.initialMaxPathID != nil
@@ -283,11 +296,12 @@ public struct Connection: Sendable {
 
     /// TLS has finished on this side.
     public mutating func handshakeCompleted(at now: Instant) {
-        guard !isHandshakeComplete else { return }
+        // What TLS authenticated may just have been refused: then this connection never was.
+        guard isActive, !isHandshakeComplete else { return }
         isHandshakeComplete = true
         handshakeDeadline = .distantFuture
         events.append(.connected)
-        if localIDs.active[0].id.count > 0, localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
+        if localIDs.first.count > 0, localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
         if role == .server {
             handshakeDoneDue = true
             confirm(at: now)

@@ -11,6 +11,8 @@ struct LocalConnectionIDs: Sendable {
     /// We keep at most this many in use, whatever more the peer would accept.
     static let maxActive = 4
 
+    /// The one in our long headers.
+    let first: ConnectionID
     private(set) var active: [Entry]
     private var nextSequence: UInt64 = 1
     /// Sequence numbers whose NEW_CONNECTION_ID frame is still to be sent, or sent again.
@@ -18,7 +20,12 @@ struct LocalConnectionIDs: Sendable {
     /// The peer's active_connection_id_limit.
     var peerLimit = 2
 
-    init(first: ConnectionID) { active = [Entry(sequence: 0, id: first, token: [])] }
+    init(first: ConnectionID) {
+        self.first = first
+        active = [Entry(sequence: 0, id: first, token: [])]
+    }
+
+    func contains(_ id: ConnectionID) -> Bool { active.contains { $0.id == id } }
 
     /// How many more IDs the peer may be given.
     var wanted: Int { max(0, min(peerLimit, Self.maxActive) - active.count) }

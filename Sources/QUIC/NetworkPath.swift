@@ -18,6 +18,8 @@ struct NetworkPath: Sendable {
         /// When the PATH_CHALLENGE frame is sent (again).
         var nextSend: Instant
         var sent = 0
+        /// It went out in datagrams of at least 1200 octets.
+        var isExpanded = true
     }
 
     /// PATH_CHALLENGE frames sent for one validation.
@@ -48,8 +50,9 @@ struct NetworkPath: Sendable {
         return challenge.sent < Self.maxChallenges && challenge.nextSend <= now
     }
 
-    mutating func challengeSent(pto: Duration, at now: Instant) {
+    mutating func challengeSent(pto: Duration, isExpanded: Bool, at now: Instant) {
         challenge?.sent += 1
+        if !isExpanded { challenge?.isExpanded = false }
         challenge?.nextSend = now + pto
     }
 

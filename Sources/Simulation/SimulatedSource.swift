@@ -132,6 +132,7 @@ public final class SimulatedSource {
                     peer.send(old.bytes, stream: old.stream)
                     peer.firstStream = min(peer.firstStream, old.stream)
                 }
+            case .ready(let id) where !peer.session.awaitsMembership(in: id): break
             case .ready(let id):
                 guard
                     let member = flow.add(

@@ -8,8 +8,8 @@ public enum SourceAction: Sendable, Equatable {
     /// The receiver has joined: give it `FlowSource.joined`'s keys with `SourceSession.sendKey`, and on its connection
     /// what `FlowSource.unfinishedStreams` lists from before it connected.
     case joined(FlowID)
-    /// The receiver has opened a packet of the flow: `FlowSource.add` it, then tell the session by `becameMember`, or
-    /// by `evict` when it was not admitted.
+    /// The receiver has opened a packet of the flow: if it `awaitsMembership` still, `FlowSource.add` it, then tell the
+    /// session by `becameMember`, or by `evict` when it was not admitted.
     case ready(FlowID)
     /// The receiver is no member any more by its own doing: `FlowSource.leave`.
     case left(FlowID, MemberID, reason: LeaveReason)
@@ -33,7 +33,7 @@ enum FrameKey {
 /// The source's end of one connection's flexicast exchange: which flows the receiver knows, has joined and listens
 /// to. One per connection; the flows themselves are shared `FlowSource`s.
 ///
-///     announced --JOIN--> keyed --READY--> member --LEAVE (either side)--> announced
+///     announced --JOIN--> keyed --READY--> ready --becameMember--> member --LEAVE (either side)--> announced
 ///
 /// Path IDs: a flow gets the lowest one not yet used on the connection when its first FC_STATE arrives, and keeps it
 /// for good. The receiver has at most one first JOIN unanswered and never withdraws it, so both ends count alike.
@@ -51,6 +51,8 @@ public struct SourceSession: FrameExtension, Sendable {
     private enum Phase: Sendable {
         case announced
         case keyed
+        /// The flow has been asked to take it in.
+        case ready
         case member(MemberID)
         case withdrawn
     }
@@ -156,7 +158,7 @@ public struct SourceSession: FrameExtension, Sendable {
         guard let index = index(of: id) else { return }
         switch flows[index].phase {
         case .announced, .withdrawn: return
-        case .keyed, .member: break
+        case .keyed, .ready, .member: break
         }
         let frame = KeyFrame(
             flowID: id, sequence: flows[index].keySequence, packetNumber: key.firstPacketNumber, suite: key.suite,
@@ -168,7 +170,7 @@ public struct SourceSession: FrameExtension, Sendable {
 
     /// The flow has taken the receiver in.
     public mutating func becameMember(_ id: FlowID, _ member: MemberID) {
-        guard let index = index(of: id), case .keyed = flows[index].phase else { return }
+        guard let index = index(of: id), case .ready = flows[index].phase else { return }
         flows[index].phase = .member(member)
         flows[index].memberSince = now
     }
@@ -179,7 +181,7 @@ public struct SourceSession: FrameExtension, Sendable {
         guard let index = index(of: id) else { return }
         switch flows[index].phase {
         case .announced, .withdrawn: return
-        case .keyed: actions.append(.keyHolderLeft(id))
+        case .keyed, .ready: actions.append(.keyHolderLeft(id))
         case .member: if now - flows[index].memberSince >= Flow.goodConduct { flows[index].limiter.behaved() }
         }
         flows[index].phase = .announced
@@ -195,6 +197,12 @@ public struct SourceSession: FrameExtension, Sendable {
         }
     }
 
+    /// Whether the receiver still waits to be taken in: after a `ready` action it may have left, or joined anew.
+    public func awaitsMembership(in id: FlowID) -> Bool {
+        guard let index = index(of: id), case .ready = flows[index].phase else { return false }
+        return true
+    }
+
     /// The membership in a flow, if there is one.
     public func member(of id: FlowID) -> MemberID? {
         guard let index = index(of: id), case .member(let member) = flows[index].phase else { return nil }
@@ -205,7 +213,7 @@ public struct SourceSession: FrameExtension, Sendable {
     public func hasJoined(_ id: FlowID) -> Bool {
         guard let index = index(of: id) else { return false }
         switch flows[index].phase {
-        case .keyed, .member: return true
+        case .keyed, .ready, .member: return true
         case .announced, .withdrawn: return false
         }
     }
@@ -295,6 +303,7 @@ public struct SourceSession: FrameExtension, Sendable {
             framesIgnored += 1
             return
         }
+        flows[index].phase = .ready
         actions.append(.ready(flows[index].id))
     }
 
@@ -302,7 +311,7 @@ public struct SourceSession: FrameExtension, Sendable {
         switch flows[index].phase {
         case .withdrawn: framesIgnored += 1
         case .announced: break
-        case .keyed, .member:
+        case .keyed, .ready, .member:
             endMembership(index, reason: .left)
             flows[index].phase = .announced
         }
@@ -313,7 +322,7 @@ public struct SourceSession: FrameExtension, Sendable {
     private mutating func endMembership(_ index: Int, reason: LeaveReason) {
         switch flows[index].phase {
         case .announced, .withdrawn: break
-        case .keyed: if reason != .rejoined { actions.append(.keyHolderLeft(flows[index].id)) }
+        case .keyed, .ready: if reason != .rejoined { actions.append(.keyHolderLeft(flows[index].id)) }
         case .member(let member): actions.append(.left(flows[index].id, member, reason: reason))
         }
     }

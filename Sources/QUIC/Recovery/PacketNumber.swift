@@ -1,3 +1,5 @@
+import Wire
+
 /// Packet numbers on the wire (RFC 9000 section 17.1 and Appendix A).
 public enum PacketNumber {
     /// Octets, 1 to 4, with which `full` must be written so that the peer can tell it from every number that may still
@@ -19,7 +21,8 @@ public enum PacketNumber {
         let half = window / 2
         let candidate = (expected & ~(window - 1)) | (truncated & (window - 1))
         if candidate + half <= expected && candidate < (1 << 62) - window { return candidate + window }
-        if candidate > expected + half && candidate >= window { return candidate - window }
+        // The largest number there is may be announced as the next one to expect: nothing lies above it.
+        if candidate > Varint.max || candidate > expected + half && candidate >= window { return candidate - window }
         return candidate
     }
 }

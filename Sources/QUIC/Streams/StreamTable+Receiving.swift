@@ -80,7 +80,8 @@ extension StreamTable {
         let held = receiving.values[at].buffer.segmentCount
         guard try receiving.values[at].reset(finalSize: finalSize) else { return }
         segments -= held
-        dataReceived += rest
+        // Without a limit to hold it against, the size may be anything.
+        dataReceived = min(dataReceived + rest, Varint.max)
         consume(finalSize - consumed)
         events.append(.reset(id, code: code))
     }
@@ -275,7 +276,7 @@ extension StreamTable {
 
     /// Octets that no longer need room. MAX_DATA follows when half of the window was used.
     private mutating func consume(_ octets: UInt64) {
-        dataConsumed += octets
+        dataConsumed = min(dataConsumed + octets, Varint.max)
         let window = local.initialMaxData
         let limit = min(dataConsumed + window, Varint.max)
         guard limit > maxData, limit - maxData >= (window + 1) / 2 else { return }

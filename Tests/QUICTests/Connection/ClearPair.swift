@@ -139,13 +139,14 @@ struct ClearPair {
     /// Hands `connection` a packet with `payload`, whoever might have made it.
     static func inject(
         _ payload: [UInt8], level: ProtectionLevel = .application, number: UInt64, source: ConnectionID = .empty,
-        destination: ConnectionID = .empty, from address: SocketAddress, reservedBitsAreZero: Bool = true,
+        destination: ConnectionID? = nil, from address: SocketAddress, reservedBitsAreZero: Bool = true,
         to connection: inout Connection, at now: Instant
     ) {
         var none = NoExtension()
         connection.packetReceived(
             ReceivedPacket(
-                level: level, packetNumber: number, destination: destination, source: source, from: address,
+                level: level, packetNumber: number, destination: destination ?? connection.localConnectionIDs[0],
+                source: source, from: address,
                 reservedBitsAreZero: reservedBitsAreZero),
             payload: payload.span, at: now, extension: &none)
     }

@@ -194,22 +194,40 @@ struct ConnectionTests {
     }
 
     /// Random octets as payload, at every level, never trap and never do worse than close the connection.
-    @Test func noPayloadTraps() {
+    @Test(arguments: [Role.client, .server]) func noPayloadTraps(of victim: Role) {
         var random = SeededRandom(seed: 99)
         for round in 0..<300 {
             var configuration = ConnectionConfiguration()
             configuration.parameters.initialMaxPathID = 4
             configuration.parameters.maxDatagramFrameSize = 100
+            if round & 1 == 0 {
+                // The streams are those of a flow, which the client listens to.
+                configuration.parameters.others[0xedf3] = [1, 1]
+                configuration.extensionParameter = 0xedf3
+            }
             var pair = ClearPair(seed: UInt64(round), client: configuration, server: configuration)
             pair.handshake()
-            for number in 0..<50 where pair.server.isActive {
+            pair.client.openReceivePath(1, ackDelay: .milliseconds(1), phase: .zero)
+            var target = victim == .client ? pair.client : pair.server
+            let sender = victim == .client ? ClearPair.serverAddress : ClearPair.clientAddress
+            for number in 0..<50 where target.isActive {
                 var payload = random.octets(Int(random.next() % 60) + 1)
                 // Half of them begin like a frame that exists.
                 if random.next() & 1 == 0 { payload[0] = UInt8(random.next() % 0x40) }
-                ClearPair.inject(
-                    payload, number: 1000 + UInt64(number), from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
-                while ClearPair.transmit(&pair.server, at: pair.now) != nil {}
-                while pair.server.nextEvent() != nil {}
+                if random.next() & 1 == 0 {
+                    ClearPair.inject(payload, number: 1000 + UInt64(number), from: sender, to: &target, at: pair.now)
+                } else {
+                    var none = NoExtension()
+                    target.flowPacketReceived(
+                        pathID: 1, packetNumber: random.next() & Varint.max, payload: payload.span, ecn: .ce, at: pair.now,
+                        extension: &none)
+                }
+                pair.now += .milliseconds(1)
+                target.timerFired(at: pair.now)
+                while ClearPair.transmit(&target, at: pair.now) != nil {}
+                while let event = target.nextEvent() {
+                    if case .streamReadable(let id) = event { while target.read(id) != nil {} }
+                }
             }
         }
     }

@@ -19,6 +19,14 @@ struct PacketNumberTests {
         #expect(PacketNumber.decode(truncated: 0x01, length: 1, largest: 0x17f) == 0x101)
     }
 
+    @Test("a peer may name 2^62-1 as the number before this one: nothing comes after it")
+    func theLargestNumberOfAll() {
+        for length in 1...4 {
+            #expect(PacketNumber.decode(truncated: 0, length: length, largest: Varint.max) <= Varint.max)
+            #expect(PacketNumber.decode(truncated: 0xffff_ffff, length: length, largest: Varint.max) == Varint.max)
+        }
+    }
+
     @Test func firstPackets() {
         #expect(PacketNumber.length(0, largestAcked: nil) == 1)
         #expect(PacketNumber.length(200, largestAcked: nil) == 2)

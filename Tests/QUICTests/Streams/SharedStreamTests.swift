@@ -101,6 +101,17 @@ import Wire
         #expect(errorCode { try client.receive(shared(9001), 0, [1]) } == .streamLimitError)
     }
 
+    /// Nothing limits the size that a reset of a shared stream names.
+    @Test func resetsOfAnySizeAreCharged() throws {
+        var table = makePair(shared: true).client
+        for index in UInt64(0)..<8 {
+            try table.resetReceived(
+                StreamID(initiator: .server, bidirectional: false, index: index), code: 0, finalSize: Varint.max)
+            while table.nextEvent() != nil {}
+        }
+        #expect(table.packets().count > 0)
+    }
+
     @Test func aResetOnTheFlow() throws {
         var (client, _) = makePair(client: limits, shared: true)
         let id = shared(1234)

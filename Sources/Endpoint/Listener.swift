@@ -23,6 +23,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
         var accepted: UInt64 = 0
         var closed: UInt64 = 0
         var refusedForLimit: UInt64 = 0
+        /// First packets that could not be opened; their connections ended with them.
+        var unauthentic: UInt64 = 0
         var answersSuppressed: UInt64 = 0
     }
 
@@ -77,8 +79,14 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
             let to = batch.local(index)
             let ecn = batch.ecn(index)
             var bytes = batch[index]
+            let before = counters.accepted
             guard let peer = route(bytes.span, from: from) else { continue }
             peer.receive(&bytes, from: from, to: to, ecn: ecn)
+            if counters.accepted > before, peer.connection.machine.statistics.packetsReceived == 0 {
+                // Anybody can write an Initial packet's header: one that does not open leaves nothing behind.
+                counters.unauthentic += 1
+                peer.connection.machine.abandon()
+            }
             if touched.last !== peer { touched.append(peer) }
         }
         // Once per batch and connection: acknowledgements gather, and runs of packets leave together.

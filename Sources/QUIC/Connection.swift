@@ -435,6 +435,13 @@ public struct Connection: Sendable {
         events.append(.closed(reason))
     }
 
+    /// Ends at once and silently: there never was a peer, so that nobody closed anything either.
+    public mutating func abandon() {
+        guard isActive else { return }
+        phase = .drained
+        events.append(.drained)
+    }
+
     /// Ends at once and silently.
     mutating func end(_ reason: CloseReason) {
         phase = .drained

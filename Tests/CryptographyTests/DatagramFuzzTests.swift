@@ -28,7 +28,8 @@ import Wire
             let world = try SecureWorld(seed: seed, client: client, server: server, requiresRetry: requiresRetry)
             var seen: [(toServer: Bool, bytes: [UInt8])] = []
             world.drop = { toServer, bytes in
-                seen.append((toServer, bytes))
+                // Nothing protects a Version Negotiation packet from whoever can change it on its way.
+                if bytes[1..<5] != [0, 0, 0, 0] { seen.append((toServer, bytes)) }
                 return false
             }
             world.pump()

@@ -185,9 +185,11 @@ final class SecureWorld {
                     try SecureConnection(
                         server: serverConfiguration, tls: serverContext, admitted: admitted, localID: id,
                         resetToken: resetToken, seed: SeededRandom(from: &random), at: now))
-                serverIDs = [id, admitted.destination]
                 server = end
                 receive(end, bytes, from: Self.clientAddress)
+                // As a listener does: what cannot be opened leaves nothing behind.
+                guard end.connection.machine.statistics.packetsReceived > 0 else { return server = nil }
+                serverIDs.formUnion([id, admitted.destination])
             } catch { Issue.record(error) }
         }
     }

@@ -1,5 +1,3 @@
-import Foundation
-
 /// Writes events to standard output, each whole line at once so that a reader never sees half of one.
 public struct EventOutput: Sendable {
     public enum Style: Sendable {
@@ -10,8 +8,12 @@ public struct EventOutput: Sendable {
     }
 
     public let style: Style
+    private let writer: OutputWriter
 
-    public init(style: Style) { self.style = style }
+    init(style: Style, writer: OutputWriter = OutputWriter()) {
+        self.style = style
+        self.writer = writer
+    }
 
     /// A reader that has gone away is not our failure: the line is dropped.
     public func report(_ event: some EventLine) {
@@ -22,6 +24,9 @@ public struct EventOutput: Sendable {
             case .silent: nil
             }
         guard let line else { return }
-        try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8))
+        writer.write(Array((line + "\n").utf8))
     }
+
+    /// Waits until all lines were taken, for a few seconds at the most.
+    func flush() { writer.flush() }
 }

@@ -106,6 +106,7 @@ final class GatewayRun: TunnelHandler {
     private unowned let reactor: Reactor
     private let log: Logger
     private let output: EventOutput
+    private let writer: OutputWriter
     private let start: Instant
     private var tunnels: [AMTTunnel] = []
     private var sink: UDPSocket?
@@ -123,7 +124,14 @@ final class GatewayRun: TunnelHandler {
         self.log = log
         start = reactor.now
         // Standard output carries the payloads when nothing else does.
-        output = EventOutput(style: options.json ? .json : options.to == nil && options.device == nil ? .silent : .text)
+        if options.json || options.to != nil || options.device != nil {
+            writer = OutputWriter()
+            output = EventOutput(style: options.json ? .json : .text, writer: writer)
+        } else {
+            // Nobody is left to carry them for.
+            writer = OutputWriter(onGone: { [wakeup = reactor.wakeup] in wakeup.post { $0.stop() } })
+            output = EventOutput(style: .silent, writer: writer)
+        }
         if let to = options.to {
             sink = try reactor.udpSocket(bind: SocketAddress(to.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         }
@@ -201,12 +209,7 @@ final class GatewayRun: TunnelHandler {
 
     func tunnelBatchEnded() {
         guard !pending.isEmpty else { return }
-        do {
-            try FileHandle.standardOutput.write(contentsOf: pending)
-        } catch {
-            // Who read has gone away.
-            reactor.stop()
-        }
+        writer.write(pending)
         pending.removeAll(keepingCapacity: true)
     }
 
@@ -225,6 +228,7 @@ final class GatewayRun: TunnelHandler {
         for tunnel in tunnels { tunnel.close() }
         sink?.flush()
         output.report(GatewayProgress.summary(report))
+        output.flush()
         if let count = options.count, packets < count {
             log.error("\(packets) of \(count) packets came in time")
             return 2

@@ -102,7 +102,7 @@ public struct ReceiverOptions: Sendable {
     public var output: OutputChoice = .none
     /// Stop with success after so many items; nil goes on.
     public var count: Int?
-    /// Give up after so long: exit status 2 when `count` was asked for and not reached, else 0.
+    /// Give up after so long: exit status 1 when no connection came about, 2 when `count` was asked for and not reached, else 0.
     public var timeout: Duration?
     /// Name of the interface the flow is joined on; nil lets the routing table choose.
     public var interface: String?

@@ -40,6 +40,8 @@ final class Receiver {
     private(set) var addressToken: [UInt8] = []
     /// Items longer than this are refused.
     static let maxItemOctets = 16 << 20
+    /// Octets of all items that are not whole yet; what goes beyond is refused.
+    static let maxUnfinishedOctets = 256 << 20
 
     private let reactor: Reactor
     private let log: Logger
@@ -48,6 +50,8 @@ final class Receiver {
     private var flows: [FlowID: FlowReception] = [:]
     private var sessionTimer: TimerHandle?
     private var items: [StreamID: (bytes: [UInt8], since: Instant)] = [:]
+    /// Octets in `items`.
+    private(set) var unfinishedOctets = 0
     private var random: SeededRandom
     private let socket: UDPSocket
     private var qlog: Qlog?
@@ -67,22 +71,21 @@ final class Receiver {
         self.access = access
         self.usesFlow = usesFlow
         var random = randomSeed()
-        socket = try reactor.udpSocket(
-            bind: SocketAddress(remote.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         guard let id = ConnectionID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
         let connection = try SecureConnection(
             client: Self.configuration(usesFlow: usesFlow), tls: tls, serverName: serverName, to: remote, localID: id,
             token: token, resume: ticket, seed: SeededRandom(from: &random), at: reactor.now)
+        if let qlogDirectory {
+            qlog = try Qlog(directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id, at: reactor.now)
+            qlog?.attach(to: connection)
+        }
+        // Last of what can fail, so that no failure leaves it open.
+        socket = try reactor.udpSocket(
+            bind: SocketAddress(remote.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         let session = ReceiverSession(
             isNegotiated: false, maximumPathID: 0, seed: SeededRandom(from: &random), at: reactor.now)
         peer = Peer(connection, extension: session, socket: socket, reactor: reactor)
         self.random = random
-        if let qlogDirectory {
-            let qlog = try Qlog(
-                directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id, at: reactor.now)
-            qlog.attach(to: connection)
-            self.qlog = qlog
-        }
         socket.handler = self
         peer.onEvent = { [unowned self] event in handle(event) }
         peer.beforeTransmit = { [unowned self] in drainSession() }
@@ -138,6 +141,8 @@ final class Receiver {
     /// Gives up the socket; the reactor must not be in a call of it.
     func release() {
         shutDown()
+        // The peer may still have to be told why.
+        socket.flush()
         socket.close()
     }
 
@@ -150,7 +155,7 @@ final class Receiver {
         case .streamReadable(let id): read(id)
         case .streamReset(let id, let code):
             log.warning("the source gave up an item", metadata: ["stream": "\(id.rawValue)", "code": "\(code)"])
-            items[id] = nil
+            _ = takeUnfinished(id)
         case .newToken(let token): addressToken = token
         case .connectionIDsWanted(let count):
             for _ in 0..<count {
@@ -179,15 +184,19 @@ final class Receiver {
     private func read(_ id: StreamID) {
         guard id.initiator == .server, !id.isBidirectional else { return }
         while let chunk = peer.connection.machine.read(id) {
-            var item = items[id] ?? ([], reactor.now)
-            items[id] = nil
+            var item = takeUnfinished(id) ?? ([], reactor.now)
             if item.bytes.isEmpty { item.bytes = chunk.bytes } else { item.bytes += chunk.bytes }
-            guard item.bytes.count <= Self.maxItemOctets else {
-                log.warning("an item of more than \(Self.maxItemOctets) octets was refused")
+            guard item.bytes.count <= Self.maxItemOctets,
+                unfinishedOctets + item.bytes.count <= Self.maxUnfinishedOctets
+            else {
+                log.warning(
+                    "an item was refused: more than \(Self.maxItemOctets) octets, or \(Self.maxUnfinishedOctets) in all unfinished ones",
+                    metadata: ["stream": "\(id.rawValue)", "octets": "\(item.bytes.count)"])
                 peer.connection.machine.stopSending(id, code: 1)
                 return
             }
             guard chunk.isFinished else {
+                unfinishedOctets += item.bytes.count
                 items[id] = item
                 continue
             }
@@ -195,6 +204,12 @@ final class Receiver {
             onEvent(.item(ReceivedItem(stream: id, bytes: item.bytes, via: via, latency: reactor.now - item.since)))
             return
         }
+    }
+
+    private func takeUnfinished(_ id: StreamID) -> (bytes: [UInt8], since: Instant)? {
+        guard let item = items.removeValue(forKey: id) else { return nil }
+        unfinishedOctets -= item.bytes.count
+        return item
     }
 
     // MARK: Flows

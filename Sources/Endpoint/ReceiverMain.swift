@@ -7,15 +7,16 @@ import Reactor
 import Wire
 
 /// Runs a receiver until it has what it was asked for, its time is up, or SIGTERM or SIGINT.
-/// - Returns: the exit status: 0, or 2 when fewer items came than were asked for.
+/// - Returns: the exit status: 0; 2 when fewer items came than were asked for; 1 when no connection came about in the time
+///   given, or items could not be stored.
 /// - Throws: an error that says what could not be set up.
 public func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32 {
     let reactor = try Reactor(io: .init(options.io))
     log.info("\(reactor.backendDescription)")
     defer { reactor.close() }
     let run = try ReceiverRun(options, reactor: reactor, log: log)
-    try run.start()
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    try run.start()
     reactor.run()
     return run.finish()
 }
@@ -26,18 +27,28 @@ final class ReceiverRun {
     private let reactor: Reactor
     private let log: Logger
     private let output: EventOutput
+    private let writer: OutputWriter
     private let tls: TLSContext
     private let store: ItemStore?
-    private let addresses: [IPAddress]
+    private var addresses: [IPAddress]
+    /// Which of them is tried next.
+    private var nextAddress = 0
     private var receiver: Receiver?
     /// The connection before, kept until no call to it can be under way.
     private var retired: [Receiver] = []
+    /// Connections tried since the last one that came about.
     private var attempts = 0
+    private var hasConnected = false
+    private var isTimeUp = false
+    /// Why the last connection ended.
+    private var lastFailure = "no answer yet"
     private var session: UInt64 = 0
     private var ticket: [UInt8]?
     private var token: [UInt8] = []
     private var hasListened = false
     private var summary = ReceiverSummary()
+    /// Items that could not be stored.
+    private var failures = 0
     /// What earlier connections received.
     private var past = (flow: 0, tunnel: 0, unicast: 0, lost: 0, rejected: 0)
     private var known = RecentDigests()
@@ -52,9 +63,12 @@ final class ReceiverRun {
         self.reactor = reactor
         self.log = log
         if case .standardOutput = options.output {
-            output = EventOutput(style: .silent)
+            // Nobody is left to receive for.
+            writer = OutputWriter(onGone: { [wakeup = reactor.wakeup] in wakeup.post { $0.stop() } })
+            output = EventOutput(style: .silent, writer: writer)
         } else {
-            output = EventOutput(style: options.json ? .json : .text)
+            writer = OutputWriter()
+            output = EventOutput(style: options.json ? .json : .text, writer: writer)
         }
         let trust: TLSContext.Trust =
             switch options.trust {
@@ -76,13 +90,22 @@ final class ReceiverRun {
         }
         retry = reactor.timer { [unowned self] in connect() }
         if let timeout = options.timeout {
-            timers.append(reactor.timer(at: reactor.now + timeout) { [unowned reactor] in reactor.stop() })
+            timers.append(
+                reactor.timer(at: reactor.now + timeout) { [unowned self] in
+                    isTimeUp = true
+                    reactor.stop()
+                })
         }
         connect()
     }
 
     private func connect() {
-        let address = addresses[attempts % addresses.count]
+        // All of them failed: the name may stand for others by now.
+        if nextAddress == addresses.count {
+            nextAddress = 0
+            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty { addresses = found }
+        }
+        let address = addresses[nextAddress]
         attempts += 1
         session += 1
         let session = session
@@ -97,6 +120,8 @@ final class ReceiverRun {
             receiver.start()
         } catch {
             log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
+            lastFailure = "\(error)"
+            nextAddress += 1
             tryAgain()
         }
     }
@@ -110,6 +135,7 @@ final class ReceiverRun {
         switch event {
         case .connected:
             attempts = 0
+            hasConnected = true
             output.report(ReceiverEvent.connected(address: "\(receiver?.peer.connection.machine.remoteAddress.description ?? "")"))
         case .listening(let group):
             guard !hasListened else { return }
@@ -127,6 +153,9 @@ final class ReceiverRun {
         case .item(let item): take(item, session: session)
         case .closed(let reason):
             log.warning("connection ended", metadata: ["reason": "\(reason)"])
+            lastFailure = "\(reason)"
+            // One that never came about says that this address is of no use.
+            if attempts > 0 { nextAddress += 1 }
             keepCounts()
             if let receiver { retired.append(receiver) }
             receiver = nil
@@ -167,7 +196,9 @@ final class ReceiverRun {
             report(
                 id: item.id, title: item.title, updated: item.updated, bytes: item.bytes, digest: item.sha256, via: via,
                 latency: latency)
-        case .failure(let error): log.error("item not stored", metadata: ["reason": "\(error)"])
+        case .failure(let error):
+            failures += 1
+            log.error("item not stored", metadata: ["reason": "\(error)"])
         }
     }
 
@@ -183,7 +214,7 @@ final class ReceiverRun {
         // A new connection brings the history again.
         guard known.note(item.id, digest) else { return }
         if case .standardOutput = options.output {
-            try? FileHandle.standardOutput.write(contentsOf: Data(received.bytes))
+            writer.write(received.bytes)
         }
         report(
             id: item.id, title: item.title, updated: item.updated, bytes: received.bytes.count, digest: digest,
@@ -202,16 +233,32 @@ final class ReceiverRun {
     }
 
     func finish() -> Int32 {
+        retry = nil
         keepCounts()
         receiver?.onEvent = { _ in }
         receiver?.close()
         store?.close()
+        // What it stored last is still to be reported.
+        if store != nil { reactor.turn(timeout: .zero) }
         summary.bytesFlow = past.flow
         summary.bytesTunnel = past.tunnel
         summary.bytesUnicast = past.unicast
         summary.packetsLost = past.lost
         summary.packetsRejected = past.rejected
         output.report(ReceiverEvent.summary(summary))
+        writer.flush()
+        return status
+    }
+
+    private var status: Int32 {
+        if isTimeUp, !hasConnected {
+            log.error("no connection to \(options.host):\(options.port): \(lastFailure)")
+            return 1
+        }
+        if failures > 0 {
+            log.error("\(failures) items could not be stored")
+            return 1
+        }
         if let count = options.count, summary.items < count {
             log.error("\(summary.items) of \(count) items came in time")
             return 2

@@ -146,6 +146,7 @@ public func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
     ticker = nil
     end = nil
     output.report(RelayEvent.summary(server.report))
+    output.flush()
     server.close()
     return 0
 }

@@ -32,8 +32,12 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     log.info("\(reactor.backendDescription)")
     defer { reactor.close() }
     let output = EventOutput(style: options.json ? .json : .text)
+    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
 
-    let listen = try reactor.udpSocket(bind: options.listen)
+    var udp = UDPOptions()
+    // [::] is every address of this machine, of either version.
+    udp.onlyIPv6 = !options.listen.address.isUnspecified
+    let listen = try reactor.udpSocket(bind: options.listen, options: udp)
     let tls = try serverContext(options)
     if let path = options.certificateOutput {
         do {
@@ -78,7 +82,6 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         next = max(next + interval, reactor.now)
         ticker?.schedule(at: next)
     }
-    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
     reactor.run()
 
     ticker = nil
@@ -87,6 +90,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     listen.flush()
     poller.waitUntilStopped()
     output.report(SourceEvent.summary(source.counts))
+    output.flush()
     return 0
 }
 

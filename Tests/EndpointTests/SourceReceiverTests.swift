@@ -44,9 +44,94 @@ import Wire
         source.close()
     }
 
+    /// A source on [::] serves receivers of either IP version.
+    @Test(arguments: [Reactor.IO.epoll, .ioUring], ["127.0.0.1", "::1"])
+    func bothVersionsReachOneSource(io: Reactor.IO, address: String) throws {
+        let reactor = try Reactor(io: io)
+        defer { reactor.close() }
+        var options = UDPOptions()
+        options.onlyIPv6 = false
+        let listen = try reactor.udpSocket(bind: SocketAddress(.v6(0), port: 0), options: options)
+        let (source, items, receiver) = try serve(
+            [Array("an item".utf8)], listen: listen, at: try #require(IPAddress(address)), history: 10, reactor: reactor)
+        #expect(turn(reactor) { items.octets.count == 1 })
+        receiver.close()
+        source.close()
+    }
+
+    /// However long the history is that the source was asked to keep, a receiver gets all of it.
+    @Test func aLongHistoryIsNoSignOfASlowReceiver() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let count = SourceConnection.maxUnfinished + 100
+        let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
+        let (source, items, receiver) = try serve(
+            (0..<count).map { Array("item \($0)".utf8) }, listen: listen, at: .v4(0x7f00_0001), history: count,
+            reactor: reactor)
+        #expect(turn(reactor, for: .seconds(60)) { items.octets.count == count })
+        receiver.close()
+        source.close()
+    }
+
+    /// An Initial packet that nobody can open costs nothing that lasts.
+    @Test func junkLeavesNothingBehind() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
+        let (source, items, receiver) = try serve(
+            [Array("an item".utf8)], listen: listen, at: .v4(0x7f00_0001), history: 10, reactor: reactor)
+        let stranger = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
+        for number in UInt8(0)..<200 {
+            let header: [UInt8] = [0xc0, 0, 0, 0, 1, 8, number, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0x44, 0x90]
+            let junk = header + [UInt8](repeating: number, count: 1200 - header.count)
+            _ = stranger.withSendBuffer(junk.count) { buffer in
+                for index in junk.indices { buffer[index] = junk[index] }
+            }
+            stranger.enqueue(junk.count, to: listen.localAddress)
+        }
+        #expect(turn(reactor) { source.listener.counters.unauthentic == 200 && items.octets.count == 1 })
+        #expect(source.listener.peers.count == 1)
+        // None of them was taken for a handshake under way, which would have called for Retry packets.
+        #expect(source.listener.admission.counters.retries == 0)
+        receiver.close()
+        source.close()
+    }
+
+    /// Exit statuses of the contract: nobody there is a failure, not a short count.
+    @Test func noSourceIsAFailure() throws {
+        var options = ReceiverOptions(host: "127.0.0.1", port: 9)
+        options.trust = .anyone
+        options.timeout = .milliseconds(300)
+        options.count = 1
+        #expect(try runReceiver(options, log: quiet()) == 1)
+    }
+
+    private final class Items {
+        var octets: [[UInt8]] = []
+    }
+
+    /// A source that has published `items`, and a receiver that has just started.
+    private func serve(
+        _ items: [[UInt8]], listen: UDPSocket, at address: IPAddress, history: Int, reactor: Reactor
+    ) throws -> (Source, Items, Receiver) {
+        let server = try TLSContext.server(selfSignedFor: ["\(address)"], alpn: [applicationProtocol])
+        let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
+        let source = Source(listen: listen, tls: server, sender: nil, history: history, reactor: reactor, log: quiet())
+        for item in items { source.publish(item) }
+        let receiver = try Receiver(
+            to: SocketAddress(address, port: listen.localAddress.port), serverName: "\(address)", tls: client,
+            usesFlow: false, access: FlowAccess(), reactor: reactor, log: quiet())
+        let received = Items()
+        receiver.onEvent = { event in
+            if case .item(let item) = event { received.octets.append(item.bytes) }
+        }
+        receiver.start()
+        return (source, received, receiver)
+    }
+
     /// Lets the reactor work until `condition` holds, ten seconds at the most.
-    private func turn(_ reactor: Reactor, until condition: () -> Bool) -> Bool {
-        let end = reactor.now + .seconds(10)
+    private func turn(_ reactor: Reactor, for limit: Duration = .seconds(10), until condition: () -> Bool) -> Bool {
+        let end = reactor.now + limit
         while !condition(), reactor.now < end { reactor.turn(timeout: .milliseconds(10)) }
         return condition()
     }

@@ -10,7 +10,9 @@ public struct EventOutput: Sendable {
     public let style: Style
     private let writer: OutputWriter
 
-    init(style: Style, writer: OutputWriter = OutputWriter()) {
+    public init(style: Style) { self.init(style: style, writer: OutputWriter()) }
+
+    init(style: Style, writer: OutputWriter) {
         self.style = style
         self.writer = writer
     }
@@ -28,5 +30,5 @@ public struct EventOutput: Sendable {
     }
 
     /// Waits until all lines were taken, for a few seconds at the most.
-    func flush() { writer.flush() }
+    public func flush() { writer.flush() }
 }

@@ -114,5 +114,6 @@ struct PerfFlowCommand: ParsableCommand {
             last = now
         }
         output.report(report.line(last - start, from: 0, name: "summary"))
+        output.flush()
     }
 }

@@ -11,7 +11,9 @@ import Testing
         let line = [UInt8](repeating: 0x61, count: 1000) + [10]
         for _ in 0..<1000 { writer.write(line) }
         var read = 0
-        while read < 1000 * line.count { read += try #require(pipe.fileHandleForReading.read(upToCount: 65536)).count }
+        while read < 1000 * line.count, let piece = try pipe.fileHandleForReading.read(upToCount: 65536) {
+            read += piece.count
+        }
         writer.flush()
         #expect(read == 1000 * line.count)
         #expect(writer.hasReader)

@@ -86,6 +86,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
                 // Anybody can write an Initial packet's header: one that does not open leaves nothing behind.
                 counters.unauthentic += 1
                 peer.connection.machine.abandon()
+                peer.pump()
+                continue
             }
             if touched.last !== peer { touched.append(peer) }
         }

@@ -134,7 +134,9 @@ public func runVerify(_ options: GatewayOptions, duration: Duration, log: Logger
     reactor.run()
     end.cancel()
     let findings = verification.finish()
-    EventOutput(style: options.json ? .json : .text).report(findings)
+    let output = EventOutput(style: options.json ? .json : .text)
+    output.report(findings)
+    output.flush()
     return findings.packets > 0 ? 0 : findings.join != nil ? 2 : 1
 }
 

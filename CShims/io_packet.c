@@ -31,6 +31,7 @@ enum {
 struct fcio_capture {
     uint32_t count;
     uint32_t unusable;
+    uint32_t used;  // messages that the last call filled in
     struct fcio_packet packets[fcio_batch_limit];
     struct mmsghdr messages[fcio_batch_limit];
     struct iovec pieces[fcio_batch_limit][2];
@@ -111,7 +112,8 @@ struct fcio_capture *fcio_capture_create(void) {
             (struct iovec){capture->arena + (size_t)index * packet_room + fcio_packet_headroom,
                            packet_room - fcio_packet_headroom};
         capture->messages[index].msg_hdr = (struct msghdr){
-            .msg_iov = capture->pieces[index], .msg_iovlen = 2, .msg_control = capture->control[index]};
+            .msg_iov = capture->pieces[index], .msg_iovlen = 2, .msg_control = capture->control[index],
+            .msg_controllen = control_room};
     }
     return capture;
 }
@@ -156,12 +158,14 @@ static int network_offset(struct msghdr *header) {
 int fcio_capture_receive(struct fcio_capture *capture, int fd) {
     capture->count = 0;
     capture->unusable = 0;
-    for (unsigned index = 0; index < fcio_batch_limit; index++) {
+    for (unsigned index = 0; index < capture->used; index++) {
         capture->messages[index].msg_hdr.msg_controllen = control_room;
         capture->messages[index].msg_hdr.msg_flags = 0;
     }
+    capture->used = 0;
     int received = recvmmsg(fd, capture->messages, fcio_batch_limit, MSG_DONTWAIT, NULL);
     if (received < 0) return -errno;
+    capture->used = (uint32_t)received;
     for (int index = 0; index < received; index++) {
         struct msghdr *header = &capture->messages[index].msg_hdr;
         struct virtio_net_hdr *offload = &capture->headers[index];

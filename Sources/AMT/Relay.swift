@@ -51,6 +51,7 @@ public struct Relay: Sendable {
     private var firstChange = 0
     var deadlines = DeadlineHeap()
     private var limiter: RequestLimiter
+    private var strangers: TokenBucket
     private var secret: SipHash
     private var previousSecret: SipHash?
     private var previousUntil = Instant.distantFuture
@@ -65,6 +66,7 @@ public struct Relay: Sendable {
         limiter = RequestLimiter(
             rate: configuration.requestRate, burst: configuration.requestBurst, places: configuration.requestPlaces,
             key: SipHash(key: (random.next(), random.next())))
+        strangers = TokenBucket(rate: configuration.strangerRate, burst: configuration.strangerBurst)
     }
 
     /// Tunnels that are open.
@@ -110,7 +112,7 @@ public struct Relay: Sendable {
         _ nonce: UInt32, from gateway: SocketAddress, to local: IPAddress, at now: Instant
     ) -> [UInt8]? {
         counters.discoveries += 1
-        guard limiter.take(gateway.address, at: now) else {
+        guard limiter.take(gateway.address, at: now), strangers.take(at: now) else {
             counters.rateLimited += 1
             return nil
         }
@@ -123,12 +125,12 @@ public struct Relay: Sendable {
         _ request: Message.Request, from gateway: SocketAddress, at now: Instant
     ) -> [UInt8]? {
         counters.requests += 1
-        guard limiter.take(gateway.address, at: now) else {
+        let isKnown = slots[gateway] != nil
+        guard limiter.take(gateway.address, at: now), isKnown || strangers.take(at: now) else {
             counters.rateLimited += 1
             return nil
         }
         renewSecret(at: now)
-        let isKnown = slots[gateway] != nil
         var query = Message.Query(
             mac: mac(secret, gateway: gateway, nonce: request.nonce), nonce: request.nonce,
             isLimited: isDraining || (!isKnown && isNearlyFull))

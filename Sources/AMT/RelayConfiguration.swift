@@ -41,6 +41,10 @@ public struct RelayConfiguration: Sendable {
     /// Requests and Discoveries per second, and at once, that one address is answered.
     public var requestRate = 20
     public var requestBurst = 100
+    /// Requests and Discoveries per second, and at once, that senders without a tunnel are answered, all together: what a
+    /// flood from forged addresses can make the relay do. Gateways that have a tunnel are not counted here.
+    public var strangerRate = 20_000
+    public var strangerBurst = 2_000
     /// Places of the table that counts requests; a power of two.
     public var requestPlaces = 1 << 16
     /// Share of `endpointLimit`, in percent, from which new gateways are told to go elsewhere (L flag).
@@ -67,7 +71,7 @@ public struct RelayCounters: Sendable, Equatable {
     public var teardowns: UInt64 = 0
     /// Messages that only gateways should get, of unknown type or version, or too short.
     public var unexpected: UInt64 = 0
-    /// Discoveries and Requests not answered because of the rate of their sender.
+    /// Discoveries and Requests not answered because of the rate of their sender, or of all strangers.
     public var rateLimited: UInt64 = 0
     /// Updates and Teardowns whose MAC is not ours: forged, or of a secret long gone.
     public var invalidMAC: UInt64 = 0

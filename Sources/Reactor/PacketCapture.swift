@@ -76,6 +76,17 @@ import Wire
         return try body(span)
     }
 
+    /// Copies the prefix of packet `index` and as much of the packet as makes `count` octets into `room` at `offset`.
+    public func copy(_ index: Int, _ count: Int, into room: inout MutableSpan<UInt8>, at offset: Int) {
+        let packet = unsafe packet(index)
+        let present = unsafe Int(packet.count) + prefix.count
+        precondition(count >= prefix.count && count <= present && offset >= 0 && count <= room.count - offset)
+        unsafe room.withUnsafeMutableBufferPointer { target in
+            guard let base = target.baseAddress else { return }
+            unsafe (base + offset).update(from: packet.octets - prefix.count, count: count)
+        }
+    }
+
     /// Not 0: packet `index` is the segmented send of a sender on this machine, with so many octets of UDP payload in each
     /// datagram, and without final lengths and checksums.
     public func segment(_ index: Int) -> Int { unsafe Int(packet(index).segment) }

@@ -1,16 +1,23 @@
 #!/bin/bash
 # Measures a relay in network namespaces: forwarding beside a floor of plain sendmmsg, loss at a steady rate, a flood.
 #
-#     run.sh [forward] [steady] [flood] [segments]       what to run; all by default
+#     run.sh [forward] [steady] [segments] [flood]       what to run; all by default
 #
-# Environment: FLEXICAST (the program), SECONDS_EACH (5), ENDPOINTS ("1 10"), IO (auto), RATE (50000), FLOOD (100000).
-# Needs root. Everything runs at real-time priority, so that a busy machine disturbs less; the network
-# is closed.
+# forward   a floor of plain sendmmsg to the same sinks, then the relay with all that a source can send
+# steady    RATE packets a second, of which none may be lost
+# segments  the same as forward from a source that leaves segmentation to its kernel
+# flood     FLOOD messages a second from forged addresses beside a tunnel that carries DATA packets a second
+#
+# Environment: FLEXICAST (the program), SECONDS_EACH (5), ENDPOINTS ("1 10"), IO (auto), RATE (50000), FLOOD (100000),
+# DATA (5000), JSON (1: one object per run), PRIORITY (chrt -r 10: real-time, so that a busy machine disturbs less).
+# Needs root. The network is closed.
 
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 program=${FLEXICAST:-$here/../../.build/release/flexicast}
 each=${SECONDS_EACH:-5}
+priority=${PRIORITY-chrt -r 10}
+json=${JSON:-0}
 work=$(mktemp -d)
 bench=$work/amtbench
 ${CC:-cc} -O2 -o "$bench" "$here/amtbench.c"
@@ -43,13 +50,13 @@ ip -n "s$tag" route add default via 10.81.0.1
 # Answers to forged addresses leave by the gateways' link, where nobody wants them.
 ip -n "r$tag" route add default via $sink
 
-at() { local space=$1; shift; chrt -r 10 ip netns exec "$space" "$@"; }
+at() { local space=$1; shift; $priority ip netns exec "$space" "$@"; }
 ticks() { awk '{print $1 / 1000}' "/proc/$1/schedstat"; }   # microseconds on a CPU
 memory() { awk '/VmRSS/ {print $2}' "/proc/$1/status"; }
 field() { grep -o "\"$2\":-\?[0-9.]*" "$1" | tail -1 | cut -d: -f2; }
 
 start_relay() {
-    ip netns exec "r$tag" chrt -r 10 "$program" relay --listen $relay --upstream source0 --json --io "${IO:-auto}" \
+    ip netns exec "r$tag" $priority "$program" relay --listen $relay --upstream source0 --json --io "${IO:-auto}" \
         --log-level error > "$work/relay.json" &
     relay_id=$!
     for _ in $(seq 100); do grep -q listening "$work/relay.json" && return; sleep 0.05; done
@@ -63,7 +70,7 @@ stop_relay() {
 }
 
 start_gateways() {
-    ip netns exec "g$tag" chrt -r 10 "$bench" gateways $relay $source $group "$1" 5000 > "$work/gateways.json" &
+    ip netns exec "g$tag" $priority "$bench" gateways $relay $source $group "$1" 5000 > "$work/gateways.json" &
     gateways_id=$!
     for _ in $(seq 200); do grep -q joined "$work/gateways.json" && return; sleep 0.05; done
     echo "the gateways do not join" >&2
@@ -93,8 +100,14 @@ forward() {
     awk -v n="$1" -v kind="$3" -v rate="$2" -v offered="$(field "$work/send.json" packets)" \
         -v out="$(field "$work/relay.json" packets_out)" -v in_="$(field "$work/relay.json" packets_in)" \
         -v got="$(field "$work/gateways.json" packets)" -v drops="$(field "$work/relay.json" drops)" \
-        -v cpu="$before $after" -v seconds="$(field "$work/send.json" seconds)" -v memory="$resident" -v sender="$(field "$work/send.json" cpu_us)" 'BEGIN {
+        -v cpu="$before $after" -v seconds="$(field "$work/send.json" seconds)" -v memory="$resident" -v sender="$(field "$work/send.json" cpu_us)" -v json="$json" 'BEGIN {
             split(cpu, c, " "); used = c[2] - c[1]
+            split(memory, m, " -> ")
+            if (json) {
+                printf "{\"run\":\"relay\",\"kind\":\"%s\",\"endpoints\":%d,\"rate\":%d,\"offered\":%d,\"in\":%d,\"out\":%d,\"received\":%d,\"dropped\":%d,\"seconds\":%.3f,\"cpu_us_in\":%.3f,\"cpu_us_out\":%.3f,\"rss_before_kib\":%d,\"rss_after_kib\":%d}\n",
+                    kind, n, rate, offered, in_, out, got, drops, seconds, used / in_, used / out, m[1], m[2]
+                exit
+            }
             printf "relay  %-8s n=%-3d rate %-6s: offered %.0f/s (%.2f us each), in %.0f/s, out %.0f/s, received %.0f/s, dropped %d, not received %d of %d, CPU %.2f us per packet in, %.3f us per copy, RSS %s KiB\n",
                 kind, n, rate == 0 ? "max" : rate, offered / seconds, sender, in_ / seconds, out / seconds, got / seconds, drops, offered * n - got, offered * n,
                 used / in_, used / out, memory }'
@@ -108,14 +121,19 @@ floor() {
     stop_gateways
     stop_relay
     awk -v n="$1" -v sent="$(field "$work/floor.json" per_second)" -v cpu="$(field "$work/floor.json" cpu_us)" \
-        'BEGIN { printf "floor  sendmmsg n=%-3d          : %.0f/s, CPU %.3f us per packet\n", n, sent, cpu }'
+        -v json="$json" 'BEGIN {
+            if (json) {
+                printf "{\"run\":\"floor\",\"endpoints\":%d,\"per_second\":%d,\"cpu_us\":%.3f}\n", n, sent, cpu
+                exit
+            }
+            printf "floor  sendmmsg n=%-3d          : %.0f/s, CPU %.3f us per packet\n", n, sent, cpu }'
 }
 
 # $1: 0 Requests only, 1 all kinds
 flood() {
     start_relay
     start_gateways 1
-    local rate=${STEADY:-5000}
+    local rate=${DATA:-5000}
     at "s$tag" "$bench" send $group 5555 "$rate" "$((each * 2))" > "$work/send.json" &
     local sender=$!
     sleep 1
@@ -133,8 +151,14 @@ flood() {
         -v got="$(field "$work/gateways.json" packets)" -v memory="$resident" -v cpu="$before $after" \
         -v seconds="$(field "$work/flood.json" seconds)" -v limited="$(field "$work/relay.json" rate_limited)" \
         -v drops="$(field "$work/relay.json" drops)" -v mac="$(field "$work/relay.json" invalid_mac)" \
-        -v endpoints="$(field "$work/relay.json" endpoints)" -v gaps="$(field "$work/gateways.json" gaps)" 'BEGIN {
+        -v endpoints="$(field "$work/relay.json" endpoints)" -v gaps="$(field "$work/gateways.json" gaps)" -v json="$json" 'BEGIN {
             split(cpu, c, " ")
+            split(memory, m, " -> ")
+            if (json) {
+                printf "{\"run\":\"flood\",\"mixed\":%d,\"per_second\":%d,\"offered\":%d,\"received\":%d,\"endpoints\":%d,\"rate_limited\":%d,\"dropped\":%d,\"invalid_mac\":%d,\"rss_before_kib\":%d,\"rss_after_kib\":%d}\n",
+                    kind, forged, offered, got, endpoints, limited, drops, mac, m[1], m[2]
+                exit
+            }
             printf "flood  %-12s %.0f/s: tunnel %d of %d packets (%d missing in sequence), endpoints %d, rate limited %d, dropped %d, bad MACs %d, relay CPU %.0f %%, RSS %s KiB\n",
                 kind ? "mixed" : "requests", forged, got, offered, gaps, endpoints, limited, drops, mac, (c[2] - c[1]) / seconds / 1e4, memory }'
 }

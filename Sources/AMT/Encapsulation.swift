@@ -83,6 +83,7 @@ public func fragments(_ packet: Span<UInt8>, limit: Int) -> [[UInt8]]? {
     let room = (limit - header.headerLength) / 8 * 8
     guard room >= 8 else { return nil }
     let before = header.fragment?.offset ?? 0
+    guard before + header.payload.count <= 65_535 else { return nil }
     var packets: [[UInt8]] = []
     for offset in stride(from: header.headerLength, to: header.totalLength, by: room) {
         let count = min(room, header.totalLength - offset)

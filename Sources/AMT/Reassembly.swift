@@ -58,7 +58,12 @@ struct Reassembly: Sendable {
             return nil
         }
         let overlaps = packets[index].pieces.contains { $0.offset < end && fragment.offset < $0.offset + $0.octets.count }
-        let isPastEnd = packets[index].total.map { end > $0 || !fragment.hasMore } ?? false
+        let isPastEnd =
+            if let total = packets[index].total {
+                end > total || !fragment.hasMore
+            } else {
+                !fragment.hasMore && packets[index].pieces.contains { $0.offset >= end }
+            }
         guard !overlaps, !isPastEnd, end <= 65_535, payload.count > 0, packets[index].pieces.count < Self.pieceLimit,
             !fragment.hasMore || payload.count % 8 == 0
         else {

@@ -104,7 +104,7 @@ extension RelayServer {
         report.bytesOut = Int(forwarding.octetsOut)
         report.unwanted = Int(forwarding.unwanted)
         report.tooLarge = Int(forwarding.tooLarge)
-        report.drops = Int(forwarding.queueFull + (capture?.kernelDrops ?? 0))
+        report.drops = Int(forwarding.queueFull + (capture?.kernelDrops ?? 0) + controlDrops)
         report.rateLimited = Int(relay.counters.rateLimited)
         report.invalidMAC = Int(relay.counters.invalidMAC)
         report.refused = Int(relay.counters.refusedEndpoints + relay.counters.refusedJoins)

@@ -139,6 +139,27 @@ func dataPacket(
     return repaired(packet)
 }
 
+/// What a raw socket hears when a packet from `source` does not get to `destination`.
+func icmpError(code: UInt8, mtu: UInt16, from source: SocketAddress, to destination: SocketAddress) -> [UInt8] {
+    let body = [UInt8].written(capacity: 48) { writer in
+        writer.uint8(3)
+        writer.uint8(code)
+        writer.uint32(0)
+        writer.uint16(mtu)
+        IPHeader.write(
+            to: &writer, from: source.address, to: destination.address, protocol: IPProtocol.udp, payloadLength: 1210,
+            hopLimit: 60)
+        writer.uint16(source.port)
+        writer.uint16(destination.port)
+        writer.uint32(1210 << 16)
+    }
+    return [UInt8].written(capacity: 20 + body.count) { writer in
+        IPHeader.write(
+            to: &writer, from: .v4(0xc000_02fe), to: source.address, protocol: 1, payloadLength: body.count, hopLimit: 60)
+        writer.octets(body.span)
+    }
+}
+
 /// Every reader and writer of messages and of what lies in them.
 struct CodecFuzz {
     let seed: UInt64
@@ -188,7 +209,7 @@ struct CodecFuzz {
             case 3: try message(random.octets(random.below(120)), number)
             case 4, 5: try inside(number)
             case 6: try report(number)
-            default: try packet(number)
+            default: if number % 16 < 8 { try packet(number) } else { try notice(number) }
             }
         }
     }
@@ -243,6 +264,22 @@ struct CodecFuzz {
             }
         }
         _ = DataHeader(packet.span)
+        _ = TunnelNotice(packet.span, isIPv4: number & 1 == 0)
+    }
+
+    private mutating func notice(_ number: Int) throws(FuzzFailure) {
+        let relay = SocketAddress(.v4(0xc633_6401), port: relayPort)
+        let gateway = SocketAddress(.v4(UInt32(truncatingIfNeeded: random.next())), port: UInt16(random.below(65_536)))
+        let mtu = UInt16(random.below(65_536))
+        let octets = icmpError(code: 4, mtu: mtu, from: relay, to: gateway)
+        guard let notice = TunnelNotice(octets.span, isIPv4: true), notice.relay == relay, notice.gateway == gateway,
+            notice.kind == .tooLarge(mtu: Int(mtu))
+        else { throw fail("a notice is not read", number, octets) }
+        // IPv6 comes without the outer header; what is quoted is anything here.
+        for isIPv4 in [true, false] {
+            let bytes = random.spoil(isIPv4 ? octets : Array(octets[20...]))
+            _ = TunnelNotice(bytes.span, isIPv4: isIPv4)
+        }
     }
 
     /// One source of one record, or a record that has none.

@@ -48,7 +48,7 @@ struct RelayFuzz {
             case 10: try truncate(number)
             case 11: try tearDown(number)
             case 12: try noise(number)
-            case 13: relay.unreachableReported(gateway())
+            case 13: notice()
             default: try wait(number)
             }
             try check(number)
@@ -223,6 +223,18 @@ struct RelayFuzz {
             return try refused(bytes, from: owner, number)
         }
         try send(Message.teardown(mac: query.mac, nonce: query.nonce, gateway: owner).bytes, from: gateway(), number)
+    }
+
+    /// An ICMP error about a packet to a gateway, often a spoiled one.
+    private mutating func notice() {
+        let gateway = gateway()
+        guard gateway.address.isIPv4 else { return }
+        var octets = icmpError(
+            code: UInt8(random.below(6)), mtu: UInt16(random.below(3000)),
+            from: SocketAddress(.v4(0xc633_6401), port: relayPort), to: gateway)
+        if random.below(3) == 0 { octets = repaired(random.spoil(octets)) }
+        guard let notice = TunnelNotice(octets.span, isIPv4: true) else { return }
+        relay.noticeReceived(notice)
     }
 
     private mutating func noise(_ number: Int) throws(FuzzFailure) {

@@ -71,8 +71,8 @@ static int udp_socket(int buffer) {
 }
 
 static void report(const char *what, uint64_t sent, uint64_t refused, double wall, double cpu) {
-    printf("{\"tool\":\"%s\",\"packets\":%llu,\"refused\":%llu,\"seconds\":%.3f,\"per_second\":%.0f,\"cpu_us\":%.3f}\n", what,
-           (unsigned long long)sent, (unsigned long long)refused, wall, (double)sent / wall, cpu / (double)sent * 1e6);
+    printf("{\"tool\":\"%s\",\"packets\":%llu,\"refused\":%llu,\"seconds\":%.3f,\"per_second\":%.0f,\"cpu_us\":%.3f}\n",
+           what, (unsigned long long)sent, (unsigned long long)refused, wall, (double)sent / wall, cpu / (double)sent * 1e6);
     fflush(stdout);
 }
 
@@ -107,7 +107,8 @@ static size_t make_update(uint8_t *out, const uint8_t *query, struct in_addr sou
     out[0] = 5;
     memcpy(out + 2, query + 2, 10);
     uint8_t *ip = out + 12, *igmp = ip + 24;
-    static const uint8_t header[24] = {0x46, 0xc0, 0, 44, 0, 0, 0x40, 0, 1, 2, 0, 0, 0, 0, 0, 0, 224, 0, 0, 22, 0x94, 4};
+    static const uint8_t header[24] = {0x46, 0xc0, 0, 44, 0, 0, 0x40, 0,  1,    2, 0, 0,
+                                       0,    0,    0, 0,  224, 0, 0,   22, 0x94, 4};
     memcpy(ip, header, sizeof header);
     put16(ip + 10, checksum(ip, 24));
     igmp[0] = 0x22;
@@ -316,7 +317,8 @@ static int flood(char **arguments) {
             if (kind == 2) {
                 uint8_t forged[12];
                 for (int octet = 0; octet < 12; octet++) forged[octet] = (uint8_t)random32();
-                struct in_addr source = {.s_addr = random32()}, group = {.s_addr = htonl(0xe8000000 | (random32() & 0xffff))};
+                struct in_addr source = {.s_addr = random32()};
+                struct in_addr group = {.s_addr = htonl(0xe8000000 | (random32() & 0xffff))};
                 size = make_update(message, forged, source, group);
             }
             // 11.0.0.0/8, any port but 0. UDP without a checksum is good enough over IPv4.

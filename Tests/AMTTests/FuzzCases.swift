@@ -155,7 +155,8 @@ func icmpError(code: UInt8, mtu: UInt16, from source: SocketAddress, to destinat
     }
     return [UInt8].written(capacity: 20 + body.count) { writer in
         IPHeader.write(
-            to: &writer, from: .v4(0xc000_02fe), to: source.address, protocol: 1, payloadLength: body.count, hopLimit: 60)
+            to: &writer, from: .v4(0xc000_02fe), to: source.address, protocol: 1, payloadLength: body.count,
+            hopLimit: 60)
         writer.octets(body.span)
     }
 }
@@ -184,7 +185,8 @@ struct CodecFuzz {
             ).packet()
         }
         let queries = DataFamily.allCases.map {
-            GeneralQuery(family: $0, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125)).packet()
+            GeneralQuery(family: $0, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125))
+                .packet()
         }
         var seeds: [[UInt8]] = [
             Message.discovery(nonce: 7).bytes,
@@ -252,7 +254,9 @@ struct CodecFuzz {
 
     private func read(_ packet: [UInt8], _ number: Int) throws(FuzzFailure) {
         if let query = GeneralQuery(packet.span) {
-            guard query.interval > .zero, query.robustness > 0 else { throw fail("a query of \(query)", number, packet) }
+            guard query.interval > .zero, query.robustness > 0 else {
+                throw fail("a query of \(query)", number, packet)
+            }
             guard let again = GeneralQuery(query.packet().span), again.interval <= query.interval else {
                 throw fail("\(query) is not read again", number, packet)
             }

@@ -66,7 +66,9 @@ struct RelayFuzz {
 
     /// Nothing but a Discovery or a Request is ever answered, each once, with nothing longer than its message can be.
     @discardableResult
-    private mutating func send(_ bytes: [UInt8], from gateway: SocketAddress, _ number: Int) throws(FuzzFailure) -> [UInt8]? {
+    private mutating func send(_ bytes: [UInt8], from gateway: SocketAddress, _ number: Int) throws(FuzzFailure)
+        -> [UInt8]?
+    {
         let answer = relay.datagramReceived(bytes.span, from: gateway, to: .v4(0xc633_6401), at: now)
         guard let answer else { return nil }
         switch (Message(bytes.span), Message(answer.span)) {
@@ -158,8 +160,13 @@ struct RelayFuzz {
         default:
             // Somebody else's: another address, or only another port.
             var thief = owner
-            if random.below(2) == 0 { thief.port ^= UInt16(1 << random.below(9)) } else { thief = SocketAddress(.v4(9), port: 9) }
-            try refused(Message.update(mac: query.mac, nonce: query.nonce).bytes(datagram: datagram), from: thief, number)
+            if random.below(2) == 0 {
+                thief.port ^= UInt16(1 << random.below(9))
+            } else {
+                thief = SocketAddress(.v4(9), port: 9)
+            }
+            try refused(
+                Message.update(mac: query.mac, nonce: query.nonce).bytes(datagram: datagram), from: thief, number)
         }
     }
 
@@ -169,7 +176,8 @@ struct RelayFuzz {
         guard !replayable.isEmpty else { return }
         let (gateway, bytes, _) = random.pick(replayable)
         if random.below(2) == 0 {
-            return try refused(bytes, from: SocketAddress(.v4(0xc000_0300 + UInt32(random.below(99))), port: 77), number)
+            return try refused(
+                bytes, from: SocketAddress(.v4(0xc000_0300 + UInt32(random.below(99))), port: 77), number)
         }
         let before = relay.endpointCount
         try send(bytes, from: gateway, number)
@@ -238,7 +246,8 @@ struct RelayFuzz {
     }
 
     private mutating func noise(_ number: Int) throws(FuzzFailure) {
-        let bytes = random.below(2) == 0 ? random.octets(random.below(80)) : random.spoil(hexRequest + random.octets(30))
+        let bytes =
+            random.below(2) == 0 ? random.octets(random.below(80)) : random.spoil(hexRequest + random.octets(30))
         try send(bytes, from: random.below(8) == 0 ? SocketAddress(.v4(0xe000_0001), port: 0) : gateway(), number)
     }
 
@@ -339,7 +348,8 @@ struct GatewayFuzz {
     private mutating func answer() -> [UInt8] {
         let nonce = random.below(8) == 0 ? UInt32(truncatingIfNeeded: random.next()) : random.pick(nonces)
         if random.below(4) == 0 {
-            let relay: IPAddress = random.below(4) == 0 ? .v4(UInt32(truncatingIfNeeded: random.next())) : discovery.address
+            let relay: IPAddress =
+                random.below(4) == 0 ? .v4(UInt32(truncatingIfNeeded: random.next())) : discovery.address
             return Message.advertisement(nonce: nonce, relay: relay).bytes
         }
         let general = GeneralQuery(
@@ -367,7 +377,8 @@ struct GatewayFuzz {
     private mutating func hear(_ bytes: [UInt8], _ number: Int) throws(FuzzFailure) {
         let sender: SocketAddress =
             random.below(16) == 0
-            ? SocketAddress(.v4(0x0808_0808), port: relayPort) : random.below(8) == 0 ? discovery : gateway.relay ?? discovery
+            ? SocketAddress(.v4(0x0808_0808), port: relayPort)
+            : random.below(8) == 0 ? discovery : gateway.relay ?? discovery
         let before = gateway.counters.packetsDelivered
         guard let delivery = gateway.datagramReceived(bytes.span, from: sender, at: now) else { return }
         guard sender == gateway.relay, gateway.counters.packetsDelivered == before + 1,

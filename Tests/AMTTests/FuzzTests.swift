@@ -6,7 +6,7 @@ import Wire
 
 /// Input that nobody should send: no trap, no answer to what is not asked rightly, nothing that grows.
 ///
-/// `FLEXICAST_FUZZ_CASES=1000000` for the whole of it (or `FLEXICAST_REQUIRE_ALL=1`); the default is what an unoptimized
+/// `FLEXICAST_FUZZ_CASES=1000000` for the whole of it (or `FLEXICAST_REQUIRE_ALL=1`); by default what an unoptimized
 /// build does in a few seconds.
 @Suite(.serialized) struct FuzzTests {
     static let cases: Int = {
@@ -38,7 +38,7 @@ import Wire
         #expect(residentOctets() - before < 32 << 20)
     }
 
-    /// Found by reading: a last piece that ends before pieces which are there already. Their octets add up all the same.
+    /// A last piece that ends before pieces which are there already: their octets add up all the same.
     @Test func reassemblyRefusesPiecesBehindTheLast() {
         var reassembly = Reassembly()
         func add(_ offset: Int, _ count: Int, hasMore: Bool) -> [UInt8]? {

@@ -13,11 +13,11 @@ extension Deployment {
             var received: Int
             var dropped: Int
             var endpoints: Int
-            var rss_before_kib: Int
-            var rss_after_kib: Int
-            var per_second: Int?
-            var rate_limited: Int?
-            var invalid_mac: Int?
+            var rssBeforeKib: Int
+            var rssAfterKib: Int
+            var perSecond: Int?
+            var rateLimited: Int?
+            var invalidMac: Int?
         }
 
         static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -33,7 +33,9 @@ extension Deployment {
             settings += environment.map { "\($0.key)=\($0.value)" }
             let output = try shell(["env"] + settings + ["bash", Self.script, what])
             note("relay: \(output)")
-            return try output.split(separator: "\n").map { try JSONDecoder().decode(Run.self, from: Data($0.utf8)) }
+            let decoder = JSONDecoder()
+            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            return try output.split(separator: "\n").map { try decoder.decode(Run.self, from: Data($0.utf8)) }
         }
 
         /// Forged Requests, Discoveries and Updates: no tunnel opens, no memory grows, what is too much is counted, and
@@ -44,13 +46,13 @@ extension Deployment {
             for run in runs {
                 #expect(run.endpoints == 1)
                 #expect(run.received == run.offered)
-                #expect(run.rss_after_kib - run.rss_before_kib < 4096)
+                #expect(run.rssAfterKib - run.rssBeforeKib < 4096)
                 // A slow machine forges fewer; whatever is more than strangers get together is dropped and counted.
-                if let rate = run.per_second, rate > 90_000 {
-                    #expect((run.rate_limited ?? 0) + run.dropped > 0)
+                if let rate = run.perSecond, rate > 90_000 {
+                    #expect((run.rateLimited ?? 0) + run.dropped > 0)
                 }
             }
-            #expect(runs.contains { $0.invalid_mac ?? 0 > 1000 })
+            #expect(runs.contains { $0.invalidMac ?? 0 > 1000 })
         }
 
         /// Packets at a rate that any build keeps up with all arrive.
@@ -58,7 +60,7 @@ extension Deployment {
             for run in try measure("steady", ["RATE": "5000", "ENDPOINTS": "10"]) {
                 #expect(run.dropped == 0)
                 #expect(run.received == run.offered * 10)
-                #expect(run.rss_after_kib - run.rss_before_kib < 4096)
+                #expect(run.rssAfterKib - run.rssBeforeKib < 4096)
             }
         }
     }

@@ -2,10 +2,21 @@ import Foundation
 import TestSupport
 import Testing
 
+/// The script in Perf, and why it cannot run here.
+private enum RelayScript {
+    static let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().appending(path: "Perf/relay/run.sh").path
+
+    static let obstacle: String? = {
+        let missing = ["cc", "awk", "bash"].filter { Machine.path(of: $0) == nil }
+        return Machine.requiresAll || missing.isEmpty ? nil : "missing: \(missing.joined(separator: ", "))"
+    }()
+}
+
 extension Deployment {
     /// A relay under a flood and at a steady rate, by the script that also measures it. `FLEXICAST_BINARY` may name an
     /// optimized build; what is asked here an unoptimized one can do as well.
-    @Suite(.enabled(if: RelayScale.obstacle == nil, "\(RelayScale.obstacle ?? "")")) struct RelayScale {
+    @Suite(.enabled(if: RelayScript.obstacle == nil, "\(RelayScript.obstacle ?? "")")) struct RelayScale {
         /// One line of the script.
         private struct Run: Decodable {
             var run: String
@@ -20,18 +31,10 @@ extension Deployment {
             var invalidMac: Int?
         }
 
-        static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appending(path: "Perf/relay/run.sh").path
-
-        static let obstacle: String? = {
-            let missing = ["cc", "awk", "bash"].filter { Machine.path(of: $0) == nil }
-            return Machine.requiresAll || missing.isEmpty ? nil : "missing: \(missing.joined(separator: ", "))"
-        }()
-
         private func measure(_ what: String, _ environment: [String: String]) throws -> [Run] {
             var settings = ["FLEXICAST=\(Ground.program)", "JSON=1", "PRIORITY=", "SECONDS_EACH=2", "ENDPOINTS=1"]
             settings += environment.map { "\($0.key)=\($0.value)" }
-            let output = try shell(["env"] + settings + ["bash", Self.script, what])
+            let output = try shell(["env"] + settings + ["bash", RelayScript.path, what])
             note("relay: \(output)")
             let decoder = JSONDecoder()
             decoder.keyDecodingStrategy = .convertFromSnakeCase

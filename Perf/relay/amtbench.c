@@ -340,6 +340,10 @@ static int flood(char **arguments) {
 }
 
 int main(int count, char **arguments) {
+    // Whoever started this may have had signals blocked, and that is inherited.
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     struct sigaction action = {.sa_handler = end};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);

@@ -6,7 +6,7 @@ TEST_FLAGS ?=
 # A module may import only what Package.swift lets it use.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: all demo test format install prerequisites test-prerequisites
+.PHONY: all demo test perf perf-check perf-update format install prerequisites test-prerequisites perf-prerequisites
 
 all: prerequisites
 	swift build -c release --product flexicast $(SWIFT_FLAGS)
@@ -19,6 +19,21 @@ test: test-prerequisites
 	swift build --build-tests $(SWIFT_FLAGS)
 	swift test --skip-build $(SWIFT_FLAGS) $(TEST_FLAGS)
 
+# Packet rates beside those of the C yardstick: a table for people.
+perf: all
+	Perf/prepare
+	Perf/run
+
+# Exact counts per packet against Perf/limits: allocations, copies, system calls, instructions.
+perf-check: perf-prerequisites all
+	Perf/prepare
+	Perf/check
+
+# make perf-update REASON="why a packet may cost this from now on"
+perf-update: perf-prerequisites all
+	Perf/prepare
+	Perf/check --update "$(REASON)"
+
 format:
 	swift format format --in-place --recursive Package.swift Sources Tests
 
@@ -30,3 +45,6 @@ prerequisites:
 
 test-prerequisites:
 	@.ci/prerequisites test
+
+perf-prerequisites:
+	@.ci/prerequisites perf

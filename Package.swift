@@ -43,8 +43,6 @@ let package = Package(
                 "Wire", "AMT", "Feed", "Reactor", "Cryptography", "Endpoint", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
-        // Counts what a thread asks of the C library, by standing before it: in tests, never in the product.
-        .target(name: "PerfCounter", path: "Perf/Counter"),
         .target(name: "TestShims", path: "Tests/TestShims"),
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: room),
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
@@ -57,7 +55,7 @@ let package = Package(
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",
-            dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor", "PerfCounter"],
+            dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor"],
             swiftSettings: room),
         .testTarget(
             name: "SimulationTests", dependencies: ["Simulation", "Wire", "QUIC", "Flexicast", "Cryptography"],

@@ -7,7 +7,7 @@
 /* Nanoseconds of CPU that the calling thread has used. */
 int64_t fc_thread_time(void);
 
-/* Heap allocations of the calling thread so far; -1 unless Perf/Counter is preloaded. */
+/* Heap allocations of the calling thread so far; -1 unless Perf/counter.c is preloaded. */
 int64_t fc_allocations(void);
 
 /* Octets that memcpy and memmove have moved in pieces as large as a payload; -1 likewise. */

@@ -18,7 +18,7 @@ final class FlowMeter {
     private var last: Int64 = 0
     private var times: [Int64] = [0, 0]
 
-    /// Measures one turn in `every`.
+    /// Measures one turn in `every`; none when that is 0.
     init(every: Int) {
         self.every = every
         var least = Int64.max
@@ -32,7 +32,7 @@ final class FlowMeter {
     /// A turn begins: true when it is one to measure.
     func begin() -> Bool {
         turn += 1
-        isOn = turn % every == 0
+        isOn = every > 0 && turn % every == 0
         return isOn
     }
 

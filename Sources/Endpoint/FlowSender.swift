@@ -83,11 +83,7 @@ final class FlowSender {
     /// Fills the buffer with full packets; a shorter one ends the run.
     private func write(into buffer: inout MutableSpan<UInt8>, run: Int, at now: Instant) -> Int {
         var writer = ByteWriter(buffer._mutatingExtracting(0..<buffer.count))
-        for _ in 0..<run {
-            let start = writer.offset
-            guard flow.transmit(into: &writer, plans: &plans, at: now) else { break }
-            if writer.offset - start < packetSize { break }
-        }
+        flow.transmitRun(of: run, into: &writer, plans: &plans, at: now)
         return writer.offset
     }
 

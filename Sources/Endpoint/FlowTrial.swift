@@ -29,6 +29,10 @@ public struct FlowTrialOptions: Sendable {
     public var itemSize = 1 << 20
     /// Receivers that acknowledge. They share the process: what they say is made up, what the source does is real.
     public var members = 1
+    /// Members acknowledge after so many packets instead of after the ack delay, so that counts are exact.
+    public var acknowledgeEvery: UInt64?
+    /// Read the clock in one turn of sixteen to tell protocol from cryptography.
+    public var splitsTime = true
     /// A receiver in the same thread listens to the group and opens every packet; members then acknowledge only what
     /// it has opened.
     public var isHeard = false
@@ -46,13 +50,14 @@ public struct FlowTrialOptions: Sendable {
 public final class FlowTrial {
     let reactor: Reactor
     let sender: FlowSender
-    let meter = FlowMeter(every: 16)
+    let meter: FlowMeter
 
     private let options: FlowTrialOptions
     private let item: [UInt8]
     private var members: [TrialMember] = []
     private var nextMember = 0
     private var acknowledgedAt: Instant
+    private var acknowledgedPackets: UInt64 = 0
     private let ear: TrialEar?
     private var ranges: [ClosedRange<UInt64>] = []
     private var counted = FlowTrialCounts()
@@ -66,6 +71,7 @@ public final class FlowTrial {
 
     public init(_ options: FlowTrialOptions) throws {
         self.options = options
+        meter = FlowMeter(every: options.splitsTime ? 16 : 0)
         reactor = try Reactor(io: .init(options.io))
         item = [UInt8](repeating: 0x61, count: options.itemSize)
         var udp = UDPOptions()
@@ -80,6 +86,8 @@ public final class FlowTrial {
         configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
         if options.rate == nil { configuration.burstPackets = Self.burst }
         configuration.maximumUnsettledOctets = 64 << 20
+        // The machine may be slow, or slowed down by what counts instructions.
+        configuration.memberTimeout = .seconds(3600)
         // Nobody who has not listened knows which numbers were skipped.
         if !options.isHeard { configuration.skipInterval = 1 << 40 }
         // Others may try on the same group.
@@ -137,7 +145,8 @@ public final class FlowTrial {
     private func turnEnded() {
         meter.start()
         var isDirty = sender.flow.queuedOctets == 0
-        while sender.flow.queuedOctets < Self.queue { _ = sender.flow.publish(bytes: item) }
+        // Without members nothing is queued.
+        while sender.flow.queuedOctets < Self.queue, sender.flow.publish(bytes: item).onFlow {}
         if acknowledgeDue() { isDirty = true }
         meter.stop(.flow)
         if isDirty { sender.pump() }
@@ -146,6 +155,13 @@ public final class FlowTrial {
     /// Every member speaks once per ack delay, one after the other.
     private func acknowledgeDue() -> Bool {
         guard !members.isEmpty else { return false }
+        if let every = options.acknowledgeEvery {
+            let sent = sender.flow.statistics.packetsSent
+            guard sent - acknowledgedPackets >= every else { return false }
+            acknowledgedPackets = sent
+            for index in members.indices { acknowledge(index) }
+            return true
+        }
         let share = sender.flow.parameters.ackDelay / members.count
         var done = 0
         while reactor.now - acknowledgedAt >= share, done < members.count {
@@ -181,6 +197,7 @@ public final class FlowTrial {
         let flow = sender.flow.statistics
         counts.packets = flow.packetsSent
         counts.octets = flow.octetsSent
+        counts.overhead = flow.octetsSent - flow.newOctets - flow.octetsRepairedOnFlow
         counts.acknowledgements = flow.acknowledgements
         counts.lossReports = flow.lossReports
         let io = reactor.counters
@@ -214,6 +231,8 @@ public struct FlowTrialCounts: Sendable {
     public var packets: UInt64 = 0
     /// Octets of UDP payload.
     public var octets: UInt64 = 0
+    /// Those of them that are no stream data: headers and tags.
+    public var overhead: UInt64 = 0
     public var acknowledgements: UInt64 = 0
     public var lossReports: UInt64 = 0
     public var systemCalls: UInt64 = 0
@@ -249,7 +268,8 @@ public struct FlowTrialCounts: Sendable {
             d[keyPath: path] -= b[keyPath: path]
         }
         for path in [
-            \Self.measuredPackets, \.packets, \.octets, \.acknowledgements, \.lossReports, \.systemCalls, \.sends,
+            \Self.measuredPackets, \.packets, \.octets, \.overhead, \.acknowledgements, \.lossReports, \.systemCalls,
+            \.sends,
             \.turns, \.blocked, \.refused, \.unsegmented, \.allocations, \.received, \.receiverSystemCalls, \.receives,
             \.receiverDrops, \.copied,
         ] {

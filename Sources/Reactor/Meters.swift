@@ -5,7 +5,7 @@ public enum Meters {
     /// Nanoseconds of CPU that the calling thread has used. Costs a system call.
     public static var threadTime: Int64 { fc_thread_time() }
 
-    /// Heap allocations of the calling thread so far; nil unless the counter of `Perf/Counter` is preloaded.
+    /// Heap allocations of the calling thread so far; nil unless the counter of `Perf/counter.c` is preloaded.
     public static var allocations: UInt64? { UInt64(exactly: fc_allocations()) }
 
     /// Octets that the calling thread has had the C library copy, in pieces as large as a payload; nil likewise.

@@ -19,7 +19,7 @@ struct PerfFlowCommand: ParsableCommand {
             Before the first line a second at the most goes by to warm up. CPU is split by reading the clock in one turn of sixteen: protocol (frames, packet records, \
             acknowledgements), cryptography (sealing, header masks), and the rest, which is I/O (system calls, the loop).
 
-            Allocations are counted when Perf/Counter is preloaded, as `make perf` does.
+            Allocations are counted when Perf/counter.c is preloaded, as `make perf` does.
             """)
 
     @Option(
@@ -42,6 +42,13 @@ struct PerfFlowCommand: ParsableCommand {
         transform: parseInteger(in: 1...100_000, "members"))
     var receivers: Int = 1
 
+    @Option(
+        help: ArgumentHelp(
+            "Members acknowledge after so many packets instead of after the ack delay: counts are exact then.",
+            valueName: "n"),
+        transform: parseInteger(in: 1...100_000, "packets"))
+    var ackEvery: Int?
+
     @Option(help: ArgumentHelp("How long (default: 10s).", valueName: "duration"), transform: parseDuration)
     var duration: Duration = .seconds(10)
 
@@ -63,6 +70,9 @@ struct PerfFlowCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Cipher.", valueName: "suite"))
     var suite = CipherChoice.aes128
 
+    @Flag(inversion: .prefixedNo, help: "Tell protocol from cryptography, which reads the clock.")
+    var split = true
+
     @Flag(help: "Listen to the group and open every packet.")
     var heard = false
 
@@ -82,6 +92,8 @@ struct PerfFlowCommand: ParsableCommand {
         options.packetSize = size
         options.itemSize = itemSize
         options.members = receivers
+        options.acknowledgeEvery = ackEvery.map(UInt64.init)
+        options.splitsTime = split
         options.isHeard = heard
         options.interface = interface
         options.group = group

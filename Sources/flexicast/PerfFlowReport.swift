@@ -21,7 +21,7 @@ struct PerfLine: EventLine {
             switch value {
             case .text(let text): line += Self.quoted(text)
             case .integer(let number): line += "\(number)"
-            case .number(let number): line += number.isFinite ? fixed(number, 4) : "null"
+            case .number(let number): line += abs(number) < 1e15 ? fixed(number, 4) : "null"
             case .flag(let flag): line += flag ? "true" : "false"
             }
         }
@@ -43,6 +43,7 @@ struct PerfLine: EventLine {
 
 /// `value` with `digits` digits after the point.
 func fixed(_ value: Double, _ digits: Int) -> String {
+    guard abs(value) < 1e15 else { return "-" }
     var factor = 1.0
     for _ in 0..<digits { factor *= 10 }
     let scaled = Int((abs(value) * factor).rounded())
@@ -90,6 +91,9 @@ struct PerfFlowReport {
             ("bits_per_s", .number(Double(counts.octets) * 8 / seconds)), ("cpu_ns_per_packet", .number(total)),
             ("protocol_ns_per_packet", .number(flow)), ("crypto_ns_per_packet", .number(cryptography)),
             ("io_ns_per_packet", .number(total - flow - cryptography)),
+            ("overhead_octets", .integer(Int(counts.overhead))),
+            ("overhead_octets_per_packet", .number(Double(counts.overhead) / packets)),
+            ("system_calls", .integer(Int(counts.systemCalls))),
             ("system_calls_per_packet", .number(Double(counts.systemCalls) / packets)),
             ("packets_per_send", .number(packets / Double(counts.sends))), ("turns", .integer(Int(counts.turns))),
             ("longest_turn_us", .number(Double(counts.longestTurn) / 1e3)),
@@ -100,6 +104,7 @@ struct PerfFlowReport {
         if countsAllocations {
             fields.append(("allocations", .integer(Int(counts.allocations))))
             fields.append(("allocations_per_packet", .number(Double(counts.allocations) / packets)))
+            fields.append(("library_copies_octets", .integer(Int(counts.copied))))
             fields.append(("library_copies_octets_per_packet", .number(Double(counts.copied) / packets)))
         }
         if isHeard {

@@ -1,16 +1,13 @@
 import Flexicast
-import PerfCounter
 import Reactor
 import Testing
 import Wire
 
 @testable import Endpoint
 
-/// What a packet of the flow costs, counted: `PerfCounter` stands before the C library and counts this thread's calls.
-///
-/// Start-up, tables that grow and the first use of this or that are in both runs and cancel in the difference of a run
-/// of N packets and one of 3N. `swift test -c release -Xswiftc -enable-testing --filter CountingTests` judges all of it;
-/// `make perf-check` does so on the product.
+/// What a packet of the flow costs in system calls, counted. Start-up cancels in the difference of a run of N packets and
+/// one of 3N. Allocations and copies are counted on the release build by `make perf-check`: unoptimised code boxes and
+/// copies for itself.
 @Suite(.serialized) struct CountingTests {
     /// Sender, kernel, receiver and acknowledgements; a receiver opens every packet, so all of it happened.
     struct Way: CustomTestStringConvertible, Sendable {
@@ -30,7 +27,7 @@ import Wire
     }
 
     @Test(arguments: ways)
-    func aPacketOfTheFlowCostsNoAllocationOneCopyAndFewSystemCalls(way: Way) throws {
+    func aPacketOfTheFlowCostsFewSystemCalls(way: Way) throws {
         var options = FlowTrialOptions()
         options.io = way.io
         options.itemSize = way.itemSize
@@ -43,37 +40,21 @@ import Wire
 
         let short = measure(trial, packets: 2000)
         let long = measure(trial, packets: 6000)
-        let packets = Double(long.counts.packets - short.counts.packets)
+        let packets = Double(long.packets - short.packets)
         #expect(packets > 3500)
 
-        let calls = Double(long.counts.systemCalls) - Double(short.counts.systemCalls)
+        let calls = Double(long.systemCalls) - Double(short.systemCalls)
         #expect(calls / packets <= 0.1)
 
-        // Unoptimised code boxes and copies for itself: there only the release build can be judged.
-        #if !DEBUG
-            #expect(
-                long.allocations == short.allocations,
-                "\(long.allocations) allocations in \(long.counts.packets) packets, \(short.allocations) in \(short.counts.packets)"
-            )
-            // The one copy, from the item into the send buffer, is `ByteWriter.octets`, which is compiled in place:
-            // whatever the C library copies besides would be a second one.
-            let copied = Double(long.copied) - Double(short.copied)
-            #expect(copied / packets < Double(options.packetSize) / 100)
-        #endif
-
         // It was real: all of it was sent, heard, opened and acknowledged.
-        #expect(long.counts.received >= long.counts.packets - 1000)
-        #expect(long.counts.acknowledgements > 0)
-        #expect(long.counts.refused == 0)
+        #expect(long.received >= long.packets - 1000)
+        #expect(long.acknowledgements > 0)
+        #expect(long.refused == 0)
     }
 
-    private func measure(
-        _ trial: FlowTrial, packets: UInt64
-    ) -> (counts: FlowTrialCounts, allocations: UInt64, copied: UInt64) {
+    private func measure(_ trial: FlowTrial, packets: UInt64) -> FlowTrialCounts {
         let start = trial.counts
-        let before = perf_counts_now()
         trial.run(packets: packets)
-        let after = perf_counts_now()
-        return (trial.counts - start, after.allocations - before.allocations, after.copied - before.copied)
+        return trial.counts - start
     }
 }

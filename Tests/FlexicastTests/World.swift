@@ -352,7 +352,7 @@ final class World {
         var reader = ByteReader(packet.span, at: 1 + Self.flowID.count + 4)
         while reader.remaining > CipherSuite.tagLength {
             let type = reader.uint8()!
-            if type == 1 { continue }
+            if type <= 1 { continue }  // PADDING, PING
             guard type & 0xf8 == 0x08, type & 0x02 != 0 else {
                 problems.append("frame \(type) on the flow")
                 return

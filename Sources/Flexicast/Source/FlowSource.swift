@@ -20,7 +20,9 @@ public struct FlowSource: Sendable {
     public let flowID: FlowID
     public let configuration: FlowConfiguration
     /// As last announced.
-    public internal(set) var parameters: FlowParameters
+    public internal(set) var parameters: FlowParameters {
+        didSet { noteAckDelay() }
+    }
     public internal(set) var statistics = FlowStatistics()
     public internal(set) var isWithdrawn = false
 
@@ -52,7 +54,11 @@ public struct FlowSource: Sendable {
     var queuedStreams: UInt64 = 0
 
     var nextPing: Instant
-    var pingInterval: Duration
+    // Nanoseconds: per packet, the 128-bit arithmetic of Duration would cost as much as writing the frames.
+    var pingWait: Int64
+    private let keepAliveWait: Int64
+    /// The wait for the first PING after data.
+    private var busyWait: Int64 = 0
     var skipAt: UInt64
     var lastLossCheck: Instant
     var creditBlockedSince: Instant?
@@ -82,13 +88,25 @@ public struct FlowSource: Sendable {
         pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
         sendMeter = RateMeter(now: now)
         nextPing = now
-        pingInterval = configuration.keepAliveInterval
+        keepAliveWait = min(configuration.keepAliveInterval.nanoseconds, 1 << 60)
+        pingWait = keepAliveWait
         skipAt = 0
         lastLossCheck = now
         ackDelayChangeableAt = now
         self.parameters.ackDelay = wantedAckDelay
+        noteAckDelay()
         drawSkip()
         actions.append(.installKey(keys.current))
+    }
+
+    private mutating func noteAckDelay() {
+        busyWait = min(max(configuration.tailProbeInterval, parameters.ackDelay).nanoseconds, keepAliveWait)
+    }
+
+    /// A packet has gone: when the next PING is due.
+    mutating func schedulePing(wasPing: Bool, at now: Instant) {
+        pingWait = wasPing ? min(pingWait * 2, keepAliveWait) : busyWait
+        nextPing = Instant(nanoseconds: now.nanoseconds + pingWait)
     }
 
     /// The next thing to do; nil when all is done. Call until nil after every other call.
@@ -163,7 +181,7 @@ public struct FlowSource: Sendable {
     public mutating func attach(at now: Instant) {
         if audience == 0 {
             nextPing = now
-            pingInterval = configuration.keepAliveInterval
+            pingWait = keepAliveWait
         }
         audience += 1
     }
@@ -177,8 +195,8 @@ public struct FlowSource: Sendable {
     /// The keys for a receiver that has joined, oldest first: the one in use from the next packet on, and the one to
     /// come if receivers have been told of it already. The flow is probed so that the receiver soon opens a packet.
     public mutating func joined(at now: Instant) -> [FlowKey] {
-        pingInterval = configuration.tailProbeInterval
-        nextPing = min(nextPing, now + pingInterval)
+        pingWait = configuration.tailProbeInterval.nanoseconds
+        nextPing = min(nextPing, now + configuration.tailProbeInterval)
         var current = keys.current
         current.firstPacketNumber = max(current.firstPacketNumber, log.next)
         return [current] + (keys.next.map { [$0] } ?? [])

@@ -3,6 +3,8 @@
 struct Ring<Element: Sendable>: Sendable {
     private var storage: [Element]
     private let filler: Element
+    /// Whether an element that goes has to let something go.
+    private let clears: Bool
     /// Index of the oldest element.
     private(set) var base: UInt64
     /// One past the index of the newest.
@@ -14,8 +16,9 @@ struct Ring<Element: Sendable>: Sendable {
     /// Elements held at the most since it was last empty.
     private var most = 0
 
-    init(filler: Element, startingAt start: UInt64 = 0) {
+    init(filler: Element, startingAt start: UInt64 = 0, holdsReferences clears: Bool = false) {
         self.filler = filler
+        self.clears = clears
         storage = Array(repeating: filler, count: Self.smallest)
         base = start
         end = start
@@ -31,9 +34,9 @@ struct Ring<Element: Sendable>: Sendable {
     }
 
     subscript(index: UInt64) -> Element {
-        get {
+        _read {
             precondition(index >= base && index < end)
-            return storage[place(index)]
+            yield storage[place(index)]
         }
         _modify {
             precondition(index >= base && index < end)
@@ -50,7 +53,7 @@ struct Ring<Element: Sendable>: Sendable {
 
     mutating func removeFirst() {
         precondition(!isEmpty)
-        storage[place(base)] = filler
+        if clears { storage[place(base)] = filler }
         base += 1
         if isEmpty { emptied() }
     }

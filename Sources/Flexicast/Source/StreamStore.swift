@@ -12,9 +12,24 @@ struct StreamStore: Sendable {
         /// Frames in the packet log and in the repair queue.
         var references: UInt32 = 0
         var onFlow = false
+
+        /// Notes that `count` more octets are sent: where they began, and whether they were the last.
+        mutating func take(_ count: Int) -> (offset: UInt32, fin: Bool) {
+            let offset = sent
+            sent += UInt32(count)
+            references += 1
+            finished = Int(sent) == bytes.count
+            return (offset, finished)
+        }
+
+        /// A frame is settled: whether that was the last that held the stream.
+        mutating func release() -> Bool {
+            references -= 1
+            return references == 0 && finished
+        }
     }
 
-    private var entries = Ring(filler: Entry())
+    private var entries = Ring(filler: Entry(), holdsReferences: true)
     /// The first stream that is not sent to its end.
     private(set) var cursor: UInt64 = 0
     /// Octets not yet sent for the first time.
@@ -27,7 +42,9 @@ struct StreamStore: Sendable {
     var isDrained: Bool { cursor == entries.end }
     var streamsHeld: Int { entries.count }
 
-    subscript(index: UInt64) -> Entry { entries[index] }
+    subscript(index: UInt64) -> Entry {
+        _read { yield entries[index] }
+    }
 
     /// The streams before `end` that are not sent whole, or may be sent again.
     func held(before end: UInt64) -> [UInt64] {
@@ -51,23 +68,16 @@ struct StreamStore: Sendable {
 
     /// Notes that a packet carries the next `count` octets of the stream at the cursor.
     mutating func sentNew(_ count: Int) -> (offset: UInt32, fin: Bool) {
-        let offset = entries[cursor].sent
-        entries[cursor].sent += UInt32(count)
-        entries[cursor].references += 1
         queuedOctets -= UInt64(count)
-        let fin = Int(entries[cursor].sent) == entries[cursor].bytes.count
-        if fin {
-            entries[cursor].finished = true
-            moveCursor()
-        }
-        return (offset, fin)
+        let taken = entries[cursor].take(count)
+        if taken.fin { moveCursor() }
+        return taken
     }
 
     mutating func retain(_ index: UInt64) { entries[index].references += 1 }
 
     mutating func release(_ index: UInt64) {
-        entries[index].references -= 1
-        advance()
+        if entries[index].release() { advance() }
     }
 
     /// Gives up everything that is not sent yet: nobody is left to hear it.
@@ -88,9 +98,9 @@ struct StreamStore: Sendable {
     private mutating func advance() {
         if cursor < entries.end, entries[cursor].finished { cursor = nextUnfinished() }
         while !entries.isEmpty {
-            let first = entries[entries.base]
-            guard first.finished, first.references == 0 else { break }
-            octetsHeld -= UInt64(first.bytes.count)
+            let base = entries.base
+            guard entries[base].finished, entries[base].references == 0 else { break }
+            octetsHeld -= UInt64(entries[base].bytes.count)
             entries.removeFirst()
         }
         cursor = max(cursor, entries.base)

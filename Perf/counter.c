@@ -1,8 +1,12 @@
-#define _GNU_SOURCE
-#include "counter.h"
+// Counts what each thread asks of the C library. Preloaded (LD_PRELOAD), its functions stand before the C library's own:
+// the counts are exact. `flexicast perf` finds them by name.
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdint.h>
+
+/// Shorter copies are values and headers, no payloads.
+enum { copy_least = 128 };
 
 // glibc keeps its own allocator reachable under these names for exactly this.
 extern void *__libc_malloc(size_t);
@@ -11,16 +15,16 @@ extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
 // Not found by a call, which would allocate.
-static _Thread_local struct perf_counts counts __attribute__((tls_model("initial-exec")));
+static _Thread_local struct {
+    uint64_t allocations, copied;
+} counts __attribute__((tls_model("initial-exec")));
 
-struct perf_counts perf_counts_now(void) {
-    return counts;
-}
-
+/// Heap allocations of the calling thread so far.
 uint64_t perf_allocations(void) {
     return counts.allocations;
 }
 
+/// Octets that memcpy and memmove have moved for the calling thread, in pieces as large as a payload.
 uint64_t perf_copied(void) {
     return counts.copied;
 }
@@ -70,7 +74,7 @@ static void copy_up(unsigned char *to, const unsigned char *from, size_t count) 
 }
 
 static void note(size_t count) {
-    if (count >= perf_copy_least) counts.copied += count;
+    if (count >= copy_least) counts.copied += count;
 }
 
 void *memcpy(void *restrict to, const void *restrict from, size_t count) {

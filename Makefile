@@ -17,7 +17,7 @@ demo: all
 # FLEXICAST_REQUIRE_ALL=1 makes a test fail that would otherwise be skipped because the machine lacks something.
 test: test-prerequisites
 	swift build --build-tests $(SWIFT_FLAGS)
-	swift test --skip-build $(SWIFT_FLAGS) $(TEST_FLAGS)
+	swift test --skip-build --no-parallel $(SWIFT_FLAGS) $(TEST_FLAGS)
 
 # Packet rates beside those of the C yardstick: a table for people.
 perf: all

@@ -1,5 +1,6 @@
 # Each goal works as the first command in a fresh clone; what is missing on the machine is installed first.
 
+SHELL := /bin/bash
 PREFIX ?= /usr/local
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
@@ -15,9 +16,13 @@ demo: all
 	.build/release/flexicast demo $(DEMO_FLAGS)
 
 # FLEXICAST_REQUIRE_ALL=1 makes a test fail that would otherwise be skipped because the machine lacks something.
+# What failed is said once more at the end, where it is found.
 test: test-prerequisites
 	swift build --build-tests $(SWIFT_FLAGS)
-	swift test --skip-build --no-parallel $(SWIFT_FLAGS) $(TEST_FLAGS)
+	@mkdir -p .build
+	@echo "swift test; the whole of what it says is in .build/tests.log"
+	@set -o pipefail; swift test --skip-build --no-parallel $(SWIFT_FLAGS) $(TEST_FLAGS) 2>&1 | tee .build/tests.log \
+		| grep --line-buffered -v -E '^◇ Test (case )?' || { echo; echo "failed:"; grep -A 12 '^✘' .build/tests.log; exit 1; }
 
 # Packet rates beside those of the C yardstick: a table for people.
 perf: all

@@ -46,15 +46,20 @@ extension Connection {
         if closeFrame != nil { return true }
         if level == .application, !isHandshakeComplete { return false }
         if probes[space] > 0 || acks[space].mustAckNow(at: now) { return true }
-        if level == .application, flowPaths.contains(where: { $0.acks.mustAckNow(at: now) }) { return true }
+        if level == .application {
+            if wantsPathValidation(at: now) || flowPaths.contains(where: { $0.acks.mustAckNow(at: now) }) { return true }
+        }
         guard mayCongest else { return false }
         return crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now)
     }
 
+    /// These do not wait for the congestion window: what fills it may have gone to an address that the peer has left, and only a
+    /// validated path lets the connection go on (RFC 9000 section 9.4). The 3x limit bounds them.
+    private func wantsPathValidation(at now: Instant) -> Bool { !pathResponses.isEmpty || path.challengeDue(at: now) }
+
     private func wantsApplicationFrames(at now: Instant) -> Bool {
-        handshakeDoneDue || pingDue || !newTokens.isEmpty || !pathResponses.isEmpty || path.challengeDue(at: now)
-            || !localIDs.pending.isEmpty || !remoteIDs.pendingRetire.isEmpty || extensionFrames.hasPending
-            || !datagrams.isEmpty || streams.wantsToSend
+        handshakeDoneDue || pingDue || !newTokens.isEmpty || wantsPathValidation(at: now) || !localIDs.pending.isEmpty
+            || !remoteIDs.pendingRetire.isEmpty || extensionFrames.hasPending || !datagrams.isEmpty || streams.wantsToSend
     }
 
     /// Something waits only for the pacer or the window.
@@ -221,7 +226,8 @@ extension Connection {
         }
         if level == .application { writeFlowACKs(into: &writer, at: now) }
         let afterACKs = writer.offset
-        guard mayElicit else { return false }
+        if level == .application { writePathValidation(into: &writer, at: now) }
+        guard mayElicit else { return writer.offset > afterACKs }
         crypto[space].writeFrames(into: &writer, sent: &sentFrames)
         if level == .application { writeApplicationFrames(into: &writer, at: now) }
         // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must a packet of
@@ -261,17 +267,7 @@ extension Connection {
     }
 
     @_lifetime(writer: copy writer)
-    private mutating func writeApplicationFrames(into writer: inout ByteWriter, at now: Instant) {
-        if handshakeDoneDue, writer.remaining >= 1 {
-            handshakeDoneDue = false
-            writer.uint8(UInt8(FrameType.handshakeDone))
-            sentFrames.append(.handshakeDone)
-        }
-        if pingDue, writer.remaining >= 1 {
-            pingDue = false
-            writer.uint8(UInt8(FrameType.ping))
-            sentFrames.append(.ping)
-        }
+    private mutating func writePathValidation(into writer: inout ByteWriter, at now: Instant) {
         while let response = pathResponses.first, response.to == path.remote, writer.remaining >= 9 {
             pathResponses.removeFirst()
             writer.uint8(UInt8(FrameType.pathResponse))
@@ -285,6 +281,20 @@ extension Connection {
             path.challengeSent(pto: probeTimeout, isExpanded: path.allowance >= PathMTU.floor, at: now)
             sentFrames.append(.pathChallenge)
             carriesPathValidation = true
+        }
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeApplicationFrames(into writer: inout ByteWriter, at now: Instant) {
+        if handshakeDoneDue, writer.remaining >= 1 {
+            handshakeDoneDue = false
+            writer.uint8(UInt8(FrameType.handshakeDone))
+            sentFrames.append(.handshakeDone)
+        }
+        if pingDue, writer.remaining >= 1 {
+            pingDue = false
+            writer.uint8(UInt8(FrameType.ping))
+            sentFrames.append(.ping)
         }
         while writer.remaining >= 64, let entry = localIDs.takePending() {
             writer.uint8(UInt8(FrameType.newConnectionID))

@@ -30,6 +30,26 @@ struct PathTests {
         #expect(response.0.count >= 1200)
     }
 
+    /// What fills the congestion window went where the peer is no more: the challenge does not wait for it.
+    @Test func validationDoesNotWaitForTheWindow() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        let stream = try pair.server.openStream(bidirectional: false)
+        try pair.server.write(stream, [UInt8](repeating: 1, count: 200_000), fin: true)
+        while ClearPair.transmit(&pair.server, at: pair.now) != nil { pair.now += .milliseconds(1) }
+        let moved = SocketAddress("192.0.2.1:6000")!
+        _ = try Self.move(to: moved, &pair, octets: 1100)
+        let challenge = try #require(ClearPair.transmit(&pair.server, at: pair.now))
+        #expect(challenge.0.count >= 1200)
+        ClearPair.deliver(challenge.0, challenge.1, from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
+        let response = try #require(ClearPair.transmit(&pair.client, at: pair.now))
+        ClearPair.deliver(response.0, response.1, from: moved, to: &pair.server, at: pair.now)
+        // Without a validated path the server would go back to the old address.
+        pair.now += .seconds(2)
+        pair.server.timerFired(at: pair.now)
+        #expect(pair.server.remoteAddress == moved)
+    }
+
     /// Section 8: a small datagram from a new address brings it three times its size, whoever lives there.
     @Test(arguments: ["192.0.2.1:6000", "203.0.113.9:1"])
     func aSmallDatagramFromANewAddress(_ address: String) throws {

@@ -119,6 +119,8 @@ public enum SourceEvent: Sendable {
 public struct SourceCounts: Sendable {
     /// The flow's packets, keep-alive included, repairs not.
     public var bytesFlow = 0
+    /// Copies of the flow's packets for receivers that are sent them one by one.
+    public var bytesReplicated = 0
     /// Items on unicast paths: history, receivers without a flow, receivers that fell back.
     public var bytesUnicast = 0
     /// Parts of items that were lost on the flow, on the flow again or on a unicast path.
@@ -217,6 +219,7 @@ extension SourceEvent: EventLine {
         case .summary(let counts):
             """
             \(counts.items) items, \(counts.bytesFlow) B on the flow, \(counts.bytesRepair) B in repair, \
+            \(counts.bytesReplicated > 0 ? "\(counts.bytesReplicated) B in copies of the flow, " : "")\
             \(counts.bytesUnicast) B on unicast, \(counts.bytesControl) B of control
             """
         }
@@ -228,7 +231,7 @@ extension SourceCounts {
         jsonObject([
             ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)), ("bytes_unicast", .integer(bytesUnicast)),
             ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
-            ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
+            ("bytes_replicated", .integer(bytesReplicated)), ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
             ("packets_rejected", .integer(packetsRejected)),
         ])
     }

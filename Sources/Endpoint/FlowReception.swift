@@ -6,8 +6,8 @@ import QUIC
 import Reactor
 import Wire
 
-/// The receiving end of one multicast flow: a socket in its group or a tunnel to a relay, and the keys that open its
-/// packets.
+/// The receiving end of one multicast flow: a socket in its group, a tunnel to a relay, or for a flow that the source
+/// replicates the connection's own socket; and the keys that open its packets.
 final class FlowReception: DatagramHandler {
     let flowID: FlowID
     /// In the group; nil when the flow comes through a tunnel only.
@@ -142,9 +142,15 @@ final class FlowReception: DatagramHandler {
         onBatchEnd()
     }
 
+    /// Whether a datagram that came on the connection's socket is of this flow.
+    func owns(_ datagram: Span<UInt8>) -> Bool {
+        guard let header = PacketHeader.parse(datagram, at: 0, shortIDLength: flowID.count) else { return false }
+        return header.kind == .oneRTT && header.destination == flowID
+    }
+
     /// Whether it was a packet of the flow.
     @discardableResult
-    private func receive(_ bytes: inout MutableSpan<UInt8>, ecn: ECN) -> Bool {
+    func receive(_ bytes: inout MutableSpan<UInt8>, ecn: ECN) -> Bool {
         guard let header = PacketHeader.parse(bytes.span, at: 0, shortIDLength: flowID.count),
             header.kind == .oneRTT, header.destination == flowID
         else {

@@ -5,15 +5,29 @@ import Reactor
 import Wire
 
 /// A multicast flow on the reactor: what `FlowSource` writes is sealed in runs of equal packets, each run in one call, and
-/// leaves as one segmented send.
+/// leaves as one segmented send, to the group and to each receiver that is sent copies.
 final class FlowSender {
     var flow: FlowSource
-    let socket: UDPSocket
-    let group: SocketAddress
+    /// Where the packets go once for all, and the socket that they leave by; nil when there are only copies.
+    let group: SocketAddress?
+    private let groupSocket: UDPSocket?
+    /// The connections' socket, which copies leave by: a NAT on the way lets nothing else in.
+    private let copySocket: UDPSocket?
+
+    /// A receiver that is sent copies of every packet.
+    struct Copy {
+        var to: SocketAddress
+        var from: IPAddress?
+    }
+
+    /// Names the receivers of copies, each time before packets are written.
+    var collectCopies: (inout [Copy]) -> Void = { _ in }
+    private var copies: [Copy] = []
     /// Gets what the flow asks of the connections; keys are dealt with here.
     var onAction: (FlowAction) -> Void = { _ in }
-    /// Octets of UDP payload handed to the socket.
+    /// Octets of UDP payload sent to the group, and in copies.
     private(set) var octetsSent: UInt64 = 0
+    private(set) var octetsCopied: UInt64 = 0
     /// Measures where the time goes, in `flexicast perf`.
     var meter: FlowMeter?
 
@@ -27,10 +41,25 @@ final class FlowSender {
     /// Packets in one segmented send at the most: 65 507 octets of payload bound it.
     private static var maxRun: Int { 52 }
 
-    init(_ flow: FlowSource, group: SocketAddress, socket: UDPSocket, reactor: Reactor) {
+    /// A flow to `group`, and with `copySocket` to some receivers one by one.
+    convenience init(
+        _ flow: FlowSource, group: SocketAddress, socket: UDPSocket, copySocket: UDPSocket? = nil, reactor: Reactor
+    ) {
+        self.init(flow, group: group, groupSocket: socket, copySocket: copySocket, reactor: reactor)
+    }
+
+    /// A flow without a group: every receiver is sent copies.
+    convenience init(_ flow: FlowSource, copySocket: UDPSocket, reactor: Reactor) {
+        self.init(flow, group: nil, groupSocket: nil, copySocket: copySocket, reactor: reactor)
+    }
+
+    private init(
+        _ flow: FlowSource, group: SocketAddress?, groupSocket: UDPSocket?, copySocket: UDPSocket?, reactor: Reactor
+    ) {
         self.flow = flow
         self.group = group
-        self.socket = socket
+        self.groupSocket = groupSocket
+        self.copySocket = copySocket
         self.reactor = reactor
         packetSize = flow.configuration.packetSize
         plans.reserveCapacity(Self.maxRun)
@@ -43,6 +72,8 @@ final class FlowSender {
     /// Does what the flow asks for, sends what is due and sets the timer.
     func pump() {
         drainActions()
+        copies.removeAll(keepingCapacity: true)
+        collectCopies(&copies)
         while sendRun() {}
         drainActions()
         let now = reactor.now
@@ -63,6 +94,7 @@ final class FlowSender {
 
     /// Writes, seals and queues one run. False when nothing more can be sent now.
     private func sendRun() -> Bool {
+        guard let socket = copies.isEmpty ? groupSocket : copySocket else { return false }
         let now = reactor.now
         let run = min(Self.maxRun, UDPSocket.datagramLimit / packetSize)
         plans.removeAll(keepingCapacity: true)
@@ -72,11 +104,24 @@ final class FlowSender {
             meter?.stop(.flow)
             seal(&buffer)
             meter?.stop(.cryptography)
+            if let group, !copies.isEmpty, count > 0 {
+                _ = groupSocket?.send(copyOf: buffer.span.extracting(0..<count), segment: packetSize, to: group)
+            }
             return count
         }
         guard let count = written, count > 0 else { return false }
-        octetsSent += UInt64(count)
-        socket.enqueue(count, segment: packetSize, to: group)
+        if let group {
+            octetsSent += UInt64(count)
+            if copies.isEmpty { socket.enqueue(count, segment: packetSize, to: group) }
+        }
+        for (index, copy) in copies.enumerated() {
+            if index == 0 {
+                socket.enqueue(count, segment: packetSize, to: copy.to, from: copy.from)
+            } else {
+                socket.enqueueAgain(to: copy.to, from: copy.from)
+            }
+        }
+        octetsCopied += UInt64(count * copies.count)
         return true
     }
 

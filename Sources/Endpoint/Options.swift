@@ -18,6 +18,8 @@ public struct SourceOptions: Sendable {
     public var listen: SocketAddress
     /// The flow's destination; nil runs without a flow, every receiver on unicast.
     public var group: SocketAddress?
+    /// Receivers that the group does not reach are sent copies of the flow's packets; without a group all are.
+    public var replicates = false
     /// Name of the interface the flow leaves through; nil lets the routing table choose.
     public var interface: String?
     /// IPv4 TTL or IPv6 hop limit of the flow's packets, 1 to 255.

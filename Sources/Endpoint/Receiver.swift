@@ -48,6 +48,8 @@ final class Receiver {
     private let access: FlowAccess
     private let usesFlow: Bool
     private var flows: [FlowID: FlowReception] = [:]
+    /// Those of them whose packets come on the connection's own way.
+    private var replicated: [FlowReception] = []
     private var sessionTimer: TimerHandle?
     private var items: [StreamID: (bytes: [UInt8], since: Instant)] = [:]
     /// Octets in `items`.
@@ -250,8 +252,13 @@ final class Receiver {
     private func openFlow(_ id: FlowID, source: IPAddress?, group: SocketAddress) {
         closeFlow(id)
         do throws(ReactorError) {
-            let flow = try FlowReception(id, source: source, group: group, access: access, reactor: reactor, log: log)
+            // Copies for this receiver alone come where the connection's packets come.
+            let isReplicated = !group.address.isMulticast
+            let flow = try FlowReception(
+                id, source: source, group: group, access: isReplicated ? FlowAccess(native: false) : access,
+                reactor: reactor, log: log)
             flows[id] = flow
+            if isReplicated { replicated.append(flow) }
             flow.onHeard = { [unowned self] in peer.extension.flowPacketHeard(id, at: reactor.now) }
             flow.onRejected = { [unowned self] in peer.extension.flowPacketRejected(id, at: reactor.now) }
             flow.onPacket = { [unowned self] generation, number, payload, ecn in
@@ -268,6 +275,7 @@ final class Receiver {
 
     private func closeFlow(_ id: FlowID) {
         guard let flow = flows.removeValue(forKey: id) else { return }
+        replicated.removeAll { $0 === flow }
         forgetReach(id)
         octetsOfClosedFlows += flow.octetsOpened
         octetsOfClosedTunnels += flow.octetsFromTunnel
@@ -308,9 +316,19 @@ extension Receiver: DatagramHandler {
             let to = batch.local(index)
             let ecn = batch.ecn(index)
             var bytes = batch[index]
-            peer.receive(&bytes, from: from, to: to, ecn: ecn)
+            if let flow = replicatedFlow(of: bytes.span, from: from) {
+                flow.receive(&bytes, ecn: ecn)
+            } else {
+                peer.receive(&bytes, from: from, to: to, ecn: ecn)
+            }
         }
         peer.pump()
+    }
+
+    private func replicatedFlow(of datagram: Span<UInt8>, from: SocketAddress) -> FlowReception? {
+        guard !replicated.isEmpty, from == peer.connection.machine.remoteAddress else { return nil }
+        for flow in replicated where flow.owns(datagram) { return flow }
+        return nil
     }
 
     func socketBecameWritable(_ socket: UDPSocket) { peer.pump() }

@@ -38,6 +38,10 @@ final class Source {
     private var historyStart = 0
     private var historyOctets = 0
     private let historyLimit: Int
+    /// Receivers that the group does not reach are sent copies of the flow.
+    private let replicates: Bool
+    /// Connections that copies go to now.
+    private var copied: [SourceConnection] = []
     /// Where connections are logged.
     private let qlogDirectory: String?
     /// What closed connections have sent, and what came for them in vain.
@@ -48,12 +52,13 @@ final class Source {
 
     init(
         listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(), sender: FlowSender?,
-        history: Int, resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
+        replicates: Bool = false, history: Int, resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
     ) {
         self.qlogDirectory = qlogDirectory
         self.reactor = reactor
         self.log = log
         self.sender = sender
+        self.replicates = replicates
         historyLimit = history
         let hasFlow = sender != nil
         listener = Listener(
@@ -63,6 +68,7 @@ final class Source {
         listener.onAccept = { [unowned self] peer in accept(peer) }
         listener.onClosed = { [unowned self] peer in forget(peer) }
         sender?.onAction = { [unowned self] action in perform(action) }
+        sender?.collectCopies = { [unowned self] copies in collect(&copies) }
         reactor.onTurnEnd { [unowned self] in turnEnded() }
     }
 
@@ -166,11 +172,8 @@ final class Source {
                 connection.isShared = true
                 let limit = min(peer.initialMaxPathID ?? 0, machine.localParameters.initialMaxPathID ?? 0)
                 connection.peer.extension = SourceSession(support: support, maximumPathID: limit, at: reactor.now)
-                if connection.peer.extension.announce(sender.flow.flowID, sender.flow.parameters) {
-                    connection.isAttached = true
-                    sender.flow.attach(at: reactor.now)
-                    isFlowDirty = true
-                }
+                connection.isReplicated = sender.group == nil
+                announce(to: connection)
             } catch {
                 connection.peer.connection.machine.close(error, at: reactor.now)
                 return
@@ -187,10 +190,7 @@ final class Source {
         connection.isConnected = false
         connection.peer.extension.connectionClosed()
         drain(connection)
-        if connection.isAttached {
-            connection.isAttached = false
-            sender?.flow.detach()
-        }
+        setAttached(connection, false)
         isFlowDirty = true
     }
 
@@ -232,6 +232,23 @@ final class Source {
     private func drain(_ connection: SourceConnection) {
         connection.peer.extension.now = reactor.now
         guard let sender else { return }
+        repeat { perform(actionsOf: connection, on: sender) } while reviewCopies(for: connection)
+        if let member = connection.member {
+            // The flow and this connection spend the same credit.
+            let charge = sender.flow.takeCharge(member)
+            connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
+            if let credit = connection.newCredit() {
+                sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
+                isFlowDirty = true
+            }
+        }
+        if connection.isTooSlow {
+            connection.peer.connection.machine.close(
+                applicationCode: 1, reason: "too many items are waiting for this receiver", at: reactor.now)
+        }
+    }
+
+    private func perform(actionsOf connection: SourceConnection, on sender: FlowSender) {
         while let action = connection.peer.extension.nextAction() {
             switch action {
             case .send(let frame, let key): connection.peer.connection.machine.sendExtensionFrame(frame, key: key)
@@ -255,18 +272,70 @@ final class Source {
             }
             isFlowDirty = true
         }
-        if let member = connection.member {
-            // The flow and this connection spend the same credit.
-            let charge = sender.flow.takeCharge(member)
-            connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
-            if let credit = connection.newCredit() {
-                sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
-                isFlowDirty = true
-            }
+    }
+
+    // MARK: Announcements and copies
+
+    private func announce(to connection: SourceConnection) {
+        guard let sender, connection.peer.extension.announce(sender.flow.flowID, parameters(for: connection)) else {
+            return
         }
-        if connection.isTooSlow {
-            connection.peer.connection.machine.close(
-                applicationCode: 1, reason: "too many items are waiting for this receiver", at: reactor.now)
+        connection.isAnnounced = true
+        // A group's tree is kept alive for all who may come to hear it; copies go to those who have joined.
+        if !connection.isReplicated { setAttached(connection, true) }
+    }
+
+    /// What the connection is told of the flow: for copies, its own address takes the place of the group.
+    private func parameters(for connection: SourceConnection) -> FlowParameters {
+        guard let sender else { preconditionFailure("no flow to announce") }
+        let parameters = sender.flow.parameters
+        guard connection.isReplicated else { return parameters }
+        let machine = connection.peer.connection.machine
+        let group = machine.remoteAddress
+        let unknown: IPAddress = group.address.isIPv4 ? .v4(0) : .v6(0)
+        return FlowParameters(
+            source: machine.localAddress?.address ?? unknown, group: group.address, port: group.port,
+            ackDelay: parameters.ackDelay)
+    }
+
+    private func setAttached(_ connection: SourceConnection, _ isAttached: Bool) {
+        guard let sender, connection.isAttached != isAttached else { return }
+        connection.isAttached = isAttached
+        if isAttached { sender.flow.attach(at: reactor.now) } else { sender.flow.detach() }
+        if isAttached, connection.isReplicated {
+            copied.append(connection)
+        } else {
+            copied.removeAll { $0 === connection }
+        }
+        isFlowDirty = true
+    }
+
+    /// Copies go to a receiver as long as it has joined; one that has left a group that it could not hear is offered them.
+    /// - Returns: whether there is something new for it.
+    private func reviewCopies(for connection: SourceConnection) -> Bool {
+        guard let sender, connection.isAnnounced, connection.isConnected else { return false }
+        let hasJoined = connection.peer.extension.hasJoined(sender.flow.flowID)
+        defer { connection.hadJoined = hasJoined }
+        if connection.isReplicated {
+            setAttached(connection, hasJoined)
+        } else if replicates, connection.hadJoined, !hasJoined {
+            setAttached(connection, false)
+            connection.isReplicated = true
+            log.info(
+                "receiver is offered copies of the flow",
+                metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)"])
+            announce(to: connection)
+            return true
+        }
+        return false
+    }
+
+    /// Nobody is sent copies at an address that has not answered: it may be somebody else's.
+    private func collect(_ copies: inout [FlowSender.Copy]) {
+        for connection in copied {
+            let machine = connection.peer.connection.machine
+            guard machine.isRemoteAddressValidated else { continue }
+            copies.append(FlowSender.Copy(to: machine.remoteAddress, from: machine.localAddress?.address))
         }
     }
 
@@ -314,9 +383,9 @@ final class Source {
                 connection.peer.extension.sendKey(sender.flow.flowID, key)
                 touch(connection)
             }
-        case .announce(let parameters):
-            for connection in connections.values where connection.isAttached {
-                connection.peer.extension.announce(sender.flow.flowID, parameters)
+        case .announce:
+            for connection in connections.values where connection.isAnnounced {
+                announce(to: connection)
                 touch(connection)
             }
         case .installKey, .dropKey: break
@@ -349,12 +418,13 @@ final class Source {
         counts.packetsRejected = Int(rejected)
         if let sender {
             let flow = sender.flow.statistics
-            let onFlow = Int(flow.octetsRepairedOnFlow)
+            let onFlow = sender.group == nil ? 0 : Int(flow.octetsRepairedOnFlow)
             // Never negative: what was handed over for repair may not have left yet.
             let onUnicast = min(Int(flow.octetsRepairedOnUnicast), withStreams)
             counts.bytesFlow = Int(sender.octetsSent) - onFlow
             counts.bytesRepair = onFlow + onUnicast
             counts.bytesUnicast = withStreams - onUnicast
+            counts.bytesReplicated = Int(sender.octetsCopied)
         } else {
             counts.bytesUnicast = withStreams
         }

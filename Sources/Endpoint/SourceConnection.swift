@@ -10,8 +10,14 @@ final class SourceConnection {
     /// Set while it listens to the flow.
     var member: MemberID?
     var qlog: Qlog?
-    /// The flow keeps its tree alive for this connection.
+    /// It was told of the flow, and is told of changes.
+    var isAnnounced = false
+    /// The flow is kept alive for this connection.
     var isAttached = false
+    /// The flow comes to it in copies, not from a group.
+    var isReplicated = false
+    /// It had joined the flow when last looked at.
+    var hadJoined = false
     /// All streams of the flow from this one on are sent to it, on one way or the other.
     var firstStream = StreamID(0)
     /// Items that wait for a stream, on a connection with its own numbering.

@@ -44,7 +44,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             try Data(tls.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
-    let sender = try options.group.map { try makeSender(options, group: $0, reactor: reactor) }
+    let sender = try makeSender(options, listen: listen, reactor: reactor)
     let state =
         if let directory = options.stateDirectory {
             try FeedState(directory: directory, feed: options.feed, history: options.history, logger: log)
@@ -52,7 +52,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             FeedState(feed: options.feed, history: options.history)
         }
     let source = Source(
-        listen: listen, tls: tls, sender: sender, history: options.history,
+        listen: listen, tls: tls, sender: sender, replicates: options.replicates, history: options.history,
         resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory, reactor: reactor,
         log: log)
     source.restore(state.history.map(\.item.document))
@@ -72,7 +72,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
 
     output.report(
         SourceEvent.listening(
-            address: "\(listen.localAddress)", group: options.group.map { "\($0)" } ?? ""))
+            address: "\(listen.localAddress)", group: options.group.map { "\($0)" } ?? (options.replicates ? "each receiver" : "")))
     poller.start()
     let interval = options.reportInterval
     var next = reactor.now + interval
@@ -121,17 +121,20 @@ private func serverContext(_ options: SourceOptions) throws -> TLSContext {
     return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
 }
 
-private func makeSender(_ options: SourceOptions, group: SocketAddress, reactor: Reactor) throws -> FlowSender {
-    guard group.address.isMulticast else {
-        throw EndpointError("\(group.address) is no multicast group: take one of 232.0.0.0/8, 239.0.0.0/8 or ff3e::/32")
+private func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) throws -> FlowSender? {
+    guard options.group != nil || options.replicates else { return nil }
+    // Without a group nobody is told of these addresses: each receiver hears of its own.
+    let unused = listen.localAddress.address
+    var parameters = FlowParameters(source: unused, group: unused, port: 0, ackDelay: .milliseconds(25))
+    if let group = options.group {
+        guard group.address.isMulticast else {
+            throw EndpointError(
+                "\(group.address) is no multicast group: take one of 232.0.0.0/8, 239.0.0.0/8 or ff3e::/32")
+        }
+        parameters = FlowParameters(
+            source: try origin(options, group: group), group: group.address, port: group.port,
+            ackDelay: parameters.ackDelay)
     }
-    let origin = try origin(options, group: group)
-    var udp = UDPOptions()
-    udp.multicastInterface = options.interface
-    udp.multicastTTL = options.timeToLive
-    // A Linux multicast router drops segmented sends that have DF set and reach it whole.
-    udp.dontFragment = false
-    let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
     var configuration = FlowConfiguration()
     if let rate = options.rate { configuration.rateCeiling = rate }
     configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
@@ -139,10 +142,17 @@ private func makeSender(_ options: SourceOptions, group: SocketAddress, reactor:
     var random = randomSeed()
     guard let id = FlowID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
     let flow = FlowSource(
-        flowID: id,
-        parameters: FlowParameters(source: origin, group: group.address, port: group.port, ackDelay: .milliseconds(25)),
-        configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
-    return FlowSender(flow, group: group, socket: socket, reactor: reactor)
+        flowID: id, parameters: parameters, configuration: configuration, seed: SeededRandom(from: &random),
+        at: reactor.now)
+    guard let group = options.group else { return FlowSender(flow, copySocket: listen, reactor: reactor) }
+    var udp = UDPOptions()
+    udp.multicastInterface = options.interface
+    udp.multicastTTL = options.timeToLive
+    // A Linux multicast router drops segmented sends that have DF set and reach it whole.
+    udp.dontFragment = false
+    let socket = try reactor.udpSocket(bind: SocketAddress(parameters.source, port: 0), options: udp)
+    return FlowSender(
+        flow, group: group, socket: socket, copySocket: options.replicates ? listen : nil, reactor: reactor)
 }
 
 /// The address that the flow's packets come from: receivers join it together with the group.

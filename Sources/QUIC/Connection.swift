@@ -190,6 +190,10 @@ public struct Connection: Sendable {
 
     /// Where the peer is.
     public var remoteAddress: SocketAddress { path.remote }
+    /// Whether the peer has shown that it is there (RFC 9000 section 8).
+    public var isRemoteAddressValidated: Bool { path.isValidated }
+    /// Where the peer's packets arrive; nil before the first.
+    public var localAddress: SocketAddress? { path.local }
     /// Smoothed round-trip time; nil before the first sample.
     public var smoothedRTT: Duration? { recovery.rtt.hasSample ? recovery.rtt.smoothed : nil }
     /// How long an acknowledgement may take before we probe (RFC 9002 section 6.2.1), without back-off.

@@ -42,6 +42,9 @@ import Wire
     private var reserved = 0
     private(set) var queuedOctets = 0
 
+    /// What was enqueued last lies before `offset`; it stays there until room is reserved again.
+    private var last = (count: 0, segment: 0)
+
     /// What the last run was opened with, while it can still grow.
     private var open: (to: SocketAddress, from: IPAddress?, ecn: ECN)?
 
@@ -77,6 +80,7 @@ import Wire
     mutating func reserve(_ count: Int, pastBatch: Bool) -> UnsafeMutablePointer<UInt8>? {
         precondition(count >= 0 && count <= Self.datagramLimit, "a datagram of \(count) octets")
         guard isOpen, hasRunSlot else { return nil }
+        last = (0, 0)
         if isEmpty { offset = 0 }
         if Self.chunkSize - offset < count {
             if uses[chunk] != 0 {
@@ -111,7 +115,27 @@ import Wire
         precondition(count <= reserved, "\(count) octets enqueued of \(reserved) reserved")
         precondition(segment > 0 || count == 0, "datagrams of no octets in \(count)")
         reserved = 0
+        last = (count, segment)
         if grow(count, segment: segment, to: to, from: from, ecn: ecn) { return .nothing }
+        offset += count
+        return append(from: offset - count, count, segment: segment, to: to, from: from, ecn: ecn)
+    }
+
+    /// Queues what was enqueued last once more, for another destination, where it lies: no octet is copied. Nothing may
+    /// have been reserved since.
+    mutating func enqueueAgain(to: SocketAddress, from: IPAddress?, ecn: ECN) -> Enqueued {
+        guard isOpen, last.count > 0 else { return .nothing }
+        let done = append(from: offset - last.count, last.count, segment: last.segment, to: to, from: from, ecn: ecn)
+        // What comes next lies behind the octets of another run.
+        open = nil
+        return done
+    }
+
+    /// Describes `count` octets of the current chunk as runs.
+    private mutating func append(
+        from start: Int, _ count: Int, segment: Int, to: SocketAddress, from: IPAddress?, ecn: ECN
+    ) -> Enqueued {
+        var start = start
         let plain = !segmenting || isRefused(to.address, segment: segment)
         var left = count
         repeat {
@@ -124,7 +148,7 @@ import Wire
                     max(1, Self.runOctets / segment))
             let size = min(left, segments * segment)
             let run = unsafe fcio_run(
-                octets: arena + (chunk * Self.chunkSize + offset), count: UInt32(size),
+                octets: arena + (chunk * Self.chunkSize + start), count: UInt32(size),
                 segment: UInt16(segments == 1 ? size : segment), segments: UInt16(segments), chunk: UInt16(chunk),
                 ecn: ecn.rawValue, plain: plain,
                 to: fcio_address(to.address, port: to.port, scope: scope),
@@ -132,7 +156,7 @@ import Wire
             unsafe (runs + tail).initialize(to: run)
             tail += 1
             uses[chunk] += 1
-            offset += size
+            start += size
             queuedOctets += size
             left -= size
             // A run whose last datagram is short has ended; an empty datagram is a run of its own.

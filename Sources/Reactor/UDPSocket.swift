@@ -143,7 +143,17 @@ public final class UDPSocket {
     public func enqueue(
         _ count: Int, segment: Int? = nil, to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT
     ) {
-        switch queue.enqueue(count, segment: segment ?? count, to: to, from: from, ecn: ecn) {
+        finish(queue.enqueue(count, segment: segment ?? count, to: to, from: from, ecn: ecn))
+    }
+
+    /// Queues what the last `enqueue` queued once more, for another destination, without copying it. To be called before
+    /// the next `withSendBuffer`; without an `enqueue` before it does nothing.
+    public func enqueueAgain(to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT) {
+        finish(queue.enqueueAgain(to: to, from: from, ecn: ecn))
+    }
+
+    private func finish(_ enqueued: SendQueue.Enqueued) {
+        switch enqueued {
         case .nothing: break
         case .markDirty: reactor.dirty.append(self)
         case .flush: flush()

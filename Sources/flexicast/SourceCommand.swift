@@ -28,6 +28,9 @@ struct SourceCommand: ParsableCommand {
         transform: parseGroup)
     var group: SocketAddress?
 
+    @Flag(help: "Send copies of the flow to receivers that the group does not reach; without --group to all.")
+    var replicate = false
+
     @Option(help: ArgumentHelp("Interface the flow leaves through.", valueName: "if"))
     var interface: String?
 
@@ -99,6 +102,7 @@ struct SourceCommand: ParsableCommand {
         var options = SourceOptions(feed: feed, listen: listen)
         options.pollInterval = poll
         options.group = group
+        options.replicates = replicate
         options.interface = interface
         options.timeToLive = UInt8(ttl)
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }

@@ -74,6 +74,28 @@ extension Deployment {
             #expect(joined == 2, "\(world.source.log)")
         }
 
+        /// A receiver that the group does not reach is sent copies of the flow.
+        @Test(arguments: [IOBackendChoice.epoll, .ioUring]) func replicated(io: IOBackendChoice) throws {
+            let world = try World([.init(), .init(isCut: true)], io: io, sourceOptions: ["--replicate"])
+            let cut = world.receivers[1]
+            try waitUntil(seconds: 15, "copies at the cut receiver\n\(cut.logTail)\n\(world.source.logTail)") {
+                cut.told.count("listening") > 0 && world.source.told.interval?.members == 2
+            }
+            try world.publish(60, every: .milliseconds(30))
+            try world.settle()
+            try world.stop()
+            for index in 0..<2 {
+                try world.verify(index)
+                let told = world.receivers[index].told
+                #expect(told.vias["flow"] == 60, "\(told.vias)")
+                #expect(told.summary?.fallbacks == 0)
+            }
+            let counts = try #require(world.source.told.summary)
+            let (flow, copied) = (counts.bytes_flow ?? 0, counts.bytes_replicated ?? 0)
+            // The copies began later, when the receiver had joined.
+            #expect(copied > 60_000 && copied <= flow, "\(counts)")
+        }
+
         /// The same over IPv6, on a source-specific group.
         @Test func internetProtocolVersion6() throws {
             let world = try World([.init(), .init(lossPercent: 2), .init(path: "unicast")], family: .ipv6)

@@ -478,18 +478,51 @@ import Wire
 
     // MARK: 11. Replicated unicast flow
 
-    @Test func trap11AFlowToAUnicastAddressIsRefusedCleanly() throws {
+    /// A flow that is announced with the receiver's own address comes in copies, and only to those who have joined: after a
+    /// fall back the receiver joins again when its back-off is over, without hearing anything.
+    @Test func trap11AReplicatedFlowIsJoinedAgainUnheard() throws {
+        var now = Instant(nanoseconds: 1_000_000_000)
         var session = ReceiverSession(
-            isNegotiated: true, maximumPathID: 4, seed: SeededRandom(seed: 1), at: Instant(nanoseconds: 0))
+            isNegotiated: true, maximumPathID: 4, seed: SeededRandom(seed: 1), at: now)
         var parameters = World.parameters
         parameters.group = IPAddress("198.51.100.7")!
-        let frame = AnnounceFrame(flowID: World.flowID, sequence: 0, parameters: parameters)
+        let frame = AnnounceFrame(flowID: World.flowID, sequence: 5, parameters: parameters)
         _ = try World.deliver(frame.encoded, to: &session)
-        #expect(session.state(of: World.flowID) == .aware)
-        #expect(session.nextAction() == nil)
-        #expect(session.statistics.unicastGroupsRefused == 1)
-        session.join(World.flowID, at: Instant(nanoseconds: 1))
-        #expect(session.nextAction() == nil)
+        #expect(session.state(of: World.flowID) == .needsKey)
+        ReceiverTableTests.key(&session, sequence: 3)
+        _ = session.flowPacketOpened(World.flowID, generation: 3, packetNumber: 10, at: now)
+        #expect(session.state(of: World.flowID) == .listening)
+
+        now += .seconds(2)
+        session.timerFired(at: now)
+        #expect(session.state(of: World.flowID) == .left)
+        while session.nextAction() != nil {}
+        let again = session.nextDeadline
+        #expect(again > now && again <= now + .seconds(1))
+        session.timerFired(at: again)
+        #expect(session.state(of: World.flowID) == .needsKey)
+        #expect(session.nextDeadline == .distantFuture)
+    }
+
+    /// One that hears nothing of the group is offered copies: the flow moves to its own address, keys and all.
+    @Test func trap11AFlowMovesFromAGroupToCopies() throws {
+        var (session, _) = ReceiverTableTests.session(in: .listening)
+        while session.nextAction() != nil {}
+        var parameters = World.parameters
+        parameters.group = IPAddress("198.51.100.7")!
+        let frame = AnnounceFrame(flowID: World.flowID, sequence: 6, parameters: parameters)
+        _ = try World.deliver(frame.encoded, to: &session)
+        var actions: [ReceiverAction] = []
+        while let action = session.nextAction() { actions.append(action) }
+        guard actions.count == 3, case .leaveGroup = actions[0], case .joinGroup(_, _, let group, _) = actions[1],
+            case .installKey(_, let key) = actions[2]
+        else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(group == parameters.group)
+        #expect(key.generation == 3)
+        #expect(session.state(of: World.flowID) == .listening)
     }
 
     // MARK: 12. Who may inject

@@ -114,6 +114,45 @@ import Wire
         return true
     }
 
+    /// A run goes to many destinations from where it lies, whatever of it the kernel has taken in between.
+    @Test(arguments: 0..<6 as Range<UInt64>)
+    func oneRunGoesToMany(seed: UInt64) throws {
+        let backend = try Moody(seed: seed)
+        backend.segments = seed % 2 == 0
+        let reactor = try Reactor(backend: backend)
+        defer { reactor.close() }
+        let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        let receivers = try (0..<5).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
+        let collectors = receivers.map { _ in Collector() }
+        for index in receivers.indices { receivers[index].handler = collectors[index] }
+        // Nothing is there to be sent again.
+        sender.enqueueAgain(to: receivers[0].localAddress)
+        var sent: [[UInt8]] = []
+        for number in UInt8(0)..<60 {
+            let bytes = (0..<3000).map { UInt8(truncatingIfNeeded: $0) ^ number }
+            guard sender.send(bytes, segment: 1200, to: receivers[0].localAddress) else {
+                reactor.turn(timeout: .zero)
+                continue
+            }
+            for index in 1..<5 {
+                if seed % 3 == 0 { sender.flush() }
+                sender.enqueueAgain(to: receivers[index].localAddress)
+            }
+            sent += [bytes[..<1200], bytes[1200..<2400], bytes[2400...]].map(Array.init)
+            reactor.turn(timeout: .zero)
+        }
+        #expect(
+            reactor.turns {
+                collectors.reduce(0) { $0 + $1.datagrams.count } + Int(reactor.counters.sendErrors.other) >= sent.count * 5
+            })
+        #expect(sender.queuedOctets == 0)
+        for collector in collectors {
+            let heard = collector.datagrams.map(\.bytes)
+            #expect(reactor.counters.sendErrors.other > 0 || heard == sent)
+            #expect(isSubsequence(heard, of: sent))
+        }
+    }
+
     /// As many runs as there is room for, each to a destination of its own: the queue flushes by itself.
     @Test(arguments: backends)
     func manyDestinationsAreOneTurn(io: Reactor.IO) throws {

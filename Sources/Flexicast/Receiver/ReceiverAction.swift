@@ -21,7 +21,8 @@ public enum FallBackReason: Sendable, Hashable {
 public enum ReceiverAction: Sendable, Equatable {
     /// Send this frame on the connection (`Connection.sendExtensionFrame`).
     case send(frame: [UInt8], key: UInt64)
-    /// Join the group; `source` nil is any-source multicast. Datagrams to `group`:`port` whose destination
+    /// Join the group; `source` nil is any-source multicast. A `group` that is no multicast address is this receiver's
+    /// own: the source sends copies of the flow's packets the way it sends those of the connection. Datagrams to `group`:`port` whose destination
     /// connection ID is the flow's go to `flowPacketHeard` and, once a key opens them, to `flowPacketOpened`.
     case joinGroup(FlowID, source: IPAddress?, group: IPAddress, port: UInt16)
     case leaveGroup(FlowID, source: IPAddress?, group: IPAddress, port: UInt16)
@@ -77,9 +78,7 @@ public struct ReceiverStatistics: Sendable, Equatable {
     public var returns: UInt64 = 0
     /// Frames ignored: stale, or for a flow that is no more.
     public var framesIgnored: UInt64 = 0
-    /// Announcements of flows that cannot be joined: replicated to a unicast address, of an IP version that was not
-    /// declared, or beyond `maximumFlows`.
-    public var unicastGroupsRefused: UInt64 = 0
+    /// Announcements of flows that cannot be joined: of an IP version that was not declared, or beyond `maximumFlows`.
     public var unsupportedFlows: UInt64 = 0
     public var flowsOverLimit: UInt64 = 0
 }

@@ -117,7 +117,8 @@ enum ReceiverPhase: Sendable {
         var lastOpened: Instant
     }
 
-    /// Not a member any more, but still in the group, so as to hear when the flow is back.
+    /// Not a member any more, but still in the group, so as to hear when the flow is back. A replicated flow is joined
+    /// again without being heard: its packets come only to those who have joined.
     struct Left: Sendable {
         var hearing = Hearing()
         var notBefore: Instant
@@ -142,13 +143,24 @@ struct ReceiverFlow: Sendable {
     var backOffs = 0
     var rejected: UInt64 = 0
 
-    /// Flows whose group is no multicast group of a declared IP version cannot be joined.
+    /// Flows whose group is not of a declared IP version cannot be joined.
     var isJoinable: Bool
 
     var hasJoined: Bool {
         switch phase {
         case .needsKey, .joined, .listening: true
         case .aware, .left, .retired: false
+        }
+    }
+
+    /// The source sends copies to this receiver's own address, once it has joined.
+    var isReplicated: Bool { !parameters.group.isMulticast }
+
+    var keys: [FlowKey] {
+        switch phase {
+        case .joined(let state): state.keys.keys
+        case .listening(let state): state.keys.keys
+        case .aware, .needsKey, .left, .retired: []
         }
     }
 

@@ -169,13 +169,7 @@ extension ReceiverSession {
         self.now = now
         statistics.packetsRejected += 1
         flows[index].rejected += 1
-        let keys: ReceiverKeys
-        switch flows[index].phase {
-        case .joined(let state): keys = state.keys
-        case .listening(let state): keys = state.keys
-        case .aware, .needsKey, .left, .retired: return
-        }
-        let limit = keys.keys.map(\.suite.integrityLimit).min() ?? .max
+        guard let limit = flows[index].keys.map(\.suite.integrityLimit).min() else { return }
         if flows[index].rejected >= limit { leaveFlow(index, reason: .forgeries) }
     }
 
@@ -194,15 +188,10 @@ extension ReceiverSession {
     /// Gives up the keys. The caller sets the phase that follows.
     mutating func endListening(_ index: Int, reason: FallBackReason) {
         let id = flows[index].id
-        switch flows[index].phase {
-        case .joined(let state):
-            for key in state.keys.keys { act(.dropKey(id, generation: key.generation)) }
-        case .listening(let state):
-            for key in state.keys.keys { act(.dropKey(id, generation: key.generation)) }
+        for key in flows[index].keys { act(.dropKey(id, generation: key.generation)) }
+        if case .listening = flows[index].phase {
             statistics.fallBacks += 1
             act(.fellBack(id, reason))
-        case .aware, .needsKey, .left, .retired:
-            break
         }
     }
 
@@ -216,6 +205,7 @@ extension ReceiverSession {
             case .joined(let state): deadline = min(deadline, state.deadline, state.keys.dropAt)
             case .listening(let state):
                 deadline = min(deadline, state.lastOpened + configuration.silence, state.keys.dropAt)
+            case .left(let state) where flow.isReplicated: deadline = min(deadline, state.notBefore)
             case .aware, .needsKey, .left, .retired: break
             }
         }
@@ -239,6 +229,13 @@ extension ReceiverSession {
                 }
                 if now >= state.lastOpened + configuration.silence {
                     fallBack(index, reason: .silence, tellsSource: true)
+                }
+            case .left(var state) where flows[index].isReplicated && now >= state.notBefore:
+                if flows.count(where: { $0.hasJoined }) < configuration.maximumJoined {
+                    startJoin(index, isReturn: true)
+                } else {
+                    state.notBefore = now + configuration.firstBackOff
+                    flows[index].phase = .left(state)
                 }
             case .aware, .needsKey, .left, .retired: break
             }

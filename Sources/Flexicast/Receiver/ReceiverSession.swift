@@ -127,11 +127,6 @@ public struct ReceiverSession: FrameExtension, Sendable {
             statistics.unsupportedFlows += 1
             return false
         }
-        guard parameters.group.isMulticast else {
-            // A flow replicated to unicast addresses: the connection's own path serves as well.
-            statistics.unicastGroupsRefused += 1
-            return false
-        }
         return true
     }
 
@@ -151,6 +146,8 @@ public struct ReceiverSession: FrameExtension, Sendable {
         if hasMoved, wasInGroup {
             if flows[index].isJoinable {
                 joinGroup(index)
+                // What listens there now has none.
+                for key in flows[index].keys { act(.installKey(flows[index].id, key)) }
             } else {
                 leaveFlow(index, reason: .withdrawn)
             }

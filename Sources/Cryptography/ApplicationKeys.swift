@@ -17,7 +17,6 @@ public struct ApplicationKeys {
     public private(set) var readGeneration: UInt64 = 0
     /// Lowest packet number opened with the current key: whatever is older may have been sealed with the one before.
     private var lowestCurrent: UInt64?
-    private var failuresOfDroppedKeys: UInt64 = 0
 
     private var previousWrite: SealingKey?
     private var currentWrite: SealingKey
@@ -41,19 +40,14 @@ public struct ApplicationKeys {
     /// Packets sealed with the newest write key, to be held against the suite's `confidentialityLimit`.
     public var sealedCount: UInt64 { currentWrite.sealedCount }
 
-    /// Packets that failed authentication with any key, to be held against the suite's `integrityLimit`.
-    public var failedCount: UInt64 {
-        failuresOfDroppedKeys + (previousRead?.failedCount ?? 0) + currentRead.failedCount + nextRead.failedCount
-    }
+    /// Packets that failed authentication with every key, to be held against the suite's `integrityLimit`.
+    public private(set) var failedCount: UInt64 = 0
 
     /// Whether the read key before the current one is still kept for packets that were reordered.
     public var keepsPreviousReadKey: Bool { previousRead != nil }
 
     /// Drops the previous read key, three probe timeouts after an update (RFC 9001 section 6.5).
-    public mutating func dropPreviousReadKey() {
-        failuresOfDroppedKeys += previousRead?.failedCount ?? 0
-        previousRead = nil
-    }
+    public mutating func dropPreviousReadKey() { previousRead = nil }
 
     /// Seals packets that all carry one key generation: the one before the newest, the newest, or a later one, which
     /// begins a key update.
@@ -76,7 +70,8 @@ public struct ApplicationKeys {
     }
 
     /// Opens a short-header packet in place with the key that its phase bit and packet number call for. A packet that
-    /// opens with the next key completes a key update by the peer. Parameters and result as for `OpeningKey`.
+    /// opens with the next key completes a key update by the peer. A packet may turn out to be sealed with the key before
+    /// the current one though its number is too high for that. Parameters and result as for `OpeningKey`.
     public mutating func open(
         _ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int, end: Int, largest: UInt64?,
         pathID: UInt32 = 0
@@ -91,7 +86,7 @@ public struct ApplicationKeys {
         let samePhase = (header.first & Self.phaseBit != 0) == (readGeneration & 1 == 1)
 
         let key: OpeningKey
-        let generation: UInt64
+        var generation: UInt64
         if samePhase {
             (key, generation) = (currentRead, readGeneration)
         } else if let previousRead, number < lowestCurrent ?? 0 {
@@ -99,11 +94,18 @@ public struct ApplicationKeys {
         } else {
             (key, generation) = (nextRead, readGeneration + 1)
         }
-        guard
-            var packet = key.open(
+        var opened = key.open(
+            &buffer, start: start, packetNumberOffset: packetNumberOffset, end: end, header, number: number,
+            pathID: pathID)
+        if opened == nil, generation > readGeneration, let previousRead {
+            // A key that must not be used any more: the connection has to know (section 6.4).
+            generation = readGeneration - 1
+            opened = previousRead.open(
                 &buffer, start: start, packetNumberOffset: packetNumberOffset, end: end, header, number: number,
                 pathID: pathID)
-        else {
+        }
+        guard var packet = opened else {
+            failedCount += 1
             mask.restore(&buffer, start: start, packetNumberOffset: packetNumberOffset, header)
             return nil
         }

@@ -43,6 +43,7 @@ extension Connection {
             guard payload.count > 0 else { throw TransportError(.protocolViolation, "packet without frames") }
             guard acceptSource(packet) else { return }
             noteHandshakeProgress(packet, at: now)
+            if packet.level == .application { try noteKey(packet) }
             let content = try framesReceived(payload, packet: packet, at: now, extension: &`extension`)
             acks[space].received(
                 packet.packetNumber, ackEliciting: content.isAckEliciting, ecn: packet.ecn, at: packet.arrival ?? now)
@@ -82,9 +83,23 @@ extension Connection {
         recovery.amplificationBlocked = false
     }
 
-    /// Key phase and migration (RFC 9001 section 6.2, RFC 9000 section 9.3).
+    /// Follows the peer's key updates and refuses those that break a rule (RFC 9001 sections 6.2 and 6.4).
+    private mutating func noteKey(_ packet: ReceivedPacket) throws(TransportError) {
+        if packet.keyGeneration > peerKey.generation {
+            guard peerKey.isAcknowledged else {
+                throw TransportError(.keyUpdateError, "keys updated again before the last update was acknowledged")
+            }
+            peerKey = PeerKey(generation: packet.keyGeneration, lowest: packet.packetNumber, isAcknowledged: false)
+            if packet.keyGeneration > keyGeneration { advanceKeys(to: packet.keyGeneration) }
+        } else if packet.keyGeneration == peerKey.generation {
+            peerKey.lowest = min(peerKey.lowest, packet.packetNumber)
+        } else if packet.packetNumber > peerKey.lowest {
+            throw TransportError(.keyUpdateError, "an old key sealed packet \(packet.packetNumber), after a newer one")
+        }
+    }
+
+    /// Migration (RFC 9000 section 9.3).
     private mutating func noteApplicationPacket(_ packet: ReceivedPacket, isProbing: Bool, at now: Instant) {
-        if packet.keyGeneration > keyGeneration { advanceKeys(to: packet.keyGeneration) }
         let isNewest = packet.packetNumber >= (largestApplicationPacket ?? 0)
         largestApplicationPacket = max(packet.packetNumber, largestApplicationPacket ?? 0)
         guard isNewest, packet.from == path.remote else {
@@ -135,7 +150,8 @@ extension Connection {
             }
             guard packet.level == .application || FrameType.allowedBeforeApplication(type) else {
                 let code: TransportError.Code = isKnown(type) ? .protocolViolation : .frameEncodingError
-                throw TransportError(code, "frame 0x\(String(type, radix: 16)) in a \(packet.level) packet", frameType: type)
+                throw TransportError(
+                    code, "frame 0x\(String(type, radix: 16)) in a \(packet.level) packet", frameType: type)
             }
             switch type {
             case FrameType.padding: continue
@@ -269,12 +285,13 @@ extension Connection {
     ) throws(TransportError) {
         let delay = try readRanges(type, &reader)
         let ecn = type == FrameType.ackECN ? try readECN(type, &reader) : nil
-        try ownPathAcknowledged(delay: delay, ecn: ecn, level: packet.level, at: now)
+        try ownPathAcknowledged(delay: delay, ecn: ecn, by: packet, at: now)
     }
 
     private mutating func ownPathAcknowledged(
-        delay: UInt64, ecn: (ect0: UInt64, ect1: UInt64, ce: UInt64)?, level: ProtectionLevel, at now: Instant
+        delay: UInt64, ecn: (ect0: UInt64, ect1: UInt64, ce: UInt64)?, by packet: ReceivedPacket, at now: Instant
     ) throws(TransportError) {
+        let level = packet.level
         let largest = ranges[0].upperBound
         ackedFrames.removeAll(keepingCapacity: true)
         lostFrames.removeAll(keepingCapacity: true)
@@ -284,7 +301,13 @@ extension Connection {
         for frame in ackedFrames { frameAcknowledged(frame, level) }
         for frame in lostFrames { frameLost(frame, level) }
         noteLosses()
-        if level == .application, largest >= firstPacketOfGeneration { keyGenerationAcknowledged = true }
+        if level == .application, largest >= firstPacketOfGeneration {
+            // Whoever has opened it has the new keys and must use them (RFC 9001 section 6.2).
+            guard packet.keyGeneration >= keyGeneration else {
+                throw TransportError(.keyUpdateError, "old keys acknowledge packet \(largest), sealed with newer ones")
+            }
+            keyGenerationAcknowledged = true
+        }
         if role == .client, level == .handshake { recovery.peerCompletedAddressValidation = true }
     }
 
@@ -299,7 +322,7 @@ extension Connection {
         let delay = try readRanges(type, &reader)
         let ecn = type == FrameType.pathACKECN ? try readECN(type, &reader) : nil
         if pathID == 0 {
-            try ownPathAcknowledged(delay: delay, ecn: ecn, level: .application, at: now)
+            try ownPathAcknowledged(delay: delay, ecn: ecn, by: packet, at: now)
         } else {
             try `extension`.pathAcknowledged(
                 pathID: pathID, ranges: ranges, ackDelay: ackDelay(delay, .application))
@@ -409,7 +432,8 @@ extension Connection {
         guard let bytes = reader.array(Int(length)) else { throw Self.truncated(type) }
         guard UInt64(reader.offset - begin + 1) <= localParameters.maxDatagramFrameSize else {
             throw TransportError(
-                .protocolViolation, "DATAGRAM larger than max_datagram_frame_size \(localParameters.maxDatagramFrameSize)",
+                .protocolViolation,
+                "DATAGRAM larger than max_datagram_frame_size \(localParameters.maxDatagramFrameSize)",
                 frameType: type)
         }
         events.append(.datagram(bytes))

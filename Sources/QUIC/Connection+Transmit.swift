@@ -250,6 +250,7 @@ extension Connection {
                 into: &writer, pathID: nil, ackDelayExponent: level == .application ? localParameters.ackDelayExponent : 0,
                 at: now), let largest = acks[space].lastAckLargest
         else { return }
+        if level == .application { peerKey.isAcknowledged = true }
         sentFrames.append(.ack(space: 0, pathID: 0, largest: largest))
     }
 

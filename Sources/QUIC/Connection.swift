@@ -61,6 +61,7 @@ public struct Connection: Sendable {
     public internal(set) var keyGeneration: UInt64 = 0
     var firstPacketOfGeneration: UInt64 = 0
     var keyGenerationAcknowledged = false
+    var peerKey = PeerKey()
 
     var path: NetworkPath
     /// The last validated path, to return to when the active one fails validation.
@@ -109,6 +110,15 @@ public struct Connection: Sendable {
         var acks: AckTracker
     }
 
+    /// The newest 1-RTT key that the peer has sealed with.
+    struct PeerKey: Sendable {
+        var generation: UInt64 = 0
+        /// The lowest packet number that came under it.
+        var lowest = UInt64.max
+        /// We have sent an acknowledgement since it came: only then may the peer update again.
+        var isAcknowledged = true
+    }
+
     struct CloseFrame: Sendable {
         var code: UInt64
         var frameType: UInt64
@@ -145,7 +155,8 @@ public struct Connection: Sendable {
     ) {
         self.init(
             role: .server, configuration: configuration, remote: remote, localID: localID, remoteID: clientID,
-            original: original, retrySource: retrySource, token: [], validated: addressValidated, resetToken: resetToken,
+            original: original, retrySource: retrySource, token: [], validated: addressValidated,
+            resetToken: resetToken,
             seed: seed, at: now)
     }
 
@@ -427,7 +438,8 @@ public struct Connection: Sendable {
     /// Closes because of `error`.
     public mutating func close(_ error: TransportError, at now: Instant) {
         close(
-            CloseFrame(code: error.code.rawValue, frameType: error.frameType, isApplication: false, reason: error.reason),
+            CloseFrame(
+                code: error.code.rawValue, frameType: error.frameType, isApplication: false, reason: error.reason),
             .local(error), at: now)
     }
 

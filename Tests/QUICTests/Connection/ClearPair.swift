@@ -33,8 +33,10 @@ struct ClearPair {
             client: clientConfiguration, to: Self.serverAddress, localID: clientID, serverID: original,
             seed: SeededRandom(seed: seed &+ 1), at: now)
         server = Connection(
-            server: serverConfiguration, to: Self.clientAddress, localID: serverID, clientID: clientID, original: original,
-            retrySource: nil, addressValidated: validated, resetToken: nil, seed: SeededRandom(seed: seed &+ 2), at: now)
+            server: serverConfiguration, to: Self.clientAddress, localID: serverID, clientID: clientID,
+            original: original,
+            retrySource: nil, addressValidated: validated, resetToken: nil, seed: SeededRandom(seed: seed &+ 2), at: now
+        )
     }
 
     /// A handshake whose messages are two words, with the keys installed by hand.
@@ -124,7 +126,8 @@ struct ClearPair {
     }
 
     static func deliver(
-        _ bytes: [UInt8], _ plans: [PacketPlan], from address: SocketAddress, to connection: inout Connection, at now: Instant
+        _ bytes: [UInt8], _ plans: [PacketPlan], from address: SocketAddress, to connection: inout Connection,
+        at now: Instant
     ) {
         connection.datagramReceived(octets: bytes.count, from: address, at: now)
         for plan in plans {
@@ -132,21 +135,21 @@ struct ClearPair {
             inject(
                 Array(bytes[plan.payloadOffset..<(plan.end - CipherSuite.tagLength)]), level: plan.level,
                 number: plan.packetNumber, source: header.source, destination: header.destination, from: address,
-                to: &connection, at: now)
+                keyGeneration: plan.keyGeneration, to: &connection, at: now)
         }
     }
 
     /// Hands `connection` a packet with `payload`, whoever might have made it.
     static func inject(
         _ payload: [UInt8], level: ProtectionLevel = .application, number: UInt64, source: ConnectionID = .empty,
-        destination: ConnectionID? = nil, from address: SocketAddress, reservedBitsAreZero: Bool = true,
-        to connection: inout Connection, at now: Instant
+        destination: ConnectionID? = nil, from address: SocketAddress, keyGeneration: UInt64 = 0,
+        reservedBitsAreZero: Bool = true, to connection: inout Connection, at now: Instant
     ) {
         var none = NoExtension()
         connection.packetReceived(
             ReceivedPacket(
                 level: level, packetNumber: number, destination: destination ?? connection.localConnectionIDs[0],
-                source: source, from: address,
+                source: source, from: address, keyGeneration: keyGeneration,
                 reservedBitsAreZero: reservedBitsAreZero),
             payload: payload.span, at: now, extension: &none)
     }

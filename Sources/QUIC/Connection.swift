@@ -491,20 +491,12 @@ public struct Connection: Sendable {
         flowPaths.first { $0.id == pathID }?.acks.largest
     }
 
-    /// Opens a stream under the shared numbering instead of this connection's own. Source only.
-    public mutating func openStream(_ id: StreamID) { streams.open(id) }
-
     /// Sends part of a shared stream, whose whole content is `bytes`, on this connection; from then on the connection sees to its
     /// arrival. `counted`: charge the peer's flow control, unless the octets were charged before.
     public mutating func sendStreamRange(
         _ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool
     ) {
         streams.sendRange(id, bytes: bytes, range: range, fin: fin, counted: counted)
-    }
-
-    /// What of `range` has not been sent, or was lost and not sent again, need not be sent any more.
-    public mutating func cancelStreamRange(_ id: StreamID, range: Range<UInt64>) {
-        streams.cancelRange(id, range)
     }
 
     /// Charges octets and streams that reach this peer by another way to its flow control.
@@ -514,6 +506,8 @@ public struct Connection: Sendable {
 
     /// Streams with something to send, or sent and not acknowledged.
     public var sendingStreamCount: Int { streams.openSendCount }
+    /// Octets held for them; of a stream sent by ranges, all of its content.
+    public var sendingOctets: Int { streams.heldOctets }
     /// Octets that the peer's connection flow control still allows.
     public var sendCredit: UInt64 { streams.sendCredit }
     /// Unidirectional streams that the peer still allows.

@@ -36,7 +36,7 @@ struct SendStream: Sendable {
     /// The first offset that the peer does not allow yet.
     private(set) var maxStreamData: UInt64
     /// Parts of a shared stream, given with `sendRange`: complete when everything asked for was acknowledged.
-    private(set) var isRanged = false
+    let isRanged: Bool
     private(set) var resetCode: UInt64 = 0
 
     /// A shared stream that this connection has yet to charge to the peer's stream limit, when octet 0 goes out.
@@ -53,9 +53,10 @@ struct SendStream: Sendable {
     /// The limit that the last STREAM_DATA_BLOCKED named.
     var blockedAt: UInt64?
 
-    init(id: StreamID, maxStreamData: UInt64) {
+    init(id: StreamID, maxStreamData: UInt64, isRanged: Bool) {
         self.id = id
         self.maxStreamData = maxStreamData
+        self.isRanged = isRanged
     }
 
     var hasFresh: Bool { state == .sending && (!fresh.isEmpty || ending == .fresh) }
@@ -91,8 +92,7 @@ struct SendStream: Sendable {
     /// See `StreamTable.sendRange`.
     mutating func sendRange(bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
         guard state == .sending else { return }
-        isRanged = true
-        if content.end < bytes.count || content.held < bytes.count { content.replace(with: bytes) }
+        if content.end < bytes.count { content.replace(with: bytes) }
         var wanted = OctetSet()
         wanted.insert(range.clamped(to: 0..<content.end))
         // What was sent is acknowledged, on its way or found lost already: it needs nothing more.
@@ -110,15 +110,6 @@ struct SendStream: Sendable {
             finalSize = content.end
             if ending == .none { ending = counted ? .fresh : .again }
         }
-    }
-
-    /// Octets of `range` that wait to be sent, for the first time or again, need not be sent.
-    mutating func cancel(_ range: Range<UInt64>) {
-        fresh.remove(range)
-        // What was lost and given up may be asked for again.
-        sent.subtract(again.intersection(range))
-        again.remove(range)
-        if let finalSize, range.upperBound >= finalSize, ending == .fresh || ending == .again { ending = .none }
     }
 
     /// Gives the stream up. The final size is what flow control was charged for; of a shared stream the receiver may

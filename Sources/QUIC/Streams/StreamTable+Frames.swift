@@ -66,7 +66,7 @@ extension StreamTable {
             guard let at = sending.index(forKey: id) else { return }
             let held = sending.values[at].content.held
             sending.values[at].acknowledge(offset..<(offset + UInt64(length)), fin: fin)
-            if !sending.values[at].isRanged { queuedOctets -= held - sending.values[at].content.held }
+            heldOctets -= held - sending.values[at].content.held
             completeIfDone(at, id: id)
             settleQueues()
             makeWritable()

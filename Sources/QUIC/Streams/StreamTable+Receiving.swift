@@ -231,7 +231,7 @@ extension StreamTable {
         }
         openedByPeer[kind] += 1
         receiving[id] = ReceiveStream(id: id, window: receiveWindow(id))
-        if kind { sending[id] = SendStream(id: id, maxStreamData: initialSendLimit(id)) }
+        if kind { sending[id] = SendStream(id: id, maxStreamData: initialSendLimit(id), isRanged: false) }
         count { $0.streamsOpenedByPeer += 1 }
         events.append(.opened(id))
         return true

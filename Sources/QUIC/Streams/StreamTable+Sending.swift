@@ -31,28 +31,16 @@ extension StreamTable {
         return id
     }
 
-    /// Opens a stream whose number is given by the multicast flow. Without a shared space, the streams before it are
-    /// opened as well, as RFC 9000 section 3.2 has it.
-    mutating func open(_ id: StreamID) {
-        guard id.initiator == role, !id.isBidirectional, sending[id] == nil else { return }
-        let at = makeSending(id)
-        if isShared(id) {
-            sending.values[at].owesStreamCredit = true
-        } else {
-            nextIndex.unidirectional = max(nextIndex.unidirectional, id.index + 1)
-        }
-    }
-
     /// Appends `bytes`, which are kept by reference until they are acknowledged, and with `fin` the end of the stream.
     mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
-        guard let at = sending.index(forKey: id) else { throw .unknownStream }
+        guard let at = sending.index(forKey: id), !sending.values[at].isRanged else { throw .unknownStream }
         guard sending.values[at].state == .sending else { throw .reset }
         guard sending.values[at].finalSize == nil else { throw .alreadyFinished }
-        guard queuedOctets < StreamBounds.queuedOctets || bytes.isEmpty else {
+        guard heldOctets < StreamBounds.heldOctets || bytes.isEmpty else {
             owesWritable = true
             throw .full
         }
-        if !sending.values[at].isRanged { queuedOctets += bytes.count }
+        heldOctets += bytes.count
         sending.values[at].write(bytes, fin: fin)
         queueFresh(at, id: id)
         settleQueues()
@@ -65,22 +53,15 @@ extension StreamTable {
     ///
     /// The stream itself is charged to the peer's stream limit when its first octet goes out counted.
     mutating func sendRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
-        guard id.initiator == role, !id.isBidirectional else { return }
-        if !isShared(id) { nextIndex.unidirectional = max(nextIndex.unidirectional, id.index + 1) }
-        let at = sending.index(forKey: id) ?? makeSending(id)
-        if !sending.values[at].isRanged { queuedOctets -= sending.values[at].content.held }
+        guard isShared(id), id.initiator == role else { return }
+        let at = sending.index(forKey: id) ?? makeSending(id, isRanged: true)
+        // One that was opened before the space was shared is not the flow's.
+        guard sending.values[at].isRanged else { return }
+        let held = sending.values[at].content.held
         sending.values[at].sendRange(bytes: bytes, range: range, fin: fin, counted: counted)
-        if !isShared(id) { sending.values[at].owesStreamCredit = false }
+        heldOctets += sending.values[at].content.held - held
         queueFresh(at, id: id)
         queueAgain(at, id: id)
-        settleQueues()
-    }
-
-    /// Octets of a shared stream that wait to be sent on this connection need not be: they go over the flow again.
-    mutating func cancelRange(_ id: StreamID, _ range: Range<UInt64>) {
-        guard let at = sending.index(forKey: id), sending.values[at].isRanged else { return }
-        sending.values[at].cancel(range)
-        completeIfDone(at, id: id)
         settleQueues()
     }
 
@@ -94,7 +75,7 @@ extension StreamTable {
     /// Gives up sending on a stream (RFC 9000 section 3.1).
     mutating func reset(_ id: StreamID, code: UInt64) {
         guard let at = sending.index(forKey: id), sending.values[at].state == .sending else { return }
-        if !sending.values[at].isRanged { queuedOctets -= sending.values[at].content.held }
+        heldOctets -= sending.values[at].content.held
         // The receiver charges a shared stream up to its end; so does this.
         if sending.values[at].isRanged { dataSent += sending.values[at].fresh.octetCount }
         sending.values[at].reset(code: code)
@@ -121,10 +102,12 @@ extension StreamTable {
     }
 
     @discardableResult
-    private mutating func makeSending(_ id: StreamID) -> Dictionary<StreamID, SendStream>.Index {
+    private mutating func makeSending(
+        _ id: StreamID, isRanged: Bool = false
+    ) -> Dictionary<StreamID, SendStream>.Index {
         var limit = initialSendLimit(id)
         if isShared(id), let raised = sharedStreamLimits[id] { limit = max(limit, raised) }
-        sending[id] = SendStream(id: id, maxStreamData: limit)
+        sending[id] = SendStream(id: id, maxStreamData: limit, isRanged: isRanged)
         return sending.index(forKey: id)!
     }
 

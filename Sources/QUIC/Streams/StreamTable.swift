@@ -82,8 +82,8 @@ struct StreamTable: Sendable {
     var nextIndex = Pair<UInt64>(0)
     /// Shared streams charged to `peerMaxStreams`.
     var sharedStreamsSent: UInt64 = 0
-    /// Octets of `write` that were not acknowledged yet.
-    var queuedOctets = 0
+    /// Octets of content that is kept because not all of it was acknowledged.
+    var heldOctets = 0
     /// MAX_STREAM_DATA for shared streams without state here, with the order they came in.
     var sharedStreamLimits: [StreamID: UInt64] = [:]
     var sharedStreamLimitOrder = Ring<StreamID>()
@@ -187,7 +187,7 @@ struct StreamTable: Sendable {
     /// Forgets the sending part of a stream.
     mutating func sendingEnded(_ id: StreamID) {
         guard let stream = sending.removeValue(forKey: id) else { return }
-        if !stream.isRanged { queuedOctets -= stream.content.held }
+        heldOctets -= stream.content.held
         partEnded(id)
         makeWritable()
     }
@@ -215,7 +215,7 @@ struct StreamTable: Sendable {
 
     /// Says `writable` if somebody was refused and the reason is gone.
     mutating func makeWritable() {
-        guard owesWritable, queuedOctets <= StreamBounds.queuedOctets / 2 else { return }
+        guard owesWritable, heldOctets <= StreamBounds.heldOctets / 2 else { return }
         owesWritable = false
         events.append(.writable)
     }

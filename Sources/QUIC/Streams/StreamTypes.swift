@@ -37,13 +37,13 @@ public struct StreamsExhausted: Error, Equatable, Sendable {
 
 /// Why octets could not be written to a stream.
 public enum StreamError: Error, Equatable, Sendable {
-    /// Never opened, finished and acknowledged, or a stream that only the peer sends on.
+    /// Never opened, finished and acknowledged, or a stream that only the peer sends on, or one of a flow.
     case unknownStream
     /// The end of the stream was written before.
     case alreadyFinished
     /// The stream was reset, by us or because the peer asked with STOP_SENDING.
     case reset
-    /// `StreamBounds.queuedOctets` are waiting; try again after a `writable` event.
+    /// `StreamBounds.heldOctets` are waiting; try again after a `writable` event.
     case full
 }
 
@@ -84,7 +84,7 @@ enum StreamBounds {
     /// finished: streams that were never seen and are the oldest of all.
     static let finishedRanges = 1024
     /// Octets written and not yet acknowledged, over all streams, from which on `write` refuses.
-    static let queuedOctets = 64 << 20
+    static let heldOctets = 64 << 20
     /// Streams of each kind that may be opened before the peer's limits are known.
     static let earlyStreams: UInt64 = 128
     /// MAX_STREAM_DATA kept for shared streams that have nothing to send on this connection at the time.

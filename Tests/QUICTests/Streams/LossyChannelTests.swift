@@ -150,7 +150,7 @@ import Wire
         for here in 0..<2 {
             let (table, other) = (ends[here].table, ends[1 - here].table)
             #expect(table.openSendCount == 0 && table.openReceiveCount == 0 && table.segments == 0)
-            #expect(table.queuedOctets == 0 && table.bufferedOctets == 0)
+            #expect(table.heldOctets == 0 && table.bufferedOctets == 0)
             #expect(table.dataSent == other.dataReceived, "both ends count alike")
             #expect(other.dataConsumed == other.dataReceived)
         }

@@ -124,8 +124,13 @@ import Wire
     @Test func theSourceOpensOnlyTheFlowsNumbers() throws {
         var (client, server) = makePair(client: limits, shared: true)
         #expect(throws: StreamsExhausted.self) { try server.open(bidirectional: false) }
-        server.open(shared(77_000))
-        try server.write(shared(77_000), [1, 2, 3], fin: true)
+        server.sendRange(shared(77_000), bytes: [1, 2, 3], range: 0..<3, fin: true, counted: true)
+        // Its content is the flow's too.
+        #expect(throws: StreamError.unknownStream) { try server.write(shared(77_000), [4], fin: true) }
+        // A private stream, or one of the other end's, is none of the flow's.
+        for id in [StreamID(1), StreamID(2)] {
+            server.sendRange(id, bytes: [1], range: 0..<1, fin: true, counted: true)
+        }
         try exchange(&client, &server)
         #expect(client.read(shared(77_000))?.bytes == [1, 2, 3])
         #expect(server.streamCredit == 3)
@@ -251,60 +256,13 @@ import Wire
         #expect(server.allEvents() == [.sendCompleted(id)])
     }
 
-    @Test func cancelledOctetsStayUnsent() {
+    /// An empty item is a stream all the same.
+    @Test func anEmptyRangeThatEndsAStreamIsSent() {
         var server = server()
-        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: false)
-        server.cancelRange(id, 200..<400)
-        server.cancelRange(id, 900..<1000)
-        let sent = server.packets()
-        #expect(ranges(sent) == [0..<200, 400..<900])
-        #expect(!sent.flatMap(\.frames).contains { if case .stream(_, _, _, true) = $0 { true } else { false } })
-        for packet in sent { server.lose(packet) }
-        server.cancelRange(id, 0..<500)
-        #expect(ranges(server.packets()) == [500..<900])
-        // What was given up may be asked for again.
-        server.sendRange(id, bytes: bytes, range: 100..<600, fin: false, counted: false)
-        #expect(ranges(server.packets()) == [100..<500])
-    }
-
-    @Test func cancellingEverythingForgetsTheStream() {
-        var server = server()
-        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: true)
-        server.cancelRange(id, 0..<1000)
-        #expect(!server.wantsToSend && server.openSendCount == 0 && server.packet() == nil)
-        #expect(server.dataSent == 0)
         let empty = shared(6)
         server.sendRange(empty, bytes: [], range: 0..<0, fin: true, counted: true)
         #expect(server.packets().flatMap(\.frames) == [.stream(id: empty, offset: 0, length: 0, fin: true)])
         #expect(server.sharedStreamsSent == 1)
-    }
-
-    @Test func cancellingWhatIsOnItsWayDoesNothing() {
-        var server = server()
-        server.sendRange(id, bytes: bytes, range: 0..<100, fin: false, counted: false)
-        let sent = server.packets()
-        server.cancelRange(id, 0..<1000)
-        #expect(server.openSendCount == 1)
-        server.lose(sent[0])
-        #expect(server.wantsToSend)
-        server.cancelRange(id, 0..<1000)
-        #expect(!server.wantsToSend && server.openSendCount == 0)
-        server.acknowledge(sent[0])
-    }
-
-    /// Written first, as in unicast mode, then continued by ranges: only what was not sent goes.
-    @Test func writtenStreamsMayBeContinuedByRanges() throws {
-        var (client, server) = makePair(shared: true)
-        server.open(id)
-        try server.write(id, [UInt8](bytes[0..<300]), fin: false)
-        let first = try unwrap(server.packet())
-        try client.receive(first.bytes)
-        server.acknowledge(first)
-        server.sendRange(id, bytes: bytes, range: 0..<1000, fin: true, counted: true)
-        #expect(server.queuedOctets == 0)
-        try exchange(&client, &server)
-        #expect(client.read(id)?.bytes == bytes)
-        #expect(server.dataSent == 1000 && server.sharedStreamsSent == 1 && server.openSendCount == 0)
     }
 
     @Test func aResetSharedStreamHasItsWholeSize() throws {

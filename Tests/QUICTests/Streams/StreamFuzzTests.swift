@@ -31,7 +31,7 @@ import Wire
         for _ in 0..<600 {
             do {
                 let origin: StreamOrigin = isShared && Bool.random(using: &random) ? .flow : .unicast
-                switch Int.random(in: 0..<22, using: &random) {
+                switch Int.random(in: 0..<21, using: &random) {
                 case 0...5:
                     let bytes = random.octets(Int.random(in: 0..<200, using: &random))
                     try table.receive(id(), number(), bytes, fin: Int.random(in: 0..<8, using: &random) == 0, origin)
@@ -54,9 +54,8 @@ import Wire
                     table.sendRange(
                         stream, bytes: content(of: stream, 0..<500), range: low..<(low + number() % 600),
                         fin: Bool.random(using: &random), counted: Bool.random(using: &random))
-                case 18: table.cancelRange(id(), 0..<number())
-                case 19: if let packet = table.packet(Int.random(in: 1...300, using: &random)) { flying.append(packet) }
-                case 20:
+                case 18: if let packet = table.packet(Int.random(in: 1...300, using: &random)) { flying.append(packet) }
+                case 19:
                     guard let packet = flying.popLast() else { break }
                     if Bool.random(using: &random) { table.lose(packet) }
                     if Bool.random(using: &random) { table.acknowledge(packet) }
@@ -69,13 +68,17 @@ import Wire
             #expect(table.receiving.values.filter { $0.id.initiator != role }.count <= 20)
             #expect(table.bufferedOctets <= 6000)
             #expect(table.dataConsumed <= table.dataReceived)
-            #expect(table.queuedOctets == table.sending.values.reduce(0) { $0 + ($1.isRanged ? 0 : $1.content.held) })
+            #expect(table.heldOctets == table.sending.values.reduce(0) { $0 + $1.content.held })
         }
         #expect(errors > 0, "the fuzz reaches the checks")
         // What it says it wants to send, it sends.
         var packets = 0
         while table.wantsToSend {
-            let packet = try unwrap(table.packet(1200))
+            guard let packet = table.packet(1200) else {
+                // What was queued has become needless: that is seen only here, and once.
+                #expect(!table.wantsToSend)
+                break
+            }
             packets += 1
             try #require(packets < 100)
             table.acknowledge(packet)

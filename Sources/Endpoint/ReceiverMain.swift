@@ -54,9 +54,7 @@ final class ReceiverRun {
     private var known = RecentDigests()
     private var timers: [TimerHandle] = []
     private var retry: TimerHandle?
-
-    /// The longest pause before a new connection is tried.
-    private static var longestPause: Duration { .seconds(30) }
+    private var random = randomSeed()
 
     init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
         self.options = options
@@ -127,8 +125,7 @@ final class ReceiverRun {
     }
 
     private func tryAgain() {
-        let pause = min(Self.longestPause, .milliseconds(250) * (1 << min(attempts, 10)))
-        retry?.schedule(at: reactor.now + pause)
+        retry?.schedule(at: reactor.now + ReconnectPause.afterFailures(attempts, random: &random))
     }
 
     private func handle(_ event: Receiver.Event, session: UInt64) {
@@ -136,7 +133,9 @@ final class ReceiverRun {
         case .connected:
             attempts = 0
             hasConnected = true
-            output.report(ReceiverEvent.connected(address: "\(receiver?.peer.connection.machine.remoteAddress.description ?? "")"))
+            output.report(
+                ReceiverEvent.connected(address: "\(receiver?.peer.connection.machine.remoteAddress.description ?? "")")
+            )
         case .listening(let group):
             guard !hasListened else { return }
             hasListened = true

@@ -1,0 +1,27 @@
+import Testing
+import Wire
+
+@testable import Endpoint
+
+@Suite struct ReconnectPauseTests {
+    private func pauses(_ failures: Int) -> [Duration] {
+        (UInt64(0)..<1000).map { seed in
+            var random = SeededRandom(seed: seed)
+            return ReconnectPause.afterFailures(failures, random: &random)
+        }
+    }
+
+    /// A thousand receivers that lose their source at the same time come back spread over half of the longest pause.
+    @Test(arguments: [(0, 500), (1, 1000), (4, 8000), (6, 30_000), (1000, 30_000)])
+    func nobodyComesBackTogether(failures: Int, longest: Int) {
+        let pauses = pauses(failures).sorted()
+        #expect(pauses.first! >= .milliseconds(longest) / 2)
+        #expect(pauses.last! <= .milliseconds(longest))
+        // No twentieth of the time sees more than twice its share.
+        for step in 0..<20 {
+            let start = Duration.milliseconds(longest) / 2 + .milliseconds(longest) / 40 * step
+            let count = pauses.count { $0 >= start && $0 < start + .milliseconds(longest) / 40 }
+            #expect(count < 100, "step \(step)")
+        }
+    }
+}

@@ -71,6 +71,7 @@ public final class ItemStore: Sendable {
         public var edited = 0
         public var known = 0
         public var outdated = 0
+        /// Attempts that failed.
         public var failed = 0
         /// Times that `feed.atom` was written.
         public var feedsWritten = 0
@@ -78,6 +79,8 @@ public final class ItemStore: Sendable {
 
     /// Octets of submitted items that wait for the disk; then `submit` blocks.
     public static let queueBytes = 64 << 20
+    /// Octets of items that the disk refused and that are tried again; those beyond fail at once.
+    public static let refusedBytes = 16 << 20
     /// Octets of all items in `feed.atom`; older ones give way.
     public static let feedBytes = 32 << 20
     /// Ids whose version is remembered without looking at the disk.
@@ -101,6 +104,18 @@ public final class ItemStore: Sendable {
         var feedIsStale = false
         var feedFailed = false
         var counters = Counters()
+    }
+
+    /// What the disk refused, oldest first. Only the store's thread has it.
+    private struct Refused {
+        /// The pause before the next attempt, in seconds; it doubles while the disk takes nothing.
+        static let shortestPause = 0.5
+        static let longestPause = 30.0
+
+        var jobs: [Job] = []
+        var bytes = 0
+        var due: Date?
+        var pause = shortestPause
     }
 
     private struct Queue {
@@ -300,9 +315,10 @@ public final class ItemStore: Sendable {
 
     // MARK: - The writing thread
 
-    /// Stores an item on the store's own thread.
+    /// Stores an item on the store's own thread. What the disk refuses is tried again until `close`, without holding up what
+    /// comes after it.
     ///
-    /// - Parameter completion: called on that thread when the item is on disk, or is not wanted, or failed.
+    /// - Parameter completion: called on that thread when the item is on disk, or is not wanted, or has failed for good.
     public func submit(
         _ document: [UInt8], order: ItemOrder? = nil,
         completion: @escaping @Sendable (Result<StoredItem, ItemStoreError>) -> Void
@@ -323,10 +339,11 @@ public final class ItemStore: Sendable {
     private func run() {
         var feedDue: Date?
         var lastFeed = Date.distantPast
+        var refused = Refused()
         while true {
             condition.lock()
             while queue.withLock({ $0.jobs.isEmpty && !$0.isClosed }) {
-                guard let due = feedDue else {
+                guard let due = [feedDue, refused.due].compactMap({ $0 }).min() else {
                     condition.wait()
                     continue
                 }
@@ -338,7 +355,8 @@ public final class ItemStore: Sendable {
                 return (queue.jobs, queue.isClosed)
             }
             condition.unlock()
-            for job in jobs { finish(job) }
+            for job in jobs { take(job, &refused) }
+            if isClosed || refused.due ?? .distantFuture <= Date() { tryAgain(&refused, isLast: isClosed) }
             let now = Date()
             let due = lastFeed.addingTimeInterval(Self.feedPause)
             let isStale = shelf.withLock { shelf in
@@ -358,21 +376,46 @@ public final class ItemStore: Sendable {
         }
     }
 
-    private func finish(_ job: Job) {
-        let result: Result<StoredItem, ItemStoreError>
-        do throws(ItemStoreError) {
-            result = .success(try store(job.document, order: job.order))
-        } catch {
-            result = .failure(error)
+    private func take(_ job: Job, _ refused: inout Refused) {
+        let mayWait = refused.bytes + job.document.count <= Self.refusedBytes
+        if let error = finish(job, unlessRefused: mayWait) {
+            if refused.jobs.isEmpty { logger.warning("\(error); this item and others like it are tried again") }
+            refused.jobs.append(job)
+            refused.bytes += job.document.count
+            refused.due = refused.due ?? Date(timeIntervalSinceNow: refused.pause)
         }
-        job.completion(result)
         condition.lock()
         queue.withLock { $0.bytes -= job.document.count }
         condition.broadcast()
         condition.unlock()
     }
 
-    /// Waits until everything submitted is on disk and `feed.atom` is up to date. Not to be called from a completion.
+    /// - Parameter isLast: what is refused now has failed.
+    private func tryAgain(_ refused: inout Refused, isLast: Bool) {
+        let before = refused.jobs.count
+        refused.jobs = refused.jobs.filter { finish($0, unlessRefused: !isLast) != nil }
+        refused.bytes = refused.jobs.reduce(0) { $0 + $1.document.count }
+        refused.pause =
+            refused.jobs.count < before ? Refused.shortestPause : min(refused.pause * 2, Refused.longestPause)
+        refused.due = refused.jobs.isEmpty ? nil : Date(timeIntervalSinceNow: refused.pause)
+    }
+
+    /// Stores the job's item and says what became of it; with `unlessRefused` only when that is not a failure of the disk,
+    /// which is returned instead.
+    private func finish(_ job: Job, unlessRefused: Bool) -> FileError? {
+        let result: Result<StoredItem, ItemStoreError>
+        do throws(ItemStoreError) {
+            result = .success(try store(job.document, order: job.order))
+        } catch {
+            if unlessRefused, case .file(let error) = error { return error }
+            result = .failure(error)
+        }
+        job.completion(result)
+        return nil
+    }
+
+    /// Waits until everything submitted is on disk, or was refused by it, and `feed.atom` is up to date. Not to be called from
+    /// a completion.
     public func flush() {
         condition.lock()
         while queue.withLock({ !$0.jobs.isEmpty || $0.isBusy }) { condition.wait() }
@@ -380,7 +423,7 @@ public final class ItemStore: Sendable {
         shelf.withLock { writeFeed(&$0) }
     }
 
-    /// As `flush`, and ends the thread. Nothing may be stored afterwards.
+    /// As `flush`, tries what was refused for the last time, and ends the thread. Nothing may be stored afterwards.
     public func close() {
         flush()
         condition.lock()

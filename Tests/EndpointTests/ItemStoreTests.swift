@@ -193,6 +193,61 @@ import Testing
         store.close()
     }
 
+    /// What stands in the way of an item's temporary file; without it the item can be written.
+    private func obstacle(_ scratch: Scratch, _ id: String) -> String {
+        scratch.file("out/" + DurableDirectory.temporaryPrefix + name(id))
+    }
+
+    /// An item that the disk refuses holds nobody up and is stored as soon as it can be.
+    @Test(.timeLimit(.minutes(1))) func whatTheDiskRefusesIsTriedAgain() throws {
+        let scratch = try Scratch()
+        let log = LogLines()
+        let store = try open(scratch, log: log)
+        try FileManager.default.createDirectory(atPath: obstacle(scratch, "a:1"), withIntermediateDirectories: true)
+        let done = Mutex<[String]>([])
+        let isStored = DispatchSemaphore(value: 0)
+        for (id, day) in [("a:1", 1), ("a:2", 1), ("a:1", 2)] {
+            store.submit(try Documents.item(id, day), order: ItemOrder(session: 1, position: UInt64(day))) { result in
+                if case .success(let stored) = result {
+                    done.withLock { $0.append("\(id) \(day) \(stored.outcome)") }
+                    if id == "a:1" { isStored.signal() }
+                } else {
+                    done.withLock { $0.append("\(result)") }
+                }
+            }
+        }
+        store.flush()
+        #expect(done.withLock { $0 } == ["a:2 1 new"])
+        #expect(log.visible.count == 1, "\(log.visible)")
+        try FileManager.default.removeItem(atPath: obstacle(scratch, "a:1"))
+        isStored.wait()
+        isStored.wait()
+        #expect(done.withLock { $0 } == ["a:2 1 new", "a:1 1 new", "a:1 2 edited"])
+        store.close()
+        #expect(try scratch.read("out/" + name("a:1")) == Documents.item("a:1", 2))
+    }
+
+    /// At the end, and when too much of it waits, the disk's refusal is final.
+    @Test func whatTheDiskGoesOnRefusingFails() throws {
+        let scratch = try Scratch()
+        let store = try open(scratch)
+        let large = String(repeating: "x", count: 3 << 20)
+        for number in 1...6 {
+            try FileManager.default.createDirectory(
+                atPath: obstacle(scratch, "a:\(number)"), withIntermediateDirectories: true)
+        }
+        let failed = Mutex<[Int]>([])
+        for number in 1...6 {
+            store.submit(try Documents.item("a:\(number)", text: large)) { result in
+                if case .failure(.file) = result { failed.withLock { $0.append(number) } }
+            }
+        }
+        store.flush()
+        #expect(failed.withLock { $0 } == [6])
+        store.close()
+        #expect(failed.withLock { $0 } == [6, 1, 2, 3, 4, 5])
+    }
+
     @Test func twoProcessesCannotShareADirectory() throws {
         let scratch = try Scratch()
         let store = try open(scratch)

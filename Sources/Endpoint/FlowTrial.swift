@@ -84,6 +84,8 @@ public final class FlowTrial {
         configuration.packetSize = options.packetSize
         configuration.rateCeiling = options.rate ?? 1_000_000_000_000
         configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
+        // What is measured is the rate itself, not the way there.
+        configuration.initialRate = configuration.rateCeiling
         if options.rate == nil { configuration.burstPackets = Self.burst }
         configuration.maximumUnsettledOctets = 64 << 20
         // The machine may be slow, or slowed down by what counts instructions.

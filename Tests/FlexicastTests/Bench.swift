@@ -13,7 +13,8 @@ final class Bench {
 
     init(_ change: (inout FlowConfiguration) -> Void = { _ in }) {
         var configuration = FlowConfiguration()
-        // Tests that are about other things should not meet skipped numbers or new keys.
+        // Tests that are about other things should not meet skipped numbers, new keys or slow start.
+        configuration.initialRate = .max
         configuration.skipInterval = 1 << 40
         configuration.rotatesKeyAfterLeave = false
         change(&configuration)

@@ -22,6 +22,9 @@ public struct FlowConfiguration: Sendable {
     /// Bits per second of the flow, at the most and at the least. A member that cannot keep the floor is evicted.
     public var rateCeiling: UInt64 = 100_000_000
     public var rateFloor: UInt64 = 256_000
+    /// Bits per second of a new flow, before slow start has raised it: QUIC's initial window (RFC 9002 section 7.2) in each
+    /// 30 ms.
+    public var initialRate: UInt64 = 4_000_000
     /// How long a member's rate must stay below the floor before it is evicted.
     public var floorPatience = Duration.seconds(2)
     /// Packets that may leave in one go, after a pause. A paced flow leaves in runs of half of it, if that is no more than ten
@@ -60,6 +63,9 @@ public struct FlowConfiguration: Sendable {
     public var skipInterval: UInt64 = 512
 
     public init() {}
+
+    /// Where slow start begins.
+    var firstRate: UInt64 { min(rateCeiling, max(rateFloor, initialRate)) }
 }
 
 /// The ack delay that keeps N members' acknowledgements within a budget of B bits per second.

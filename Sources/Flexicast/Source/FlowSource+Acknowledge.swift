@@ -186,6 +186,7 @@ extension FlowSource {
 
     private mutating func noteLoss(_ slot: Int, _ packetNumber: UInt64, sentAt: Instant) {
         let roundTrip = members[slot].roundTrip ?? .milliseconds(100)
+        slowStart.lost()
         let half = rate / 2
         _ = members[slot].losses.lost(
             packetNumber, sentAt: sentAt, roundTrip: roundTrip,
@@ -218,7 +219,10 @@ extension FlowSource {
         let floor = members[slot].floor
         guard floor != oldFloor else { return }
         floors.set(slot, floor)
-        if oldFloor == log.base { releaseSettled() }
+        guard oldFloor == log.base else { return }
+        slowStart.settled(
+            below: floors.minimum, next: log.next, rate: rate, ceiling: configuration.rateCeiling)
+        releaseSettled()
     }
 
     /// Forgets what every member has settled. Each packet is forgotten once, whoever acknowledges it last.

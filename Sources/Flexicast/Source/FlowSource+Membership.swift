@@ -37,6 +37,8 @@ extension FlowSource {
         member.streamsTaken = member.streamsBefore
         member.lastHeard = now
         members[slot] = member
+        // Nothing is known of the way to it. Later ones have to take the flow as it is.
+        if memberCount == 0 { slowStart = SlowStart(rate: configuration.firstRate, from: log.next) }
         memberCount += 1
         floors.set(slot, log.next)
         heard.set(slot, UInt64(max(0, now.nanoseconds)))

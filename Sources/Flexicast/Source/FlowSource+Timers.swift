@@ -130,9 +130,10 @@ extension FlowSource {
         if configuration.rotatesKeyAfterLeave { keys.wanted = true }
     }
 
-    /// The numbers left to the old key: what the present rate sends while receivers are told.
+    /// The numbers left to the old key: what the flow can send while receivers are told, were slow start over by then.
     private var keyLead: UInt64 {
         let seconds = Double(configuration.keyActivationDelay.nanoseconds) / 1e9
+        let rate = min(configuration.rateCeiling, max(configuration.rateFloor, rates.minimum))
         let packets = seconds * Double(rate) / 8 / Double(configuration.packetSize)
         return UInt64(min(16_384, max(8, packets)))
     }

@@ -26,7 +26,10 @@ extension FlowSource {
         relieveMemory(at: now)
         noteCredit(at: now)
         let hasData = hasData
-        guard hasData ? pacer.allows(rate: rate, at: now) : now >= nextPing else { return false }
+        guard hasData ? pacer.allows(rate: rate, at: now) : now >= nextPing else {
+            if hasData { slowStart.usedUp() }
+            return false
+        }
 
         if log.next == skipAt {
             log.skip(upTo: log.next + 1, at: now)

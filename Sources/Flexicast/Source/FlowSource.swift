@@ -33,6 +33,7 @@ public struct FlowSource: Sendable {
     var repairs = Ring(filler: FrameRecord.none)
     var random: SeededRandom
     var pacer: Pacer
+    var slowStart: SlowStart
     var sendMeter: RateMeter
 
     var members: [Member] = []
@@ -86,6 +87,7 @@ public struct FlowSource: Sendable {
         // Four octets of packet number decode against FC_KEY's, so any start will do; 0 is what people expect.
         log = PacketLog(firstPacketNumber: 0)
         pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
+        slowStart = SlowStart(rate: configuration.firstRate, from: 0)
         sendMeter = RateMeter(now: now)
         nextPing = now
         keepAliveWait = min(configuration.keepAliveInterval.nanoseconds, 1 << 60)
@@ -155,9 +157,10 @@ public struct FlowSource: Sendable {
     public var nextPacketNumber: UInt64 { log.next }
     /// The key that packets are sealed with now.
     public var currentKey: FlowKey { keys.current }
-    /// Bits per second at the moment: the slowest member's, between the configured floor and ceiling.
+    /// Bits per second at the moment: the slowest member's, between the configured floor and what slow start allows, which
+    /// is never above the ceiling.
     public var rate: UInt64 {
-        min(configuration.rateCeiling, max(configuration.rateFloor, rates.minimum))
+        min(slowStart.limit, max(configuration.rateFloor, rates.minimum))
     }
 
     /// Octets of packets that some member has not settled.

@@ -135,6 +135,8 @@ public struct SourceCounts: Sendable {
     public var items = 0
     /// Packets that came and were of no use: forged, damaged, of no connection, or against a rule.
     public var packetsRejected = 0
+    /// Connections that were closed because too much waited for a slow receiver.
+    public var receiversLetGo = 0
 
     public init() {}
 }
@@ -231,8 +233,9 @@ extension SourceCounts {
         jsonObject([
             ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)), ("bytes_unicast", .integer(bytesUnicast)),
             ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
-            ("bytes_replicated", .integer(bytesReplicated)), ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
-            ("packets_rejected", .integer(packetsRejected)),
+            ("bytes_replicated", .integer(bytesReplicated)), ("receivers", .integer(receivers)),
+            ("members", .integer(members)), ("items", .integer(items)), ("packets_rejected", .integer(packetsRejected)),
+            ("receivers_let_go", .integer(receiversLetGo)),
         ])
     }
 }

@@ -46,7 +46,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     private var random: SeededRandom
     /// By the first octets of an ID that we issued; all of ours have `Admission.idLength` octets.
     private var routes: [UInt64: ServerPeer] = [:]
-    /// By the destination ID that a client made up for its first Initial.
+    /// By the destination IDs that a client's first Initials carried, its own choice and a Retry's, for as long as its
+    /// connection lives: a late duplicate of one must not open another.
     private var firstRoutes: [ConnectionID: ServerPeer] = [:]
     private var touched: [ServerPeer] = []
     /// Connections that are over, kept until nobody is in the middle of a call to them.
@@ -139,7 +140,7 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
         let peer = ServerPeer(connection, extension: makeExtension(), socket: socket, reactor: reactor)
         peers[ObjectIdentifier(peer)] = peer
         routes[id.prefix] = peer
-        firstRoutes[client.destination] = peer
+        for id in [client.destination, client.originalDestination] { firstRoutes[id] = peer }
         handshaking += 1
         counters.accepted += 1
         onAccept(peer)
@@ -155,7 +156,6 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
                 handshakeIsOver()
                 peer.connection.machine.sendNewToken(
                     admission.newToken(client: client.address.address, at: reactor.now))
-            case .confirmed: firstRoutes[client.destination] = nil
             case .connectionIDsWanted(let count):
                 for _ in 0..<count {
                     let (id, resetToken) = admission.newConnectionID()
@@ -168,16 +168,16 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
             application(event)
             if case .drained = event {
                 handshakeIsOver()
-                forget(peer, firstDestination: client.destination)
+                forget(peer, of: client)
             }
         }
         return peer
     }
 
-    private func forget(_ peer: ServerPeer, firstDestination: ConnectionID) {
+    private func forget(_ peer: ServerPeer, of client: Admission.Client) {
         guard peers.removeValue(forKey: ObjectIdentifier(peer)) != nil else { return }
         counters.closed += 1
-        firstRoutes[firstDestination] = nil
+        for id in [client.destination, client.originalDestination] { firstRoutes[id] = nil }
         for id in peer.connection.machine.localConnectionIDs { routes[id.prefix] = nil }
         retired.append(peer)
         onClosed(peer)

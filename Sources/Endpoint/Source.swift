@@ -42,8 +42,11 @@ final class Source {
     private let replicates: Bool
     /// Connections that copies go to now.
     private var copied: [SourceConnection] = []
+    private let patience: SourceConnection.Patience
     /// Where connections are logged.
     private let qlogDirectory: String?
+    /// Receivers that let too much gather.
+    private var receiversLetGo = 0
     /// What closed connections have sent, and what came for them in vain.
     private var past = (control: 0, withStreams: 0, rejected: UInt64(0))
 
@@ -51,9 +54,11 @@ final class Source {
     static let maxHistoryOctets = 64 << 20
 
     init(
-        listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(), sender: FlowSender?,
-        replicates: Bool = false, history: Int, resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
+        listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(),
+        patience: SourceConnection.Patience = .init(), sender: FlowSender?, replicates: Bool = false, history: Int,
+        resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
     ) {
+        self.patience = patience
         self.qlogDirectory = qlogDirectory
         self.reactor = reactor
         self.log = log
@@ -130,7 +135,7 @@ final class Source {
     // MARK: Connections
 
     private func accept(_ peer: Peer<SourceSession>) {
-        let connection = SourceConnection(peer)
+        let connection = SourceConnection(peer, patience: patience)
         connections[ObjectIdentifier(peer)] = connection
         if let qlogDirectory { startLog(connection, directory: qlogDirectory) }
         // Both hold the connection, which holds the peer, until `forget`: a connection may end within its own call.
@@ -153,7 +158,9 @@ final class Source {
         case .writable: connection.sendWaiting()
         case .closed(let reason):
             connection.qlog?.closed(reason, at: reactor.now)
-            log.info("receiver gone", metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
+            log.info(
+                "receiver gone",
+                metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
             closed(connection)
         case .streamStopped(let stream, _):
             log.debug("receiver refused an item", metadata: ["stream": "\(stream.rawValue)"])
@@ -163,10 +170,14 @@ final class Source {
 
     private func connected(_ connection: SourceConnection) {
         let machine = connection.peer.connection.machine
-        log.info("receiver connected", metadata: ["address": "\(machine.remoteAddress)", "flexicast": "\(machine.isExtensionNegotiated)"])
+        log.info(
+            "receiver connected",
+            metadata: ["address": "\(machine.remoteAddress)", "flexicast": "\(machine.isExtensionNegotiated)"])
         connection.isConnected = true
         if machine.isExtensionNegotiated, let sender {
-            guard let peer = machine.peerParameters, let value = peer.others[FlexicastSupport.parameterID] else { return }
+            guard let peer = machine.peerParameters, let value = peer.others[FlexicastSupport.parameterID] else {
+                return
+            }
             do throws(TransportError) {
                 let support = try FlexicastSupport(parsing: value.span)
                 connection.isShared = true
@@ -231,20 +242,23 @@ final class Source {
     /// Does what a receiver's frames asked for.
     private func drain(_ connection: SourceConnection) {
         connection.peer.extension.now = reactor.now
-        guard let sender else { return }
-        repeat { perform(actionsOf: connection, on: sender) } while reviewCopies(for: connection)
-        if let member = connection.member {
-            // The flow and this connection spend the same credit.
-            let charge = sender.flow.takeCharge(member)
-            connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
-            if let credit = connection.newCredit() {
-                sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
-                isFlowDirty = true
-            }
-        }
-        if connection.isTooSlow {
+        if let sender { drainSession(of: connection, sender) }
+        if connection.isTooSlow, connection.isConnected {
+            receiversLetGo += 1
             connection.peer.connection.machine.close(
                 applicationCode: 1, reason: "too many items are waiting for this receiver", at: reactor.now)
+        }
+    }
+
+    private func drainSession(of connection: SourceConnection, _ sender: FlowSender) {
+        repeat { perform(actionsOf: connection, on: sender) } while reviewCopies(for: connection)
+        guard let member = connection.member else { return }
+        // The flow and this connection spend the same credit.
+        let charge = sender.flow.takeCharge(member)
+        connection.peer.connection.machine.chargeExternal(octets: charge.octets, streams: charge.streams)
+        if let credit = connection.newCredit() {
+            sender.flow.setCredit(member, octets: credit.octets, streams: credit.streams)
+            isFlowDirty = true
         }
     }
 
@@ -354,7 +368,9 @@ final class Source {
         while members.count <= member.slot { members.append(nil) }
         members[member.slot] = connection
         connection.peer.extension.becameMember(flow, member)
-        log.info("receiver listens to the flow", metadata: ["address": "\(machine.remoteAddress)", "members": "\(sender.flow.memberCount)"])
+        log.info(
+            "receiver listens to the flow",
+            metadata: ["address": "\(machine.remoteAddress)", "members": "\(sender.flow.memberCount)"])
     }
 
     /// Does what the flow asked for.
@@ -431,6 +447,7 @@ final class Source {
         counts.receivers = connections.values.count { $0.isConnected }
         counts.members = sender?.flow.memberCount ?? 0
         counts.items = itemCount
+        counts.receiversLetGo = receiversLetGo
         return counts
     }
 

@@ -22,20 +22,52 @@ final class SourceConnection {
     var firstStream = StreamID(0)
     /// Items that wait for a stream, on a connection with its own numbering.
     private var waiting: [[UInt8]] = []
+    private var waitingOctets = 0
+    /// A stream for the first of them that was opened when the connection held too much to take it.
+    private var opened: StreamID?
     private var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
 
-    /// Items that it was given at once, as history or when it left the flow, and which do not count as gathered.
-    private var expectedUnfinished = 0
-    /// Items that may be on their way to one receiver; one that lets more gather is too slow and is let go.
-    static let maxUnfinished = 4096
+    /// How much may gather for one receiver before it counts as too slow and is let go: items under way, and the octets that
+    /// are held for them, which other connections and the history share as long as they hold the same items.
+    struct Patience {
+        var items = 4096
+        var octets = 64 << 20
+        /// Octets that do not count as gathered at the most, because they were given at once.
+        var octetsGiven = 128 << 20
+    }
 
-    init(_ peer: Peer<SourceSession>) { self.peer = peer }
+    private struct Unfinished {
+        var items = 0
+        var octets = 0
+    }
 
-    private var unfinished: Int { peer.connection.machine.sendingStreamCount + waiting.count }
-    var isTooSlow: Bool { unfinished > Self.maxUnfinished + expectedUnfinished }
+    private let patience: Patience
+    /// What it was given at once, as history or when it left the flow.
+    private var given = Unfinished()
 
-    /// So many as are unfinished now are no sign of slowness.
-    func expectUnfinished() { expectedUnfinished = max(expectedUnfinished, unfinished) }
+    init(_ peer: Peer<SourceSession>, patience: Patience = Patience()) {
+        self.peer = peer
+        self.patience = patience
+    }
+
+    private var unfinished: Unfinished {
+        let machine = peer.connection.machine
+        return Unfinished(
+            items: machine.sendingStreamCount + waiting.count, octets: machine.sendingOctets + waitingOctets)
+    }
+
+    var isTooSlow: Bool {
+        let unfinished = unfinished
+        return unfinished.items > patience.items + given.items
+            || unfinished.octets > patience.octets + given.octets
+    }
+
+    /// What is unfinished now is no sign of slowness.
+    func expectUnfinished() {
+        let unfinished = unfinished
+        given.items = max(given.items, unfinished.items)
+        given.octets = min(patience.octetsGiven, max(given.octets, unfinished.octets))
+    }
 
     /// Sends a whole item on the unicast path. `stream` is its number in the flow.
     func send(_ bytes: [UInt8], stream: StreamID?) {
@@ -44,16 +76,21 @@ final class SourceConnection {
                 stream, bytes: bytes, range: 0..<UInt64(bytes.count), fin: true, counted: true)
         } else {
             waiting.append(bytes)
+            waitingOctets += bytes.count
             sendWaiting()
         }
     }
 
-    /// Opens streams for what waits, as far as the receiver allows.
+    /// Opens streams for what waits, as far as the receiver and the connection's memory allow. To be called again when either
+    /// allows more: at `ConnectionEvent.writable`.
     func sendWaiting() {
         var sent = 0
-        while sent < waiting.count, let stream = try? peer.connection.machine.openStream(bidirectional: false) {
-            // A stream just opened takes any amount.
-            try? peer.connection.machine.write(stream, waiting[sent], fin: true)
+        while sent < waiting.count, let stream = try? opened ?? peer.connection.machine.openStream(bidirectional: false)
+        {
+            opened = stream
+            guard (try? peer.connection.machine.write(stream, waiting[sent], fin: true)) != nil else { break }
+            opened = nil
+            waitingOctets -= waiting[sent].count
             sent += 1
         }
         waiting.removeFirst(sent)

@@ -23,10 +23,11 @@ import Testing
         counts.members = 6
         counts.items = 7
         counts.packetsRejected = 8
+        counts.receiversLetGo = 9
         #expect(
             SourceEvent.summary(counts).json == #"""
                 {"event":"summary","bytes_flow":1,"bytes_unicast":2,"bytes_repair":3,"bytes_control":4,\#
-                "receivers":5,"members":6,"items":7,"packets_rejected":8}
+                "receivers":5,"members":6,"items":7,"packets_rejected":8,"receivers_let_go":9}
                 """#)
     }
 

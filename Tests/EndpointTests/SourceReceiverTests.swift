@@ -1,5 +1,7 @@
 import Cryptography
+import Flexicast
 import Logging
+import QUIC
 import Reactor
 import Testing
 import Wire
@@ -53,7 +55,8 @@ import Wire
         options.onlyIPv6 = false
         let listen = try reactor.udpSocket(bind: SocketAddress(.v6(0), port: 0), options: options)
         let (source, items, receiver) = try serve(
-            [Array("an item".utf8)], listen: listen, at: try #require(IPAddress(address)), history: 10, reactor: reactor)
+            [Array("an item".utf8)], listen: listen, at: try #require(IPAddress(address)), history: 10, reactor: reactor
+        )
         #expect(turn(reactor) { items.octets.count == 1 })
         receiver.close()
         source.close()
@@ -63,7 +66,7 @@ import Wire
     @Test func aLongHistoryIsNoSignOfASlowReceiver() throws {
         let reactor = try Reactor(io: .epoll)
         defer { reactor.close() }
-        let count = SourceConnection.maxUnfinished + 100
+        let count = SourceConnection.Patience().items + 100
         let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
         let (source, items, receiver) = try serve(
             (0..<count).map { Array("item \($0)".utf8) }, listen: listen, at: .v4(0x7f00_0001), history: count,
@@ -97,6 +100,131 @@ import Wire
         source.close()
     }
 
+    /// Stands between a receiver and its source, and keeps the first datagram.
+    private final class Middle: DatagramHandler {
+        let socket: UDPSocket
+        let source: SocketAddress
+        var receiver: SocketAddress?
+        var first: [UInt8] = []
+
+        init(_ socket: UDPSocket, source: SocketAddress) {
+            self.socket = socket
+            self.source = source
+            socket.handler = self
+        }
+
+        func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+            for index in 0..<batch.count {
+                let from = batch.source(index)
+                let datagram = batch[index]
+                let bytes = [UInt8](datagram.span)
+                if from == source, let receiver {
+                    send(bytes, to: receiver)
+                } else {
+                    receiver = from
+                    if first.isEmpty { first = bytes }
+                    send(bytes, to: source)
+                }
+            }
+        }
+
+        func socketBecameWritable(_ socket: UDPSocket) {}
+
+        func send(_ bytes: [UInt8], to address: SocketAddress) {
+            _ = socket.withSendBuffer(bytes.count) { buffer in
+                for index in bytes.indices { buffer[index] = bytes[index] }
+            }
+            socket.enqueue(bytes.count, to: address)
+        }
+    }
+
+    /// The network may deliver a client's first packet once more, long after the handshake: that is no new client.
+    @Test func aLateDuplicateOpensNothing() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let loopback = SocketAddress(.v4(0x7f00_0001), port: 0)
+        let listen = try reactor.udpSocket(bind: loopback)
+        let middle = Middle(try reactor.udpSocket(bind: loopback), source: listen.localAddress)
+        let (source, items, receiver) = try serve(
+            [Array("an item".utf8)], listen: listen, at: .v4(0x7f00_0001), history: 10, reactor: reactor,
+            by: middle.socket.localAddress)
+        #expect(turn(reactor) { items.octets.count == 1 })
+        let before = source.counts.packetsRejected
+        middle.send(middle.first, to: listen.localAddress)
+        #expect(turn(reactor) { source.listener.counters.accepted > 1 || source.counts.packetsRejected > before })
+        #expect(source.listener.counters.accepted == 1)
+        // As soon as its connection has ended nothing is kept of it.
+        receiver.close()
+        #expect(turn(reactor) { source.listener.peers.isEmpty })
+        middle.send(middle.first, to: listen.localAddress)
+        #expect(turn(reactor) { source.listener.counters.accepted == 2 })
+        source.close()
+    }
+
+    /// Whoever takes nothing is let go before too much waits for it, and nobody else notices.
+    @Test func aReceiverThatTakesNothingIsLetGo() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let elsewhere = try Reactor(io: .epoll)
+        defer { elsewhere.close() }
+        let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
+        let history = [UInt8](repeating: 1, count: 300_000)
+        var patience = SourceConnection.Patience()
+        patience.octets = 400_000
+        let (source, items, receiver) = try serve(
+            [history], listen: listen, at: .v4(0x7f00_0001), history: 10, patience: patience, reactor: reactor)
+        #expect(turn(reactor) { items.octets.count == 1 })
+        let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
+        let idle = try Receiver(
+            to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: false, access: FlowAccess(),
+            reactor: elsewhere, log: quiet())
+        idle.start()
+        let end = reactor.now + .seconds(10)
+        while source.counts.receivers < 2, reactor.now < end {
+            elsewhere.turn(timeout: .milliseconds(1))
+            reactor.turn(timeout: .milliseconds(1))
+        }
+        #expect(source.counts.receivers == 2)
+        // From here on the idle one is asleep. The history that it was given does not count against it.
+        for count in 1...4 {
+            source.publish([UInt8](repeating: UInt8(count), count: 150_000))
+            #expect(turn(reactor) { items.octets.count == 1 + count })
+            #expect(source.counts.receiversLetGo == (count < 3 ? 0 : 1), "after \(count) items")
+        }
+        #expect(source.counts.receivers == 1)
+        #expect(items.octets.map(\.count) == [300_000] + [Int](repeating: 150_000, count: 4))
+        receiver.close()
+        idle.close()
+        source.close()
+    }
+
+    /// A connection holds 64 MiB at the most; what comes on top waits its turn.
+    @Test func whatAConnectionCannotHoldWaits() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let socket = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
+        // Of either role: before the handshake all that is written stays.
+        let secure = try SecureConnection(
+            client: ConnectionConfiguration(), tls: .client(trust: .none, alpn: [applicationProtocol]), serverName: nil,
+            to: socket.localAddress, localID: try #require(ConnectionID([1, 2, 3, 4, 5, 6, 7, 8])),
+            seed: SeededRandom(seed: 1), at: reactor.now)
+        let peer = Peer(
+            secure, extension: SourceSession(support: nil, maximumPathID: 0, at: reactor.now), socket: socket,
+            reactor: reactor)
+        let connection = SourceConnection(peer)
+        let large = [UInt8](repeating: 7, count: 16 << 20)
+        for _ in 0..<5 { connection.send(large, stream: nil) }
+        connection.send([1, 2, 3], stream: nil)
+        #expect(secure.machine.sendingOctets == 4 * large.count)
+        // The first ones are of no use any more, so that there is room.
+        for index in UInt64(0)..<3 {
+            secure.machine.reset(StreamID(initiator: .client, bidirectional: false, index: index), code: 1)
+        }
+        connection.sendWaiting()
+        #expect(secure.machine.sendingOctets == 2 * large.count + 3)
+        #expect(secure.machine.sendingStreamCount == 6)
+    }
+
     /// Exit statuses of the contract: nobody there is a failure, not a short count.
     @Test func noSourceIsAFailure() throws {
         var options = ReceiverOptions(host: "127.0.0.1", port: 9)
@@ -112,14 +240,17 @@ import Wire
 
     /// A source that has published `items`, and a receiver that has just started.
     private func serve(
-        _ items: [[UInt8]], listen: UDPSocket, at address: IPAddress, history: Int, reactor: Reactor
+        _ items: [[UInt8]], listen: UDPSocket, at address: IPAddress, history: Int,
+        patience: SourceConnection.Patience = .init(), reactor: Reactor, by way: SocketAddress? = nil
     ) throws -> (Source, Items, Receiver) {
         let server = try TLSContext.server(selfSignedFor: ["\(address)"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        let source = Source(listen: listen, tls: server, sender: nil, history: history, reactor: reactor, log: quiet())
+        let source = Source(
+            listen: listen, tls: server, patience: patience, sender: nil, history: history, reactor: reactor,
+            log: quiet())
         for item in items { source.publish(item) }
         let receiver = try Receiver(
-            to: SocketAddress(address, port: listen.localAddress.port), serverName: "\(address)", tls: client,
+            to: way ?? SocketAddress(address, port: listen.localAddress.port), serverName: "\(address)", tls: client,
             usesFlow: false, access: FlowAccess(), reactor: reactor, log: quiet())
         let received = Items()
         receiver.onEvent = { event in

@@ -62,7 +62,7 @@ let package = Package(
             swiftSettings: room),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor"],
+            dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor", log],
             exclude: ["Peers"],
             swiftSettings: room),
         .testTarget(

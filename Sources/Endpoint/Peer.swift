@@ -13,6 +13,10 @@ final class Peer<Extension: FrameExtension> {
     let socket: UDPSocket
     /// Gets every event of the connection, in order. It may use the connection; it must not release the peer.
     var onEvent: (ConnectionEvent) -> Void = { _ in }
+    /// Sees each datagram on a socket of the peer's own first, and tells whether it has taken it.
+    var beforeReceive: (_ datagram: inout MutableSpan<UInt8>, _ from: SocketAddress, _ ecn: ECN) -> Bool = { _, _, _ in
+        false
+    }
     /// Runs after events and before packets are written.
     var beforeTransmit: () -> Void = {}
 
@@ -68,6 +72,23 @@ final class Peer<Extension: FrameExtension> {
     private func drainEvents() {
         while let event = connection.nextEvent(at: reactor.now) { onEvent(event) }
     }
+}
+
+/// A peer that has its socket to itself, as a client's does.
+extension Peer: DatagramHandler {
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        for index in 0..<batch.count {
+            let from = batch.source(index)
+            let to = batch.local(index)
+            let ecn = batch.ecn(index)
+            var bytes = batch[index]
+            if beforeReceive(&bytes, from, ecn) { continue }
+            receive(&bytes, from: from, to: to, ecn: ecn)
+        }
+        pump()
+    }
+
+    func socketBecameWritable(_ socket: UDPSocket) { pump() }
 }
 
 extension SecureConnection {

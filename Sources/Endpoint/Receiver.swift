@@ -88,9 +88,10 @@ final class Receiver {
             isNegotiated: false, maximumPathID: 0, seed: SeededRandom(from: &random), at: reactor.now)
         peer = Peer(connection, extension: session, socket: socket, reactor: reactor)
         self.random = random
-        socket.handler = self
+        socket.handler = peer
         peer.onEvent = { [unowned self] event in handle(event) }
         peer.beforeTransmit = { [unowned self] in drainSession() }
+        peer.beforeReceive = { [unowned self] bytes, from, ecn in takeCopy(&bytes, from: from, ecn: ecn) }
         sessionTimer = reactor.timer { [unowned self] in
             peer.extension.timerFired(at: self.reactor.now)
             peer.pump()
@@ -283,6 +284,13 @@ final class Receiver {
         flow.close()
     }
 
+    /// A datagram on the connection's socket that is of a replicated flow.
+    private func takeCopy(_ datagram: inout MutableSpan<UInt8>, from: SocketAddress, ecn: ECN) -> Bool {
+        guard !replicated.isEmpty, from == peer.connection.machine.remoteAddress else { return false }
+        for flow in replicated where flow.owns(datagram.span) { return flow.receive(&datagram, ecn: ecn) }
+        return false
+    }
+
     private func forgetReach(_ id: FlowID) {
         guard let seen = reach.removeValue(forKey: id) else { return }
         missingBefore += seen.last - seen.first + 1 - seen.count
@@ -307,29 +315,4 @@ final class Receiver {
             reach[id] = (number, number, 1)
         }
     }
-}
-
-extension Receiver: DatagramHandler {
-    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
-        for index in 0..<batch.count {
-            let from = batch.source(index)
-            let to = batch.local(index)
-            let ecn = batch.ecn(index)
-            var bytes = batch[index]
-            if let flow = replicatedFlow(of: bytes.span, from: from) {
-                flow.receive(&bytes, ecn: ecn)
-            } else {
-                peer.receive(&bytes, from: from, to: to, ecn: ecn)
-            }
-        }
-        peer.pump()
-    }
-
-    private func replicatedFlow(of datagram: Span<UInt8>, from: SocketAddress) -> FlowReception? {
-        guard !replicated.isEmpty, from == peer.connection.machine.remoteAddress else { return nil }
-        for flow in replicated where flow.owns(datagram) { return flow }
-        return nil
-    }
-
-    func socketBecameWritable(_ socket: UDPSocket) { peer.pump() }
 }

@@ -121,7 +121,8 @@ private func serverContext(_ options: SourceOptions) throws -> TLSContext {
     return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
 }
 
-private func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) throws -> FlowSender? {
+/// The flow of a source and the sockets that it leaves by; nil for a source that has none.
+func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) throws -> FlowSender? {
     guard options.group != nil || options.replicates else { return nil }
     // Without a group nobody is told of these addresses: each receiver hears of its own.
     let unused = listen.localAddress.address

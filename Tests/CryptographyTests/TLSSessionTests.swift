@@ -136,6 +136,25 @@ import Wire
         #expect(end.error?.code == .crypto(alert: 10))
     }
 
+    /// RFC 9001 sections 6 and 8.3: neither has a place in the handshake of QUIC.
+    @Test(arguments: [("EndOfEarlyData", [5, 0, 0, 0]), ("KeyUpdate", [24, 0, 0, 1, 0])] as [(String, [UInt8])])
+    func messagesWithoutAPlaceInTheHandshake(_ name: String, _ message: [UInt8]) throws {
+        let server = try Self.server()
+        let pair = try TLSPair(Self.client(of: server), server)
+        // In place of the client's Finished.
+        pair.client.attempt { () throws(TransportError) in try pair.client.session.start() }
+        for hello in pair.client.sent {
+            pair.server.attempt { () throws(TransportError) in
+                try pair.server.session.receive(level: .initial, hello.bytes.span)
+            }
+        }
+        #expect(pair.server.error == nil && pair.server.readable.contains(.handshake))
+        pair.server.attempt { () throws(TransportError) in
+            try pair.server.session.receive(level: .handshake, message.span)
+        }
+        #expect(pair.server.error?.code == .crypto(alert: 10))
+    }
+
     @Test func levelsAreKeptApart() throws {
         let server = try Self.server()
         let pair = try TLSPair(Self.client(of: server), server)

@@ -1,33 +1,30 @@
 import Cryptography
-@testable import Endpoint
 import Foundation
 import QUIC
 import Reactor
 import TestSupport
 import Wire
 
-/// Our QUIC server for the tests: "GET n" brings n octets of the pattern, "PUT…" their count and SHA-256. It runs on a thread of
-/// its own until it is gone.
-final class TransferServer: @unchecked Sendable {
-    struct Options: Sendable {
-        var retry = false
-        var suites = CipherSuite.allCases
-        var loss = 0.0
-        var io: Reactor.IO = .epoll
-    }
+@testable import Endpoint
 
+/// A server of ours on a reactor and a thread of its own, until the value is gone.
+final class ServerThread: @unchecked Sendable {
     let certificate: URL
     private(set) var port: UInt16 = 0
     private let directory: TemporaryDirectory
     private let wakeup: Wakeup
     private let ended = DispatchSemaphore(value: 0)
 
-    init(_ options: Options = Options()) throws {
+    /// - Parameter start: opens the server on a socket of a loopback port; what it returns lives as long as the thread.
+    init(
+        io: Reactor.IO = .epoll, alpn: [String], suites: [CipherSuite] = CipherSuite.allCases,
+        _ start: @escaping @Sendable (Reactor, UDPSocket, TLSContext) throws -> AnyObject
+    ) throws {
         directory = try TemporaryDirectory()
         certificate = directory.url.appending(path: "cert.pem")
         // Made here for its certificate, used on the server's thread only.
         nonisolated(unsafe) let context = try TLSContext.server(
-            selfSignedFor: ["localhost", "127.0.0.1"], alpn: ["transfer", "h3"], suites: options.suites)
+            selfSignedFor: ["localhost", "127.0.0.1"], alpn: alpn, suites: suites)
         try unsafe Data(context.certificatePEM.utf8).write(to: certificate)
         final class Box: @unchecked Sendable {
             var wakeup: Wakeup?
@@ -40,20 +37,14 @@ final class TransferServer: @unchecked Sendable {
         let thread = Thread {
             defer { ended.signal() }
             do {
-                let reactor = try Reactor(io: options.io)
+                let reactor = try Reactor(io: io)
                 let socket = try reactor.udpSocket(bind: SocketAddress("127.0.0.1:0")!)
-                var limits = Listener<NoExtension>.Limits()
-                limits.alwaysRetry = options.retry
-                let listener = unsafe Listener<NoExtension>(
-                    socket: socket, tls: context, configuration: ConnectionConfiguration(), limits: limits,
-                    reactor: reactor
-                ) { NoExtension() }
-                listener.onAccept = { peer in Self.serve(peer) }
+                let server = unsafe try start(reactor, socket, context)
                 box.wakeup = reactor.wakeup
                 box.port = socket.localAddress.port
                 ready.signal()
                 reactor.run()
-                withExtendedLifetime(listener) { reactor.close() }
+                withExtendedLifetime(server) { reactor.close() }
             } catch {
                 box.error = error
                 ready.signal()
@@ -69,6 +60,33 @@ final class TransferServer: @unchecked Sendable {
     deinit {
         wakeup.post { $0.stop() }
         ended.wait()
+    }
+}
+
+/// Our QUIC server for the tests: "GET n" brings n octets of the pattern, "PUT…" their count and SHA-256.
+final class TransferServer {
+    struct Options: Sendable {
+        var retry = false
+        var suites = CipherSuite.allCases
+        var loss = 0.0
+        var io: Reactor.IO = .epoll
+    }
+
+    private let thread: ServerThread
+    var port: UInt16 { thread.port }
+    var certificate: URL { thread.certificate }
+
+    init(_ options: Options = Options()) throws {
+        thread = try ServerThread(io: options.io, alpn: ["transfer", "h3"], suites: options.suites) {
+            reactor, socket, context in
+            var limits = Listener<NoExtension>.Limits()
+            limits.alwaysRetry = options.retry
+            let listener = Listener<NoExtension>(
+                socket: socket, tls: context, configuration: ConnectionConfiguration(), limits: limits, reactor: reactor
+            ) { NoExtension() }
+            listener.onAccept = { peer in Self.serve(peer) }
+            return listener
+        }
     }
 
     private static func serve(_ peer: Peer<NoExtension>) {
@@ -188,7 +206,8 @@ final class TransferClient {
     }
 
     /// Connects, sends `request` and returns when the answer, and a ticket to resume with, are there.
-    static func exchange(_ request: [UInt8], port: UInt16, trust: URL, _ options: Options = Options()) throws -> Result {
+    static func exchange(_ request: [UInt8], port: UInt16, trust: URL, _ options: Options = Options()) throws -> Result
+    {
         let reactor = try Reactor(io: .epoll)
         defer { reactor.close() }
         let context = try TLSContext.client(trust: .file(trust.path), alpn: ["transfer"], suites: options.suites)
@@ -199,8 +218,7 @@ final class TransferClient {
             to: SocketAddress("127.0.0.1:\(port)")!, localID: ConnectionID(random.octets(8))!, token: options.token,
             resume: options.ticket, seed: random, at: reactor.now)
         let peer = Peer(connection, extension: NoExtension(), socket: socket, reactor: reactor)
-        let handler = Handler(peer)
-        socket.handler = handler
+        socket.handler = peer
         var result = Result()
         var stream: StreamID?
         peer.onEvent = { [unowned peer] event in
@@ -235,23 +253,7 @@ final class TransferClient {
         peer.connection.machine.close(TransportError(.noError, ""), at: reactor.now)
         peer.pump()
         socket.flush()
-        withExtendedLifetime((limit, handler)) {}
+        withExtendedLifetime(limit) {}
         return result
-    }
-
-    private final class Handler: DatagramHandler {
-        let peer: Peer<NoExtension>
-        init(_ peer: Peer<NoExtension>) { self.peer = peer }
-
-        func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
-            for index in 0..<batch.count {
-                let from = batch.source(index)
-                let to = batch.local(index)
-                let ecn = batch.ecn(index)
-                var bytes = batch[index]
-                peer.receive(&bytes, from: from, to: to, ecn: ecn)
-            }
-            peer.pump()
-        }
     }
 }

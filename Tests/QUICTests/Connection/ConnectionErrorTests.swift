@@ -21,10 +21,12 @@ struct ConnectionErrorTests {
         .init(name: "ACK of unsent packet", payload: [0x02, 0x7f, 0xff, 0, 0, 0], code: .protocolViolation),
         .init(name: "ACK below zero", payload: [0x02, 0x00, 0, 0, 1], code: .frameEncodingError),
         .init(name: "truncated ACK", payload: [0x02, 0x00, 0], code: .frameEncodingError),
-        .init(name: "ACK with a count it cannot hold", payload: [0x02, 0x05, 0, 0x7f, 0xff, 0], code: .frameEncodingError),
+        .init(
+            name: "ACK with a count it cannot hold", payload: [0x02, 0x05, 0, 0x7f, 0xff, 0], code: .frameEncodingError),
         .init(name: "RESET_STREAM on a send-only stream", payload: [0x04, 0x03, 0, 0], code: .streamStateError),
         .init(name: "STOP_SENDING on a receive-only stream", payload: [0x05, 0x02, 0], code: .streamStateError),
         .init(name: "STOP_SENDING on a stream never opened", payload: [0x05, 0x01, 0], code: .streamStateError),
+        .init(name: "STREAM_DATA_BLOCKED on a send-only stream", payload: [0x15, 0x03, 5], code: .streamStateError),
         .init(name: "STREAM on a send-only stream", payload: [0x08, 0x03, 1], code: .streamStateError),
         .init(name: "STREAM on a stream never opened by us", payload: [0x08, 0x01, 1], code: .streamStateError),
         .init(name: "STREAM above the limit", payload: [0x08, 0x7f, 0xfe, 1], code: .streamLimitError),
@@ -34,21 +36,39 @@ struct ConnectionErrorTests {
             name: "STREAM beyond 2^62-1",
             payload: [0x0c, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], code: .frameEncodingError),
         .init(name: "truncated STREAM", payload: [0x0a, 0x02, 5, 1], code: .frameEncodingError),
-        .init(name: "data after the final size", payload: [0x0b, 0x02, 1, 9, 0x0e, 0x02, 1, 1, 9], code: .finalSizeError),
+        .init(
+            name: "data after the final size", payload: [0x0b, 0x02, 1, 9, 0x0e, 0x02, 1, 1, 9], code: .finalSizeError),
         .init(name: "two final sizes", payload: [0x0b, 0x02, 1, 9, 0x04, 0x02, 0, 2], code: .finalSizeError),
         .init(name: "MAX_STREAM_DATA on a receive-only stream", payload: [0x11, 0x02, 5], code: .streamStateError),
         .init(name: "MAX_STREAM_DATA on a stream never opened", payload: [0x11, 0x01, 5], code: .streamStateError),
         .init(
             name: "MAX_STREAMS above 2^60", payload: [0x12, 0xd0, 0, 0, 0, 0, 0, 0, 1], code: .frameEncodingError),
         .init(
+            name: "unidirectional MAX_STREAMS above 2^60", payload: [0x13, 0xd0, 0, 0, 0, 0, 0, 0, 1],
+            code: .frameEncodingError),
+        .init(
             name: "STREAMS_BLOCKED above 2^60", payload: [0x16, 0xd0, 0, 0, 0, 0, 0, 0, 1], code: .frameEncodingError),
         .init(
             name: "NEW_CONNECTION_ID retiring above itself",
             payload: [0x18, 1, 2, 8] + [UInt8](repeating: 7, count: 24), code: .frameEncodingError),
-        .init(name: "NEW_CONNECTION_ID without an ID", payload: [0x18, 1, 0, 0] + [UInt8](repeating: 7, count: 16),
+        .init(
+            name: "NEW_CONNECTION_ID without an ID", payload: [0x18, 1, 0, 0] + [UInt8](repeating: 7, count: 16),
             code: .frameEncodingError),
-        .init(name: "NEW_CONNECTION_ID of 21 octets", payload: [0x18, 1, 0, 21] + [UInt8](repeating: 7, count: 37),
+        .init(
+            name: "NEW_CONNECTION_ID of 21 octets", payload: [0x18, 1, 0, 21] + [UInt8](repeating: 7, count: 37),
             code: .frameEncodingError),
+        .init(
+            name: "NEW_CONNECTION_ID that contradicts an earlier one",
+            payload: [0x18, 1, 0, 8] + [UInt8](repeating: 7, count: 24) + [0x18, 1, 0, 8]
+                + [UInt8](repeating: 8, count: 24),
+            code: .protocolViolation),
+        .init(
+            name: "NEW_CONNECTION_ID beyond the limit",
+            payload: (1...4 as ClosedRange<UInt8>).flatMap { [0x18, $0, 0, 8] + [UInt8](repeating: $0, count: 24) },
+            code: .connectionIDLimitError),
+        .init(
+            name: "RETIRE_CONNECTION_ID of the packet's own destination", payload: [0x19, 0], code: .protocolViolation),
+        .init(name: "NEW_TOKEN without a token", payload: [0x07, 0], code: .protocolViolation),
         .init(name: "RETIRE_CONNECTION_ID never issued", payload: [0x19, 0x20], code: .protocolViolation),
         .init(name: "NEW_TOKEN from a client", payload: [0x07, 1, 1], code: .protocolViolation),
         .init(name: "HANDSHAKE_DONE from a client", payload: [0x1e], code: .protocolViolation),
@@ -81,27 +101,75 @@ struct ConnectionErrorTests {
         #expect(told.code == violation.code)
     }
 
-    @Test func reservedBits() {
+    /// In any packet that can be opened (RFC 9000 sections 17.2 and 17.3.1).
+    @Test(arguments: ProtectionLevel.allCases) func reservedBits(_ level: ProtectionLevel) {
         var pair = ClearPair()
-        pair.handshake()
+        if level == .application { pair.handshake() }
         ClearPair.inject(
-            [0x01], number: 1000, from: ClearPair.clientAddress, reservedBitsAreZero: false, to: &pair.server, at: pair.now)
+            [0x01], level: level, number: 1000, source: pair.client.localConnectionIDs[0],
+            from: ClearPair.clientAddress, reservedBitsAreZero: false, to: &pair.server, at: pair.now)
         pair.pump()
         guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false)) }
         #expect(error.code == .protocolViolation)
     }
 
-    @Test(arguments: [
-        [0x08, 0x02, 1] as [UInt8], [0x1a, 1, 2, 3, 4, 5, 6, 7, 8], [0x1d, 0, 0], [0x1e], [0x10, 1],
-    ])
-    func forbiddenInInitial(_ payload: [UInt8]) {
+    /// RFC 9000 section 12.4, table 3: all types that a 1-RTT packet may carry and an Initial or Handshake packet may not.
+    private static let types1RTT: [UInt8] =
+        [0x04, 0x05, 0x07] + Array(0x08...0x1b as ClosedRange<UInt8>) + [0x1d, 0x1e, 0x30, 0x31]
+
+    @Test(arguments: [ProtectionLevel.initial, .handshake], types1RTT)
+    func forbiddenBeforeTheHandshake(_ level: ProtectionLevel, _ type: UInt8) {
         var pair = ClearPair()
         ClearPair.inject(
-            payload, level: .initial, number: 5, source: pair.client.localConnectionIDs[0], from: ClearPair.clientAddress,
-            to: &pair.server, at: pair.now)
+            [type] + [UInt8](repeating: 1, count: 40), level: level, number: 5,
+            source: pair.client.localConnectionIDs[0], from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
         pair.pump()
         guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false), "still open") }
         #expect(error.code == .protocolViolation)
+    }
+
+    /// What is wrong with the transport parameters that `victim` is sent.
+    struct WrongID: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var victim: Role
+        var change: @Sendable (inout TransportParameters) -> Void
+
+        init(_ name: String, _ victim: Role, _ change: @escaping @Sendable (inout TransportParameters) -> Void) {
+            testDescription = name
+            self.victim = victim
+            self.change = change
+        }
+    }
+
+    static let wrongIDs: [WrongID] = [
+        .init("no initial source", .server) { $0.initialSourceConnectionID = nil },
+        .init("another initial source", .server) { $0.initialSourceConnectionID = ConnectionID([1]) },
+        .init("no initial source", .client) { $0.initialSourceConnectionID = nil },
+        .init("no original destination", .client) { $0.originalDestinationConnectionID = nil },
+        .init("another original destination", .client) { $0.originalDestinationConnectionID = ConnectionID([1]) },
+        .init("a retry source without a Retry", .client) { $0.retrySourceConnectionID = ConnectionID([1]) },
+    ]
+
+    /// RFC 9000 section 7.3: the connection IDs of the transport parameters are those of the packets.
+    @Test(arguments: wrongIDs) func connectionIDsOfParameters(_ wrong: WrongID) {
+        let victim = wrong.victim
+        var pair = ClearPair()
+        var parameters = victim == .server ? pair.client.localParameters : pair.server.localParameters
+        wrong.change(&parameters)
+        let octets = parameters.encoded()
+        if victim == .server {
+            pair.server.peerParametersReceived(octets, at: pair.now)
+        } else {
+            // It knows the server's ID only from a packet.
+            pair.client.queueHandshakeBytes(Array("client hello".utf8), at: .initial)
+            pair.server.queueHandshakeBytes(Array("server hello".utf8), at: .initial)
+            pair.run { $0.clientEvents.contains { if case .handshakeBytes = $0 { true } else { false } } }
+            pair.client.peerParametersReceived(octets, at: pair.now)
+        }
+        pair.pump()
+        let reason = victim == .server ? pair.serverEvents.closeReason : pair.clientEvents.closeReason
+        guard case .local(let error) = reason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .transportParameterError)
     }
 
     /// CVE-2024-22189: a peer that makes us retire IDs for ever, without acknowledging.

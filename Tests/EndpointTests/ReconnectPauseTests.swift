@@ -17,11 +17,11 @@ import Wire
         let pauses = pauses(failures).sorted()
         #expect(pauses.first! >= .milliseconds(longest) / 2)
         #expect(pauses.last! <= .milliseconds(longest))
-        // No twentieth of the time sees more than twice its share.
+        // No twentieth of the time sees more than twice its share, or next to nobody.
         for step in 0..<20 {
             let start = Duration.milliseconds(longest) / 2 + .milliseconds(longest) / 40 * step
             let count = pauses.count { $0 >= start && $0 < start + .milliseconds(longest) / 40 }
-            #expect(count < 100, "step \(step)")
+            #expect((20..<100).contains(count), "step \(step)")
         }
     }
 }

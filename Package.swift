@@ -55,7 +55,7 @@ let package = Package(
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",
-            dependencies: ["Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor"],
+            dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor"],
             swiftSettings: room),
         .testTarget(
             name: "SimulationTests", dependencies: ["Simulation", "Wire", "QUIC", "Flexicast", "Cryptography"],

@@ -16,7 +16,7 @@ public final class SecureConnection {
         public var unopened: UInt64 = 0
         /// Kept until their keys came.
         public var buffered: UInt64 = 0
-        /// Came before their keys when `maxBuffered` others already waited.
+        /// Came before their keys when as many others, or as many octets, as may already waited.
         public var bufferOverflows: UInt64 = 0
         /// Malformed, of no use, or in a datagram that breaks a rule.
         public var ignored: UInt64 = 0
@@ -33,6 +33,8 @@ public final class SecureConnection {
 
     /// Packets that may wait for their keys (RFC 9001 section 5.7).
     public static let maxBuffered = 16
+    /// Octets of them: anybody can make a server keep them, and a datagram may have 64 KiB.
+    public static let maxBufferedOctets = 32 << 10
 
     /// The connection itself: streams, datagrams, closing. Take its events from `nextEvent` here.
     public var machine: Connection
@@ -268,7 +270,8 @@ public final class SecureConnection {
             counters.ignored += 1
             return
         }
-        guard early.count < Self.maxBuffered else {
+        let octets = early.reduce(header.end - header.start) { $0 + $1.bytes.count }
+        guard early.count < Self.maxBuffered, octets <= Self.maxBufferedOctets else {
             counters.bufferOverflows += 1
             return
         }

@@ -347,6 +347,17 @@ import Wire
         #expect(world.client.connection.counters.unopened == UInt64(SecureConnection.maxBuffered))
     }
 
+    /// Datagrams as large as UDP allows are not worth the same patience.
+    @Test func earlyOctetsAreBounded() throws {
+        let (client, server) = try Self.contexts()
+        let world = try SecureWorld(seed: 25, client: client, server: server)
+        world.pump()
+        let id = world.client.connection.machine.localConnectionIDs[0]
+        for _ in 0..<10 { world.injectToClient([0x40] + id.octets + [UInt8](repeating: 1, count: 10_000)) }
+        #expect(world.client.connection.counters.buffered == 3)
+        #expect(world.client.connection.counters.bufferOverflows == 7)
+    }
+
     @Test func certificateErrorsReachBothEnds() throws {
         let (_, server) = try Self.contexts()
         let (stranger, _) = try Self.contexts()

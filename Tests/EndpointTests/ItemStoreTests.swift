@@ -3,6 +3,7 @@ import Feed
 import Foundation
 import Reactor
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Endpoint
@@ -314,7 +315,7 @@ import Testing
     }
 
     /// Debian's newsboat is an ordinary reader: it lists the items of `feed.atom`.
-    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/newsboat"), "newsboat is not installed"))
+    @Test(.enabled(if: Machine.has("newsboat"), "newsboat is not installed"))
     func newsboatReadsTheFeed() throws {
         let scratch = try Scratch()
         let store = try open(scratch, newest: 20)

@@ -233,9 +233,9 @@ extension SourceCounts {
         jsonObject([
             ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)), ("bytes_unicast", .integer(bytesUnicast)),
             ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
-            ("bytes_replicated", .integer(bytesReplicated)), ("receivers", .integer(receivers)),
-            ("members", .integer(members)), ("items", .integer(items)), ("packets_rejected", .integer(packetsRejected)),
-            ("receivers_let_go", .integer(receiversLetGo)),
+            ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
+            ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
+            ("bytes_replicated", .integer(bytesReplicated)),
         ])
     }
 }

@@ -28,7 +28,7 @@ struct PlainReceiverTests {
             var options = SourceOptions(feed: "", listen: socket.localAddress)
             options.interface = "lo"
             options.group = SocketAddress("239.77.9.9:4479")!
-            let sender = try makeSender(options, listen: listen, reactor: reactor)
+            let sender = try makeSender(options, listen: socket, reactor: reactor)
             let source = Source(
                 listen: socket, tls: context, sender: sender, history: 10, reactor: reactor,
                 log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })

@@ -2,9 +2,12 @@
 #include "include/meter.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <openssl/crypto.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
 
@@ -29,6 +32,33 @@ int64_t fc_allocations(void)
 int64_t fc_copied(void)
 {
     return preloaded("perf_copied");
+}
+
+int64_t fc_heap_octets(void)
+{
+    struct mallinfo2 heap = mallinfo2();
+    return (int64_t)(heap.uordblks + heap.hblkhd);
+}
+
+int fc_pin(int processor)
+{
+    cpu_set_t set;
+
+    if (processor < 0 || processor >= CPU_SETSIZE)
+        return -1;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    return sched_setaffinity(0, sizeof set, &set);
+}
+
+void fc_raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 void fc_processor_name(char *out, int size)

@@ -4,6 +4,8 @@
 #error "OpenSSL headers are missing: apt-get install libssl-dev"
 #else
 
+#include "tls_internal.h"
+
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -262,6 +264,11 @@ void fc_tls_context_free(fc_tls_context *context)
     SSL_CTX_free(context->ssl);
     free(context->alpn);
     free(context);
+}
+
+SSL_CTX *fc_tls_context_ssl(const fc_tls_context *context)
+{
+    return context->ssl;
 }
 
 int fc_tls_context_use_certificate(fc_tls_context *context, const char *path, char *text)

@@ -13,6 +13,15 @@ int64_t fc_allocations(void);
 /* Octets that memcpy and memmove have moved in pieces as large as a payload; -1 likewise. */
 int64_t fc_copied(void);
 
+/* Octets of heap that the process has in use, in all of its arenas. */
+int64_t fc_heap_octets(void);
+
+/* Keeps the calling thread on one processor. 0, or -1 when there is no such processor for it. */
+int fc_pin(int processor);
+
+/* As many open files as the process may have. */
+void fc_raise_file_limit(void);
+
 /* The processor's name into `out`, cut to `size` octets and ended by 0; empty when the kernel does not tell. */
 void fc_processor_name(char *out, int size);
 

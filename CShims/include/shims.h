@@ -7,3 +7,4 @@
 #include "io_ring.h"
 #include "meter.h"
 #include "tls.h"
+#include "tls_alone.h"

@@ -50,14 +50,14 @@ public final class SealingKey {
     }
 
     /// Seals a batch of packets in place: every payload first, then all header masks together, which is several
-    /// times cheaper than one at a time.
-    public func seal(_ buffer: inout MutableSpan<UInt8>, _ plans: Span<PacketPlan>) {
+    /// times cheaper than one at a time. `masking` is false only where the cost of masks is to be known.
+    public func seal(_ buffer: inout MutableSpan<UInt8>, _ plans: Span<PacketPlan>, masking: Bool = true) {
         var packets = InlineArray<16, fc_packet>(repeating: fc_packet())
         var next = 0
         while next < plans.count {
             let count = min(plans.count - next, 16)
             for index in 0..<count { packets[index] = fc_packet(plans[next + index], in: buffer.count) }
-            cipher.seal(&buffer, packets.span.extracting(0..<count), mask: mask)
+            cipher.seal(&buffer, packets.span.extracting(0..<count), mask: masking ? mask : nil)
             next += count
         }
         sealedCount += UInt64(plans.count)

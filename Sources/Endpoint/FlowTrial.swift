@@ -118,7 +118,7 @@ public final class FlowTrial {
         reactor.close()
     }
 
-    private static func address(of interface: String) throws -> IPAddress {
+    static func address(of interface: String) throws -> IPAddress {
         for candidate in try NetworkInterface.all() where candidate.name == interface {
             if let address = candidate.addresses.first(where: \.isIPv4) { return address }
         }

@@ -11,6 +11,15 @@ public enum Meters {
     /// Octets that the calling thread has had the C library copy, in pieces as large as a payload; nil likewise.
     public static var copied: UInt64? { UInt64(exactly: fc_copied()) }
 
+    /// Octets of heap that the process has in use.
+    public static var heapOctets: Int { Int(fc_heap_octets()) }
+
+    /// Keeps the calling thread on one processor; false when there is no such one for it.
+    public static func pin(to processor: Int) -> Bool { fc_pin(Int32(clamping: processor)) == 0 }
+
+    /// Lets the process open as many files as the system allows it.
+    public static func raiseFileLimit() { fc_raise_file_limit() }
+
     /// The processor's name as the kernel gives it, empty when it does not.
     public static var processor: String {
         var name = [CChar](repeating: 0, count: 128)

@@ -8,7 +8,7 @@ import Testing
 struct FigureTests {
     @Test(arguments: [(0.0, 1.0), (4.076, 1.0), (21, 5), (0.3, 0.05), (100, 20), (8, 1)])
     func stepsAreRound(_ maximum: Double, _ step: Double) {
-        #expect(abs(niceStep(maximum, steps: 8) - step) < 1e-9)
+        #expect(abs(Chart.niceStep(maximum, steps: 8) - step) < 1e-9)
     }
 
     /// A drawing program is handed well-formed XML with all five curves, also when there is next to nothing to draw.
@@ -20,7 +20,7 @@ struct FigureTests {
             board.source.bytesOfItems = index * 5000
             return FigureSample(board, at: .seconds(index))
         }
-        let document = try XMLDocument(data: Data(figureSVG(samples).utf8))
+        let document = try XMLDocument(data: Data(demoFigure(samples).svg.utf8))
         let lines = try document.nodes(forXPath: "//*[local-name()='polyline']/@points")
         #expect(lines.count == 5)
         let coordinates = lines[0].stringValue?.split(separator: " ") ?? []

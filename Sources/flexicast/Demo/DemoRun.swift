@@ -272,7 +272,7 @@ final class DemoRun {
     private func show() throws {
         screen.print([""] + board.finalTable)
         if let figure = settings.figure {
-            for file in try writeFigure(samples, to: figure) { screen.print(["figure: \(file)"]) }
+            for file in try demoFigure(samples).write(to: figure) { screen.print(["figure: \(file)"]) }
         }
         if let report = settings.report {
             try DemoReport(board).json().write(to: URL(fileURLWithPath: report), options: .atomic)

@@ -1,0 +1,191 @@
+import Cryptography
+import Flexicast
+import Logging
+import QUIC
+import Reactor
+import Wire
+
+/// How a source reaches the receivers of a measurement.
+public enum FanoutWay: String, CaseIterable, Sendable {
+    /// One packet for all, to a group.
+    case flow
+    /// Each on its own connection.
+    case unicast
+}
+
+/// What a measurement with many receivers is made of.
+public struct FanoutTrialOptions: Sendable {
+    public var receivers = 1
+    /// Octets of each published item.
+    public var itemSize = 1 << 18
+    /// Bits per second of the flow at the most; nil leaves it to the receivers.
+    public var rate: UInt64?
+    public var interface = "lo"
+    public var group = SocketAddress(.v4(0xef0a_0001), port: 5996)
+    public var io = IOBackendChoice.auto
+
+    public init() {}
+}
+
+/// A source and its receivers in one thread, all of them whole: connections, keys, acknowledgements, items. Each side has a
+/// reactor of its own, so that CPU is told apart; the next item is published when all have the one before the last.
+public final class FanoutTrial {
+    private let source: ChargedReactor
+    private let receivers: ChargedReactor
+    private let origin: Source
+    private let sender: FlowSender?
+    private let options: FanoutTrialOptions
+    private let item: [UInt8]
+    private let clientContext: TLSContext
+    private let way: FanoutWay
+    private let address: SocketAddress
+    private var audience: [Receiver] = []
+    private var itemsOf: [Int] = []
+    private var ready = 0
+    private var published = 0
+    /// Items that may be on their way.
+    private static let window = 4
+    /// Receivers that connect at the same time.
+    private static let crowd = 32
+
+    /// Times a receiver left the flow; connections that ended.
+    public private(set) var fallbacks = 0
+    public private(set) var closed = 0
+
+    public var backendDescription: String { source.reactor.backendDescription }
+
+    public init(_ way: FanoutWay, _ options: FanoutTrialOptions) throws {
+        self.way = way
+        self.options = options
+        Meters.raiseFileLimit()
+        source = try ChargedReactor(io: options.io)
+        receivers = try ChargedReactor(io: options.io)
+        item = [UInt8](repeating: 0x61, count: options.itemSize)
+        let origin = try FlowTrial.address(of: options.interface)
+        let listen = try source.reactor.udpSocket(bind: SocketAddress(origin, port: 0))
+        address = listen.localAddress
+        let server = try TLSContext.server(selfSignedFor: ["\(origin)"], alpn: [applicationProtocol])
+        clientContext = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
+        sender = way == .unicast ? nil : try Self.makeSender(options, origin: origin, reactor: source.reactor)
+        self.origin = Source(
+            listen: listen, tls: server, sender: sender, history: 0, reactor: source.reactor, log: Self.quiet)
+    }
+
+    deinit {
+        for receiver in audience { receiver.onEvent = { _ in } }
+        audience = []
+        receivers.reactor.close()
+        source.reactor.close()
+    }
+
+    private static var quiet: Logger { Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() } }
+
+    private static func makeSender(
+        _ options: FanoutTrialOptions, origin: IPAddress, reactor: Reactor
+    ) throws -> FlowSender {
+        var udp = UDPOptions()
+        udp.multicastInterface = options.interface
+        let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
+        var configuration = FlowConfiguration()
+        configuration.rateCeiling = options.rate ?? 1_000_000_000_000
+        configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
+        // All share one thread: the last of many waits long for its turn.
+        configuration.memberTimeout = .seconds(600)
+        configuration.floorPatience = .seconds(600)
+        configuration.maximumUnsettledOctets = 256 << 20
+        var random = randomSeed()
+        guard let id = FlowID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
+        let flow = FlowSource(
+            flowID: id,
+            parameters: FlowParameters(
+                source: origin, group: options.group.address, port: options.group.port, ackDelay: .milliseconds(25)),
+            configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
+        return FlowSender(flow, group: options.group, socket: socket, reactor: reactor)
+    }
+
+    // MARK: Connecting
+
+    /// Connects all receivers and waits until they listen, if there is a flow to listen to.
+    public func connect(within limit: Duration = .seconds(120)) throws {
+        let end = Reactor.clock() + limit
+        while ready < options.receivers {
+            while audience.count < min(options.receivers, ready + Self.crowd) { try add() }
+            turn()
+            guard Reactor.clock() < end else {
+                throw EndpointError(
+                    "\(ready) of \(options.receivers) receivers are ready after \(limit); fewer may do, or another --io")
+            }
+            guard closed == 0 else { throw EndpointError("a receiver's connection ended before it was ready") }
+        }
+    }
+
+    private func add() throws {
+        let receiver = try Receiver(
+            to: address, serverName: "\(address.address)", tls: clientContext, usesFlow: way != .unicast,
+            access: FlowAccess(interface: options.interface), reactor: receivers.reactor, log: Self.quiet)
+        let index = audience.count
+        audience.append(receiver)
+        itemsOf.append(0)
+        receiver.onEvent = { [unowned self] event in
+            switch event {
+            case .connected: if way == .unicast { ready += 1 }
+            case .listening: ready += 1
+            case .item: itemsOf[index] += 1
+            case .fellBack: fallbacks += 1
+            case .closed: closed += 1
+            case .way, .returned: break
+            }
+        }
+        receiver.start()
+    }
+
+    // MARK: Running
+
+    /// Publishes items one after the other until `deadline`.
+    public func run(until deadline: Instant) {
+        while Reactor.clock() < deadline {
+            let least = itemsOf.min() ?? 0
+            if published - least < Self.window {
+                published += 1
+                source.charge { origin.publish(item) }
+            }
+            turn()
+        }
+    }
+
+    private func turn() {
+        source.turn()
+        receivers.turn()
+    }
+
+    /// Lets everybody be idle for so long.
+    private func rest(for duration: Duration) {
+        let end = Reactor.clock() + duration
+        while Reactor.clock() < end { turn() }
+    }
+
+    /// What the source has sent, in totals: subtract two of them.
+    public var sent: EndCounts { source.sending }
+    /// What all receivers have received: each packet counts as often as it was delivered.
+    public var delivered: EndCounts { receivers.receiving }
+    /// Items that reached a receiver.
+    public var itemsDelivered: Int { itemsOf.reduce(0, +) }
+
+    // MARK: Memory
+
+    /// Octets of heap that one receiver that is connected, a member of the flow if there is one, and idle costs the source.
+    public static func idleMemory(_ way: FanoutWay, _ options: FanoutTrialOptions) throws -> Int {
+        let trial = try FanoutTrial(way, options)
+        let empty = Meters.heapOctets
+        try trial.connect()
+        // Handshakes end, and what they took is given back.
+        trial.rest(for: .milliseconds(500))
+        // Gone without a word: what is left is the source's.
+        for receiver in trial.audience {
+            receiver.onEvent = { _ in }
+            receiver.release()
+        }
+        trial.audience = []
+        return (Meters.heapOctets - empty) / options.receivers
+    }
+}

@@ -1,0 +1,155 @@
+import AMT
+import Glibc
+import Logging
+import Reactor
+import Wire
+
+/// What a measurement of a relay is made of.
+public struct RelayTrialOptions: Sendable {
+    /// Tunnels that each packet is copied into.
+    public var gateways = 1
+    /// Octets of UDP payload of the packets that are forwarded.
+    public var size = 1200
+    /// Bits per second of UDP payload at the source; nil is as fast as the machine can.
+    public var rate: UInt64?
+    /// Take packets by ordinary sockets, which needs no privilege.
+    public var isPlain = false
+    public var interface = "lo"
+    public var group = SocketAddress(.v4(0xef0a_0001), port: 5995)
+    public var io = IOBackendChoice.auto
+
+    public init() {}
+}
+
+/// A source of plain multicast, a relay and its gateways in one thread, each on a reactor of its own: the relay is the one
+/// that is measured.
+public final class RelayTrial {
+    private let source: ChargedReactor
+    private let relay: ChargedReactor
+    private let gateways: ChargedReactor
+    private let socket: UDPSocket
+    private let server: RelayServer
+    private var ears: [Ear] = []
+    private let options: RelayTrialOptions
+    private let payload: [UInt8]
+    private let start: Instant
+    private var sentPackets: UInt64 = 0
+
+    /// Packets per turn of the source.
+    private static let burst: UInt64 = 104
+
+    private final class Ear: TunnelHandler {
+        let tunnel: AMTTunnel
+        var packets: UInt64 = 0
+
+        init(_ tunnel: AMTTunnel) { self.tunnel = tunnel }
+
+        func tunnelPacketReceived(
+            _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+        ) { packets += 1 }
+        func tunnelBatchEnded() {}
+    }
+
+    public var backendDescription: String { relay.reactor.backendDescription }
+
+    public init(_ options: RelayTrialOptions) throws {
+        self.options = options
+        Meters.raiseFileLimit()
+        payload = [UInt8](repeating: 0x61, count: options.size)
+        source = try ChargedReactor(io: options.io)
+        relay = try ChargedReactor(io: options.io)
+        gateways = try ChargedReactor(io: options.io)
+        let log = Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() }
+        let origin = try FlowTrial.address(of: options.interface)
+        var udp = UDPOptions()
+        udp.multicastInterface = options.interface
+        // A relay gets packets off a wire, one by one.
+        udp.segment = false
+        socket = try source.reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
+        var relayOptions = RelayOptions(listen: [SocketAddress(origin, port: 0)])
+        relayOptions.upstream = options.interface
+        if options.isPlain { relayOptions.groups = [options.group] }
+        do {
+            server = try RelayServer(relayOptions, reactor: relay.reactor, log: log)
+        } catch let error as ReactorError where error.code == EPERM {
+            throw EndpointError("\(error); or take packets by ordinary sockets with --plain")
+        }
+        start = source.reactor.now
+        let address = server.sockets[0].localAddress
+        let channel = Channel(source: nil, group: options.group.address)
+        for _ in 0..<options.gateways {
+            let tunnel = try AMTTunnel(
+                relay: .at(address), source: nil, family: .ipv4, reactor: gateways.reactor, log: log)
+            let ear = Ear(tunnel)
+            tunnel.subscribe(channel, port: options.group.port, handler: ear)
+            ears.append(ear)
+        }
+    }
+
+    deinit {
+        for ear in ears { ear.tunnel.close() }
+        server.close()
+        gateways.reactor.close()
+        relay.reactor.close()
+        source.reactor.close()
+    }
+
+    /// Waits until every gateway gets packets.
+    public func connect(within limit: Duration = .seconds(30)) throws {
+        let end = Reactor.clock() + limit
+        while ears.contains(where: { $0.packets == 0 }) {
+            guard Reactor.clock() < end else {
+                let count = ears.count { $0.packets > 0 }
+                throw EndpointError("\(count) of \(options.gateways) gateways get packets after \(limit)")
+            }
+            // One now and then, until all have joined.
+            if source.reactor.counters.turns % 64 == 0 { send(1) }
+            turn()
+        }
+    }
+
+    /// Sends and forwards until `deadline`.
+    public func run(until deadline: Instant) {
+        let begin = Reactor.clock()
+        let before = sentPackets
+        while case let now = Reactor.clock(), now < deadline {
+            var due = Self.burst
+            if let rate = options.rate {
+                let wanted = Double((now - begin).nanoseconds) / 1e9 * Double(rate) / 8 / Double(options.size)
+                due = min(due, UInt64(wanted) - min(sentPackets - before, UInt64(wanted)))
+            }
+            send(Int(due))
+            turn()
+        }
+    }
+
+    private func send(_ count: Int) {
+        let payload = payload
+        for _ in 0..<count {
+            guard socket.send(copyOf: payload.span, to: options.group) else { return }
+            sentPackets += 1
+        }
+    }
+
+    private func turn() {
+        source.turn()
+        relay.turn()
+        gateways.turn()
+    }
+
+    /// What the relay has sent into tunnels, in totals: subtract two of them. Its drops are those of packets on their way in.
+    public var forwarded: EndCounts {
+        var counts = relay.sending
+        counts.packets = server.forwarding.packetsOut
+        counts.octets = server.forwarding.octetsOut
+        counts.kernelDrops = UInt64(server.report.drops)
+        return counts
+    }
+
+    /// Packets that the source has sent to the group.
+    public var sent: UInt64 { sentPackets }
+    /// Packets that the relay has seen.
+    public var captured: UInt64 { server.forwarding.packetsIn }
+    /// Packets that gateways have received.
+    public var received: UInt64 { ears.reduce(0) { $0 + $1.packets } }
+}

@@ -1,0 +1,139 @@
+import Foundation
+
+/// Curves over one axis, as an SVG document and, by rsvg-convert, as a PNG.
+struct Chart {
+    struct Curve {
+        var name: String
+        var color: String
+        /// SVG's stroke-dasharray; empty is a solid line.
+        var dash = ""
+        var points: [(x: Double, y: Double)]
+    }
+
+    var title: String
+    var xLabel: String
+    var yLabel: String
+    /// From the top of the legend to its bottom.
+    var curves: [Curve]
+    /// Where x ends at the least.
+    var leastX = 0.0
+    /// Powers of ten are equally far from each other, from the smallest x on; each point has a mark.
+    var isLogarithmic = false
+
+    private static let (width, height) = (800.0, 500.0)
+    private static let (left, right, top, bottom) = (80.0, 20.0, 50.0, 60.0)
+
+    /// A scale whose steps are 1, 2 or 5 times a power of ten, at most `steps` of them up to `maximum`.
+    static func niceStep(_ maximum: Double, steps: Int) -> Double {
+        guard maximum > 0 else { return 1 }
+        let rough = maximum / Double(steps)
+        let power = pow(10, floor(log10(rough)))
+        return ([1, 2, 5, 10].first { $0 * power >= rough } ?? 10) * power
+    }
+
+    private static func place(_ number: Double) -> String { String(format: "%.1f", number) }
+
+    private static func text(_ number: Double) -> String {
+        String(format: number == number.rounded() ? "%.0f" : number < 0.1 ? "%.2f" : "%.1f", number)
+    }
+
+    /// Values on the x axis that are written out.
+    private var ticks: [Double] {
+        guard isLogarithmic else {
+            let step = Self.niceStep(maxX, steps: 10)
+            return (0...Int(maxX / step)).map { Double($0) * step }
+        }
+        return Set(curves.flatMap { $0.points.map(\.x) }).sorted()
+    }
+
+    private var maxX: Double { max(curves.flatMap { $0.points.map(\.x) }.max() ?? 1, leastX) }
+    private var minX: Double { max(curves.flatMap { $0.points.map(\.x) }.min() ?? 1, 1e-9) }
+
+    private func x(_ value: Double) -> Double {
+        let span = Self.width - Self.left - Self.right
+        guard isLogarithmic else { return Self.left + value / maxX * span }
+        // A little room on both sides, for the marks.
+        let range = max(log10(maxX / minX), 1e-9)
+        return Self.left + 20 + log10(max(value, minX) / minX) / range * (span - 40)
+    }
+
+    var svg: String {
+        let (width, height, left, right, top, bottom) = (
+            Self.width, Self.height, Self.left, Self.right, Self.top, Self.bottom
+        )
+        let (place, text) = (Self.place, Self.text)
+        let largest = curves.flatMap { $0.points.map(\.y) }.max() ?? 0
+        let stepY = Self.niceStep(largest, steps: 8)
+        // Room for the legend above what goes up to the top.
+        let topY = max(stepY, (largest / stepY).rounded(.up) * stepY)
+        let y = { (value: Double) in height - bottom - value / topY * (height - top - bottom) }
+        var svg = """
+            <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" width="\(Int(width))" \
+            height="\(Int(height))" font-family="sans-serif" font-size="13">
+            <rect width="100%" height="100%" fill="white"/>
+            <text x="\(place(width / 2))" y="26" text-anchor="middle" font-size="16">\(title)</text>
+
+            """
+        for index in 0...Int((topY / stepY).rounded()) {
+            let value = Double(index) * stepY
+            svg += """
+                <line x1="\(place(left))" y1="\(place(y(value)))" x2="\(place(width - right))" y2="\(place(y(value)))" stroke="#dddddd"/>
+                <text x="\(place(left - 8))" y="\(place(y(value) + 4))" text-anchor="end">\(text(value))</text>
+
+                """
+        }
+        for value in ticks {
+            svg += """
+                <line x1="\(place(x(value)))" y1="\(place(height - bottom))" x2="\(place(x(value)))" y2="\(place(height - bottom + 5))" stroke="#333333"/>
+                <text x="\(place(x(value)))" y="\(place(height - bottom + 20))" text-anchor="middle">\(text(value))</text>
+
+                """
+        }
+        svg += """
+            <path d="M \(place(left)) \(place(top)) V \(place(height - bottom)) H \(place(width - right))" fill="none" stroke="#333333"/>
+            <text x="\(place((left + width - right) / 2))" y="\(place(height - 16))" text-anchor="middle">\(xLabel)</text>
+            <text transform="translate(22 \(place((top + height - bottom) / 2))) rotate(-90)" text-anchor="middle">\(yLabel)</text>
+
+            """
+        for (index, curve) in curves.enumerated() {
+            let points = curve.points.map { "\(place(x($0.x))),\(place(y($0.y)))" }
+            let dash = curve.dash.isEmpty ? "" : " stroke-dasharray=\"\(curve.dash)\""
+            let line = top + 14 + Double(index) * 20
+            svg += """
+                <polyline points="\(points.joined(separator: " "))" fill="none" stroke="\(curve.color)" stroke-width="2"\(dash)/>
+                <line x1="\(place(left + 14))" y1="\(place(line - 4))" x2="\(place(left + 44))" y2="\(place(line - 4))" stroke="\(curve.color)" stroke-width="2"\(dash)/>
+                <text x="\(place(left + 52))" y="\(place(line))">\(curve.name)</text>
+
+                """
+            guard isLogarithmic else { continue }
+            for point in curve.points {
+                svg += """
+                    <circle cx="\(place(x(point.x)))" cy="\(place(y(point.y)))" r="4" fill="\(curve.color)"/>
+
+                    """
+            }
+        }
+        return svg + "</svg>\n"
+    }
+
+    /// Writes the chart beside `path`, whose ending does not matter, as SVG and PNG.
+    /// - Returns: the files written.
+    /// - Throws: a problem when a file cannot be written, or the converter is missing; the SVG is there by then.
+    func write(to path: String) throws -> [String] {
+        let base = URL(fileURLWithPath: path)
+        let stem = ["svg", "png"].contains(base.pathExtension) ? base.deletingPathExtension() : base
+        let svgFile = stem.appendingPathExtension("svg")
+        let png = stem.appendingPathExtension("png")
+        do { try Data(svg.utf8).write(to: svgFile, options: .atomic) } catch {
+            throw DemoProblem("cannot write \(svgFile.path): \(error.localizedDescription)")
+        }
+        let converter = ["/usr/bin/rsvg-convert", "/usr/local/bin/rsvg-convert"]
+            .first(where: FileManager.default.isExecutableFile(atPath:))
+        guard let converter else {
+            throw DemoProblem(
+                "\(svgFile.path) is written, the PNG is not: rsvg-convert is missing; apt-get install librsvg2-bin")
+        }
+        try flexicast.run([converter, "--zoom", "2", "--output", png.path, svgFile.path])
+        return [svgFile.path, png.path]
+    }
+}

@@ -1,0 +1,95 @@
+import ArgumentParser
+import Cryptography
+import Endpoint
+import Reactor
+import Wire
+
+/// What every measurement can be told.
+struct PerfOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("How long (default: 10s).", valueName: "duration"), transform: parseDuration)
+    var duration: Duration = .seconds(10)
+
+    @Option(
+        help: ArgumentHelp("Time between two lines (default: 1s).", valueName: "duration"), transform: parseDuration)
+    var interval: Duration = .seconds(1)
+
+    @Option(
+        help: ArgumentHelp(
+            "Exit with status 2 when the summary is below this: packets per second, handshakes per second for handshake.",
+            valueName: "rate"),
+        transform: parseCount)
+    var least: Double?
+
+    @Option(
+        help: ArgumentHelp("Stay on this processor, counted from 0.", valueName: "n"),
+        transform: parseInteger(in: 0...1023, "a processor's number"))
+    var cpu: Int?
+
+    @Option(help: ArgumentHelp("Input/output backend: auto, io_uring or epoll.", valueName: "backend"))
+    var io: IOBackendChoice = .auto
+
+    @Flag(help: "Print one JSON object per line on standard output.")
+    var json = false
+
+    /// Standard output for lines; goes to the asked processor first.
+    func begin() throws -> EventOutput {
+        if let cpu, !Meters.pin(to: cpu) {
+            throw ValidationError("--cpu \(cpu): there is no such processor, or this process may not use it")
+        }
+        return EventOutput(style: json ? .json : .text)
+    }
+
+    /// Of the machine that measures.
+    var machine: [(String, PerfLine.Value)] {
+        [("kernel", .text(Meters.kernel)), ("cpu", .text(Meters.processor))]
+    }
+
+    /// Ends with status 2 when `rate` is below what was asked.
+    func judge(_ rate: Double) throws {
+        if let least, rate < least { throw belowLimit }
+    }
+
+    /// What was asked has not been reached.
+    private var belowLimit: ExitCode { ExitCode(2) }
+
+    /// Takes readings of `counts` while `run` runs, for `duration` unless it is said, a line for each interval: the
+    /// difference of the last and the first.
+    func measure(
+        for share: Duration? = nil, _ counts: () -> EndCounts, _ report: (EndCounts, Int64) -> Void,
+        _ run: (_ deadline: Instant) -> Void
+    ) -> EndCounts {
+        let start = counts()
+        var last = start
+        let end = Reactor.clock() + (share ?? duration)
+        while Reactor.clock() < end {
+            run(min(Reactor.clock() + interval, end))
+            let now = counts()
+            report(now - last, last.time - start.time)
+            last = now
+        }
+        return last - start
+    }
+}
+
+/// `500k`, `1.5M`, `20000`.
+func parseCount(_ text: String) throws -> Double {
+    let number = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+    let factors: [Substring: Double] = ["": 1, "k": 1e3, "M": 1e6]
+    guard let factor = factors[text[number.endIndex...]], let value = Double(number) else {
+        throw ArgumentProblem("write a number, with k or M if you like, such as 500k")
+    }
+    return value * factor
+}
+
+/// `1,10,100`: each from `range`.
+func parseIntegers(in range: ClosedRange<Int>, _ what: String) -> @Sendable (String) throws -> [Int] {
+    { text in
+        let numbers = text.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+        let valid = numbers.compactMap { $0 }.filter(range.contains)
+        guard valid.count == numbers.count else {
+            throw ArgumentProblem(
+                "write \(what) from \(range.lowerBound) to \(range.upperBound), several with commas, such as 1,10,100")
+        }
+        return valid
+    }
+}

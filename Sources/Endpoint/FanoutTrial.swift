@@ -108,7 +108,8 @@ public final class FanoutTrial {
     /// Connects all receivers and waits until they listen, if there is a flow to listen to.
     public func connect(within limit: Duration = .seconds(120)) throws {
         let end = Reactor.clock() + limit
-        while ready < options.receivers {
+        // A receiver knows of its connection before the source does.
+        while ready < options.receivers || origin.counts.receivers < options.receivers {
             while audience.count < min(options.receivers, ready + Self.crowd) { try add() }
             turn()
             guard Reactor.clock() < end else {

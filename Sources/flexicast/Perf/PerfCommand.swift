@@ -6,6 +6,6 @@ struct PerfCommand: ParsableCommand {
         abstract: "Measure packet rates on this machine.",
         subcommands: [
             PerfSendCommand.self, PerfReceiveCommand.self, PerfFlowCommand.self, PerfFanoutCommand.self,
-            PerfRelayCommand.self, PerfCryptoCommand.self, PerfHandshakeCommand.self,
+            PerfRelayCommand.self, PerfServeCommand.self, PerfCryptoCommand.self, PerfHandshakeCommand.self,
         ])
 }

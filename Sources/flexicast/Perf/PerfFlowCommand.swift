@@ -38,9 +38,9 @@ struct PerfFlowCommand: ParsableCommand {
     var itemSize: Int = 1 << 20
 
     @Option(
-        help: ArgumentHelp("Members that acknowledge (default: 1).", valueName: "n"),
-        transform: parseInteger(in: 1...100_000, "members"))
-    var receivers: Int = 1
+        help: ArgumentHelp("Members that acknowledge, several numbers with commas for a sweep (default: 1).", valueName: "n"),
+        transform: parseIntegers(in: 1...100_000, "members"))
+    var receivers = [1]
 
     @Option(
         help: ArgumentHelp(
@@ -49,17 +49,10 @@ struct PerfFlowCommand: ParsableCommand {
         transform: parseInteger(in: 1...100_000, "packets"))
     var ackEvery: Int?
 
-    @Option(help: ArgumentHelp("How long (default: 10s).", valueName: "duration"), transform: parseDuration)
-    var duration: Duration = .seconds(10)
-
     @Option(
         help: ArgumentHelp("Stop after so many packets, whatever the time.", valueName: "n"),
         transform: parseInteger(in: 1...1_000_000_000, "packets"))
     var packets: Int?
-
-    @Option(
-        help: ArgumentHelp("Time between two lines (default: 1s).", valueName: "duration"), transform: parseDuration)
-    var interval: Duration = .seconds(1)
 
     @Option(help: ArgumentHelp("Interface that the flow leaves by.", valueName: "if"))
     var interface = "lo"
@@ -76,38 +69,47 @@ struct PerfFlowCommand: ParsableCommand {
     @Flag(help: "Listen to the group and open every packet.")
     var heard = false
 
-    @Option(help: ArgumentHelp("Input/output backend: auto, io_uring or epoll.", valueName: "backend"))
-    var io: IOBackendChoice = .auto
+    @Option(help: ArgumentHelp("Draw the sweep as FILE.svg and FILE.png.", valueName: "file"))
+    var plot: String?
 
-    @Flag(help: "Print one JSON object per line on standard output.")
-    var json = false
+    @OptionGroup var perf: PerfOptions
 
     func validate() throws {
         guard group.address.isIPv4 else { throw ValidationError("--group: IPv4 only, such as 239.10.0.1:5999") }
     }
 
     func run() throws {
+        let output = try perf.begin()
+        var sweep: [(members: Int, counts: FlowTrialCounts)] = []
+        for members in receivers { sweep.append((members, try measure(members, output))) }
+        if let plot {
+            for file in try chart(sweep).write(to: plot) where !perf.json { print("plot: \(file)") }
+        }
+        output.flush()
+        if let last = sweep.last?.counts { try perf.judge(Double(last.packets) / Double(last.time) * 1e9) }
+    }
+
+    private func measure(_ members: Int, _ output: EventOutput) throws -> FlowTrialCounts {
         var options = FlowTrialOptions()
         options.rate = rate
         options.packetSize = size
         options.itemSize = itemSize
-        options.members = receivers
+        options.members = members
         options.acknowledgeEvery = ackEvery.map(UInt64.init)
         options.splitsTime = split
         options.isHeard = heard
         options.interface = interface
         options.group = group
         options.cipher = suite
-        options.io = io
+        options.io = perf.io
         let trial = try FlowTrial(options)
         let report = PerfFlowReport(
             setting: [
                 ("backend", .text(trial.backendDescription)), ("interface", .text(interface)),
                 ("aead", .text("\(suite.rawValue) (\(cryptographyLibrary))")), ("packet_octets", .integer(size)),
-                ("item_octets", .integer(itemSize)), ("members", .integer(receivers)), ("heard", .flag(heard)),
-                ("kernel", .text(Meters.kernel)), ("cpu", .text(Meters.processor)),
-            ], isHeard: heard, countsAllocations: Meters.allocations != nil)
-        let output = EventOutput(style: json ? .json : .text)
+                ("item_octets", .integer(itemSize)), ("members", .integer(members)), ("heard", .flag(heard)),
+                ("offloads", .text("segmentation, coalescing")),
+            ] + perf.machine, isHeard: heard, countsAllocations: Meters.allocations != nil)
         output.report(report.begin)
 
         // Keys, tables, the first use of this and that.
@@ -115,10 +117,10 @@ struct PerfFlowCommand: ParsableCommand {
         let start = trial.counts
         var last = start
         let limit = packets.map(UInt64.init) ?? .max
-        let end = Reactor.clock() + duration
+        let end = Reactor.clock() + perf.duration
         var sent: UInt64 = 0
         while sent < limit, packets != nil || Reactor.clock() < end {
-            let until = packets == nil ? min(Reactor.clock() + interval, end) : Reactor.clock() + interval
+            let until = packets == nil ? min(Reactor.clock() + perf.interval, end) : Reactor.clock() + perf.interval
             trial.run(packets: limit - sent, until: until)
             let now = trial.counts
             sent = (now - start).packets
@@ -126,6 +128,21 @@ struct PerfFlowCommand: ParsableCommand {
             last = now
         }
         output.report(report.line(last - start, from: 0, name: "summary"))
-        output.flush()
+        return last - start
+    }
+
+    private func chart(_ sweep: [(members: Int, counts: FlowTrialCounts)]) -> Chart {
+        func curve(_ name: String, _ color: String, _ nanoseconds: (FlowTrialCounts) -> Double) -> Chart.Curve {
+            Chart.Curve(
+                name: name, color: color, points: sweep.map { (Double($0.members), nanoseconds($0.counts)) })
+        }
+        return Chart(
+            title: "What a packet of the flow costs the source", xLabel: "receivers that acknowledge",
+            yLabel: "CPU per packet (ns)",
+            curves: [
+                curve("all", "#2c3e50") { Double($0.threadTime) / Double($0.packets) },
+                curve("cryptography", "#2980b9") { Double($0.cryptographyTime) / Double($0.measuredPackets) },
+                curve("protocol", "#27ae60") { Double($0.flowTime) / Double($0.measuredPackets) },
+            ], isLogarithmic: true)
     }
 }

@@ -64,15 +64,7 @@ struct PerfFlowReport {
     let countsAllocations: Bool
 
     var begin: PerfLine {
-        var text = ""
-        for (name, value) in setting {
-            switch value {
-            case .text(let value): text += "\(name): \(value)\n"
-            case .integer(let value): text += "\(name): \(value)\n"
-            case .number(let value): text += "\(name): \(fixed(value, 3))\n"
-            case .flag(let value): text += "\(name): \(value ? "yes" : "no")\n"
-            }
-        }
+        var text = describe(setting)
         text += "     seconds  kpackets/s     Mbit/s  ns/packet = protocol + crypto +   I/O   calls/pkt  pkts/send"
         return PerfLine(fields: [("event", .text("begin"))] + setting, text: text)
     }
@@ -117,6 +109,7 @@ struct PerfFlowReport {
                 ("receiver_drops", .integer(Int(counts.receiverDrops))),
             ]
         }
+        if name == "summary" { fields += setting }
         var text = padded("\(fixed(Double(start) / 1e9, 1))-\(fixed(Double(start + counts.time) / 1e9, 1))", 12)
         text += padded(fixed(packets / seconds / 1e3, 1), 12)
         text += padded(fixed(Double(counts.octets) * 8 / seconds / 1e6, 1), 11)

@@ -1,0 +1,64 @@
+import ArgumentParser
+import Cryptography
+import Endpoint
+import Glibc
+import Reactor
+import Wire
+
+struct PerfServeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Answer HTTP/3 requests for /N with N octets: plain QUIC, for clients of any make.",
+        discussion: """
+            Runs until SIGINT or SIGTERM, or for --duration. Perf/ngtcp2 compares it with ngtcp2's server.
+            """)
+
+    @Option(help: ArgumentHelp("Where clients connect.", valueName: "addr:port"), transform: parseListenAddress)
+    var listen: SocketAddress
+
+    @Option(help: ArgumentHelp("PEM file of the certificate chain; without it one is made for this run.", valueName: "file"))
+    var certificate: String?
+
+    @Option(help: ArgumentHelp("PEM file of the certificate's private key.", valueName: "file"))
+    var key: String?
+
+    @OptionGroup var perf: PerfOptions
+
+    func validate() throws {
+        guard (certificate == nil) == (key == nil) else {
+            throw ValidationError("--certificate and --key go together; give both, or neither for a self-signed one")
+        }
+    }
+
+    func run() throws {
+        let output = try perf.begin()
+        var files: CertificateFiles?
+        if let certificate, let key { files = CertificateFiles(certificate: certificate, key: key) }
+        let trial = try TransferTrial(listen: listen, certificate: files, io: perf.io)
+        try trial.stop(on: [SIGINT, SIGTERM])
+        let report = PerfEndReport(
+            messages: "sends",
+            setting: [
+                ("mode", .text("serve")), ("backend", .text(trial.backendDescription)),
+                ("at", .text("\(trial.localAddress)")), ("library", .text(cryptographyLibrary)),
+                ("offloads", .text("segmentation, coalescing")),
+            ] + perf.machine)
+        output.report(report.begin)
+        let start = trial.counts
+        var last = start
+        let end = Reactor.clock() + perf.duration
+        while Reactor.clock() < end, !trial.isStopping {
+            trial.run(until: min(Reactor.clock() + perf.interval, end))
+            let now = trial.counts
+            let counts = now - last
+            if counts.packets > 0 { output.report(report.interval(counts, from: last.time - start.time)) }
+            last = now
+        }
+        let counts = last - start
+        output.report(
+            report.summary(
+                counts, [("connections", .integer(trial.connections))], note: "\(trial.connections) connections"))
+        output.flush()
+        try perf.judge(Double(counts.packets) / Double(counts.time) * 1e9)
+    }
+}

@@ -84,7 +84,7 @@ final class Qlog {
             """)
     }
 
-    private func metrics(_ machine: Connection, at now: Instant) {
+    private func metrics(_ machine: borrowing Connection, at now: Instant) {
         let current = (window: machine.congestionWindow, inFlight: machine.bytesInFlight, rtt: machine.smoothedRTT)
         if let lastMetrics, lastMetrics == current { return }
         lastMetrics = current

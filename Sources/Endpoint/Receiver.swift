@@ -175,11 +175,12 @@ final class Receiver {
     }
 
     private func connected() {
-        let machine = peer.connection.machine
+        let connection = peer.connection
         let limit = min(
-            machine.peerParameters?.initialMaxPathID ?? 0, machine.localParameters.initialMaxPathID ?? 0)
+            connection.machine.peerParameters?.initialMaxPathID ?? 0,
+            connection.machine.localParameters.initialMaxPathID ?? 0)
         peer.extension = ReceiverSession(
-            isNegotiated: machine.isExtensionNegotiated, maximumPathID: limit, seed: SeededRandom(from: &random),
+            isNegotiated: connection.machine.isExtensionNegotiated, maximumPathID: limit, seed: SeededRandom(from: &random),
             at: reactor.now)
         onEvent(.connected)
     }

@@ -169,19 +169,19 @@ final class Source {
     }
 
     private func connected(_ connection: SourceConnection) {
-        let machine = connection.peer.connection.machine
+        let secure = connection.peer.connection
         log.info(
             "receiver connected",
-            metadata: ["address": "\(machine.remoteAddress)", "flexicast": "\(machine.isExtensionNegotiated)"])
+            metadata: ["address": "\(secure.machine.remoteAddress)", "flexicast": "\(secure.machine.isExtensionNegotiated)"])
         connection.isConnected = true
-        if machine.isExtensionNegotiated, let sender {
-            guard let peer = machine.peerParameters, let value = peer.others[FlexicastSupport.parameterID] else {
+        if secure.machine.isExtensionNegotiated, let sender {
+            guard let peer = secure.machine.peerParameters, let value = peer.others[FlexicastSupport.parameterID] else {
                 return
             }
             do throws(TransportError) {
                 let support = try FlexicastSupport(parsing: value.span)
                 connection.isShared = true
-                let limit = min(peer.initialMaxPathID ?? 0, machine.localParameters.initialMaxPathID ?? 0)
+                let limit = min(peer.initialMaxPathID ?? 0, secure.machine.localParameters.initialMaxPathID ?? 0)
                 connection.peer.extension = SourceSession(support: support, maximumPathID: limit, at: reactor.now)
                 connection.isReplicated = sender.group == nil
                 announce(to: connection)
@@ -355,11 +355,11 @@ final class Source {
 
     private func admit(_ connection: SourceConnection, _ flow: FlowID) {
         guard let sender, connection.peer.extension.awaitsMembership(in: flow) else { return }
-        let machine = connection.peer.connection.machine
+        let secure = connection.peer.connection
         guard
             let member = sender.flow.add(
-                streamWindow: machine.peerParameters?.initialMaxStreamDataUni ?? 0, octets: machine.sendCredit,
-                streams: machine.streamCredit, at: reactor.now)
+                streamWindow: secure.machine.peerParameters?.initialMaxStreamDataUni ?? 0, octets: secure.machine.sendCredit,
+                streams: secure.machine.streamCredit, at: reactor.now)
         else {
             connection.peer.extension.evict(flow)
             return
@@ -370,7 +370,7 @@ final class Source {
         connection.peer.extension.becameMember(flow, member)
         log.info(
             "receiver listens to the flow",
-            metadata: ["address": "\(machine.remoteAddress)", "members": "\(sender.flow.memberCount)"])
+            metadata: ["address": "\(secure.machine.remoteAddress)", "members": "\(sender.flow.memberCount)"])
     }
 
     /// Does what the flow asked for.

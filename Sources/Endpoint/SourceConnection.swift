@@ -98,8 +98,8 @@ final class SourceConnection {
 
     /// The receiver's flow control credit, when it has changed since the last call.
     func newCredit() -> (octets: UInt64, streams: UInt64)? {
-        let machine = peer.connection.machine
-        let credit = (octets: machine.sendCredit, streams: machine.streamCredit)
+        let connection = peer.connection
+        let credit = (octets: connection.machine.sendCredit, streams: connection.machine.streamCredit)
         guard credit != lastCredit else { return nil }
         lastCredit = credit
         return credit

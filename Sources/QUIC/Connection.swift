@@ -11,7 +11,8 @@ import Wire
 // The parts: Connection+Receive (frames in), Connection+Transmit (frames out), Connection+Timers, and the value types
 // StreamTable, LossRecovery, AckTracker, CryptoStream, PathMTU, NetworkPath and the connection ID tables.
 
-public struct Connection: Sendable {
+/// It is not copied: four kilobytes and two dozen references would go along.
+public struct Connection: ~Copyable, Sendable {
     enum Phase: Sendable {
         case active
         /// We closed; the frame is repeated when the peer goes on talking (RFC 9000 section 10.2.1).

@@ -15,7 +15,7 @@ final class SimulatedPeer {
     /// Items for a receiver that does not speak flexicast, until it allows the streams.
     var waiting: [[UInt8]] = []
 
-    init(_ connection: Connection, at now: Instant) {
+    init(_ connection: consuming Connection, at now: Instant) {
         self.connection = connection
         session = SourceSession(support: nil, maximumPathID: 0, at: now)
     }

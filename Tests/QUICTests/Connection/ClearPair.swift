@@ -3,7 +3,7 @@ import Wire
 
 /// Two connections that talk in the clear: no TLS, no packet protection, only the machines. What one writes, the other is
 /// handed, packet by packet, as packet protection would.
-struct ClearPair {
+struct ClearPair: ~Copyable {
     var client: Connection
     var server: Connection
     var now = Instant(nanoseconds: 1_000_000_000)

@@ -23,6 +23,8 @@ final class Peer<Extension: FrameExtension> {
     private unowned let reactor: Reactor
     private var timer: TimerHandle?
     private var isPumping = false
+    /// Reused, so that a datagram allocates nothing.
+    private var outgoing: [OutgoingDatagram] = []
 
     /// The least time between two looks at a deadline that has passed with nothing to show for it: the machine waits for something
     /// else than time, and the loop must not spin meanwhile.
@@ -52,14 +54,7 @@ final class Peer<Extension: FrameExtension> {
         let now = reactor.now
         drainEvents()
         beforeTransmit()
-        while true {
-            // Nil twice over: no room in the socket, or nothing to send.
-            let written = socket.withSendBuffer(connection.machine.datagramSize + 300) { buffer in
-                connection.transmit(into: &buffer, at: now)
-            }
-            guard let datagram = written ?? nil else { break }
-            socket.enqueue(datagram.count, to: datagram.to, from: datagram.from?.address, ecn: datagram.ecn)
-        }
+        transmit(at: now)
         drainEvents()
         guard !connection.machine.isDrained else {
             timer = nil
@@ -67,6 +62,46 @@ final class Peer<Extension: FrameExtension> {
         }
         let deadline = connection.nextDeadline
         timer?.schedule(at: deadline > now ? deadline : now + Self.spinGuard)
+    }
+
+    /// Who has one full datagram to send is likely to have more, and to have many when there were several.
+    private static var batches: [Int] { [1, 4, 16, 44] }
+    /// Octets by which a path MTU probe may be longer than other datagrams.
+    private static var spare: Int { 300 }
+
+    private func transmit(at now: Instant) {
+        var batch = 0
+        var isDone = false
+        while !isDone {
+            outgoing.removeAll(keepingCapacity: true)
+            let most = Self.batches[batch]
+            let room = min(most * connection.machine.datagramSize + Self.spare, UDPSocket.datagramLimit)
+            let result: Bool? = socket.withSendBuffer(room) { buffer in
+                connection.transmit(into: &buffer, most: most, datagrams: &outgoing, at: now)
+            }
+            // Nil: the socket has no room.
+            guard let result else { return }
+            isDone = result
+            enqueue()
+            batch = min(batch + 1, Self.batches.count - 1)
+        }
+    }
+
+    /// Datagrams that are alike leave as one run, the last of them possibly shorter.
+    private func enqueue() {
+        var begin = 0
+        while begin < outgoing.count {
+            let first = outgoing[begin]
+            var count = first.count
+            var end = begin + 1
+            while end < outgoing.count, outgoing[end].isLike(first), outgoing[end].count <= first.count {
+                count += outgoing[end].count
+                end += 1
+                if outgoing[end - 1].count < first.count { break }
+            }
+            socket.enqueue(count, segment: first.count, to: first.to, from: first.from?.address, ecn: first.ecn)
+            begin = end
+        }
     }
 
     private func drainEvents() {
@@ -89,6 +124,11 @@ extension Peer: DatagramHandler {
     }
 
     func socketBecameWritable(_ socket: UDPSocket) { pump() }
+}
+
+extension OutgoingDatagram {
+    /// Whether both may leave in one segmented send, but for their sizes.
+    fileprivate func isLike(_ other: OutgoingDatagram) -> Bool { to == other.to && from == other.from && ecn == other.ecn }
 }
 
 extension SecureConnection {

@@ -107,14 +107,14 @@ import Wire
     }
 
     /// Queues the first `count` octets of the room last reserved as datagrams of `segment` octets, the last possibly
-    /// shorter.
+    /// shorter; called again, the octets that follow.
     mutating func enqueue(
         _ count: Int, segment: Int, to: SocketAddress, from: IPAddress?, ecn: ECN
     ) -> Enqueued {
         guard isOpen else { return .nothing }
         precondition(count <= reserved, "\(count) octets enqueued of \(reserved) reserved")
         precondition(segment > 0 || count == 0, "datagrams of no octets in \(count)")
-        reserved = 0
+        reserved -= count
         last = (count, segment)
         if grow(count, segment: segment, to: to, from: from, ecn: ecn) { return .nothing }
         offset += count

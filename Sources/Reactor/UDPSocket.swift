@@ -134,9 +134,9 @@ public final class UDPSocket {
         return nil
     }
 
-    /// Queues the first `count` octets of the room last given by `withSendBuffer` as one datagram, or as several of
-    /// `segment` octets each, the last possibly shorter. Neighbours with the same destination, origin, mark and size
-    /// join into one segmented send. It leaves with the next `flush`, at the end of the turn at the latest.
+    /// Queues the first `count` octets of the room last given by `withSendBuffer`, or those after what was queued of it
+    /// already, as one datagram, or as several of `segment` octets each, the last possibly shorter. Neighbours with the
+    /// same destination, origin, mark and size join into one segmented send. It leaves with the next `flush`, at the end of the turn at the latest.
     /// - Parameters:
     ///   - from: The local address to send from; nil, a group or an unspecified one: the kernel chooses.
     ///   - ecn: The ECN mark of the IP header.

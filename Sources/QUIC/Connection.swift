@@ -1,3 +1,4 @@
+import Synchronization
 import Wire
 
 // One QUIC connection (RFC 9000, 9001, 9002) as a pure value: opened packets and time go in, packets in the clear and
@@ -21,6 +22,10 @@ public struct Connection: ~Copyable, Sendable {
         case draining(until: Instant)
         case drained
     }
+
+    /// Keeps a connection where it is: the compiler copies other structs onto the stack, four kilobytes of this one, for
+    /// each call of a method that does not change them. Costs an octet.
+    private let inPlace = Atomic<Bool>(true)
 
     public let role: Role
     public let configuration: ConnectionConfiguration

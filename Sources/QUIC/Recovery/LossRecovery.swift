@@ -182,11 +182,14 @@ struct LossRecovery: Sendable {
         return Instant(nanoseconds: pacer.nextQuantum(rate: rate))
     }
 
+    // Inlined, here and below: the whole struct would be copied for the call.
+    @inline(__always)
     private var windowAllows: Bool {
         bytesInFlight + congestion.maxDatagramSize <= congestion.window
             && spaces[ProtectionLevel.application.rawValue].ledger.count < Self.maxTrackedPackets
     }
 
+    @inline(__always)
     private var pacerRate: Pacer.Rate {
         Pacer.Rate(
             window: congestion.window, smoothedRTT: rtt.smoothedTime, datagramSize: congestion.maxDatagramSize)

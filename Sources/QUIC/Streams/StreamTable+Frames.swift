@@ -5,11 +5,11 @@ extension StreamTable {
     /// Writes the control frames that are due, as many as fit.
     @_lifetime(writer: copy writer)
     mutating func writeControlFrames(into writer: inout ByteWriter, sent: inout [SentFrame]) {
-        if owesMaxData, writeLimit(0x10, maxData, into: &writer) {
+        if owesMaxData, Self.writeLimit(0x10, maxData, into: &writer) {
             owesMaxData = false
             sent.append(.maxData)
         }
-        if owesDataBlocked, writeLimit(0x14, peerMaxData, into: &writer) {
+        if owesDataBlocked, Self.writeLimit(0x14, peerMaxData, into: &writer) {
             owesDataBlocked = false
             sent.append(.dataBlocked)
         }
@@ -123,7 +123,7 @@ extension StreamTable {
     // MARK: - Control frames
 
     @_lifetime(writer: copy writer)
-    private func writeLimit(_ type: UInt8, _ limit: UInt64, into writer: inout ByteWriter) -> Bool {
+    private static func writeLimit(_ type: UInt8, _ limit: UInt64, into writer: inout ByteWriter) -> Bool {
         guard writer.remaining >= 1 + Varint.length(limit) else { return false }
         writer.uint8(type)
         writer.varint(limit)
@@ -131,7 +131,7 @@ extension StreamTable {
     }
 
     @_lifetime(writer: copy writer)
-    private func writeStream(
+    private static func writeStream(
         _ type: UInt8, _ id: StreamID, _ first: UInt64, _ second: UInt64? = nil, into writer: inout ByteWriter
     ) -> Bool {
         let size = 1 + Varint.length(id.rawValue) + Varint.length(first) + (second.map { Varint.length($0) } ?? 0)
@@ -148,11 +148,11 @@ extension StreamTable {
         bidirectional: Bool, into writer: inout ByteWriter, sent: inout [SentFrame]
     ) {
         let kind: UInt8 = bidirectional ? 0 : 1
-        if owesMaxStreams[bidirectional], writeLimit(0x12 | kind, maxStreams[bidirectional], into: &writer) {
+        if owesMaxStreams[bidirectional], Self.writeLimit(0x12 | kind, maxStreams[bidirectional], into: &writer) {
             owesMaxStreams[bidirectional] = false
             sent.append(.maxStreams(bidirectional: bidirectional))
         }
-        if owesStreamsBlocked[bidirectional], writeLimit(0x16 | kind, peerMaxStreams[bidirectional], into: &writer) {
+        if owesStreamsBlocked[bidirectional], Self.writeLimit(0x16 | kind, peerMaxStreams[bidirectional], into: &writer) {
             owesStreamsBlocked[bidirectional] = false
             sent.append(.streamsBlocked(bidirectional: bidirectional))
         }
@@ -166,12 +166,12 @@ extension StreamTable {
     ) -> Bool {
         if receiving.values[at].owesStopSending {
             let code = receiving.values[at].stopCode ?? 0
-            guard writeStream(0x05, id, code, into: &writer) else { return false }
+            guard Self.writeStream(0x05, id, code, into: &writer) else { return false }
             receiving.values[at].owesStopSending = false
             sent.append(.stopSending(id))
         }
         if receiving.values[at].owesMaxStreamData {
-            guard writeStream(0x11, id, receiving.values[at].maxStreamData, into: &writer) else { return false }
+            guard Self.writeStream(0x11, id, receiving.values[at].maxStreamData, into: &writer) else { return false }
             receiving.values[at].owesMaxStreamData = false
             sent.append(.maxStreamData(id))
         }
@@ -185,12 +185,12 @@ extension StreamTable {
     ) -> Bool {
         if sending.values[at].owesReset {
             let size = sending.values[at].finalSize ?? 0
-            guard writeStream(0x04, id, sending.values[at].resetCode, size, into: &writer) else { return false }
+            guard Self.writeStream(0x04, id, sending.values[at].resetCode, size, into: &writer) else { return false }
             sending.values[at].owesReset = false
             sent.append(.resetStream(id))
         }
         if sending.values[at].owesBlocked {
-            guard writeStream(0x15, id, sending.values[at].maxStreamData, into: &writer) else { return false }
+            guard Self.writeStream(0x15, id, sending.values[at].maxStreamData, into: &writer) else { return false }
             sending.values[at].owesBlocked = false
             sent.append(.streamDataBlocked(id))
         }

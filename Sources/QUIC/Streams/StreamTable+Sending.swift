@@ -179,6 +179,8 @@ extension StreamTable {
         }
     }
 
+    // Inlined: the whole table would be copied for the call.
+    @inline(__always)
     private func needsStreamCredit(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) -> Bool {
         guard id.initiator == role else { return false }
         guard isShared(id) else { return id.index >= peerMaxStreams[id.isBidirectional] }

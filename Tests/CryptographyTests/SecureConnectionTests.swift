@@ -43,7 +43,7 @@ import Wire
             #expect(end.suite == suite)
             #expect(end.alpn == "test")
             #expect(!end.isResumed)
-            #expect(end.machine.isHandshakeConfirmed)
+            #expect(end.machine.isHandshakeConfirmed == true)
             #expect(end.counters.unopened == 0)
         }
         world.client.connection.machine.close(applicationCode: 7, reason: "done", at: world.now)

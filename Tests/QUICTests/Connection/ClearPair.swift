@@ -72,7 +72,7 @@ struct ClearPair: ~Copyable {
     }
 
     /// Runs until `done`, or nothing is left to happen within a minute.
-    mutating func run(until done: (ClearPair) -> Bool) {
+    mutating func run(until done: (borrowing ClearPair) -> Bool) {
         let limit = now + .seconds(60)
         while now < limit {
             pump()

@@ -82,7 +82,7 @@ struct ConnectionErrorTests {
     func server(_ violation: Violation) {
         var pair = ClearPair()
         pair.handshake()
-        #expect(pair.server.isActive)
+        #expect(pair.server.isActive == true)
         ClearPair.inject(
             violation.payload, level: violation.level, number: 1000, from: ClearPair.clientAddress, to: &pair.server,
             at: pair.now)

@@ -60,8 +60,8 @@ struct ConnectionTests {
         var pair = ClearPair(validated: false)
         pair.drop = { fromClient, index in fromClient == ofClient && index == lost }
         pair.handshake()
-        #expect(pair.client.isHandshakeConfirmed)
-        #expect(pair.server.isHandshakeConfirmed)
+        #expect(pair.client.isHandshakeConfirmed == true)
+        #expect(pair.server.isHandshakeConfirmed == true)
     }
 
     /// RFC 9000 section 8.1: before the address is validated, never more than three times what came.
@@ -133,7 +133,7 @@ struct ConnectionTests {
         let response = ClearPair.transmit(&pair.client, at: pair.now)!
         ClearPair.deliver(response.0, response.1, from: moved, to: &pair.server, at: pair.now)
         pair.pump()
-        #expect(pair.server.isActive)
+        #expect(pair.server.isActive == true)
         #expect(pair.server.remoteAddress == moved)
     }
 
@@ -154,7 +154,7 @@ struct ConnectionTests {
             pair.server.timerFired(at: pair.now)
         }
         #expect(pair.server.remoteAddress == ClearPair.clientAddress)
-        #expect(pair.server.isActive)
+        #expect(pair.server.isActive == true)
     }
 
     @Test func datagramsArrive() {
@@ -187,10 +187,10 @@ struct ConnectionTests {
         pair.handshake()
         #expect(pair.server.isMultipathNegotiated && pair.client.isMultipathNegotiated)
         ClearPair.inject([0x3e, 0, 0, 0, 0, 0], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
-        #expect(pair.server.isActive)
+        #expect(pair.server.isActive == true)
         ClearPair.inject(
             [0x7e, 0x76, 5, 0], number: 1001, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
-        #expect(!pair.server.isActive)
+        #expect(pair.server.isActive == false)
     }
 
     /// Random octets as payload, at every level, never trap and never do worse than close the connection.

@@ -162,7 +162,7 @@ struct PathTests {
             Self.retire([0, 1]), number: 1000, destination: ConnectionID([UInt8](repeating: 6, count: 8))!,
             from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
         #expect(pair.client.localConnectionIDs.count == 2)
-        #expect(pair.client.isActive)
+        #expect(pair.client.isActive == true)
     }
 
     // MARK: Ends
@@ -208,7 +208,7 @@ struct PathTests {
         let frame = [0x07, 0x40 | UInt8(length >> 8), UInt8(length & 0xff)] + [UInt8](repeating: 1, count: length)
         ClearPair.inject(frame, number: 1000, from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
         pair.pump()
-        #expect(pair.client.isActive)
+        #expect(pair.client.isActive == true)
         #expect(pair.clientEvents.contains { if case .newToken = $0 { true } else { false } } == isKept)
     }
 }

@@ -9,6 +9,8 @@ import Wire
 public enum FanoutWay: String, CaseIterable, Sendable {
     /// One packet for all, to a group.
     case flow
+    /// The same packets, a copy to each.
+    case replicated
     /// Each on its own connection.
     case unicast
 }
@@ -33,7 +35,6 @@ public final class FanoutTrial {
     private let source: ChargedReactor
     private let receivers: ChargedReactor
     private let origin: Source
-    private let sender: FlowSender?
     private let options: FanoutTrialOptions
     private let item: [UInt8]
     private let clientContext: TLSContext
@@ -66,9 +67,14 @@ public final class FanoutTrial {
         address = listen.localAddress
         let server = try TLSContext.server(selfSignedFor: ["\(origin)"], alpn: [applicationProtocol])
         clientContext = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        sender = way == .unicast ? nil : try Self.makeSender(options, origin: origin, reactor: source.reactor)
+        let sender: FlowSender? =
+            way == .unicast
+            ? nil
+            : try Self.makeSender(
+                options, origin: origin, copySocket: way == .replicated ? listen : nil, reactor: source.reactor)
         self.origin = Source(
-            listen: listen, tls: server, sender: sender, history: 0, reactor: source.reactor, log: Self.quiet)
+            listen: listen, tls: server, sender: sender, replicates: way == .replicated, history: 0,
+            reactor: source.reactor, log: Self.quiet)
     }
 
     deinit {
@@ -81,11 +87,8 @@ public final class FanoutTrial {
     private static var quiet: Logger { Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() } }
 
     private static func makeSender(
-        _ options: FanoutTrialOptions, origin: IPAddress, reactor: Reactor
+        _ options: FanoutTrialOptions, origin: IPAddress, copySocket: UDPSocket?, reactor: Reactor
     ) throws -> FlowSender {
-        var udp = UDPOptions()
-        udp.multicastInterface = options.interface
-        let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
         var configuration = FlowConfiguration()
         configuration.rateCeiling = options.rate ?? 1_000_000_000_000
         configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
@@ -100,6 +103,10 @@ public final class FanoutTrial {
             parameters: FlowParameters(
                 source: origin, group: options.group.address, port: options.group.port, ackDelay: .milliseconds(25)),
             configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
+        if let copySocket { return FlowSender(flow, copySocket: copySocket, reactor: reactor) }
+        var udp = UDPOptions()
+        udp.multicastInterface = options.interface
+        let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
         return FlowSender(flow, group: options.group, socket: socket, reactor: reactor)
     }
 

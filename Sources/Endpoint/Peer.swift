@@ -64,17 +64,17 @@ final class Peer<Extension: FrameExtension> {
         timer?.schedule(at: deadline > now ? deadline : now + Self.spinGuard)
     }
 
-    /// Who has one full datagram to send is likely to have more, and to have many when there were several.
-    private static var batches: [Int] { [1, 4, 16, 44] }
+    /// Datagrams of one batch at the most: as many of 1452 octets as one segmented send carries.
+    private static var longestBatch: Int { 44 }
     /// Octets by which a path MTU probe may be longer than other datagrams.
     private static var spare: Int { 300 }
 
     private func transmit(at now: Instant) {
-        var batch = 0
+        // Who has one datagram to send may have more, and many when there were several.
+        var most = 1
         var isDone = false
         while !isDone {
             outgoing.removeAll(keepingCapacity: true)
-            let most = Self.batches[batch]
             let room = min(most * connection.machine.datagramSize + Self.spare, UDPSocket.datagramLimit)
             let result: Bool? = socket.withSendBuffer(room) { buffer in
                 connection.transmit(into: &buffer, most: most, datagrams: &outgoing, at: now)
@@ -83,7 +83,7 @@ final class Peer<Extension: FrameExtension> {
             guard let result else { return }
             isDone = result
             enqueue()
-            batch = min(batch + 1, Self.batches.count - 1)
+            most = min(most * 4, Self.longestBatch)
         }
     }
 

@@ -304,11 +304,11 @@ final class Source {
         guard let sender else { preconditionFailure("no flow to announce") }
         let parameters = sender.flow.parameters
         guard connection.isReplicated else { return parameters }
-        let machine = connection.peer.connection.machine
-        let group = machine.remoteAddress
+        let secure = connection.peer.connection
+        let group = secure.machine.remoteAddress
         let unknown: IPAddress = group.address.isIPv4 ? .v4(0) : .v6(0)
         return FlowParameters(
-            source: machine.localAddress?.address ?? unknown, group: group.address, port: group.port,
+            source: secure.machine.localAddress?.address ?? unknown, group: group.address, port: group.port,
             ackDelay: parameters.ackDelay)
     }
 
@@ -347,9 +347,10 @@ final class Source {
     /// Nobody is sent copies at an address that has not answered: it may be somebody else's.
     private func collect(_ copies: inout [FlowSender.Copy]) {
         for connection in copied {
-            let machine = connection.peer.connection.machine
-            guard machine.isRemoteAddressValidated else { continue }
-            copies.append(FlowSender.Copy(to: machine.remoteAddress, from: machine.localAddress?.address))
+            let secure = connection.peer.connection
+            guard secure.machine.isRemoteAddressValidated else { continue }
+            copies.append(
+                FlowSender.Copy(to: secure.machine.remoteAddress, from: secure.machine.localAddress?.address))
         }
     }
 

@@ -51,9 +51,10 @@ final class SourceConnection {
     }
 
     private var unfinished: Unfinished {
-        let machine = peer.connection.machine
+        let connection = peer.connection
         return Unfinished(
-            items: machine.sendingStreamCount + waiting.count, octets: machine.sendingOctets + waitingOctets)
+            items: connection.machine.sendingStreamCount + waiting.count,
+            octets: connection.machine.sendingOctets + waitingOctets)
     }
 
     var isTooSlow: Bool {

@@ -110,7 +110,10 @@ extension Connection {
     }
 
     private mutating func migrate(to packet: ReceivedPacket, at now: Instant) {
-        if path.isValidated { previousPath = path }
+        if path.isValidated {
+            previousPath = path
+            previousPathChallenge = random.next()
+        }
         let onlyPort = packet.from.address == path.remote.address
         if let back = previousPath, back.remote == packet.from {
             path = back

@@ -21,9 +21,23 @@ extension Connection {
         }
         if let response = pathResponses.first, response.to != path.remote {
             pathResponses.removeFirst()
-            return writePathResponse(
-                response.data, to: response.to, size: response.limit, into: &writer, plans: &plans, at: now)
+            return writePathFrame(
+                FrameType.pathResponse, response.data, .pathResponse, to: response.to, size: response.limit,
+                into: &writer, plans: &plans, at: now)
         }
+        if let datagram = transmitOnPath(into: &writer, plans: &plans, at: now) { return datagram }
+        guard let data = previousPathChallenge, let previousPath else { return nil }
+        previousPathChallenge = nil
+        return writePathFrame(
+            FrameType.pathChallenge, data, .pathChallenge, to: previousPath.remote, size: PathMTU.floor, into: &writer,
+            plans: &plans, at: now)
+    }
+
+    /// The next datagram for the active path.
+    @_lifetime(writer: copy writer)
+    private mutating func transmitOnPath(
+        into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
+    ) -> OutgoingDatagram? {
         let allowance = path.allowance
         // A smaller datagram could not be padded as the handshake requires.
         guard allowance >= PathMTU.floor || isHandshakeComplete && allowance >= Self.smallestAnswer else {
@@ -175,7 +189,7 @@ extension Connection {
 
     @_lifetime(writer: copy writer)
     private mutating func finish(
-        _ packet: OpenPacket, isAckEliciting: Bool, isPadded: Bool, isMTUProbe: Bool = false, into writer: inout ByteWriter,
+        _ packet: OpenPacket, isAckEliciting: Bool, isPadded: Bool, isPathProbe: Bool = false, into writer: inout ByteWriter,
         plans: inout [PacketPlan], at now: Instant
     ) {
         // The header protection sample needs four octets of packet number and payload before the tag (RFC 9001 section 5.4.2).
@@ -196,7 +210,7 @@ extension Connection {
         recovery.packetSent(
             packet.level, packetNumber: number, size: end - packet.start, ackEliciting: isAckEliciting,
             inFlight: isAckEliciting || isPadded, frames: sentFrames, ecn: mark,
-            isMTUProbe: isMTUProbe, at: now)
+            isPathProbe: isPathProbe, at: now)
         if probes[packet.level.rawValue] > 0, isAckEliciting { probes[packet.level.rawValue] -= 1 }
         if isAckEliciting { noteAckElicitingSent(at: now) }
         plans.append(
@@ -362,26 +376,27 @@ extension Connection {
         writer.uint8(UInt8(FrameType.ping))
         sentFrames.append(.mtuProbe)
         writer.zeros(begin + size - CipherSuite.tagLength - writer.offset)
-        finish(packet, isAckEliciting: true, isPadded: true, isMTUProbe: true, into: &writer, plans: &plans, at: now)
+        finish(packet, isAckEliciting: true, isPadded: true, isPathProbe: true, into: &writer, plans: &plans, at: now)
         mtu.probeSent(size)
         return sent(from: begin, into: &writer, to: path.remote, at: now)
     }
 
-    /// A response to a challenge that came from another address than the active one goes back there (RFC 9000 section 8.2.2).
+    /// One frame of path validation to an address other than the active one: a response goes back where its challenge came
+    /// from (RFC 9000 section 8.2.2).
     @_lifetime(writer: copy writer)
-    private mutating func writePathResponse(
-        _ data: UInt64, to remote: SocketAddress, size: Int, into writer: inout ByteWriter, plans: inout [PacketPlan],
-        at now: Instant
+    private mutating func writePathFrame(
+        _ type: UInt64, _ data: UInt64, _ frame: SentFrame, to remote: SocketAddress, size: Int,
+        into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
     ) -> OutgoingDatagram? {
         guard writable[ProtectionLevel.application.rawValue], writer.remaining >= size else { return nil }
         let begin = writer.offset
         let packet = open(.application, into: &writer)
         sentFrames.removeAll(keepingCapacity: true)
-        writer.uint8(UInt8(FrameType.pathResponse))
+        writer.uint8(UInt8(type))
         writer.uint64(data)
-        sentFrames.append(.pathResponse)
+        sentFrames.append(frame)
         writer.zeros(max(0, begin + size - CipherSuite.tagLength - writer.offset))
-        finish(packet, isAckEliciting: true, isPadded: true, into: &writer, plans: &plans, at: now)
+        finish(packet, isAckEliciting: true, isPadded: true, isPathProbe: true, into: &writer, plans: &plans, at: now)
         return sent(from: begin, into: &writer, to: remote, at: now)
     }
 }

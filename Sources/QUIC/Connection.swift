@@ -72,6 +72,9 @@ public struct Connection: ~Copyable, Sendable {
     var path: NetworkPath
     /// The last validated path, to return to when the active one fails validation.
     var previousPath: NetworkPath?
+    /// Data of the PATH_CHALLENGE that is still to be sent on it: who only copied packets may have been faster than the
+    /// peer, which comes back with its answer (RFC 9000 section 9.3.3).
+    var previousPathChallenge: UInt64?
     var largestApplicationPacket: UInt64?
     /// PATH_RESPONSE data owed, where to, and in a datagram of how many octets at the most.
     var pathResponses: [(data: UInt64, to: SocketAddress, limit: Int)] = []

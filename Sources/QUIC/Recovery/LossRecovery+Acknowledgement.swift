@@ -130,7 +130,7 @@ extension LossRecovery {
         let ledger = spaces[level.rawValue].ledger
         var left = packets
         ledger.forEachOpen { packet in
-            guard left > 0, packet.ackEliciting, !packet.isMTUProbe else { return }
+            guard left > 0, packet.ackEliciting, !packet.isPathProbe else { return }
             left -= 1
             ledger.appendFrames(of: packet, to: &lostFrames)
         }

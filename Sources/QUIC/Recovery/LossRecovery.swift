@@ -136,7 +136,7 @@ struct LossRecovery: Sendable {
     /// A packet left. `frames` lists what it carried; `size` counts the octets of the whole packet.
     mutating func packetSent(
         _ level: ProtectionLevel, packetNumber: UInt64, size: Int, ackEliciting: Bool, inFlight: Bool,
-        frames: borrowing [SentFrame], ecn mark: ECN, isMTUProbe: Bool, at now: Instant
+        frames: borrowing [SentFrame], ecn mark: ECN, isPathProbe: Bool, at now: Instant
     ) {
         let index = level.rawValue
         precondition(packetNumber < spaces[index].nextPacketNumber, "packet number \(packetNumber) was never taken")
@@ -164,7 +164,7 @@ struct LossRecovery: Sendable {
         spaces[index].ledger.append(
             SentPacket(
                 packetNumber: packetNumber, sentAt: now, size: size, ackEliciting: ackEliciting, inFlight: inFlight,
-                ecn: mark, isMTUProbe: isMTUProbe),
+                ecn: mark, isPathProbe: isPathProbe),
             frames: frames)
     }
 
@@ -292,8 +292,8 @@ struct LossRecovery: Sendable {
             guard packet.inFlight else { continue }
             statistics.packetsLost += 1
             if packet.ecn == .ect0 && isOnPath { ecn.markedLost() }
-            // The loss of a probe for a larger size is the answer, not congestion (RFC 9000 section 14.4).
-            guard isOnPath, !packet.isMTUProbe else { continue }
+            // The loss of a probe is its answer, not congestion (RFC 9000 sections 9.4 and 14.4).
+            guard isOnPath, !packet.isPathProbe else { continue }
             if packet.size > PathMTU.floor, largestLargeAcknowledged.map({ packet.packetNumber > $0 }) ?? true {
                 largeLosses += 1
             }

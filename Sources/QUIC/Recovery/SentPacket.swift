@@ -38,13 +38,14 @@ struct SentPacket: Sendable {
     var ecn: ECN
     var ackEliciting: Bool
     var inFlight: Bool
-    var isMTUProbe: Bool
+    /// It asks what a path carries, or whether there is one: its loss is an answer.
+    var isPathProbe: Bool
     /// Acknowledged, but an older packet is still open.
     fileprivate(set) var isSettled = false
 
     init(
         packetNumber: UInt64, sentAt: Instant, size: Int, ackEliciting: Bool, inFlight: Bool, ecn: ECN,
-        isMTUProbe: Bool
+        isPathProbe: Bool
     ) {
         self.packetNumber = packetNumber
         sentTime = sentAt.nanoseconds
@@ -52,7 +53,7 @@ struct SentPacket: Sendable {
         self.ackEliciting = ackEliciting
         self.inFlight = inFlight
         self.ecn = ecn
-        self.isMTUProbe = isMTUProbe
+        self.isPathProbe = isPathProbe
     }
 
     var sentAt: Instant { Instant(nanoseconds: sentTime) }

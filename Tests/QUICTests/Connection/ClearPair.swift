@@ -101,7 +101,10 @@ struct ClearPair: ~Copyable {
         while let event = server.nextEvent() { serverEvents.append(event) }
     }
 
-    static func transmit(_ connection: inout Connection, at now: Instant) -> ([UInt8], [PacketPlan])? {
+    /// The next datagram; `noting` is told where it goes.
+    static func transmit(
+        _ connection: inout Connection, at now: Instant, noting: (SocketAddress) -> Void = { _ in }
+    ) -> ([UInt8], [PacketPlan])? {
         var bytes = [UInt8](repeating: 0, count: 2000)
         var plans: [PacketPlan] = []
         let datagram: OutgoingDatagram?
@@ -110,6 +113,7 @@ struct ClearPair: ~Copyable {
             datagram = connection.transmit(into: &writer, plans: &plans, at: now)
         }
         guard let datagram else { return nil }
+        noting(datagram.to)
         return (Array(bytes.prefix(datagram.count)), plans)
     }
 

@@ -18,6 +18,48 @@ struct PathTests {
         return datagram.0.count
     }
 
+    /// What `connection` sends to `address` now.
+    private static func sent(
+        to address: SocketAddress, by connection: inout Connection, at now: Instant
+    ) -> [([UInt8], [PacketPlan])] {
+        var out: [([UInt8], [PacketPlan])] = []
+        var destination: SocketAddress?
+        while let datagram = ClearPair.transmit(&connection, at: now, noting: { destination = $0 }) {
+            if destination == address { out.append(datagram) }
+        }
+        return out
+    }
+
+    /// Section 9.3.3: whoever sees the client's packets and is faster with a copy looks like the client on a new address.
+    /// The question that goes to the old one brings the client back, however its own packet came as a duplicate.
+    @Test(arguments: [false, true]) func aCopyDoesNotTakeTheConnection(windowIsFull: Bool) throws {
+        var pair = ClearPair()
+        pair.handshake()
+        if windowIsFull {
+            let stream = try pair.client.openStream(bidirectional: true)
+            try pair.client.write(stream, [UInt8](repeating: 1, count: 200_000), fin: true)
+            while ClearPair.transmit(&pair.client, at: pair.now) != nil { pair.now += .milliseconds(1) }
+            pair.client.timerFired(at: pair.now + .seconds(1))
+        } else {
+            try pair.client.write(pair.client.openStream(bidirectional: false), [9], fin: true)
+        }
+        let genuine = try #require(ClearPair.transmit(&pair.client, at: pair.now))
+        ClearPair.deliver(genuine.0, genuine.1, from: Self.elsewhere, to: &pair.server, at: pair.now)
+        #expect(pair.server.remoteAddress == Self.elsewhere)
+        ClearPair.deliver(genuine.0, genuine.1, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        #expect(pair.server.remoteAddress == Self.elsewhere, "a duplicate")
+        // The attacker lets nothing through of what it gets.
+        let question = Self.sent(to: ClearPair.clientAddress, by: &pair.server, at: pair.now)
+        #expect(question.count == 1)
+        for (bytes, plans) in question {
+            #expect(bytes.count >= 1200)
+            ClearPair.deliver(bytes, plans, from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
+        }
+        let answer = try #require(ClearPair.transmit(&pair.client, at: pair.now))
+        ClearPair.deliver(answer.0, answer.1, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        #expect(pair.server.remoteAddress == ClearPair.clientAddress)
+    }
+
     /// Section 8.2.1 and 8.2.2: a validated path carries 1200 octets both ways.
     @Test func validationIsExpanded() throws {
         var pair = ClearPair()
@@ -62,7 +104,7 @@ struct PathTests {
         #expect(came < 100)
         var sent: [([UInt8], [PacketPlan])] = []
         for _ in 0..<5 {
-            while let datagram = ClearPair.transmit(&pair.server, at: pair.now) { sent.append(datagram) }
+            sent += Self.sent(to: moved, by: &pair.server, at: pair.now)
             pair.now += .milliseconds(1)
             pair.server.timerFired(at: pair.now)
         }
@@ -172,7 +214,8 @@ struct PathTests {
         var pair = ClearPair()
         pair.handshake()
         ClearPair.inject(
-            [0x1c, 0, 0, 0, 0x1c, 1, 0, 0, 0x08, 0x02, 1], number: 1000, from: ClearPair.clientAddress, to: &pair.server,
+            [0x1c, 0, 0, 0, 0x1c, 1, 0, 0, 0x08, 0x02, 1], number: 1000, from: ClearPair.clientAddress,
+            to: &pair.server,
             at: pair.now)
         pair.pump()
         #expect(pair.serverEvents.count { if case .closed = $0 { true } else { false } } == 1)

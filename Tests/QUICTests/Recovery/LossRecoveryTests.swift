@@ -423,7 +423,7 @@ struct RecoveryBoundTests {
 
     @Test func theLossOfAnMTUProbeIsNoCongestion() throws {
         var sender = Sender()
-        sender.send(size: 1452, isMTUProbe: true, at: at(0))
+        sender.send(size: 1452, isPathProbe: true, at: at(0))
         for _ in 0..<3 { sender.send(at: at(0)) }
         try sender.acknowledge(1...3, at: at(50))
         #expect(sender.takeLost() == [0])

@@ -24,12 +24,12 @@ struct Sender {
     @discardableResult
     mutating func send(
         _ level: ProtectionLevel = .application, size: Int = 1200, eliciting: Bool = true, ecn: ECN = .notECT,
-        isMTUProbe: Bool = false, at now: Instant
+        isPathProbe: Bool = false, at now: Instant
     ) -> UInt64 {
         let number = recovery.takePacketNumber(level)
         recovery.packetSent(
             level, packetNumber: number, size: size, ackEliciting: eliciting, inFlight: eliciting,
-            frames: [Self.frame(number)], ecn: ecn, isMTUProbe: isMTUProbe, at: now)
+            frames: [Self.frame(number)], ecn: ecn, isPathProbe: isPathProbe, at: now)
         return number
     }
 

@@ -172,6 +172,22 @@ int fcio_membership(int fd, bool join, struct fcio_address group, struct fcio_ad
     return result(setsockopt(fd, level, name, &request, sizeof request));
 }
 
+int fcio_tcp_connect(struct fcio_address to) {
+    int fd = socket(to.family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    struct sockaddr_storage name;
+    socklen_t size = fcio_encode_address(&name, to.family, to);
+    if (connect(fd, (struct sockaddr *)&name, size) == 0 || errno == EINPROGRESS) return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count) {
+    ssize_t sent = send(fd, octets, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? -errno : sent;
+}
+
 int fcio_interface_mtu(const char *name) {
     struct ifreq request = {0};
     strncpy(request.ifr_name, name, IFNAMSIZ - 1);

@@ -58,6 +58,11 @@ int fcio_buffer_size(int fd, bool receive);
 /// Joins (or leaves) a group; `source.family` 0 is any source, `interface` 0 the routing table's choice.
 int fcio_membership(int fd, bool join, struct fcio_address group, struct fcio_address source, unsigned interface);
 
+/// A non-blocking TCP socket on its way to a server: writable once it is connected.
+int fcio_tcp_connect(struct fcio_address to);
+/// Hands octets to a connected socket without waiting: how many it took, or a negative errno.
+ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count);
+
 /// The MTU of an interface by name.
 int fcio_interface_mtu(const char *name);
 
@@ -209,7 +214,19 @@ uint32_t fcio_capture_unusable(const struct fcio_capture *capture);
 /// A raw socket that gets the ICMP errors of `family` 4 or 6 which come to this host: unreachable, and packet too big. Needs
 /// CAP_NET_RAW.
 int fcio_icmp_socket(int family);
+/// Sends an ICMP message, without IP header, by such a socket: 0 or a negative errno.
+int fcio_icmp_send(int fd, const uint8_t *octets, size_t count, struct fcio_address to);
 
 /// Makes the TUN interface `name`, brings it up and returns its descriptor. Needs CAP_NET_ADMIN.
 int fcio_tun(const char *name);
 int fcio_write_packet(int fd, const uint8_t *octets, size_t count);
+
+// MARK: multicast routing (io_mroute.c)
+
+/// The one socket that is the kernel's IPv4 multicast router: its routes go when it is closed. It also gets the IGMP
+/// messages of groups it has joined. Needs CAP_NET_ADMIN; -EADDRINUSE when there is a router already.
+int fcio_mroute_socket(void);
+/// Makes an interface number `number` of the router, below 32.
+int fcio_mroute_interface(int fd, uint16_t number, unsigned interface);
+/// Adds or removes the route of a source's packets to a group from one interface of the router to another.
+int fcio_mroute_route(int fd, bool add, uint32_t source, uint32_t group, uint16_t from, uint16_t to);

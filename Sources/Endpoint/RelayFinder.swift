@@ -43,8 +43,8 @@ final class RelayFinder: DatagramHandler {
     private var search: RelaySearch
     private let servers: NameServers
     private var lookups: [Int: Lookup] = [:]
-    /// Where candidates are asked from, by IP version.
-    private var sockets: [Bool: UDPSocket] = [:]
+    /// Where candidates are asked from.
+    private let sockets: AskingSockets
     private var timer: TimerHandle?
     private var relay: SocketAddress?
     /// Packets that came through the tunnel so far, as told when the search wants to know.
@@ -58,6 +58,7 @@ final class RelayFinder: DatagramHandler {
         packets: @escaping () -> UInt64
     ) {
         self.reactor = reactor
+        sockets = AskingSockets(reactor)
         self.log = log
         self.packets = packets
         var servers = NameServers.configured()
@@ -68,6 +69,7 @@ final class RelayFinder: DatagramHandler {
         configuration.ways = options.ways
         configuration.domains = servers.domains.compactMap { DomainName($0) }
         search = RelaySearch(source: source, configuration: configuration, seed: randomSeed())
+        sockets.handler = self
         timer = reactor.timer { [unowned self] in
             search.delivered(self.packets(), at: self.reactor.now)
             search.timerFired(at: self.reactor.now)
@@ -83,9 +85,8 @@ final class RelayFinder: DatagramHandler {
 
     func close() {
         timer = nil
-        for socket in sockets.values { socket.close() }
+        sockets.close()
         for lookup in lookups.values { lookup.close() }
-        sockets = [:]
         lookups = [:]
     }
 
@@ -107,7 +108,7 @@ final class RelayFinder: DatagramHandler {
 
     private func settle() {
         while let (number, question) = search.nextQuestion() { look(up: question, number) }
-        while let (bytes, address) = search.nextProbe() { probe(bytes, address) }
+        while let (bytes, address) = search.nextProbe() { sockets.send(bytes, to: address) }
         while let event = search.nextEvent() {
             switch event {
             case .found(let found):
@@ -118,22 +119,13 @@ final class RelayFinder: DatagramHandler {
                 log.info("relay found", metadata: ["relay": "\(found)"])
                 onRelay(found)
             case .failing(let relay, let failure):
-                log.notice("searching for another relay", metadata: ["relay": "\(relay)", "reason": "\(failure.rawValue)"])
+                log.notice(
+                    "searching for another relay", metadata: ["relay": "\(relay)", "reason": "\(failure.rawValue)"])
             case .nothing(let wait):
                 log.notice("no relay found", metadata: ["again_after": "\(wait)"])
             }
         }
         timer?.schedule(at: search.nextDeadline)
-    }
-
-    private func probe(_ bytes: [UInt8], _ address: SocketAddress) {
-        let isIPv4 = address.address.isIPv4
-        if sockets[isIPv4] == nil {
-            // A machine without one of the IP versions finds relays of the other.
-            sockets[isIPv4] = try? reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0))
-            sockets[isIPv4]?.handler = self
-        }
-        _ = sockets[isIPv4]?.send(copyOf: bytes.span, to: address)
     }
 
     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
@@ -149,7 +141,9 @@ final class RelayFinder: DatagramHandler {
         let lookup = Lookup(question, servers, reactor: reactor) { [unowned self] outcome in
             guard let lookup = lookups.removeValue(forKey: number) else { return }
             lookup.close()
-            log.debug("looked up", metadata: ["name": "\(question.name)", "type": "\(question.type)", "outcome": "\(outcome)"])
+            log.debug(
+                "looked up",
+                metadata: ["name": "\(question.name)", "type": "\(question.type)", "outcome": "\(outcome)"])
             search.answered(number, outcome, at: reactor.now)
             settle()
         }
@@ -158,10 +152,37 @@ final class RelayFinder: DatagramHandler {
     }
 }
 
+/// A UDP socket for each IP version that is sent to, with a port of the system's choice.
+private final class AskingSockets {
+    /// Gets what comes back.
+    weak var handler: (any DatagramHandler)?
+    private var sockets: [Bool: UDPSocket] = [:]
+    private unowned let reactor: Reactor
+
+    init(_ reactor: Reactor) { self.reactor = reactor }
+
+    func send(_ bytes: [UInt8], to address: SocketAddress) {
+        let isIPv4 = address.address.isIPv4
+        if sockets[isIPv4] == nil {
+            // A machine without one of the IP versions finds what it can by the other.
+            sockets[isIPv4] = try? reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0))
+            sockets[isIPv4]?.handler = handler
+        }
+        _ = sockets[isIPv4]?.send(copyOf: bytes.span, to: address)
+    }
+
+    func close() {
+        for socket in sockets.values { socket.close() }
+        sockets = [:]
+    }
+}
+
 /// A question on its way to the name servers.
 private final class Lookup: DatagramHandler {
     private var lookup: NameLookup
-    private var sockets: [Bool: UDPSocket] = [:]
+    private let sockets: AskingSockets
+    /// Where an answer comes by that is too large for a datagram.
+    private var stream: TCPRequest?
     private var timer: TimerHandle?
     private let onOutcome: (LookupOutcome) -> Void
     private unowned let reactor: Reactor
@@ -175,6 +196,8 @@ private final class Lookup: DatagramHandler {
             random: randomSeed())
         self.reactor = reactor
         self.onOutcome = onOutcome
+        sockets = AskingSockets(reactor)
+        sockets.handler = self
         // Even what is known at once is told from a turn of the reactor.
         timer = reactor.timer { [unowned self] in
             lookup.timerFired(at: self.reactor.now)
@@ -190,8 +213,8 @@ private final class Lookup: DatagramHandler {
 
     func close() {
         timer = nil
-        for socket in sockets.values { socket.close() }
-        sockets = [:]
+        sockets.close()
+        stream?.close()
     }
 
     private func settle() {
@@ -201,13 +224,22 @@ private final class Lookup: DatagramHandler {
     }
 
     private func send() {
-        while let (bytes, server) = lookup.nextDatagram() {
-            let isIPv4 = server.address.isIPv4
-            if sockets[isIPv4] == nil {
-                sockets[isIPv4] = try? reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0))
-                sockets[isIPv4]?.handler = self
+        while let (bytes, server) = lookup.nextDatagram() { sockets.send(bytes, to: server) }
+        if let (bytes, server) = lookup.nextStream() { ask(bytes, server) }
+    }
+
+    private func ask(_ bytes: [UInt8], _ server: SocketAddress) {
+        stream?.close()
+        do throws(ReactorError) {
+            stream = try TCPRequest(bytes, to: server, reactor: reactor) { [unowned self] octets in
+                lookup.streamReceived(octets.span, at: reactor.now)
+                settle()
+            } ended: { [unowned self] in
+                lookup.streamEnded(at: reactor.now)
+                settle()
             }
-            _ = sockets[isIPv4]?.send(copyOf: bytes.span, to: server)
+        } catch {
+            lookup.streamEnded(at: reactor.now)
         }
     }
 

@@ -7,6 +7,8 @@ public final class FileWatch {
     unowned let reactor: Reactor
     var token = Token()
     private(set) var handler: ((FileWatch) -> Void)?
+    /// Runs once when a socket that was not writable is.
+    var onWritable: (() -> Void)?
     private let ownsDescriptor: Bool
 
     init(reactor: Reactor, descriptor: Int32, owned: Bool, handler: @escaping (FileWatch) -> Void) {
@@ -53,8 +55,9 @@ public final class FileWatch {
 
     /// The old handler is let go after the change: what it holds may ask for this watch when it goes.
     func setHandler(_ new: ((FileWatch) -> Void)?) {
-        let old = handler
+        let old = (handler, onWritable)
         handler = new
+        if new == nil { onWritable = nil }
         withExtendedLifetime(old) {}
     }
 

@@ -324,7 +324,11 @@ extension Reactor: BackendEvents {
 
     func writable(_ token: Token) {
         if awoken == nil { arrive() }
-        if case .socket(let socket) = source(token) { socket.becameWritable() }
+        switch source(token) {
+        case .none: break
+        case .socket(let socket): socket.becameWritable()
+        case .watch(let watch): watch.onWritable?()
+        }
     }
 
     func readable(_ token: Token) {

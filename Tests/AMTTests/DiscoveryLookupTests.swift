@@ -208,7 +208,7 @@ struct DiscoveryLookupTests {
         #expect(lookup.outcome == .records([]))
     }
 
-    @Test("A truncated answer is no answer")
+    @Test("A truncated answer is asked for again over TCP, which believes no more than a datagram")
     func truncated() throws {
         var alone = NameLookup(Self.question, servers: [Self.server], attempts: 1, random: SeededRandom(seed: 1))
         alone.start(at: seconds(0))
@@ -217,7 +217,37 @@ struct DiscoveryLookupTests {
         response.flags |= 0x0200
         let cut = Array(response.bytes.dropLast(3))
         alone.datagramReceived(cut.span, from: Self.server, at: seconds(0))
-        #expect(alone.outcome == .failed("the answer is too large"))
+        #expect(alone.outcome == nil)
+        let stream = alone.nextStream()
+        let asked = try #require(stream)
+        #expect(asked.to == Self.server && Int(asked.bytes[0]) << 8 | Int(asked.bytes[1]) == asked.bytes.count - 2)
+        let (datagram, second) = (alone.nextDatagram(), alone.nextStream())
+        #expect(datagram == nil && second == nil)
+        let unlike = alone
+        // The answer, as it comes: octet by octet.
+        response.flags &= ~0x0200
+        let whole = response.bytes
+        for octet in [UInt8(whole.count >> 8), UInt8(whole.count & 255)] + whole {
+            #expect(alone.outcome == nil)
+            alone.streamReceived([octet].span, at: seconds(0))
+        }
+        guard case .records(let records) = alone.outcome else {
+            Issue.record("\(String(describing: alone.outcome))")
+            return
+        }
+        #expect(records.count == 1)
+        // Another's answer, no answer at all, and none in time.
+        for bad in [[0, 12] + [UInt8](repeating: 0, count: 12), [0, 0]] {
+            var lookup = unlike
+            lookup.streamReceived(bad.span, at: seconds(0))
+            #expect(lookup.outcome == .failed("no name server answers"))
+        }
+        var ended = unlike
+        ended.streamEnded(at: seconds(0))
+        #expect(ended.outcome == .failed("no name server answers"))
+        var silent = unlike
+        silent.timerFired(at: seconds(2))
+        #expect(silent.outcome == .failed("no name server answers"))
     }
 
     @Test("Pointers that lead forward or in circles are refused", arguments: ["c00c", "c00e", "c0ff", "c0", "ff"])

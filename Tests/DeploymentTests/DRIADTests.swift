@@ -37,31 +37,36 @@ private struct DRIADFailure: Error, CustomStringConvertible {
 private final class DRIADStage {
     static let zones = [
         "77.10.in-addr.arpa": """
-            5.0      AMTRELAY 10 0 1 10.9.0.1
-            ; The preferred one is dead, and so is its name.
-            6.0      AMTRELAY 1 0 1 10.9.0.99
-                     AMTRELAY 2 0 3 gone.relays.test.
-                     AMTRELAY 20 0 3 live.relays.test.
-            7.0      CNAME by-alias.relays.test.
-            8.0      AMTRELAY 0 0 0 .
-                     AMTRELAY 9 0 1 10.9.0.1
-            9.0      AMTRELAY 1 1 2 fd09::1
-            ; Nobody listens there: D says that no discovery is needed, and nothing comes of it.
-            10.0     AMTRELAY 1 1 1 10.9.0.99
-                     AMTRELAY 2 0 1 10.9.0.2
-            """,
+        5.0      AMTRELAY 10 0 1 10.9.0.1
+        ; The preferred one is dead, and so is its name.
+        6.0      AMTRELAY 1 0 1 10.9.0.99
+                 AMTRELAY 2 0 3 gone.relays.test.
+                 AMTRELAY 20 0 3 live.relays.test.
+        7.0      CNAME by-alias.relays.test.
+        8.0      AMTRELAY 0 0 0 .
+                 AMTRELAY 9 0 1 10.9.0.1
+        9.0      AMTRELAY 1 1 2 fd09::1
+        ; Nobody listens there: D says that no discovery is needed, and nothing comes of it.
+        10.0     AMTRELAY 1 1 1 10.9.0.99
+                 AMTRELAY 2 0 1 10.9.0.2
+        11.0     AMTRELAY 1 0 1 10.9.0.2
+
+        """
+            // More than a datagram takes.
+            + (0..<40).map { "         AMTRELAY 200 0 3 relay-\($0).\(String(repeating: "x", count: 40)).relays.test." }
+            .joined(separator: "\n"),
         "78.10.in-addr.arpa": "@ DNAME subtree.relays.test.",
         "0.0.0.0.0.0.0.0.0.7.7.d.f.ip6.arpa": """
-            5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0 AMTRELAY 10 0 1 10.9.0.2
-            """,
+        5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0 AMTRELAY 10 0 1 10.9.0.2
+        """,
         "relays.test": """
-            live         A 10.9.0.2
-            by-alias     AMTRELAY 10 0 3 live.relays.test.
-            5.0.subtree  AMTRELAY 10 0 1 10.9.0.1
-            _amt._udp.lab      PTR our._amt._udp.lab
-            our._amt._udp.lab  SRV 0 0 2300 lab-relay
-            lab-relay    A 10.9.0.2
-            """,
+        live         A 10.9.0.2
+        by-alias     AMTRELAY 10 0 3 live.relays.test.
+        5.0.subtree  AMTRELAY 10 0 1 10.9.0.1
+        _amt._udp.lab      PTR our._amt._udp.lab
+        our._amt._udp.lab  SRV 0 0 2300 lab-relay
+        lab-relay    A 10.9.0.2
+        """,
     ]
 
     private let directory: URL
@@ -164,7 +169,9 @@ private final class DRIADStage {
         return process
     }
 
-    func startGateway(_ name: String, _ channel: String, _ more: [String] = [], timeout: String = "30s") throws -> Process {
+    func startGateway(_ name: String, _ channel: String, _ more: [String] = [], timeout: String = "30s") throws
+        -> Process
+    {
         try start(
             name,
             [
@@ -219,6 +226,7 @@ struct DRIADTests {
             ("over-ipv6", "10.77.0.9@232.1.1.1", "[fd09::1]:2268"),
             ("ipv6-source", "fd77::5@ff3e::8000:1", "10.9.0.2:2268"),
             ("by-request", "10.77.0.10@232.1.1.1", "10.9.0.2:2268"),
+            ("over-tcp", "10.77.0.11@232.1.1.1", "10.9.0.2:2268"),
         ]
         for (name, channel, _) in cases { _ = try stage.startGateway(name, channel) }
         _ = try stage.startGateway("none", "10.77.0.8@232.1.1.1", timeout: "5s")

@@ -11,7 +11,7 @@ public enum LookupOutcome: Hashable, Sendable {
 /// One question to the system's name servers, as a value: asks them in turn, follows aliases, and believes only answers
 /// from a server that was asked, to the question that was asked.
 ///
-/// An answer that does not fit a datagram counts as a failure: the record sets asked for are small.
+/// An answer that does not fit a datagram is asked for again over TCP (RFC 7766), at the server that has it.
 public struct NameLookup: Sendable {
     /// Aliases followed one after the other.
     static let aliasLimit = 8
@@ -28,6 +28,9 @@ public struct NameLookup: Sendable {
     private var aliases = 0
     private var asked: [SocketAddress] = []
     private var outgoing: [(bytes: [UInt8], to: SocketAddress)] = []
+    /// The query that waits for its connection, and what has come by the connection so far.
+    private var stream: (bytes: [UInt8], to: SocketAddress)?
+    private var streamed: [UInt8] = []
     public private(set) var nextDeadline = Instant.distantFuture
     private var random: SeededRandom
 
@@ -58,12 +61,21 @@ public struct NameLookup: Sendable {
         nextServer += 1
         if !asked.contains(server) { asked.append(server) }
         outgoing.append((query.bytes, server))
+        stream = nil
+        nextDeadline = now + timeout
+    }
+
+    private mutating func askAgainByStream(_ server: SocketAddress, at now: Instant) {
+        let bytes = query.bytes
+        stream = ([UInt8(bytes.count >> 8), UInt8(bytes.count & 255)] + bytes, server)
+        streamed = []
         nextDeadline = now + timeout
     }
 
     private mutating func end(_ outcome: LookupOutcome) {
         self.outcome = outcome
         outgoing = []
+        stream = nil
         nextDeadline = .distantFuture
     }
 
@@ -76,10 +88,40 @@ public struct NameLookup: Sendable {
         outgoing.isEmpty ? nil : outgoing.removeFirst()
     }
 
+    /// The next query to send over a connection of its own, in place of one that may be open.
+    public mutating func nextStream() -> (bytes: [UInt8], to: SocketAddress)? {
+        defer { stream = nil }
+        return stream
+    }
+
     public mutating func datagramReceived(_ bytes: Span<UInt8>, from server: SocketAddress, at now: Instant) {
         guard outcome == nil, asked.contains(server), let response = DNSResponse(bytes, to: query) else { return }
+        if response.isTruncated { askAgainByStream(server, at: now) } else { take(response, at: now) }
+    }
+
+    /// Octets came by the connection: the response after two octets of length (RFC 1035 section 4.2.2).
+    public mutating func streamReceived(_ octets: Span<UInt8>, at now: Instant) {
+        guard outcome == nil, streamed.count <= 2 + 65_535 else { return }
+        streamed.append(octets)
+        guard streamed.count >= 2 else { return }
+        let end = 2 + (Int(streamed[0]) << 8 | Int(streamed[1]))
+        guard streamed.count >= end else { return }
+        let message = Array(streamed[2..<end])
+        guard let response = DNSResponse(message.span, to: query), !response.isTruncated else {
+            return streamEnded(at: now)
+        }
+        take(response, at: now)
+    }
+
+    /// The connection came to nothing, or ended before the response had come.
+    public mutating func streamEnded(at now: Instant) {
+        guard outcome == nil else { return }
+        ask(at: now)
+    }
+
+    private mutating func take(_ response: DNSResponse, at now: Instant) {
         switch response.code {
-        case .success where !response.isTruncated: take(response, at: now)
+        case .success: takeRecords(response, at: now)
         case .noSuchName: end(.records([]))
         case .formatError where query.hasExtension:
             query.hasExtension = false
@@ -88,11 +130,11 @@ public struct NameLookup: Sendable {
             ask(at: now)
         default:
             guard queriesLeft == 0 else { return ask(at: now) }
-            end(.failed(response.isTruncated ? "the answer is too large" : "the name server cannot tell"))
+            end(.failed("the name server cannot tell"))
         }
     }
 
-    private mutating func take(_ response: DNSResponse, at now: Instant) {
+    private mutating func takeRecords(_ response: DNSResponse, at now: Instant) {
         var name = query.question.name
         while true {
             let here = response.answers.filter { $0.owner == name }.map(\.data)

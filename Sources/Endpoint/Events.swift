@@ -111,6 +111,8 @@ public enum SourceEvent: Sendable {
     case listening(address: String, group: String)
     /// A new or edited item goes out. `sha256` is of the octets every receiver must end up with.
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String)
+    /// The whole feed goes out, with the items that are told of next.
+    case feed(bytes: Int, sha256: String)
     case interval(SourceCounts)
     case summary(SourceCounts)
 }
@@ -207,6 +209,8 @@ extension SourceEvent: EventLine {
                 ("event", .string("item")), ("id", .string(id)), ("title", .string(title)),
                 ("updated", .string(updated)), ("bytes", .integer(bytes)), ("sha256", .string(sha256)),
             ])
+        case .feed(let bytes, let sha256):
+            jsonObject([("event", .string("feed")), ("bytes", .integer(bytes)), ("sha256", .string(sha256))])
         case .interval(let counts): counts.json(event: "interval")
         case .summary(let counts): counts.json(event: "summary")
         }
@@ -217,6 +221,7 @@ extension SourceEvent: EventLine {
         case .listening(let address, let group):
             group.isEmpty ? "listening on \(address), no flow" : "listening on \(address), flow to \(group)"
         case .item(_, let title, let updated, let bytes, _): "\(updated)  \(title)  (\(bytes) B)"
+        case .feed(let bytes, _): "the whole feed  (\(bytes) B)"
         case .interval: nil
         case .summary(let counts):
             """

@@ -61,7 +61,7 @@ public final class FeedPoller: Sendable {
 
     private let configuration: Configuration
     private let logger: Logger
-    private let deliver: @Sendable ([PublishedItem]) -> Void
+    private let deliver: @Sendable ([PublishedItem], FeedDocument) -> Void
     private let work: Mutex<Work>
     private let fetcher: Mutex<WebFetcher?>
     private let counts = Mutex(FeedCounters())
@@ -71,10 +71,11 @@ public final class FeedPoller: Sendable {
 
     /// - Parameters:
     ///   - state: what is known already; its `history` is what receivers get first.
-    ///   - deliver: gets new and edited items, oldest first, on the poller's thread. They are recorded by then.
+    ///   - deliver: gets new and edited items, oldest first, and the feed that has them, on the poller's thread. They are
+    ///     recorded by then.
     public init(
         _ configuration: Configuration, state: FeedState, logger: Logger,
-        deliver: @escaping @Sendable ([PublishedItem]) -> Void
+        deliver: @escaping @Sendable ([PublishedItem], FeedDocument) -> Void
     ) {
         self.configuration = configuration
         self.logger = logger
@@ -123,21 +124,21 @@ public final class FeedPoller: Sendable {
     /// - Returns: how long to wait before the next poll.
     @discardableResult
     public func poll() -> Duration {
-        let (items, pause) = work.withLock { work in
+        let (news, pause) = work.withLock { work in
             counts.withLock { $0.polls += 1 }
-            let (items, failure) = step(&work)
+            let (news, failure) = step(&work)
             guard let failure else {
                 let pause = work.schedule.succeeded()
                 if work.failing != nil { logger.notice("\(configuration.location) can be read again") }
                 work.failing = nil
-                return (items, pause)
+                return (news, pause)
             }
             counts.withLock { $0.failures[failure.kind, default: 0] += 1 }
             let pause = work.schedule.failed(retryAfter: failure.retryAfter, random: &work.random)
             report(failure, pause: pause, &work)
-            return (items, pause)
+            return (news, pause)
         }
-        if !items.isEmpty { deliver(items) }
+        if let news, !news.items.isEmpty { deliver(news.items, news.feed) }
         return pause
     }
 
@@ -152,30 +153,32 @@ public final class FeedPoller: Sendable {
         work.failing = failure.kind
     }
 
-    private func step(_ work: inout Work) -> (items: [PublishedItem], failure: FeedFailure?) {
+    private typealias News = (items: [PublishedItem], feed: FeedDocument)
+
+    private func step(_ work: inout Work) -> (news: News?, failure: FeedFailure?) {
         switch fetch(&work) {
         case .failure(let failure):
             retrySaving(&work)
-            return ([], failure)
+            return (nil, failure)
         case .unchanged:
             counts.withLock { $0.notModified += 1 }
             retrySaving(&work)
-            return ([], nil)
+            return (nil, nil)
         case .document(let bytes, let validators):
             counts.withLock { $0.bytes += bytes.count }
             let digest = SHA256Digest(of: bytes)
             guard digest != work.lastDigest else {
                 counts.withLock { $0.identical += 1 }
                 retrySaving(&work)
-                return ([], nil)
+                return (nil, nil)
             }
             do throws(FeedError) {
-                let items = try absorb(bytes, validators, &work)
+                let news = try absorb(bytes, validators, &work)
                 work.lastDigest = digest
-                return (items, nil)
+                return (news, nil)
             } catch {
                 work.file?.forget()
-                return ([], FeedFailure(.document, "\(configuration.location): \(error)"))
+                return (nil, FeedFailure(.document, "\(configuration.location): \(error)"))
             }
         }
     }
@@ -193,7 +196,7 @@ public final class FeedPoller: Sendable {
 
     private func absorb(
         _ bytes: [UInt8], _ validators: FeedValidators, _ work: inout Work
-    ) throws(FeedError) -> [PublishedItem] {
+    ) throws(FeedError) -> News {
         var base: String?
         if case .web(let url) = configuration.location { base = url.absoluteString }
         let document = try FeedParser.parse(bytes, base: base)
@@ -212,7 +215,7 @@ public final class FeedPoller: Sendable {
             counts.editedItems += edited
         }
         if !items.isEmpty { logger.debug("\(items.count - edited) new and \(edited) edited items") }
-        return items
+        return (items, document)
     }
 
     private func retrySaving(_ work: inout Work) {

@@ -231,9 +231,33 @@ public final class ItemStore: Sendable {
     ///   - document: a standalone entry document.
     ///   - order: tells which of two versions is the later one. Without it, and between sessions, `atom:updated` does.
     public func store(_ document: [UInt8], order: ItemOrder? = nil) throws(ItemStoreError) -> StoredItem {
+        guard let result = storeEach(document, order: order).first else { throw .notAnItem(.empty) }
+        return try result.get()
+    }
+
+    /// As `store`, with each item of a whole feed. A document that cannot be read is one failure.
+    func storeEach(_ document: [UInt8], order: ItemOrder? = nil) -> [Result<StoredItem, ItemStoreError>] {
+        do throws(ItemStoreError) {
+            return try items(of: document).map { part in
+                Result { () throws(ItemStoreError) in try store(part.item, part.document, order) }
+            }
+        } catch {
+            shelf.withLock { $0.counters.failed += 1 }
+            return [.failure(error)]
+        }
+    }
+
+    private func items(of document: [UInt8]) throws(ItemStoreError) -> [(item: FeedItem, document: [UInt8])] {
+        guard document.count <= FeedLimits.itemBytes else { throw .tooLarge(bytes: document.count) }
+        do throws(FeedError) { return try FeedParser.parseItems(document) } catch { throw .notAnItem(error) }
+    }
+
+    private func store(
+        _ item: FeedItem, _ document: [UInt8], _ order: ItemOrder?
+    ) throws(ItemStoreError) -> StoredItem {
         try shelf.withLock { (shelf) throws(ItemStoreError) in
             do throws(ItemStoreError) {
-                let stored = try place(document, order, &shelf)
+                let stored = try place(item, document, order, &shelf)
                 switch stored.outcome {
                 case .new: shelf.counters.new += 1
                 case .edited: shelf.counters.edited += 1
@@ -249,11 +273,8 @@ public final class ItemStore: Sendable {
     }
 
     private func place(
-        _ document: [UInt8], _ order: ItemOrder?, _ shelf: inout Shelf
+        _ item: FeedItem, _ document: [UInt8], _ order: ItemOrder?, _ shelf: inout Shelf
     ) throws(ItemStoreError) -> StoredItem {
-        guard document.count <= FeedLimits.itemBytes else { throw .tooLarge(bytes: document.count) }
-        let item: FeedItem
-        do throws(FeedError) { item = try FeedParser.parseEntry(document) } catch { throw .notAnItem(error) }
         let name = Self.fileName(of: item.id)
         let digest = SHA256Digest(of: document)
         var stored = StoredItem(
@@ -315,10 +336,11 @@ public final class ItemStore: Sendable {
 
     // MARK: - The writing thread
 
-    /// Stores an item on the store's own thread. What the disk refuses is tried again until `close`, without holding up what
-    /// comes after it.
+    /// Stores an item, or each item of a whole feed, on the store's own thread. What the disk refuses is tried again until
+    /// `close`, without holding up what comes after it.
     ///
-    /// - Parameter completion: called on that thread when the item is on disk, or is not wanted, or has failed for good.
+    /// - Parameter completion: called on that thread, for each item, when it is on disk, or is not wanted, or has failed for
+    ///   good.
     public func submit(
         _ document: [UInt8], order: ItemOrder? = nil,
         completion: @escaping @Sendable (Result<StoredItem, ItemStoreError>) -> Void
@@ -400,18 +422,18 @@ public final class ItemStore: Sendable {
         refused.due = refused.jobs.isEmpty ? nil : Date(timeIntervalSinceNow: refused.pause)
     }
 
-    /// Stores the job's item and says what became of it; with `unlessRefused` only when that is not a failure of the disk,
-    /// which is returned instead.
+    /// Stores the job's items and says what became of them; with `unlessRefused` not of those that the disk refused: its
+    /// failure is returned instead.
     private func finish(_ job: Job, unlessRefused: Bool) -> FileError? {
-        let result: Result<StoredItem, ItemStoreError>
-        do throws(ItemStoreError) {
-            result = .success(try store(job.document, order: job.order))
-        } catch {
-            if unlessRefused, case .file(let error) = error { return error }
-            result = .failure(error)
+        var refusal: FileError?
+        for result in storeEach(job.document, order: job.order) {
+            if unlessRefused, case .failure(.file(let error)) = result {
+                refusal = error
+            } else {
+                job.completion(result)
+            }
         }
-        job.completion(result)
-        return nil
+        return refusal
     }
 
     /// Waits until everything submitted is on disk, or was refused by it, and `feed.atom` is up to date. Not to be called from

@@ -20,10 +20,14 @@ public struct SourceOptions: Sendable {
     public var group: SocketAddress?
     /// Receivers that the group does not reach are sent copies of the flow's packets; without a group all are.
     public var replicates = false
+    /// Send the whole feed each time that it changes, instead of what has changed.
+    public var wholeFeed = false
+    /// Octets of a full packet of the flow: UDP payload.
+    public var packetSize = 1200
     /// Name of the interface the flow leaves through; nil lets the routing table choose.
     public var interface: String?
-    /// IPv4 TTL or IPv6 hop limit of the flow's packets, 1 to 255.
-    public var timeToLive: UInt8 = 1
+    /// IPv4 TTL or IPv6 hop limit of the flow's packets, 1 to 255. Each router on the way takes one, and so does a relay.
+    public var timeToLive: UInt8 = 16
     /// PEM files of the certificate chain and its key; nil makes a self-signed certificate for this run.
     public var certificate: CertificateFiles?
     /// Where to write the certificate as PEM, so that receivers can be told to trust it. It is complete before `listening` is reported.

@@ -202,22 +202,22 @@ final class ReceiverRun {
     }
 
     private func takeInMemory(_ received: ReceivedItem) {
-        let item: FeedItem
+        let items: [(item: FeedItem, document: [UInt8])]
         do throws(FeedError) {
-            item = try FeedParser.parseEntry(received.bytes)
+            items = try FeedParser.parseItems(received.bytes)
         } catch {
             log.error("what came is no item", metadata: ["reason": "\(error)"])
             return
         }
-        let digest = SHA256Digest(of: received.bytes)
-        // A new connection brings the history again.
-        guard known.note(item.id, digest) else { return }
-        if case .standardOutput = options.output {
-            writer.write(received.bytes)
+        for (item, document) in items {
+            let digest = SHA256Digest(of: document)
+            // A new connection brings the history again, and a whole feed what the one before it had.
+            guard known.note(item.id, digest) else { continue }
+            if case .standardOutput = options.output { writer.write(document) }
+            report(
+                id: item.id, title: item.title, updated: item.updated, bytes: document.count, digest: digest,
+                via: received.via, latency: received.latency)
         }
-        report(
-            id: item.id, title: item.title, updated: item.updated, bytes: received.bytes.count, digest: digest,
-            via: received.via, latency: received.latency)
     }
 
     private func report(

@@ -52,27 +52,32 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             FeedState(feed: options.feed, history: options.history)
         }
     let source = Source(
-        listen: listen, tls: tls, sender: sender, replicates: options.replicates, history: options.history,
-        resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory, reactor: reactor,
+        listen: listen, tls: tls, sender: sender, replicates: options.replicates,
+        history: options.wholeFeed ? min(1, options.history) : options.history,
+        resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory,
+        reactor: reactor,
         log: log)
-    source.restore(state.history.map(\.item.document))
-    let mailbox = reactor.mailbox(of: [PublishedItem].self) { items in
-        for published in items {
-            let item = published.item
-            source.publish(item.document)
-            output.report(
-                SourceEvent.item(
-                    id: item.id, title: item.title, updated: item.updated, bytes: item.document.count,
-                    sha256: "\(SHA256Digest(of: item.document))"))
-        }
+    let wholeFeed = options.wholeFeed
+    let address = "\(location)"
+    let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
+        guard wholeFeed else { return Publication(items: changed) }
+        return Publication(
+            wholeFeed: feed?.items ?? changed, id: feed.flatMap { $0.id.isEmpty ? nil : $0.id } ?? address,
+            title: feed?.title ?? address, changed: Set(changed.map(\.id)))
+    }
+    if !state.history.isEmpty { source.restore(publication(state.history.map(\.item), nil).documents) }
+    let mailbox = reactor.mailbox(of: Publication.self) { publication in
+        for document in publication.documents { source.publish(document) }
+        for event in publication.events { output.report(event) }
     }
     let poller = FeedPoller(
         FeedPoller.Configuration(location: location, interval: options.pollInterval), state: state, logger: log
-    ) { items in _ = mailbox.send(items) }
+    ) { items, feed in _ = mailbox.send(publication(items.map(\.item), feed)) }
 
     output.report(
         SourceEvent.listening(
-            address: "\(listen.localAddress)", group: options.group.map { "\($0)" } ?? (options.replicates ? "each receiver" : "")))
+            address: "\(listen.localAddress)",
+            group: options.group.map { "\($0)" } ?? (options.replicates ? "each receiver" : "")))
     poller.start()
     let interval = options.reportInterval
     var next = reactor.now + interval
@@ -116,7 +121,10 @@ private func serverContext(_ options: SourceOptions) throws -> TLSContext {
     var names = ["localhost", ProcessInfo.processInfo.hostName]
     for interface in try NetworkInterface.all() { names += interface.addresses.map(\.description) }
     let valid = names.filter { name in
-        IPAddress(name) != nil || name.utf8.allSatisfy { $0 == 0x2d || $0 == 0x2e || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20) }
+        IPAddress(name) != nil
+            || name.utf8.allSatisfy {
+                $0 == 0x2d || $0 == 0x2e || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20)
+            }
     }
     return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
 }
@@ -137,11 +145,13 @@ func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) t
             ackDelay: parameters.ackDelay)
     }
     var configuration = FlowConfiguration()
+    configuration.packetSize = options.packetSize
     if let rate = options.rate { configuration.rateCeiling = rate }
     configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
     if let delay = options.acknowledgementDelay { configuration.ackDelay = .fixed(delay) }
     var random = randomSeed()
-    guard let id = FlowID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
+    // Every packet carries it, and who shares a group and port with another source is told apart by it.
+    guard let id = FlowID(random.octets(4)) else { preconditionFailure("four octets make an ID") }
     let flow = FlowSource(
         flowID: id, parameters: parameters, configuration: configuration, seed: SeededRandom(from: &random),
         at: reactor.now)

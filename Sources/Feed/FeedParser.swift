@@ -27,7 +27,23 @@ public enum FeedParser {
             guard root.isAtom("entry") else { throw .wrongRoot(root.local) }
             return AtomReader(root: root, scope: scope, retrieved: nil)
         }
+        return try only(run.parse(bytes, limit: FeedLimits.itemBytes))
+    }
+
+    /// Reads what a source sends in one piece: a standalone entry document, or a whole Atom feed.
+    /// - Returns: each item and its own document, which for an entry is `bytes` as it stands.
+    public static func parseItems(_ bytes: [UInt8]) throws(FeedError) -> [(item: FeedItem, document: [UInt8])] {
+        var isFeed = false
+        let run = XMLRun { (root, scope) throws(FeedError) in
+            isFeed = root.isAtom("feed")
+            guard isFeed || root.isAtom("entry") else { throw .wrongRoot(root.local) }
+            return AtomReader(root: root, scope: scope, retrieved: nil)
+        }
         let document = try run.parse(bytes, limit: FeedLimits.itemBytes)
+        return isFeed ? document.items.map { ($0, $0.document) } : [(try only(document), bytes)]
+    }
+
+    private static func only(_ document: FeedDocument) throws(FeedError) -> FeedItem {
         guard let item = document.items.first else {
             throw .unusableItem(document.unusable.first ?? "it is no entry")
         }

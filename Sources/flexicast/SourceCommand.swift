@@ -35,9 +35,24 @@ struct SourceCommand: ParsableCommand {
     var interface: String?
 
     @Option(
-        help: ArgumentHelp("How many routers the flow's packets may cross, 1 to 255 (default: 1).", valueName: "n"),
+        help: ArgumentHelp(
+            "TTL of the flow's packets, 1 to 255 (default: 16); each router takes one, and so does a relay.",
+            valueName: "n"),
         transform: parseInteger(in: 1...255, "a number of hops"))
-    var ttl = 1
+    var ttl = 16
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Octets of the flow's packets, 1200 to 1472 (default: 1200). On a path of 1500, 1472 pass over IPv4, 1452 over \
+            IPv6, 1402 through every tunnel of a relay.
+            """,
+            valueName: "octets"),
+        transform: parseInteger(in: 1200...1472, "a number of octets"))
+    var packetSize = 1200
+
+    @Flag(help: "Send the whole feed as one document each time that it changes, not only what has changed.")
+    var wholeFeed = false
 
     @Option(
         help: ArgumentHelp("PEM file of the certificate chain; without it one is made for this run.", valueName: "file")
@@ -105,6 +120,8 @@ struct SourceCommand: ParsableCommand {
         options.replicates = replicate
         options.interface = interface
         options.timeToLive = UInt8(ttl)
+        options.packetSize = packetSize
+        options.wholeFeed = wholeFeed
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
         options.certificateOutput = writeCertificate
         options.rate = rate

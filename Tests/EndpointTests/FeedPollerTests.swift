@@ -18,7 +18,7 @@ private final class Polled: Sendable {
         configuration.timeout = timeout
         items = Mutex([])
         let state = state ?? FeedState(feed: location, history: 100)
-        poller = FeedPoller(configuration, state: state, logger: log.logger) { delivered.add($0) }
+        poller = FeedPoller(configuration, state: state, logger: log.logger) { items, _ in delivered.add(items) }
         self.delivered = delivered
     }
 
@@ -164,7 +164,7 @@ private final class Polled: Sendable {
             location: .file(path: scratch.file("feed")), interval: .seconds(3600))
         let poller = FeedPoller(
             configuration, state: FeedState(feed: "f", history: 1), logger: LogLines().logger
-        ) { items in if items.map(\.item.id) == ["a:1"] { delivered.signal() } }
+        ) { items, _ in if items.map(\.item.id) == ["a:1"] { delivered.signal() } }
         poller.start()
         delivered.wait()
         poller.stop()

@@ -119,7 +119,7 @@ import Testing
     @Test func whatIsNoItemIsRefused() throws {
         let scratch = try Scratch()
         let store = try open(scratch)
-        for document in ["", "<entry", "<!DOCTYPE html>", Documents.feed([Documents.entry("a:1")])] {
+        for document in ["", "<entry", "<!DOCTYPE html>", "<rss/>"] {
             let error = #expect(throws: ItemStoreError.self) { try store.store(Array(document.utf8)) }
             #expect(error?.description.hasPrefix("what came is no item") == true)
         }

@@ -353,13 +353,14 @@ final class World {
         while reader.remaining > CipherSuite.tagLength {
             let type = reader.uint8()!
             if type <= 1 { continue }  // PADDING, PING
-            guard type & 0xf8 == 0x08, type & 0x02 != 0 else {
+            guard type & 0xf8 == 0x08 else {
                 problems.append("frame \(type) on the flow")
                 return
             }
             let id = StreamID(reader.varint()!)
             let offset = type & 0x04 != 0 ? reader.varint()! : 0
-            let length = reader.varint()!
+            // Without a length the frame takes the rest of the packet.
+            let length = type & 0x02 != 0 ? reader.varint()! : UInt64(reader.remaining - CipherSuite.tagLength)
             let data = reader.array(Int(length))!
             guard id.initiator == .server, !id.isBidirectional, id.index < UInt64(published.count) else {
                 problems.append("stream \(id)")

@@ -145,12 +145,14 @@ extension FlowSource {
         let header = headerLength(stream, offset: UInt64(offset))
         let room = end - writer.offset - header
         guard room >= min(length, Self.leastRoom) else { return nil }
-        let count = min(length, room, 16_383)
+        // A frame that takes all the rest of the packet needs no length (RFC 9000 section 19.8).
+        let fills = length >= room + 2
+        let count = fills ? room + 2 : min(length, room, 16_383)
         let fin = fin && count == length
-        writer.uint8(0x08 | 0x02 | (offset == 0 ? 0 : 0x04) | (fin ? 0x01 : 0))
+        writer.uint8(0x08 | (fills ? 0 : 0x02) | (offset == 0 ? 0 : 0x04) | (fin ? 0x01 : 0))
         writer.varint(stream.rawValue)
         if offset > 0 { writer.varint(UInt64(offset)) }
-        writer.varint(UInt64(count), width: 2)
+        if !fills { writer.varint(UInt64(count), width: 2) }
         writer.octets(streams[index].bytes.span.extracting(offset..<(offset + count)))
         return count
     }

@@ -77,7 +77,7 @@ func follow(_ feed: String, events: EventQueue) throws -> FeedPoller {
     let poller = FeedPoller(
         FeedPoller.Configuration(location: try FeedLocation(feed)), state: FeedState(feed: feed, history: 0),
         logger: logger
-    ) { items in events.push(.items(items.map(\.item))) }
+    ) { items, _ in events.push(.items(items.map(\.item))) }
     poller.start()
     return poller
 }

@@ -1,0 +1,47 @@
+import Cryptography
+import Feed
+
+/// What a source sends after a poll.
+struct Publication: Sendable {
+    /// Each goes out as one stream.
+    var documents: [[UInt8]]
+    /// What is new or edited, as every receiver must end up with it.
+    var items: [FeedItem]
+    /// Whether `documents` are whole feeds.
+    var isWholeFeed = false
+
+    /// Each item as a document of its own.
+    init(items: [FeedItem]) {
+        self.items = items
+        documents = items.map(\.document)
+    }
+
+    /// The whole feed as one Atom document, as plain polling would have brought it to every reader.
+    ///
+    /// Items that would make it longer than `FeedLimits.itemBytes` are left out, the oldest first.
+    init(wholeFeed items: [FeedItem], id: String, title: String, changed: Set<String>) {
+        var octets = 4096
+        let newest = AtomWriter.newestFirst(items).prefix { item in
+            octets += item.document.count
+            return octets <= FeedLimits.itemBytes
+        }
+        let document = AtomWriter(id: id, title: title).document(Array(newest))
+        documents = [document]
+        isWholeFeed = true
+        // Receivers read the items from it, so it is what they read that counts.
+        let sent = (try? FeedParser.parseItems(document)) ?? []
+        self.items = sent.map(\.item).filter { changed.contains($0.id) }.reversed()
+    }
+}
+
+extension Publication {
+    /// What is told of it, in order.
+    var events: [SourceEvent] {
+        (isWholeFeed ? documents.map { SourceEvent.feed(bytes: $0.count, sha256: "\(SHA256Digest(of: $0))") } : [])
+            + items.map { item in
+                SourceEvent.item(
+                    id: item.id, title: item.title, updated: item.updated, bytes: item.document.count,
+                    sha256: "\(SHA256Digest(of: item.document))")
+            }
+    }
+}

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "include/io.h"
+#include "io_internal.h"
 
 // The kernel has had it since 6.2; Debian 12's headers have not.
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
@@ -226,6 +227,14 @@ int fcio_icmp_socket(int family) {
         return -error;
     }
     return fd;
+}
+
+int fcio_icmp_send(int fd, const uint8_t *octets, size_t count, struct fcio_address to) {
+    struct sockaddr_storage name;
+    to.port = 0;
+    socklen_t size = fcio_encode_address(&name, to.family, to);
+    ssize_t sent = sendto(fd, octets, count, MSG_DONTWAIT, (struct sockaddr *)&name, size);
+    return sent < 0 ? -errno : 0;
 }
 
 int fcio_tun(const char *name) {

@@ -1,8 +1,8 @@
 import Wire
 
-// What a relay does to multicast packets on their way into tunnels. Packets go as they came, TTL and mark included: the
-// tunnel is one link, whose far end is the gateway. Only packets that do not fit the tunnel, and those that a sender's
-// kernel has not made final yet, are made anew here.
+// What a relay does to multicast packets on their way into tunnels. It is a router, so that a packet has one hop less
+// when it leaves; its mark stays. Only packets that do not fit the tunnel, and those that a sender's kernel has not made
+// final yet, are made anew here.
 
 /// What forwarding needs to know of a packet.
 public struct DataHeader: Hashable, Sendable {
@@ -12,6 +12,9 @@ public struct DataHeader: Hashable, Sendable {
     public var length: Int
     /// A router must not make fragments of it: DF, or IPv6.
     public var dontFragment: Bool
+    /// TTL or hop limit.
+    public var hopLimit: UInt8
+    public var ecn: ECN
 
     /// nil when `packet` is no multicast packet that may leave its link, or is cut short. Checksums are the receivers' matter.
     @inline(always)
@@ -21,22 +24,42 @@ public struct DataHeader: Hashable, Sendable {
         switch packet[0] >> 4 {
         case 4:
             guard let total = reader.uint16(), Int(total) >= 20, Int(total) <= packet.count, reader.skip(2),
-                let position = reader.uint16(), reader.skip(4), let from = reader.uint32(), let to = reader.uint32()
+                let position = reader.uint16(), let hops = reader.uint8(), reader.skip(3), let from = reader.uint32(),
+                let to = reader.uint32()
             else { return nil }
             (source, group) = (.v4(from), .v4(to))
             length = Int(total)
             dontFragment = position & 0x4000 != 0
+            hopLimit = hops
+            ecn = ECN(rawValue: packet[1] & 3) ?? .notECT
         case 6:
-            guard reader.skip(2), let payload = reader.uint16(), 40 + Int(payload) <= packet.count, reader.skip(2),
-                let from = reader.address6(), let to = reader.address6()
+            guard reader.skip(2), let payload = reader.uint16(), 40 + Int(payload) <= packet.count, reader.skip(1),
+                let hops = reader.uint8(), let from = reader.address6(), let to = reader.address6()
             else { return nil }
             (source, group) = (.v6(from), .v6(to))
             length = 40 + Int(payload)
             dontFragment = true
+            hopLimit = hops
+            ecn = ECN(rawValue: packet[1] >> 4 & 3) ?? .notECT
         default: return nil
         }
         guard group.isMulticast, !group.isLinkLocalGroup else { return nil }
     }
+}
+
+/// Takes a hop from a packet that has one left to give (RFC 1812 section 5.3.1): a packet with one hop left is for its
+/// own link. The header checksum of IPv4 follows (RFC 1624).
+@inline(always)
+public func takeHop(from packet: inout MutableSpan<UInt8>) {
+    guard packet[0] >> 4 == 4 else {
+        packet[7] &-= 1
+        return
+    }
+    packet[8] &-= 1
+    let sum = (UInt32(packet[10]) << 8 | UInt32(packet[11])) + 0x100
+    let folded = (sum & 0xffff) + sum >> 16
+    packet[10] = UInt8(truncatingIfNeeded: folded >> 8)
+    packet[11] = UInt8(truncatingIfNeeded: folded)
 }
 
 /// Octets of outer headers: IP, UDP and AMT's own.

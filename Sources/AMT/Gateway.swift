@@ -47,7 +47,9 @@ public struct Gateway: Sendable {
     private var silentAt = Instant.distantFuture
     private var silence: Duration
     private var grant: Grant?
-    private var usesLinuxFlags = false
+    /// Which of `styles` the Requests have, and whether the relay has answered one of it.
+    private var style = 0
+    private var isStyleProven = false
     /// Messages that are sent again without an answer being known: state changes and teardowns (robustness).
     private var repeats: [(at: Instant, bytes: [UInt8], to: SocketAddress)] = []
     private var outgoing: [(bytes: [UInt8], to: SocketAddress)] = []
@@ -113,7 +115,7 @@ public struct Gateway: Sendable {
     public mutating func move(to relay: SocketAddress, at now: Instant) {
         leave(at: now)
         rest()
-        usesLinuxFlags = false
+        forgetStyle()
         silence = configuration.silence
         configuration.discovers = false
         discovery = relay
@@ -160,6 +162,17 @@ public struct Gateway: Sendable {
         sendPending(at: now)
     }
 
+    /// How Requests may be written, in the order in which a relay that does not answer is asked. Linux has P elsewhere,
+    /// and drops a Request with E, or with P where RFC 7450 has it.
+    private var styles: [(declaresECN: Bool, usesLinuxFlags: Bool)] {
+        (configuration.declaresECN ? [(true, false)] : []) + (family == .ipv6 ? [(false, true)] : []) + [(false, false)]
+    }
+
+    private mutating func forgetStyle() {
+        style = 0
+        isStyleProven = false
+    }
+
     private mutating func nonce() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) | 1 }
 
     private mutating func sendPending(at now: Instant) {
@@ -172,7 +185,9 @@ public struct Gateway: Sendable {
         case .request(let nonce):
             guard let relay else { return }
             counters.requestsSent += 1
-            let request = Message.Request(nonce: nonce, family: family, usesLinuxFlags: usesLinuxFlags)
+            let (declaresECN, usesLinuxFlags) = styles[style]
+            let request = Message.Request(
+                nonce: nonce, family: family, usesLinuxFlags: usesLinuxFlags, declaresECN: declaresECN)
             outgoing.append((Message.request(request).bytes, relay))
         }
         let longest = min(configuration.firstRetry * (1 << min(attempts, 20)), configuration.longestRetry)
@@ -185,8 +200,8 @@ public struct Gateway: Sendable {
         attempts += 1
         events.append(.noAnswer(attempt: attempts))
         if case .request = pending {
-            // Linux has P elsewhere, and drops what has it here.
-            if family == .ipv6 { usesLinuxFlags.toggle() }
+            if attempts >= configuration.requestAttempts { isStyleProven = false }
+            if !isStyleProven { style = (style + 1) % styles.count }
             if configuration.discovers, attempts >= configuration.requestAttempts {
                 isJoined = false
                 attempts = 0
@@ -255,14 +270,18 @@ public struct Gateway: Sendable {
     }
 
     private mutating func advertised(_ address: IPAddress, nonce: UInt32, from sender: SocketAddress, at now: Instant) {
-        guard case .discovery(nonce) = pending, let discovery, sender == discovery, address.isIPv4 == discovery.address.isIPv4,
+        guard case .discovery(nonce) = pending, let discovery, sender == discovery,
+            address.isIPv4 == discovery.address.isIPv4,
             !address.isMulticast, !address.isUnspecified
         else {
             counters.unexpected += 1
             return
         }
         let found = SocketAddress(address, port: discovery.port)
-        if found != relay { grant = nil }
+        if found != relay {
+            grant = nil
+            forgetStyle()
+        }
         relay = found
         events.append(.relayFound(found))
         attempts = 0
@@ -275,6 +294,7 @@ public struct Gateway: Sendable {
             return
         }
         counters.queriesReceived += 1
+        isStyleProven = true
         let old = grant
         let fresh = Grant(
             mac: query.mac, nonce: query.nonce, gateway: query.gateway, robustness: Int(max(1, general.robustness)))
@@ -303,7 +323,9 @@ public struct Gateway: Sendable {
             counters.damaged += 1
             return nil
         }
-        guard channels.contains(where: { $0.group == header.destination && ($0.source ?? header.source) == header.source })
+        guard
+            channels.contains(where: { $0.group == header.destination && ($0.source ?? header.source) == header.source }
+            )
         else {
             counters.notSubscribed += 1
             return nil

@@ -16,6 +16,9 @@ public struct GatewayConfiguration: Sendable {
     /// Without data for this long, the relay may have forgotten the tunnel: a Request finds out. Doubles each time that
     /// no data follows.
     public var silence: Duration = .seconds(3)
+    /// Whether relays are told that marks of congestion are passed on (RFC 9601). One that does not answer such a
+    /// Request is asked without: Linux drops it.
+    public var declaresECN = true
     /// Channels of one gateway.
     public var channelLimit = 256
 

@@ -45,13 +45,16 @@ public enum Message: Hashable, Sendable {
         public var family: DataFamily
         /// P was sent as 0x80, where Linux has it; RFC 7450 has it at 0x01.
         public var usesLinuxFlags = false
+        /// E: the gateway passes marks of congestion on, whichever header has them (RFC 9601 section 6.1.4.2).
+        public var declaresECN = false
         /// Octets of the message: VLC sends 9, everybody else 8.
         public var length = Message.requestLength
 
-        public init(nonce: UInt32, family: DataFamily, usesLinuxFlags: Bool = false) {
+        public init(nonce: UInt32, family: DataFamily, usesLinuxFlags: Bool = false, declaresECN: Bool = false) {
             self.nonce = nonce
             self.family = family
             self.usesLinuxFlags = usesLinuxFlags
+            self.declaresECN = declaresECN
         }
     }
 
@@ -109,6 +112,7 @@ public enum Message: Hashable, Sendable {
             guard let flags = reader.uint8(), reader.skip(2), let nonce = reader.uint32() else { return nil }
             var request = Request(nonce: nonce, family: flags & 0x81 == 0 ? .ipv4 : .ipv6)
             request.usesLinuxFlags = flags & 0x80 != 0
+            request.declaresECN = flags & 2 != 0
             request.length = bytes.count
             self = .request(request)
         case 4:
@@ -172,7 +176,8 @@ public enum Message: Hashable, Sendable {
             writer.address(relay)
         case .request(let request):
             writer.uint8(3)
-            writer.uint8(request.family == .ipv4 ? 0 : request.usesLinuxFlags ? 0x80 : 1)
+            let family: UInt8 = request.family == .ipv4 ? 0 : request.usesLinuxFlags ? 0x80 : 1
+            writer.uint8(family | (request.declaresECN ? 2 : 0))
             writer.uint16(0)
             writer.uint32(request.nonce)
         case .query(let query):

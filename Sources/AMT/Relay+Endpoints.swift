@@ -60,7 +60,10 @@ extension Relay {
             membership: configuration.membershipInterval, leaveLatency: configuration.leaveLatency)
         let limit = configuration.sourcesPerGroupLimit
         let isKnown = endpoints[slot].groups.contains { $0.group == record.group }
-        let sources = record.sources.filter { $0.isIPv4 == record.group.isIPv4 && !$0.isMulticast }
+        let sources = record.sources.filter {
+            $0.isIPv4 == record.group.isIPv4 && !$0.isMulticast && configuration.sources.permits($0)
+        }
+        counters.ignoredSources += UInt64(record.sources.count - sources.count)
         guard isKnown || endpoints[slot].groups.count < configuration.groupsPerEndpointLimit else {
             if record.kind != .block { counters.refusedJoins += 1 }
             return
@@ -94,14 +97,16 @@ extension Relay {
     private mutating func follow(_ group: IPAddress, of slot: Int, from old: GroupState, to new: GroupState) {
         if new.isExclude, !old.isExclude { add(slot, to: Channel(source: nil, group: group)) }
         if !new.isExclude {
-            for each in new.requested where old.isExclude || !old.requested.contains(where: { $0.source == each.source }) {
+            for each in new.requested
+            where old.isExclude || !old.requested.contains(where: { $0.source == each.source }) {
                 add(slot, to: Channel(source: each.source, group: group))
             }
         }
         if old.isExclude {
             if !new.isExclude { remove(slot, from: Channel(source: nil, group: group)) }
         } else {
-            for each in old.requested where new.isExclude || !new.requested.contains(where: { $0.source == each.source }) {
+            for each in old.requested
+            where new.isExclude || !new.requested.contains(where: { $0.source == each.source }) {
                 remove(slot, from: Channel(source: each.source, group: group))
             }
         }

@@ -19,6 +19,17 @@ public enum UpstreamChange: Hashable, Sendable {
     case leave(Channel)
 }
 
+/// Where and how packets go into a tunnel.
+public struct TunnelDestination: Hashable, Sendable {
+    public var gateway: SocketAddress
+    /// The address they leave from.
+    public var local: IPAddress
+    /// Octets of the largest IP packet that gets through, as far as the network has told.
+    public var pathMTU: Int
+    /// Packets carry the mark of congestion of what is in them (RFC 6040 section 4.1, normal mode); else none.
+    public var isECNCapable: Bool
+}
+
 public struct Relay: Sendable {
     struct Endpoint: Sendable {
         var gateway: SocketAddress
@@ -31,6 +42,10 @@ public struct Relay: Sendable {
         var unreachable = 0
         /// The largest IP packet that gets to the gateway, as far as the network has told.
         var pathMTU = Int.max
+        /// The gateway passes marks of congestion on.
+        var isECNCapable = false
+        /// Until when, in nanoseconds, what was sent has used up the tunnel's rate.
+        var busyUntil = Int64.min / 2
         var isOpen = true
 
         var nextDeadline: Instant { groups.reduce(deadline) { min($0, $1.state.nextDeadline) } }
@@ -95,7 +110,7 @@ public struct Relay: Sendable {
         case .teardown(let mac, let nonce, let old):
             counters.teardowns += 1
             // The fields count, not where the message comes from: the gateway has moved (RFC 7450 section 5.3.3.5).
-            guard isValid(mac, gateway: old, nonce: nonce, at: now) else {
+            guard declaration(in: mac, gateway: old, nonce: nonce, at: now) != nil else {
                 counters.invalidMAC += 1
                 return nil
             }
@@ -132,7 +147,8 @@ public struct Relay: Sendable {
         }
         renewSecret(at: now)
         var query = Message.Query(
-            mac: mac(secret, gateway: gateway, nonce: request.nonce), nonce: request.nonce,
+            mac: mac(secret, gateway: gateway, nonce: request.nonce, declaresECN: request.declaresECN),
+            nonce: request.nonce,
             isLimited: isDraining || (!isKnown && isNearlyFull))
         if carriesGatewayFields(request, from: gateway) { query.gateway = gateway }
         let general = GeneralQuery(
@@ -158,7 +174,7 @@ public struct Relay: Sendable {
         _ packet: Span<UInt8>, mac: ResponseMAC, nonce: UInt32, from gateway: SocketAddress, to local: IPAddress,
         at now: Instant
     ) {
-        guard isValid(mac, gateway: gateway, nonce: nonce, at: now) else {
+        guard let declaresECN = declaration(in: mac, gateway: gateway, nonce: nonce, at: now) else {
             counters.invalidMAC += 1
             return
         }
@@ -174,6 +190,7 @@ public struct Relay: Sendable {
         endpoints[slot].local = local
         endpoints[slot].deadline = now + configuration.membershipInterval
         endpoints[slot].unreachable = 0
+        endpoints[slot].isECNCapable = declaresECN
         for record in records { apply(record, to: slot, at: now) }
         settle(slot)
     }
@@ -181,7 +198,10 @@ public struct Relay: Sendable {
     /// Link-local groups stay on their link (RFC 7450 section 4.1.2), and in the source-specific ranges only records that
     /// name their sources count (RFC 4604 section 2.2).
     private func isServed(_ record: GroupRecord, isOldVersion: Bool) -> Bool {
-        guard record.group.isMulticast, !record.group.isLinkLocalGroup else { return false }
+        guard record.group.isMulticast, !record.group.isLinkLocalGroup, configuration.groups.permits(record.group)
+        else {
+            return false
+        }
         let namesAll = isOldVersion || record.kind == .isExclude || record.kind == .toExclude
         if record.group.isSourceSpecificMulticast || !configuration.allowsAnySource { return !namesAll }
         return true
@@ -190,24 +210,34 @@ public struct Relay: Sendable {
     // MARK: response MAC (RFC 7450 section 5.3.5)
 
     /// Keyed by what the gateway cannot choose freely: where it receives. P is left out, because Linux sends two
-    /// Requests with one nonce and keeps one of the two MACs.
-    private func mac(_ secret: SipHash, gateway: SocketAddress, nonce: UInt32) -> ResponseMAC {
+    /// Requests with one nonce and keeps one of the two MACs. E is in it: the Update brings back what the Request said,
+    /// and nothing has to be remembered between them.
+    private func mac(_ secret: SipHash, gateway: SocketAddress, nonce: UInt32, declaresECN: Bool) -> ResponseMAC {
         let tail = UInt64(gateway.port) << 32 | UInt64(nonce)
+        let flag: UInt64 = declaresECN ? 16 : 0
         let words: InlineArray<4, UInt64> =
             switch gateway.address {
-            case .v4(let bits): [4, UInt64(bits), 0, tail]
+            case .v4(let bits): [flag | 4, UInt64(bits), 0, tail]
             case .v6(let bits):
-                [6, UInt64(truncatingIfNeeded: bits >> 64), UInt64(truncatingIfNeeded: bits), tail]
+                [flag | 6, UInt64(truncatingIfNeeded: bits >> 64), UInt64(truncatingIfNeeded: bits), tail]
             }
         return ResponseMAC(secret.hash(words))
     }
 
-    /// The comparison is one of two machine words, whose time does not depend on them.
-    private mutating func isValid(_ mac: ResponseMAC, gateway: SocketAddress, nonce: UInt32, at now: Instant) -> Bool {
+    /// What E was in the Request that a MAC of ours answers; nil when it is none of ours. A comparison is one of two
+    /// machine words, whose time does not depend on them.
+    private mutating func declaration(
+        in mac: ResponseMAC, gateway: SocketAddress, nonce: UInt32, at now: Instant
+    ) -> Bool? {
         renewSecret(at: now)
-        if mac == self.mac(secret, gateway: gateway, nonce: nonce) { return true }
-        guard let previousSecret else { return false }
-        return mac == self.mac(previousSecret, gateway: gateway, nonce: nonce)
+        for secret in [secret, previousSecret] {
+            guard let secret else { continue }
+            for declaresECN in [true, false]
+            where mac == self.mac(secret, gateway: gateway, nonce: nonce, declaresECN: declaresECN) {
+                return declaresECN
+            }
+        }
+        return nil
     }
 
     /// The secret before this one counts for two query intervals more (RFC 7450 section 5.3.3.4).
@@ -226,7 +256,9 @@ public struct Relay: Sendable {
     /// Appends to `list` the slots of all endpoints that get packets of `source` to `group`, none twice.
     public func collectDestinations(source: IPAddress, group: IPAddress, into list: inout [Int]) {
         if let named = members[Channel(source: source, group: group)] { list += named }
-        guard let anySource = members[Channel(source: nil, group: group)] else { return }
+        guard let anySource = members[Channel(source: nil, group: group)], configuration.sources.permits(source) else {
+            return
+        }
         // An endpoint has one state per group: it is in one of the two lists.
         for slot in anySource {
             let state = endpoints[slot].groups.first { $0.group == group }?.state
@@ -234,10 +266,22 @@ public struct Relay: Sendable {
         }
     }
 
-    /// Where packets for the endpoint in `slot` go, the address they leave from, and how large the IP packets may be as far
-    /// as the network has told.
-    public func destination(_ slot: Int) -> (gateway: SocketAddress, local: IPAddress, pathMTU: Int) {
-        (endpoints[slot].gateway, endpoints[slot].local, endpoints[slot].pathMTU)
+    /// Where packets for the endpoint in `slot` go, and how.
+    public func destination(_ slot: Int) -> TunnelDestination {
+        let endpoint = endpoints[slot]
+        return TunnelDestination(
+            gateway: endpoint.gateway, local: endpoint.local, pathMTU: endpoint.pathMTU,
+            isECNCapable: endpoint.isECNCapable)
+    }
+
+    /// Whether `octets` more may go into the tunnel in `slot` now, of what `endpointRate` allows it. A quarter of a second's
+    /// worth may go at once, and the send that uses it up in whole.
+    public mutating func spend(_ octets: Int, on slot: Int, at now: Instant) -> Bool {
+        guard let rate = configuration.endpointRate else { return true }
+        let start = max(endpoints[slot].busyUntil, now.nanoseconds)
+        guard start - now.nanoseconds <= 250_000_000 else { return false }
+        endpoints[slot].busyUntil = start + Int64(octets) * 8_000_000_000 / Int64(max(1, rate))
+        return true
     }
 
     // MARK: the rest

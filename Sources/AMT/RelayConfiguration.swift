@@ -30,6 +30,12 @@ public struct RelayConfiguration: Sendable {
     /// Groups outside the source-specific ranges, and any-source joins of them, are served too.
     public var allowsAnySource = true
 
+    /// Groups, and sources of them, that gateways may ask for.
+    public var groups = PrefixFilter()
+    public var sources = PrefixFilter()
+
+    /// Bits of IP packets a second that one tunnel is given at the most; nil: all there are.
+    public var endpointRate: UInt64?
     /// Tunnels at once.
     public var endpointLimit = 100_000
     /// Tunnels of one IPv4 address or IPv6 /64 at once: gateways behind one translator.
@@ -79,6 +85,8 @@ public struct RelayCounters: Sendable, Equatable {
     public var invalidReports: UInt64 = 0
     /// Records of groups that are not forwarded: link-local, not multicast, or any-source where that is not allowed.
     public var ignoredRecords: UInt64 = 0
+    /// Sources in records that cannot be or may not be asked for.
+    public var ignoredSources: UInt64 = 0
     /// Tunnels refused because there are too many in all, or of one address.
     public var refusedEndpoints: UInt64 = 0
     /// Groups or sources refused because the tunnel, or the relay, has too many.

@@ -43,6 +43,20 @@ public struct RelayReport: Sendable {
     public var bytesOut = 0
     public var unwanted = 0
     public var tooLarge = 0
+    /// Messages that told a sender what size fits.
+    public var tooLargeTold = 0
+    /// Packets that had no hop left.
+    public var expired = 0
+    /// Copies that were more than their tunnel's rate.
+    public var overRate = 0
+    /// Tunnels so far: opened, ended for silence, ended by their gateway, ended because their gateway is unreachable.
+    public var opened = 0
+    public var silent = 0
+    public var tornDown = 0
+    public var unreachable = 0
+    /// Control messages of gateways.
+    public var requests = 0
+    public var updates = 0
     /// Captured packets that the kernel dropped, and copies that found the send queue full.
     public var drops = 0
     public var rateLimited = 0
@@ -69,7 +83,8 @@ extension RelayEvent: EventLine {
     public var text: String? {
         switch self {
         case .listening(let addresses, let upstream):
-            "relaying to \(addresses.joined(separator: " and "))" + (upstream.isEmpty ? "" : " what comes in by \(upstream)")
+            "relaying to \(addresses.joined(separator: " and "))"
+                + (upstream.isEmpty ? "" : " what comes in by \(upstream)")
         case .interval: nil
         case .draining: "no new gateways; open tunnels end soon"
         case .summary(let report):
@@ -89,6 +104,10 @@ extension RelayReport {
             ("bytes_out", .integer(bytesOut)), ("unwanted", .integer(unwanted)), ("too_large", .integer(tooLarge)),
             ("drops", .integer(drops)), ("rate_limited", .integer(rateLimited)),
             ("invalid_mac", .integer(invalidMAC)), ("refused", .integer(refused)),
+            ("too_large_told", .integer(tooLargeTold)), ("expired", .integer(expired)),
+            ("over_rate", .integer(overRate)), ("opened", .integer(opened)), ("silent", .integer(silent)),
+            ("torn_down", .integer(tornDown)), ("unreachable", .integer(unreachable)),
+            ("requests", .integer(requests)), ("updates", .integer(updates)),
         ])
     }
 }
@@ -108,6 +127,15 @@ extension RelayServer {
         report.rateLimited = Int(relay.counters.rateLimited)
         report.invalidMAC = Int(relay.counters.invalidMAC)
         report.refused = Int(relay.counters.refusedEndpoints + relay.counters.refusedJoins)
+        report.tooLargeTold = Int(feedback.sent)
+        report.expired = Int(forwarding.expired)
+        report.overRate = Int(forwarding.overRate)
+        report.opened = Int(relay.counters.endpointsOpened)
+        report.silent = Int(relay.counters.endpointsExpired)
+        report.tornDown = Int(relay.counters.endpointsTornDown)
+        report.unreachable = Int(relay.counters.endpointsUnreachable)
+        report.requests = Int(relay.counters.requests)
+        report.updates = Int(relay.counters.updates)
         return report
     }
 }

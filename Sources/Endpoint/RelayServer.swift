@@ -27,6 +27,10 @@ struct ForwardingCounters: Sendable, Equatable {
     var unwanted: UInt64 = 0
     /// Copies not sent because the tunnel cannot carry them and they must not be fragmented.
     var tooLarge: UInt64 = 0
+    /// Packets for their own link only: no hop is left to take.
+    var expired: UInt64 = 0
+    /// Copies not sent because their tunnel had had its rate.
+    var overRate: UInt64 = 0
     /// Copies not sent because the send queue was full.
     var queueFull: UInt64 = 0
     /// Packets that are no sound multicast packets.
@@ -64,12 +68,16 @@ final class RelayServer: DatagramHandler {
     private let limit4: Int
     private let limit6: Int
     private var timer: TimerHandle?
+    /// ICMP, by whether it is that of IPv4; none without the privilege.
+    private var networkErrors: [Bool: FileWatch] = [:]
+    private(set) var feedback = SenderFeedback()
     private var lastBatch = Instant(nanoseconds: 0)
     private var closeBatches = 0
     // Reused, so that a packet allocates nothing.
     private var headers: [DataHeader?] = []
     /// Octets of each packet of the batch; `Int.max` for one that does not go as it is.
     private var lengths: [Int] = []
+    private var marks: [ECN] = []
     private var destinations: [Int] = []
     /// Packets of the batch that had to be made anew, as messages, by index and size limit.
     private var remade: [Remade: [[UInt8]]] = [:]
@@ -115,7 +123,7 @@ final class RelayServer: DatagramHandler {
         if let capture { try reactor.watch(capture.descriptor) { [unowned self] _ in forward(capture) } }
         for isIPv4 in [true, false] where (isIPv4 ? socket4 : socket6) != nil {
             do throws(ReactorError) {
-                try reactor.watchNetworkErrors(isIPv4: isIPv4) { [unowned self] octets in
+                networkErrors[isIPv4] = try reactor.watchNetworkErrors(isIPv4: isIPv4) { [unowned self] octets in
                     guard let notice = TunnelNotice(octets.span, isIPv4: isIPv4) else { return }
                     relay.noticeReceived(notice)
                     settle()
@@ -195,14 +203,11 @@ final class RelayServer: DatagramHandler {
         if destinations.isEmpty { forwarding.unwanted += UInt64(packets.count) }
         var made: [Int: [[UInt8]]] = [:]
         for slot in destinations {
-            let (gateway, local, pathMTU) = relay.destination(slot)
-            guard let socket = gateway.address.isIPv4 ? socket4 : socket6 else { continue }
-            let limit = limit(gateway, pathMTU)
+            let destination = relay.destination(slot)
+            let limit = limit(destination)
             let messages = made[limit] ?? self.messages(packets, limit: limit)
             made[limit] = messages
-            for message in messages {
-                count(socket.send(copyOf: message.span, to: gateway, from: local), 1, message.count)
-            }
+            send(messages, to: destination, slot)
         }
     }
 
@@ -210,16 +215,25 @@ final class RelayServer: DatagramHandler {
         headers.removeAll(keepingCapacity: true)
         if !remade.isEmpty { remade.removeAll() }
         lengths.removeAll(keepingCapacity: true)
+        marks.removeAll(keepingCapacity: true)
         for index in 0..<capture.count {
-            let header = capture.withPacket(index) { DataHeader($0) }
+            var header = capture.withPacket(index) { DataHeader($0) }
+            if header == nil {
+                forwarding.damaged += 1
+            } else if header?.hopLimit ?? 0 <= 1 {
+                forwarding.expired += 1
+                header = nil
+            } else {
+                capture.withMutablePacket(index) { takeHop(from: &$0) }
+            }
             headers.append(header)
             lengths.append(capture.segment(index) == 0 ? header?.length ?? 0 : .max)
+            marks.append(header?.ecn ?? .notECT)
         }
         forwarding.packetsIn += UInt64(headers.count)
         var index = 0
         while index < headers.count {
             guard let first = headers[index] else {
-                forwarding.damaged += 1
                 index += 1
                 continue
             }
@@ -235,26 +249,29 @@ final class RelayServer: DatagramHandler {
         }
     }
 
-    /// The largest packet that fits the tunnel to `gateway`.
-    private func limit(_ gateway: SocketAddress, _ pathMTU: Int) -> Int {
-        let isIPv4 = gateway.address.isIPv4
+    /// The largest packet that fits a tunnel.
+    private func limit(_ destination: TunnelDestination) -> Int {
+        let isIPv4 = destination.gateway.address.isIPv4
         let configured = isIPv4 ? limit4 : limit6
-        return pathMTU == .max ? configured : min(configured, pathMTU - tunnelOverhead(outerIPv4: isIPv4))
+        return destination.pathMTU == .max
+            ? configured : min(configured, destination.pathMTU - tunnelOverhead(outerIPv4: isIPv4))
     }
 
     private func send(_ run: Range<Int>, of capture: PacketCapture, to slot: Int) {
-        let (gateway, local, pathMTU) = relay.destination(slot)
+        let destination = relay.destination(slot)
+        let (gateway, local) = (destination.gateway, destination.local)
         guard let socket = gateway.address.isIPv4 ? socket4 : socket6 else { return }
-        let limit = limit(gateway, pathMTU)
+        let limit = limit(destination)
         let lengths = lengths
+        let marks = marks
         var index = run.lowerBound
         while index < run.upperBound {
             let first = lengths[index]
             if first > limit {
                 if let header = headers[index] {
-                    for message in messages(capture, index, header, limit: limit) {
-                        count(socket.send(copyOf: message.span, to: gateway, from: local), 1, message.count)
-                    }
+                    let messages = messages(capture, index, header, limit: limit)
+                    if messages.isEmpty { tell(capture, index, header, limit: limit) }
+                    send(messages, to: destination, slot)
                 }
                 index += 1
                 continue
@@ -264,12 +281,18 @@ final class RelayServer: DatagramHandler {
             var end = index + 1
             var octets = segment
             while end < run.upperBound, lengths[end] <= first, lengths[end - 1] == first, end - index < Self.runLimit,
-                octets + segment <= Self.runOctets
+                octets + segment <= Self.runOctets, !destination.isECNCapable || marks[end] == marks[index]
             {
                 octets += lengths[end] + Message.dataHeaderLength
                 end += 1
             }
             let packets = index..<end
+            let mark = destination.isECNCapable ? marks[index] : .notECT
+            index = end
+            guard relay.spend(octets, on: slot, at: reactor.now) else {
+                forwarding.overRate += UInt64(packets.count)
+                continue
+            }
             let room: Void? = socket.withSendBuffer(octets) { room in
                 var offset = 0
                 for packet in packets {
@@ -278,10 +301,36 @@ final class RelayServer: DatagramHandler {
                     offset += size
                 }
             }
-            if room != nil { socket.enqueue(octets, segment: segment, to: gateway, from: local) }
+            if room != nil { socket.enqueue(octets, segment: segment, to: gateway, from: local, ecn: mark) }
             count(room != nil, packets.count, octets)
-            index = end
         }
+    }
+
+    /// Sends messages that were made for a tunnel.
+    private func send(_ messages: [[UInt8]], to destination: TunnelDestination, _ slot: Int) {
+        guard let socket = destination.gateway.address.isIPv4 ? socket4 : socket6 else { return }
+        for message in messages {
+            guard relay.spend(message.count, on: slot, at: reactor.now) else {
+                forwarding.overRate += 1
+                continue
+            }
+            let mark = destination.isECNCapable ? Self.mark(message) : .notECT
+            let isQueued = socket.send(
+                copyOf: message.span, to: destination.gateway, from: destination.local, ecn: mark)
+            count(isQueued, 1, message.count)
+        }
+    }
+
+    /// The mark of the packet in a Multicast Data message.
+    private static func mark(_ message: [UInt8]) -> ECN {
+        DataHeader(message.span.extracting(Message.dataHeaderLength..<message.count))?.ecn ?? .notECT
+    }
+
+    /// Tells the sender of a packet that no tunnel of this size takes it.
+    private func tell(_ capture: PacketCapture, _ index: Int, _ header: DataHeader, limit: Int) {
+        guard let errors = networkErrors[header.source.isIPv4] else { return }
+        let message = capture.withPacket(index) { feedback.tooLarge($0, header, limit: limit, at: reactor.now) }
+        if let message { reactor.send(message.span, to: header.source, on: errors) }
     }
 
     private func count(_ isQueued: Bool, _ packets: Int, _ octets: Int) {

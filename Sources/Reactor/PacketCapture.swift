@@ -76,6 +76,15 @@ import Wire
         return try body(span)
     }
 
+    /// Packet `index`, its IP header first, to be changed in place.
+    public func withMutablePacket<E: Error>(
+        _ index: Int, _ body: (inout MutableSpan<UInt8>) throws(E) -> Void
+    ) throws(E) {
+        let packet = unsafe packet(index)
+        var span = unsafe MutableSpan<UInt8>(_unsafeStart: packet.octets, count: Int(packet.count))
+        try body(&span)
+    }
+
     /// Copies the prefix of packet `index` and as much of the packet as makes `count` octets into `room` at `offset`.
     public func copy(_ index: Int, _ count: Int, into room: inout MutableSpan<UInt8>, at offset: Int) {
         let packet = unsafe packet(index)

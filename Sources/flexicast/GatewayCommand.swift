@@ -109,6 +109,7 @@ struct GatewayCommand: ParsableCommand {
         if verify != nil, to != nil || tun != nil || count != nil {
             throw ValidationError("--verify only tells what it finds: --to, --tun and --count do not go with it")
         }
+        try search.refuse(without: relay)
         if to != nil, tun != nil { throw ValidationError("--to and --tun exclude each other; give one of them") }
     }
 

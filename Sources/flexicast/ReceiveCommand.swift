@@ -72,6 +72,7 @@ struct ReceiveCommand: ParsableCommand {
         if relay != nil, path == .multicast || path == .unicast {
             throw ValidationError("--relay goes with --path amt or auto")
         }
+        try search.refuse(without: relay)
         if common.json, output == .standardOutput {
             throw ValidationError("--json and --output - both write to standard output; give --output a directory")
         }

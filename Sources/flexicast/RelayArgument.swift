@@ -1,3 +1,4 @@
+import AMT
 import ArgumentParser
 import Endpoint
 import Wire
@@ -35,8 +36,19 @@ struct RelaySearchArguments: ParsableArguments {
     var dns: [SocketAddress] = []
 
     @Option(
-        help: ArgumentHelp("Domain whose _amt._udp names relays, instead of the system's.", valueName: "domain"))
+        help: ArgumentHelp("Domain whose _amt._udp names relays, instead of the system's.", valueName: "domain"),
+        transform: parseDomain)
     var dnsDomain: [String] = []
+
+    /// Refuses what would have no effect.
+    func refuse(without relay: RelayArgument?) throws {
+        guard relay != .auto else { return }
+        let given = [dns.isEmpty ? nil : "--dns", dnsDomain.isEmpty ? nil : "--dns-domain"].compactMap { $0 }
+        guard given.isEmpty else {
+            throw ValidationError(
+                "\(given.joined(separator: " and ")) say how relays are searched for: give --relay auto")
+        }
+    }
 
     var options: RelaySearchOptions {
         var options = RelaySearchOptions()
@@ -44,6 +56,14 @@ struct RelaySearchArguments: ParsableArguments {
         if !dnsDomain.isEmpty { options.domains = dnsDomain }
         return options
     }
+}
+
+/// `example.org`.
+func parseDomain(_ text: String) throws -> String {
+    guard let name = DomainName(text), !name.description.isEmpty, text != "." else {
+        throw ArgumentProblem("write a domain, such as example.org")
+    }
+    return text
 }
 
 /// `192.0.2.53`, `192.0.2.53:5353` or `[2001:db8::53]:5353`.

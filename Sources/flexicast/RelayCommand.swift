@@ -15,6 +15,24 @@ func parseRelayAddress(_ text: String) throws -> SocketAddress {
     return address
 }
 
+/// `232.1.0.0/16`, `ff3e::/32`, or one address.
+func parsePrefix(_ text: String) throws -> AddressPrefix {
+    guard let prefix = AddressPrefix(text) else {
+        throw ArgumentProblem("write ADDRESS/BITS with no bits set behind, such as 232.1.0.0/16 or ff3e::/32")
+    }
+    return prefix
+}
+
+/// An address that others can send to.
+private func parseOwnAddress(_ text: String) throws -> IPAddress {
+    guard let address = IPAddress(text), !address.isMulticast, !address.isUnspecified else {
+        throw ArgumentProblem("write an address of this machine, such as 192.0.2.1 or 2001:db8::1")
+    }
+    return address
+}
+
+extension RelayConfiguration.GatewayFields: ExpressibleByArgument {}
+
 struct RelayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "relay",
@@ -54,8 +72,63 @@ struct RelayCommand: ParsableCommand {
         transform: parseDuration)
     var drain: Duration = .seconds(5)
 
-    @Flag(help: "Let ICMP errors lower a tunnel's largest packet, down to 1280.")
+    @Flag(help: "Let ICMP errors lower a tunnel's largest packet, down to --minimum-mtu.")
     var dynamicMtu = false
+
+    @Option(
+        help: ArgumentHelp("How far --dynamic-mtu may go (default: 1280).", valueName: "octets"),
+        transform: parseInteger(in: 576...65_535, "a number of octets"))
+    var minimumMtu: Int?
+
+    @Option(
+        help: ArgumentHelp("ICMP errors in a row that end a tunnel (default: 3).", valueName: "n"),
+        transform: parseInteger(in: 1...1000, "a number of errors"))
+    var unreachableLimit = 3
+
+    @Option(
+        help: ArgumentHelp("Own address in answers to Discoveries at an anycast address.", valueName: "addr"),
+        transform: parseOwnAddress)
+    var advertise: [IPAddress] = []
+
+    @Option(
+        help: ArgumentHelp("Serve these groups only; may be given again.", valueName: "prefix"), transform: parsePrefix)
+    var allowGroup: [AddressPrefix] = []
+
+    @Option(
+        help: ArgumentHelp("Do not serve these groups; may be given again.", valueName: "prefix"),
+        transform: parsePrefix)
+    var denyGroup: [AddressPrefix] = []
+
+    @Option(
+        help: ArgumentHelp("Serve these sources only; may be given again.", valueName: "prefix"), transform: parsePrefix
+    )
+    var allowSource: [AddressPrefix] = []
+
+    @Option(
+        help: ArgumentHelp("Do not serve these sources; may be given again.", valueName: "prefix"),
+        transform: parsePrefix)
+    var denySource: [AddressPrefix] = []
+
+    @Option(
+        help: ArgumentHelp("The most that one tunnel is sent, in bits per second.", valueName: "bits"),
+        transform: parseRate)
+    var tunnelRate: UInt64?
+
+    @Option(
+        help: ArgumentHelp("Tunnels at once (default: 100000).", valueName: "n"),
+        transform: parseInteger(in: 1...10_000_000, "a number of tunnels"))
+    var tunnels = 100_000
+
+    @Option(
+        help: ArgumentHelp("Tunnels of one IPv4 address or IPv6 /64 at once (default: 1024).", valueName: "n"),
+        transform: parseInteger(in: 1...65_535, "a number of tunnels"))
+    var tunnelsPerAddress = 1024
+
+    @Option(
+        help: ArgumentHelp(
+            "Tell gateways their address, which lets them end a tunnel they left: auto not to those known to drop it.",
+            valueName: "auto|always|never"))
+    var gatewayFields: RelayConfiguration.GatewayFields = .auto
 
     @Flag(help: "Serve source-specific joins only.")
     var sourceSpecificOnly = false
@@ -66,6 +139,13 @@ struct RelayCommand: ParsableCommand {
 
     func validate() throws {
         if listen.count > 2 { throw ValidationError("--listen takes one IPv4 and one IPv6 address") }
+        if minimumMtu != nil, !dynamicMtu { throw ValidationError("--minimum-mtu goes with --dynamic-mtu") }
+        if let minimumMtu, minimumMtu > mtu {
+            throw ValidationError("--minimum-mtu \(minimumMtu) is more than --mtu \(mtu)")
+        }
+        if advertise.count > 2 || Set(advertise.map(\.isIPv4)).count < advertise.count {
+            throw ValidationError("--advertise takes one IPv4 and one IPv6 address")
+        }
         if queryInterval < .seconds(1) || queryInterval > .seconds(31_744) {
             throw ValidationError("--query-interval must be from 1s to 31744s")
         }
@@ -78,6 +158,18 @@ struct RelayCommand: ParsableCommand {
         options.tunnelMTU = mtu
         options.groups = group
         options.relay.followsPathMTU = dynamicMtu
+        if let minimumMtu { options.relay.minimumMTU = minimumMtu }
+        options.relay.unreachableLimit = unreachableLimit
+        options.relay.advertisedIPv4 = advertise.first(where: \.isIPv4)
+        options.relay.advertisedIPv6 = advertise.first { !$0.isIPv4 }
+        options.relay.groups.allowed = allowGroup
+        options.relay.groups.denied = denyGroup
+        options.relay.sources.allowed = allowSource
+        options.relay.sources.denied = denySource
+        options.relay.endpointRate = tunnelRate
+        options.relay.endpointLimit = tunnels
+        options.relay.endpointsPerAddressLimit = tunnelsPerAddress
+        options.relay.gatewayFields = gatewayFields
         options.drain = drain
         options.relay.queryInterval = queryInterval
         options.relay.allowsAnySource = !sourceSpecificOnly

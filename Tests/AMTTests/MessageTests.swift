@@ -20,6 +20,13 @@ import Wire
         #expect(Message.request(.init(nonce: 1, family: .ipv6)).bytes == hex("0301000000000001"))
         #expect(
             Message.request(.init(nonce: 1, family: .ipv6, usesLinuxFlags: true)).bytes == hex("0380000000000001"))
+        // E (RFC 9601 section 6.1.4.2), beside each P.
+        #expect(
+            Message.request(.init(nonce: 1, family: .ipv4, declaresECN: true)).bytes == hex("0302000000000001"))
+        #expect(
+            Message.request(.init(nonce: 1, family: .ipv6, declaresECN: true)).bytes == hex("0303000000000001"))
+        #expect(Message(hex("0303000000000001")) == .request(.init(nonce: 1, family: .ipv6, declaresECN: true)))
+        #expect(Message(hex("0300000000000001")) == .request(.init(nonce: 1, family: .ipv4)))
         let six = Message.advertisement(nonce: 9, relay: ip("2001:db8::1")).bytes
         #expect(six == hex("02000000 00000009 20010db8000000000000000000000001"))
         #expect(Message(six) == .advertisement(nonce: 9, relay: ip("2001:db8::1")))
@@ -53,8 +60,9 @@ import Wire
         #expect(!query.isLimited && query.gateway == nil && query.datagram == 12..<44)
         let general = GeneralQuery(Array(bytes[query.datagram]))
         #expect(
-            general == GeneralQuery(
-                family: .ipv4, maximumResponse: .milliseconds(1600), robustness: 2, interval: .seconds(20)))
+            general
+                == GeneralQuery(
+                    family: .ipv4, maximumResponse: .milliseconds(1600), robustness: 2, interval: .seconds(20)))
     }
 
     /// QRV 0, which RFC 7450 section 5.3.3.3 forbids, stands for 2.
@@ -71,8 +79,9 @@ import Wire
         }
         let general = GeneralQuery(Array(bytes[query.datagram]))
         #expect(
-            general == GeneralQuery(
-                family: .ipv6, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(5)))
+            general
+                == GeneralQuery(
+                    family: .ipv6, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(5)))
     }
 
     @Test func linuxQueryIsOurs() {
@@ -159,8 +168,12 @@ import Wire
         var random = SeededRandom(seed: 7450)
         let seeds = [
             hex("0100000019495cff"), hex("0200000019495cff0a030301"), hex("03000000643c9869"),
-            hex("040046bffefd1586643c9869 46c000240000400001020000 00000000 e0000001 94040000 1101ec81 00000000 027d0000"),
-            hex("050046bffefd1586643c9869 46c0002c000040000102f4ef0a050501e000001694040000 2200e3f700000001 05000001e80101010a020201"),
+            hex(
+                "040046bffefd1586643c9869 46c000240000400001020000 00000000 e0000001 94040000 1101ec81 00000000 027d0000"
+            ),
+            hex(
+                "050046bffefd1586643c9869 46c0002c000040000102f4ef0a050501e000001694040000 2200e3f700000001 05000001e80101010a020201"
+            ),
             MembershipReport(
                 family: .ipv6, records: [GroupRecord(.isInclude, ip("ff3e::8000:1"), [ip("2001:db8::1")])]
             ).packet(),
@@ -187,7 +200,9 @@ import Wire
 }
 
 @Suite struct MembershipCodecTests {
-    @Test(arguments: [(0, 0), (1, 1), (127, 127), (128, 0x80), (129, 0x80), (200, 0x89), (31_744, 0xff), (99_999, 0xff)])
+    @Test(arguments: [
+        (0, 0), (1, 1), (127, 127), (128, 0x80), (129, 0x80), (200, 0x89), (31_744, 0xff), (99_999, 0xff),
+    ])
     func floatingCodes(value: UInt64, code: UInt16) {
         #expect(GeneralQuery.code(value, mantissaBits: 4) == code)
     }
@@ -207,7 +222,8 @@ import Wire
         let four = family == .ipv4
         let groups = four ? ["232.1.2.3", "239.9.9.9"] : ["ff3e::8000:1", "ff15::1"]
         let sources = (four ? ["192.0.2.1", "192.0.2.2"] : ["2001:db8::1", "2001:db8::2"]).map(ip)
-        let records = GroupRecord.Kind.allCases.map { GroupRecord($0, ip(groups[0]), sources) }
+        let records =
+            GroupRecord.Kind.allCases.map { GroupRecord($0, ip(groups[0]), sources) }
             + [GroupRecord(.toExclude, ip(groups[1]))]
         let report = MembershipReport(family: family, records: records)
         let packet = report.packet()
@@ -271,12 +287,15 @@ import Wire
     @Test(arguments: DataFamily.allCases)
     func largeReportsAreSplit(family: DataFamily) throws {
         let four = family == .ipv4
-        let sources = (0..<700).map { four ? IPAddress.v4(0x0a00_0000 + $0) : .v6(UInt128(0x2001_0db8) << 96 + UInt128($0)) }
+        let sources = (0..<700).map {
+            four ? IPAddress.v4(0x0a00_0000 + $0) : .v6(UInt128(0x2001_0db8) << 96 + UInt128($0))
+        }
         let group = ip(four ? "232.1.1.1" : "ff3e::8000:1")
         let groups = (0..<300).map { four ? IPAddress.v4(0xe802_0000 + $0) : .v6(UInt128(0xff3e) << 112 + UInt128($0)) }
         let report = MembershipReport(
             family: family,
-            records: [GroupRecord(.isInclude, group, sources)] + groups.map { GroupRecord(.isInclude, $0, [sources[0]]) })
+            records: [GroupRecord(.isInclude, group, sources)]
+                + groups.map { GroupRecord(.isInclude, $0, [sources[0]]) })
         var seen: [IPAddress: Set<IPAddress>] = [:]
         for part in report.split() {
             let packet = part.packet()
@@ -314,8 +333,10 @@ import Wire
         let relay6 = address("[2001:db8::1]:2268")
         let (gateway, gateway6) = (address("192.0.2.7:40000"), address("[2001:db8::7]:40000"))
         var query = Message.Query(mac: ResponseMAC(0x0102_0304_0506), nonce: 77)
-        let query4 = GeneralQuery(family: .ipv4, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125))
-        let query6 = GeneralQuery(family: .ipv6, maximumResponse: .milliseconds(1), robustness: 2, interval: .seconds(300))
+        let query4 = GeneralQuery(
+            family: .ipv4, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125))
+        let query6 = GeneralQuery(
+            family: .ipv6, maximumResponse: .milliseconds(1), robustness: 2, interval: .seconds(300))
         let report4 = MembershipReport(
             family: .ipv4,
             records: [
@@ -331,7 +352,7 @@ import Wire
             Message.advertisement(nonce: 5, relay: relay.address).bytes,
             Message.advertisement(nonce: 5, relay: relay6.address).bytes,
             Message.request(.init(nonce: 77, family: .ipv4)).bytes,
-            Message.request(.init(nonce: 77, family: .ipv6)).bytes,
+            Message.request(.init(nonce: 77, family: .ipv6, declaresECN: true)).bytes,
             Message.query(query).bytes(datagram: query4.packet()),
             Message.query(query).bytes(datagram: query6.packet()),
         ]
@@ -344,7 +365,8 @@ import Wire
             Message.teardown(mac: query.mac, nonce: 77, gateway: gateway).bytes,
             Message.teardown(mac: query.mac, nonce: 77, gateway: gateway6).bytes,
         ]
-        let packets = messages.map { udpPacket(from: relay, to: gateway, $0) }
+        let packets =
+            messages.map { udpPacket(from: relay, to: gateway, $0) }
             + messages.map { udpPacket(from: relay6, to: gateway6, $0) }
         let text = try Tshark.run(packets, ["-V"])
         for word in ["Malformed", "malformed", "incorrect", "[Expert Info (Error", "Unreassembled", "Unknown"] {
@@ -358,5 +380,24 @@ import Wire
         #expect(membership.split(separator: "\n").first == "232.1.1.1,239.1.1.1\t10.2.2.1")
         let intervals = try Tshark.run(packets, ["-Y", "amt.type == 4 && igmp", "-T", "fields", "-e", "igmp.qqic"])
         #expect(intervals.split(separator: "\n").first == "125")
+    }
+
+    /// What senders are told, with the size that fits and the packet that did not.
+    @Test func feedback() throws {
+        let packet = udpPacket(
+            from: address("10.0.0.1:5"), to: address("232.1.1.1:7"), [UInt8](repeating: 1, count: 1460))
+        var feedback = SenderFeedback()
+        let header = try #require(DataHeader(packet))
+        let told = feedback.tooLarge(packet.span, header, limit: 1470, at: seconds(1))
+        let message = try #require(told)
+        let whole = [UInt8].written(capacity: 20 + message.count) { writer in
+            IPHeader.write(
+                to: &writer, from: ip("10.0.0.9"), to: ip("10.0.0.1"), protocol: 1, payloadLength: message.count,
+                hopLimit: 64)
+            writer.octets(message.span)
+        }
+        let fields = ["icmp.type", "icmp.code", "icmp.mtu", "icmp.checksum.status", "ip.dst", "udp.dstport"]
+        let text = try Tshark.run([whole], ["-T", "fields"] + fields.flatMap { ["-e", $0] })
+        #expect(text == "3\t4\t1470\t1\t10.0.0.1,232.1.1.1\t7\n")
     }
 }

@@ -105,3 +105,7 @@ extension MembershipReport {
 extension SipHash {
     func hash(_ octets: [UInt8]) -> UInt64 { hash(octets.span) }
 }
+
+extension DataHeader {
+    init?(_ packet: [UInt8]) { self.init(packet.span) }
+}

@@ -48,9 +48,11 @@ import Wire
             "--feed", "https://example.org/new.atom", "--poll", "1s", "--listen", "[::]:4433", "--group",
             "[ff3e::8000:1]:5000", "--interface", "eth0", "--ttl", "8", "--certificate", "c.pem", "--key", "k.pem",
             "--write-certificate", "w.pem", "--rate", "50M", "--ack-delay", "25ms", "--history", "7", "--state", "s",
-            "--keylog", "keys", "--json", "--io", "epoll",
+            "--keylog", "keys", "--json", "--io", "epoll", "--packet-size", "1402", "--whole-feed",
         ])
         let options = command.options
+        #expect(options.packetSize == 1402)
+        #expect(options.wholeFeed)
         #expect(options.feed == "https://example.org/new.atom")
         #expect(options.pollInterval == .seconds(1))
         #expect(options.listen == SocketAddress("[::]:4433"))
@@ -91,6 +93,30 @@ import Wire
         #expect(try ReceiveCommand.parse(["a.example:1", "--output", "-"]).options.output == .standardOutput)
     }
 
+    @Test func everyOptionOfRelayReachesTheEndpoint() throws {
+        let options = try RelayCommand.parse([
+            "--listen", "192.0.2.1", "--listen", "[2001:db8::1]:2300", "--upstream", "eth0", "--group",
+            "239.1.1.1:5000", "--mtu", "1400", "--query-interval", "60s", "--drain", "1s", "--dynamic-mtu",
+            "--minimum-mtu", "1300", "--unreachable-limit", "5", "--source-specific-only", "--advertise", "192.0.2.9",
+            "--advertise", "2001:db8::9", "--allow-group", "239.0.0.0/8", "--deny-group", "239.2.0.0/16",
+            "--allow-source", "10.0.0.0/8", "--deny-source", "10.9.0.0/16", "--tunnel-rate", "2M", "--tunnels", "7",
+            "--tunnels-per-address", "3", "--gateway-fields", "never", "--json", "--io", "epoll",
+        ]).options
+        #expect(options.listen == ["192.0.2.1:2268", "[2001:db8::1]:2300"].compactMap { SocketAddress($0) })
+        #expect(options.upstream == "eth0" && options.groups == [SocketAddress("239.1.1.1:5000")])
+        #expect(options.tunnelMTU == 1400 && options.drain == .seconds(1))
+        let relay = options.relay
+        #expect(relay.queryInterval == .seconds(60) && relay.followsPathMTU && relay.minimumMTU == 1300)
+        #expect(relay.unreachableLimit == 5 && !relay.allowsAnySource)
+        #expect(relay.advertisedIPv4 == IPAddress("192.0.2.9") && relay.advertisedIPv6 == IPAddress("2001:db8::9"))
+        #expect(relay.groups.allowed.map(\.description) == ["239.0.0.0/8"])
+        #expect(relay.groups.denied.map(\.description) == ["239.2.0.0/16"])
+        #expect(relay.sources.allowed.map(\.description) == ["10.0.0.0/8"])
+        #expect(relay.sources.denied.map(\.description) == ["10.9.0.0/16"])
+        #expect(relay.endpointRate == 2_000_000 && relay.endpointLimit == 7 && relay.endpointsPerAddressLimit == 3)
+        #expect(relay.gatewayFields == .never && options.json && options.io == .epoll)
+    }
+
     /// Each refusal exits with 64 and names what would be accepted.
     @Test(arguments: [
         (["source", "--listen", ":1"], "Missing expected argument '--feed"),
@@ -109,6 +135,29 @@ import Wire
         (["receive", "a:1", "--trust", "f", "--insecure"], "exclude each other"),
         (["receive", "a:1", "--json", "--output", "-"], "both write to standard output"),
         (["receive", "a:1", "--io", "kqueue"], "'io_uring' or 'epoll'"),
+        (["receive", "a:1", "--dns", "192.0.2.53"], "give --relay auto"),
+        (["receive", "a:1", "--relay", "192.0.2.1", "--dns-domain", "example.org"], "--dns-domain say how"),
+        (
+            ["gateway", "--relay", "192.0.2.1", "--group", "10.0.0.1@232.1.1.1", "--dns", "192.0.2.53"],
+            "give --relay auto"
+        ),
+        (["gateway", "--relay", "auto", "--group", "10.0.0.1@232.1.1.1", "--dns", "239.1.1.1"], "write ADDRESS"),
+        (["gateway", "--relay", "auto", "--group", "10.0.0.1@232.1.1.1", "--dns-domain", "a..b"], "write a domain"),
+        (["gateway", "--relay", "auto"], "give --group, or --verify alone"),
+        (["gateway", "--relay", "auto", "--group", "232.1.1.1"], "is source-specific"),
+        (["gateway", "--relay", "auto", "--verify", "10.0.0.1@232.1.1.1", "--count", "3"], "only tells what it finds"),
+        (
+            ["gateway", "--relay", "auto", "--group", "10.0.0.1@232.1.1.1", "--to", "127.0.0.1:1", "--tun", "t0"],
+            "exclude each other"
+        ),
+        (["relay", "--allow-group", "232.1.0.1/16"], "no bits set behind"),
+        (["relay", "--deny-source", "10.0.0.0/33"], "write ADDRESS/BITS"),
+        (["relay", "--minimum-mtu", "1300"], "goes with --dynamic-mtu"),
+        (["relay", "--dynamic-mtu", "--minimum-mtu", "1400", "--mtu", "1300"], "is more than --mtu"),
+        (["relay", "--advertise", "0.0.0.0"], "an address of this machine"),
+        (["relay", "--advertise", "192.0.2.1", "--advertise", "192.0.2.2"], "one IPv4 and one IPv6"),
+        (["relay", "--query-interval", "10h"], "from 1s to 31744s"),
+        (["source", "--feed", "x", "--listen", ":1", "--packet-size", "1500"], "from 1200 to 1472"),
         (["demo", "--receivers", "0", "--unicast", "0"], "at least one receiver"),
         (["demo", "--loss", "100"], "below 100"),
         (["demo", "--wrong"], "Unknown option '--wrong'"),

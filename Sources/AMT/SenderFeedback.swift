@@ -1,0 +1,46 @@
+import Wire
+
+/// What a relay tells the sender of packets that a tunnel does not take: ICMP "fragmentation needed" and ICMPv6 "packet too big",
+/// with the size that fits (RFC 7450 section 5.3.3.6.1).
+///
+/// Only in the source-specific ranges, where a group has one sender that can act on it, and few: whoever can forge a
+/// source address could have them sent to others.
+public struct SenderFeedback: Sendable {
+    /// Messages a second, and at once.
+    static let rate = 10
+    static let burst = 10
+    /// Octets of the packet that are quoted: the message stays below 576 octets (RFC 1812 section 4.3.2.3).
+    static let quoteLimit = 528
+
+    private var bucket = TokenBucket(rate: Self.rate, burst: Self.burst)
+    public private(set) var sent: UInt64 = 0
+
+    public init() {}
+
+    /// The message for the sender of `packet`, of which some tunnel takes no more than `limit` octets; nil when none is due.
+    /// The checksum of ICMPv6 is left to the kernel, which knows the addresses.
+    public mutating func tooLarge(
+        _ packet: Span<UInt8>, _ header: DataHeader, limit: Int, at now: Instant
+    ) -> [UInt8]? {
+        guard header.dontFragment, header.group.isSourceSpecificMulticast, !header.source.isUnspecified,
+            bucket.take(at: now)
+        else { return nil }
+        sent += 1
+        let quote = packet.extracting(0..<min(header.length, Self.quoteLimit))
+        let isIPv4 = header.source.isIPv4
+        var message = [UInt8].written(capacity: 8 + quote.count) { writer in
+            writer.uint16(isIPv4 ? 0x0304 : 0x0200)
+            writer.uint16(0)
+            // Every IPv6 link takes 1280 octets: a smaller figure would not be believed (RFC 8201 section 4).
+            writer.uint32(UInt32(isIPv4 ? min(limit, 65_535) : max(limit, 1280)))
+            writer.octets(quote)
+        }
+        if isIPv4 {
+            var sum = InternetChecksum()
+            sum.add(message.span)
+            message[2] = UInt8(sum.value >> 8)
+            message[3] = UInt8(sum.value & 255)
+        }
+        return message
+    }
+}

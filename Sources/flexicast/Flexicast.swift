@@ -10,6 +10,6 @@ struct Flexicast: ParsableCommand {
             """,
         subcommands: [
             SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, DemoCommand.self,
-            PerfCommand.self,
+            PerfCommand.self, RouterCommand.self,
         ])
 }

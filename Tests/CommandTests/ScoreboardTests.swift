@@ -52,6 +52,28 @@ import Testing
         #expect(!board.isPerfect)
     }
 
+    /// Whole feeds count in place of the items in them; the multicast part is compared with what unicast really cost.
+    @Test func multicastPart() throws {
+        var board = Scoreboard(
+            receivers: (1...5).map { ReceiverScore(name: "amt-\($0)", mode: .amt) }
+                + (1...2).map { ReceiverScore(name: "unicast-\($0)", mode: .unicast) })
+        #expect(board.multicastSaving == nil)
+        for _ in 0..<2 {
+            board.source.apply(try line(#"{"event":"feed","bytes":1000,"sha256":"1"}"#))
+            board.source.apply(try line(#"{"event":"item","id":"a","sha256":"1","bytes":300}"#))
+        }
+        #expect(board.source.bytesOfDocuments == 2000 && board.unicastEquivalent == 14_000)
+        board.source.apply(
+            try line(
+                #"{"event":"summary","bytes_flow":2000,"bytes_unicast":4200,"bytes_repair":100,"bytes_control":100}"#))
+        board.receivers[5].apply(try line(#"{"event":"summary","items":2,"bytes_unicast":2000}"#))
+        board.receivers[6].apply(try line(#"{"event":"summary","items":2,"bytes_unicast":2200}"#))
+        #expect(board.unicastCost == 2100)
+        #expect(board.multicastSaving == 5)
+        board.receivers.removeLast(2)
+        #expect(board.multicastSaving == nil)
+    }
+
     @Test func filesAreComparedByNameAndContent() {
         let expected = ["a.xml": "1", "b.xml": "2", "c.xml": "3"]
         let check = { (files: [String: String]) in

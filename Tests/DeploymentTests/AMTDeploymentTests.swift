@@ -69,12 +69,18 @@ struct AMTDeploymentTests {
         for (receiver, before) in zip(receivers, before) { #expect(fromFlow(receiver) >= before + 5) }
     }
 
-    /// A translator gives the receiver another address while it runs: the relay takes it for a new gateway, whose
-    /// Teardown ends the tunnel of the old one.
+    /// A translator gives the receiver another address, and its tunnel another port, while it runs: the relay takes it for
+    /// a new gateway, whose Teardown ends the tunnel of the old one.
     @Test func translatorChangesItsMind() throws {
         let stage = try AMTStage(receivers: 1)
         let source = try stage.startSource(isIPv4: true)
         let relay = try stage.startRelay()
+        try stage.relayPlace.shell(
+            """
+            nft add table ip move && nft 'add set ip move ports { type inet_service; flags dynamic; }' && \
+            nft 'add chain ip move pre { type filter hook prerouting priority -310; }' && \
+            nft 'add rule ip move pre iifname rcv1 udp dport 2268 add @ports { udp sport }'
+            """)
         let receiver = try stage.startReceiver(
             0, path: "amt", isIPv4: true, relay: stage.relayAddress(for: 0, isIPv4: true))
         try listens([receiver])
@@ -83,11 +89,13 @@ struct AMTDeploymentTests {
         // Stateless, so that no binding survives; nothing reaches the old address any more.
         try stage.relayPlace.shell(
             """
-            ip route add 10.74.1.50/32 via 10.74.1.2 dev rcv1 && nft add table ip move && \
-            nft 'add chain ip move pre { type filter hook prerouting priority -310; }' && \
+            port=$(nft list set ip move ports | grep -o '[0-9]* }' | grep -o '[0-9]*') && \
+            ip route add 10.74.1.50/32 via 10.74.1.2 dev rcv1 && \
             nft 'add chain ip move post { type filter hook postrouting priority 300; }' && \
+            nft add rule ip move pre iifname rcv1 ip saddr 10.74.1.2 udp dport 2268 udp sport set 40999 && \
             nft add rule ip move pre iifname rcv1 ip saddr 10.74.1.2 notrack ip saddr set 10.74.1.50 && \
             nft add rule ip move post oifname rcv1 ip daddr 10.74.1.2 drop && \
+            nft add rule ip move post oifname rcv1 udp sport 2268 udp dport 40999 udp dport set $port && \
             nft add rule ip move post oifname rcv1 ip daddr 10.74.1.50 ip daddr set 10.74.1.2
             """)
         try stage.publish(4)
@@ -148,6 +156,8 @@ struct AMTDeploymentTests {
         let counts = try #require(source.lines.last { $0.event == "summary" })
         let flow = counts.bytes_flow ?? 0
         let unicast = counts.bytes_unicast ?? 0
+        let routes = try #require(stage.routing).lines.filter { $0.event == "route" }.map(\.channel)
+        #expect(routes == ["10.74.0.2@232.74.0.1"])
         // Each of the four gets what the flow carries once for the five.
         #expect(flow > 20 * 3000 && unicast > 4 * 20 * 3000)
         #expect(Double(unicast) / 4 < 1.5 * Double(flow) && Double(flow) < 1.5 * Double(unicast) / 4)
@@ -182,6 +192,17 @@ struct AMTDeploymentTests {
         try amtWait(20, "\(verifier.tail) to tell") { verifier.has("verified") }
         #expect(try verifier.end(SIGTERM) == 0)
         #expect((verifier.lines.last?.packets ?? 0) >= 2)
+        // A channel that nobody sends to, and an address that is no relay's.
+        for (address, channel, status) in [
+            (stage.relayAddress(for: 0, isIPv4: true), "10.74.0.2@232.74.0.9:5000", Int32(2)),
+            ("10.74.1.2", "10.74.0.2@232.74.0.1:5000", 1),
+        ] {
+            let verifier = try AMTChild(
+                "verify", at: stage.receiverPlaces[0], in: stage.directory,
+                ["gateway", "--relay", address, "--verify", channel, "--timeout", "1s", "--json"])
+            try amtWait(20, "\(verifier.tail) to tell") { verifier.has("verified") }
+            #expect(try verifier.end(0) == status)
+        }
         _ = (source, relay)
     }
 

@@ -14,7 +14,9 @@ enum AMTGround {
     /// Why they cannot run on this machine; nil when they can, or must.
     static let obstacle: String? = {
         if ProcessInfo.processInfo.environment["FLEXICAST_REQUIRE_ALL"] == "1" { return nil }
-        for tool in ["ip", "nsenter", "unshare", "setpriv"] where path(of: tool) == nil { return "\(tool) is not installed" }
+        for tool in ["ip", "nsenter", "unshare", "setpriv"] where path(of: tool) == nil {
+            return "\(tool) is not installed"
+        }
         guard geteuid() == 0 else { return "network namespaces need root" }
         guard (try? AMTPlace("probe")) != nil else { return "network namespaces cannot be made here" }
         return FileManager.default.isExecutableFile(atPath: program) ? nil : "\(program) is not built"
@@ -28,7 +30,8 @@ enum AMTGround {
     }
 
     /// The program built with these tests.
-    static let program = ProcessInfo.processInfo.environment["FLEXICAST_BINARY"]
+    static let program =
+        ProcessInfo.processInfo.environment["FLEXICAST_BINARY"]
         ?? URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
         .appending(path: "flexicast").path
 }
@@ -67,19 +70,35 @@ final class AMTPlace {
     var prefix: [String] { ["-t", "\(identifier)", "-n", "--"] }
 
     /// Runs a line of shell here.
-    func shell(_ line: String) throws {
+    @discardableResult
+    func shell(_ line: String) throws -> String {
         let run = Process()
-        let errors = Pipe()
+        let output = Pipe()
+        run.executableURL = URL(fileURLWithPath: AMTGround.path(of: "nsenter") ?? "nsenter")
+        run.arguments = prefix + ["/bin/sh", "-c", line]
+        run.standardOutput = output
+        run.standardError = output
+        try run.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        run.waitUntilExit()
+        guard run.terminationStatus == 0 else { throw AMTFailure(description: "\(name): \(line): \(text)") }
+        return text
+    }
+
+    /// Runs a line of shell here that ends by itself.
+    func begin(_ line: String) throws {
+        let run = Process()
         run.executableURL = URL(fileURLWithPath: AMTGround.path(of: "nsenter") ?? "nsenter")
         run.arguments = prefix + ["/bin/sh", "-c", line]
         run.standardOutput = FileHandle.nullDevice
-        run.standardError = errors
+        run.standardError = FileHandle.nullDevice
         try run.run()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        run.waitUntilExit()
-        guard run.terminationStatus == 0 else {
-            throw AMTFailure(description: "\(name): \(line): \(String(decoding: text, as: UTF8.self))")
-        }
+    }
+
+    /// How many packets the counter of a table has counted.
+    func counted(_ counter: String, in table: String) throws -> Int {
+        let words = try shell("nft list counter inet \(table) \(counter)").split(whereSeparator: \.isWhitespace)
+        return words.firstIndex(of: "packets").flatMap { Int(words[$0 + 1]) } ?? 0
     }
 }
 
@@ -100,6 +119,10 @@ struct AMTLine: Decodable {
     var endpoints: Int?
     var channels: Int?
     var members: Int?
+    var channel: String?
+    var packets_in: Int?
+    var too_large_told: Int?
+    var expired: Int?
 }
 
 /// One command at a place; killed when the value goes.
@@ -170,7 +193,7 @@ final class AMTStage {
     let relayPlace: AMTPlace
     let receiverPlaces: [AMTPlace]
     private var routerPlace: AMTPlace?
-    private var routing: Process?
+    private(set) var routing: AMTChild?
     private(set) var published = 0
 
     /// - Parameter isRouted: a router with the kernel's multicast routing between source and relay, IPv4 only.
@@ -186,11 +209,10 @@ final class AMTStage {
     }
 
     deinit {
-        routing?.terminate()
         try? FileManager.default.removeItem(at: directory)
     }
 
-    /// source (10.74.0.2) ── 10.74.0.1 router 10.74.200.1 ── relay (10.74.200.2), with one multicast route.
+    /// source (10.74.0.2) ── 10.74.0.1 router 10.74.200.1 ── relay (10.74.200.2). What the relay asks for is forwarded.
     private func buildRouter() throws {
         let router = try AMTPlace("router")
         routerPlace = router
@@ -206,33 +228,10 @@ final class AMTStage {
             "ip addr add 10.74.0.2/24 dev eth0 && ip link set eth0 up && ip route add default via 10.74.0.1")
         try relayPlace.shell(
             "ip addr add 10.74.200.2/24 dev src0 && ip link set src0 up && ip route add 10.74.0.0/24 via 10.74.200.1")
-        // The socket that holds the routes is the multicast router: they go when it does.
-        let script = directory.appending(path: "router.py")
-        try Data(
-            """
-            import socket, struct, sys, time
-            s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
-            s.setsockopt(socket.IPPROTO_IP, 200, 1)
-            for vif, name in ((0, "src0"), (1, "net0")):
-                index = socket.if_nametoindex(name)
-                s.setsockopt(socket.IPPROTO_IP, 202, struct.pack("=HBBIi4s", vif, 8, 1, 0, index, bytes(4)))
-            ttls = bytes([0, 1]) + bytes(30)
-            s.setsockopt(socket.IPPROTO_IP, 204, struct.pack("=4s4sH32s2xIIIi", socket.inet_aton("10.74.0.2"),
-                socket.inet_aton("232.74.0.1"), 0, ttls, 0, 0, 0, 0))
-            print("ready", flush=True)
-            while True: time.sleep(60)
-            """.utf8
-        ).write(to: script)
-        let process = Process()
-        let output = Pipe()
-        process.executableURL = URL(fileURLWithPath: AMTGround.path(of: "nsenter") ?? "nsenter")
-        process.arguments = router.prefix + ["setpriv", "--pdeathsig", "KILL", "--", "python3", script.path]
-        process.standardOutput = output
-        try process.run()
-        routing = process
-        guard !output.fileHandleForReading.availableData.isEmpty else {
-            throw AMTFailure(description: "no multicast routing")
-        }
+        let routing = try AMTChild(
+            "router", at: router, in: directory, ["router", "--upstream", "src0", "--downstream", "net0", "--json"])
+        self.routing = routing
+        try amtWait(20, "the router to listen\n\(routing.tail)") { routing.has("listening") }
     }
 
     /// A link between a place and the relay's, with a subnet of its own.
@@ -269,7 +268,8 @@ final class AMTStage {
 
     func startRelay(_ options: [String] = [], isPrivileged: Bool = true) throws -> AMTChild {
         let child = try AMTChild(
-            "relay", at: relayPlace, in: directory, ["relay", "--upstream", "src0", "--drain", "1s", "--json"] + options,
+            "relay", at: relayPlace, in: directory,
+            ["relay", "--upstream", "src0", "--drain", "1s", "--json"] + options,
             isPrivileged: isPrivileged)
         try amtWait(20, "the relay to listen\n\(child.tail)") { child.has("listening") }
         return child

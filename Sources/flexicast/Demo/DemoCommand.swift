@@ -16,6 +16,9 @@ struct DemoSettings: Sendable {
     var report: String?
     var figure: String?
     var amt = false
+    var router = MulticastRouting.Choice.auto
+    /// The whole feed goes out with each item, and nothing is lost or cut.
+    var wholeFeed = false
     var keep = false
 }
 
@@ -59,9 +62,11 @@ struct DemoCommand: ParsableCommand {
     var unicast = 4
 
     @Option(
-        help: ArgumentHelp("Percent of the flow's packets that two receivers lose (default: 2).", valueName: "percent"),
+        help: ArgumentHelp(
+            "Percent of the flow's packets that two receivers lose (default: 2, or 0 with --whole-feed).",
+            valueName: "percent"),
         transform: parsePercent)
-    var loss = 2.0
+    var loss: Double?
 
     @Option(
         help: ArgumentHelp("auto: namespaces where they may be made; namespaces; loopback.", valueName: "kind"))
@@ -73,8 +78,25 @@ struct DemoCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Write the result here as JSON.", valueName: "file"))
     var report: String?
 
-    @Flag(help: "Put the receivers into a network without multicast; those on the flow take it through a relay (AMT).")
+    @Flag(
+        help: """
+            Put multicast routers and a relay between the source and the receivers, whose network has no multicast; those \
+            on the flow take it through the relay (AMT).
+            """)
     var amt = false
+
+    @Option(
+        help: ArgumentHelp(
+            "With --amt: kernel (one Linux multicast router), pim (two with FRR's pimd), auto (pim where FRR is installed).",
+            valueName: "kind"))
+    var router: MulticastRouting.Choice = .auto
+
+    @Flag(
+        help: """
+            Send the whole feed with each item, as the deployment paper did, over a network that neither loses nor cuts \
+            anything.
+            """)
+    var wholeFeed = false
 
     @Option(
         help: ArgumentHelp("Draw what the source sent over time, as FILE.svg and FILE.png.", valueName: "file"))
@@ -96,7 +118,8 @@ struct DemoCommand: ParsableCommand {
         settings.interval = interval
         settings.flowReceivers = receivers
         settings.unicastReceivers = unicast
-        settings.lossPercent = loss
+        settings.lossPercent = loss ?? (wholeFeed ? 0 : 2)
+        settings.wholeFeed = wholeFeed
         settings.network = network
         settings.io = io.rawValue
         settings.feed = feed
@@ -104,6 +127,7 @@ struct DemoCommand: ParsableCommand {
         settings.report = report
         settings.figure = figure
         settings.amt = amt
+        settings.router = router
         settings.keep = keep
         guard try DemoRun(settings).run() else { throw ExitCode.failure }
     }

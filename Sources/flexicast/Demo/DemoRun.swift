@@ -16,6 +16,8 @@ final class DemoRun {
     /// The source (0) and the receivers (1...).
     private var children: [Child] = []
     private var relay: Child?
+    /// The routers between source and relay.
+    private var routers: [Child] = []
     /// What the source had sent, each time it said so.
     private var samples: [FigureSample] = []
     private let begin = ContinuousClock.now
@@ -25,9 +27,10 @@ final class DemoRun {
     private var nextDrawing = DispatchTime.now()
     private var problems: [String] = []
 
-    /// The receiver whose multicast is cut halfway: the last on the flow. Nil without namespaces.
+    /// The receiver whose multicast is cut halfway: the last on the flow. Nil without namespaces, or when nothing is cut.
     private var victim: Int? {
-        network.loopbackReason == nil && settings.flowReceivers > 0 ? settings.flowReceivers : nil
+        network.loopbackReason == nil && settings.flowReceivers > 0 && !settings.wholeFeed
+            ? settings.flowReceivers : nil
     }
 
     init(_ settings: DemoSettings) throws {
@@ -39,7 +42,7 @@ final class DemoRun {
                 file: directory.appending(path: "feed.atom"), count: settings.items, followsFeed: settings.feed != nil)
             network = try DemoNetwork(
                 kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers,
-                relay: settings.amt
+                routing: settings.amt ? settings.router : nil
             ) { screen.say($0) }
         } catch {
             try? FileManager.default.removeItem(at: directory)
@@ -90,13 +93,15 @@ final class DemoRun {
         }
         let certificate = directory.appending(path: "source.pem").path
         let address = network.sourceAddress
+        try startRouters()
         try launch(
             "source", at: 0,
             [
                 "source", "--feed", feed.file.path, "--poll", "100ms", "--listen", "\(address)", "--group",
                 "\(network.group)", "--interface", network.interface, "--write-certificate", certificate, "--json",
                 "--io", settings.io, "--history", "\(max(settings.items, 1))",
-            ])
+                "--packet-size", "\(network.packetSize)",
+            ] + (settings.wholeFeed ? ["--whole-feed"] : []))
         var isListening = false
         try wait(seconds: 15, for: "the source to listen") { line in
             if line?.event == "listening" { isListening = true }
@@ -129,6 +134,21 @@ final class DemoRun {
             "\(settings.flowReceivers) receivers hear the flow\(way), \(settings.unicastReceivers) are on unicast")
     }
 
+    private func startRouters() throws {
+        guard let routing = network.routing else { return }
+        let first = board.receivers.count + 2
+        for number in 0..<routing.routerCount {
+            let name = "router-\(number + 1)"
+            let command = try network.routerCommand(
+                number, program: try executablePath(), directory: directory.appending(path: name))
+            routers.append(
+                try Child(
+                    name: name, index: first + number, command: command, log: directory.appending(path: "\(name).log"),
+                    events: events))
+        }
+        screen.say(routing.description)
+    }
+
     /// The relay stands behind the receivers in `children`, so that a receiver's number is its place.
     private func startRelay() throws {
         guard let address = network.relayAddress else { return }
@@ -146,7 +166,7 @@ final class DemoRun {
             if line?.event == "listening" { isListening = true }
             return isListening
         }
-        screen.say("relay listens on \(address); the receivers' network has no multicast")
+        screen.say("relay listens on \(address); the receivers' network, behind the last router, has no multicast")
     }
 
     private static func path(_ mode: ReceiverScore.Mode) -> String {
@@ -237,6 +257,8 @@ final class DemoRun {
             let lost = try network.packetsLost(at: place + 1)
             screen.say("\(receiver.name): \(lost) packets of the flow were dropped on their way to it")
         }
+        // The route goes when nobody downstream wants the flow any more.
+        let packetsRouted = try network.packetsRouted()
         for child in children.dropFirst() { child.terminate() }
         try wait(seconds: 10, for: "the receivers to end") { _ in !children.dropFirst().contains { $0.isRunning } }
         // The last counts cover the whole run only when the receivers have gone.
@@ -245,7 +267,9 @@ final class DemoRun {
         if let relay {
             relay.terminate()
             try wait(seconds: 10, for: "the relay to end") { _ in !relay.isRunning }
+            board.packetsRouted = packetsRouted
         }
+        for router in routers { router.kill() }
     }
 
     /// Compares every file with the document the source sent and with what the feed says.
@@ -290,7 +314,12 @@ final class DemoRun {
         children.append(try Child(name: name, index: place, command: command, log: log, events: events))
     }
 
-    private func child(_ index: Int) -> Child { index < children.count ? children[index] : relay ?? children[0] }
+    /// The source is 0, receivers follow, then the relay and the routers.
+    private func child(_ index: Int) -> Child {
+        let relayIndex = board.receivers.count + 1
+        if index > relayIndex { return routers[index - relayIndex - 1] }
+        return index == relayIndex ? relay ?? children[0] : children[index]
+    }
 
     private func outputDirectory(_ receiver: ReceiverScore) -> URL { directory.appending(path: receiver.name) }
 
@@ -329,7 +358,8 @@ final class DemoRun {
         case .closed: return nil
         case .exited(let index, let status):
             child(index).ended()
-            guard !isStopping || status != 0 else { return nil }
+            // A router is ended by force.
+            guard !isStopping || (status != 0 && index <= board.receivers.count + 1) else { return nil }
             let how = status < 0 ? "was ended by signal \(-status)" : "ended with status \(status)"
             throw DemoProblem("\(child(index).name) \(how)\n\(child(index).logTail())")
         case .items(let items):
@@ -383,6 +413,7 @@ final class DemoRun {
     private func abandon() {
         for child in children { child.kill() }
         relay?.kill()
+        for router in routers { router.kill() }
         isStopping = true
         let deadline = DispatchTime.now() + .seconds(5)
         while children.contains(where: \.isRunning), let event = events.next(before: deadline) {

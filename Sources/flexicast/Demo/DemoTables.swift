@@ -1,4 +1,5 @@
 // The demo's tables as text. Pure functions of the scoreboard.
+import Foundation
 
 /// Cells in columns; numbers stand right, everything else left.
 func formatTable(_ header: [String], _ rows: [[String]]) -> [String] {
@@ -74,7 +75,10 @@ extension Scoreboard {
             ], rows)
         lines += [
             "",
-            "source sent \(grouped(source.total)) B; the \(source.sent.count) items have \(grouped(source.bytesOfItems)) B",
+            """
+            source sent \(grouped(source.total)) B; the \(source.sent.count) items\
+            \(source.bytesOfFeeds > 0 ? ", the whole feed with each," : "") have \(grouped(source.bytesOfDocuments)) B
+            """,
         ]
         let parts = [
             ("on the flow", source.bytesFlow, "once for everyone who hears it, keep-alive included"),
@@ -95,6 +99,19 @@ extension Scoreboard {
             unicast alone: at least \(grouped(unicastEquivalent)) B, the items to \(receivers.count) receivers without \
             any headers; that is \(factor) times as much
             """)
+        if let multicastSaving, let unicastCost {
+            let listeners = receivers.count { $0.mode != .unicast }
+            lines += [
+                """
+                the multicast part: \(listeners) receivers at \(grouped(Int(unicastCost))) B each, as those on unicast cost, against \
+                \(grouped(source.bytesFlow + source.bytesRepair)) B of flow and repair
+                """,
+                "saving on the multicast part: \(String(format: "%.2f", multicastSaving)) times less",
+            ]
+        }
+        if let packetsRouted {
+            lines.append("the router before the relay forwarded \(grouped(packetsRouted)) packets of the flow")
+        }
         return lines
     }
 }

@@ -54,6 +54,8 @@ struct ReceiverScore: Equatable, Sendable {
     var duplicates = 0
     var fallbacks = 0
     var returns = 0
+    /// UDP payload octets that came on its connection, known when it has ended.
+    var bytesUnicast = 0
     /// Filled in at the end, from the files.
     var missing = 0
     var corrupt = 0
@@ -70,7 +72,9 @@ struct ReceiverScore: Equatable, Sendable {
         case "return":
             state = .listening
             returns += 1
-        case "summary": state = .ended
+        case "summary":
+            state = .ended
+            bytesUnicast = line.bytesUnicast ?? 0
         case "item":
             guard seen.insert(ItemVersion(id: line.id ?? "", sha256: line.sha256 ?? "")).inserted else {
                 duplicates += 1
@@ -93,9 +97,13 @@ struct SourceScore: Equatable, Sendable {
     var bytesUnicast = 0
     var bytesControl = 0
     var members = 0
-    /// Versions sent, in order, and the sizes of their documents.
+    /// Versions sent, in order.
     var sent: [ItemVersion] = []
+    /// Octets of the items' documents, and of whole feeds where those are sent instead.
     var bytesOfItems = 0
+    var bytesOfFeeds = 0
+    /// Octets of what every receiver gets.
+    var bytesOfDocuments: Int { bytesOfFeeds > 0 ? bytesOfFeeds : bytesOfItems }
 
     var total: Int { bytesFlow + bytesRepair + bytesUnicast + bytesControl }
 
@@ -104,6 +112,7 @@ struct SourceScore: Equatable, Sendable {
         case "item":
             sent.append(ItemVersion(id: line.id ?? "", sha256: line.sha256 ?? ""))
             bytesOfItems += line.bytes ?? 0
+        case "feed": bytesOfFeeds += line.bytes ?? 0
         case "interval", "summary":
             bytesFlow = line.bytesFlow ?? bytesFlow
             bytesRepair = line.bytesRepair ?? bytesRepair
@@ -119,6 +128,8 @@ struct SourceScore: Equatable, Sendable {
 struct Scoreboard: Equatable, Sendable {
     var source = SourceScore()
     var receivers: [ReceiverScore]
+    /// Packets of the flow that routers have forwarded to the relay; nil without routers.
+    var packetsRouted: Int?
 
     /// Versions the source has sent and `receiver` has not yet reported.
     func behind(_ receiver: ReceiverScore) -> Int { source.sent.count { !receiver.seen.contains($0) } }
@@ -128,10 +139,27 @@ struct Scoreboard: Equatable, Sendable {
 
     /// What the items alone would have cost on a connection per receiver: their octets, without any headers,
     /// acknowledgements or losses, so less than unicast would really send.
-    var unicastEquivalent: Int { source.bytesOfItems * receivers.count }
+    var unicastEquivalent: Int { source.bytesOfDocuments * receivers.count }
 
     /// How many times less the source has sent than `unicastEquivalent`.
     var saving: Double { source.total > 0 ? Double(unicastEquivalent) / Double(source.total) : 0 }
+
+    /// What a receiver on a connection costs the source, all headers and control counted in: the mean of those that were
+    /// on one from first to last. Nil when there is none.
+    var unicastCost: Double? {
+        let alone = receivers.filter { $0.mode == .unicast }
+        guard !alone.isEmpty else { return nil }
+        return Double(alone.reduce(0) { $0 + $1.bytesUnicast }) / Double(alone.count)
+    }
+
+    /// The saving on the multicast part: what those on the flow would have cost on connections, for each octet that the
+    /// flow and its repair took. Nil where nobody is on unicast to compare with.
+    var multicastSaving: Double? {
+        let listeners = receivers.count { $0.mode != .unicast }
+        let sent = source.bytesFlow + source.bytesRepair
+        guard let unicastCost, listeners > 0, sent > 0 else { return nil }
+        return Double(listeners) * unicastCost / Double(sent)
+    }
 
     /// Whether nothing is missing, doubled or different.
     var isPerfect: Bool {
@@ -170,8 +198,10 @@ struct DemoReport: Codable, Equatable {
     var items: Int
     var receivers: [Receiver]
     var source: Source
+    var packetsRouted: Int?
     var unicastEquivalentBytes: Int
     var saving: Double
+    var multicastSaving: Double?
 
     init(_ board: Scoreboard) {
         items = board.source.sent.count
@@ -183,8 +213,10 @@ struct DemoReport: Codable, Equatable {
         source = Source(
             bytesFlow: board.source.bytesFlow, bytesRepair: board.source.bytesRepair,
             bytesUnicast: board.source.bytesUnicast, bytesControl: board.source.bytesControl)
+        packetsRouted = board.packetsRouted
         unicastEquivalentBytes = board.unicastEquivalent
         saving = (board.saving * 100).rounded() / 100
+        multicastSaving = board.multicastSaving.map { ($0 * 100).rounded() / 100 }
     }
 
     func json() throws -> Data {

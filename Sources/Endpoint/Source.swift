@@ -243,7 +243,7 @@ final class Source {
     private func drain(_ connection: SourceConnection) {
         connection.peer.extension.now = reactor.now
         if let sender { drainSession(of: connection, sender) }
-        if connection.isTooSlow, connection.isConnected {
+        if connection.isConnected, connection.isTooSlow(at: reactor.now) {
             receiversLetGo += 1
             connection.peer.connection.machine.close(
                 applicationCode: 1, reason: "too many items are waiting for this receiver", at: reactor.now)

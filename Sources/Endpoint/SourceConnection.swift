@@ -1,5 +1,6 @@
 import Flexicast
 import QUIC
+import Wire
 
 /// One receiver, as the source sees it.
 final class SourceConnection {
@@ -34,6 +35,8 @@ final class SourceConnection {
         var octets = 64 << 20
         /// Octets that do not count as gathered at the most, because they were given at once.
         var octetsGiven = 128 << 20
+        /// How long it may be more: a feed may have thousands of new items at once, and who takes them in time is not slow.
+        var time = Duration.seconds(10)
     }
 
     private struct Unfinished {
@@ -44,6 +47,8 @@ final class SourceConnection {
     private let patience: Patience
     /// What it was given at once, as history or when it left the flow.
     private var given = Unfinished()
+    /// Since when more is unfinished than may be.
+    private var crowdedSince: Instant?
 
     init(_ peer: Peer<SourceSession>, patience: Patience = Patience()) {
         self.peer = peer
@@ -57,10 +62,18 @@ final class SourceConnection {
             octets: connection.machine.sendingOctets + waitingOctets)
     }
 
-    var isTooSlow: Bool {
+    /// To be asked whenever something was sent or has arrived.
+    func isTooSlow(at now: Instant) -> Bool {
         let unfinished = unfinished
-        return unfinished.items > patience.items + given.items
-            || unfinished.octets > patience.octets + given.octets
+        guard
+            unfinished.items > patience.items + given.items || unfinished.octets > patience.octets + given.octets
+        else {
+            crowdedSince = nil
+            return false
+        }
+        let since = crowdedSince ?? now
+        crowdedSince = since
+        return now - since >= patience.time
     }
 
     /// What is unfinished now is no sign of slowness.

@@ -76,6 +76,23 @@ import Wire
         source.close()
     }
 
+    /// Nor is it one that a feed has very many new items at once.
+    @Test func aBurstIsNoSignOfASlowReceiver() throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let count = SourceConnection.Patience().items + 100
+        let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
+        let (source, items, receiver) = try serve(
+            [], listen: listen, at: .v4(0x7f00_0001), history: 0, reactor: reactor)
+        #expect(turn(reactor) { source.counts.receivers == 1 })
+        for number in 0..<count { source.publish(Array("item \(number)".utf8)) }
+        #expect(turn(reactor, for: .seconds(60)) { items.octets.count == count || source.counts.receivers == 0 })
+        #expect(items.octets.count == count)
+        #expect(source.counts.receiversLetGo == 0)
+        receiver.close()
+        source.close()
+    }
+
     /// An Initial packet that nobody can open costs nothing that lasts.
     @Test func junkLeavesNothingBehind() throws {
         let reactor = try Reactor(io: .epoll)
@@ -171,6 +188,7 @@ import Wire
         let history = [UInt8](repeating: 1, count: 300_000)
         var patience = SourceConnection.Patience()
         patience.octets = 400_000
+        patience.time = .zero
         let (source, items, receiver) = try serve(
             [history], listen: listen, at: .v4(0x7f00_0001), history: 10, patience: patience, reactor: reactor)
         #expect(turn(reactor) { items.octets.count == 1 })

@@ -51,6 +51,8 @@ public final class SecureConnection {
     public var onPacket: ((PacketTrace, Span<UInt8>) -> Void)?
     /// Packets sealed with one 1-RTT key before it is updated. The suite's confidentiality limit ends the connection.
     public var packetsPerKey: UInt64 = .max
+    /// Packets that may fail authentication with the 1-RTT keys. The suite's integrity limit ends the connection anyway.
+    public var maxForgeries: UInt64 = .max
 
     private var tls: TLSSession?
     private let idLength: Int
@@ -255,7 +257,7 @@ public final class SecureConnection {
                 return
             }
         }
-        if let application, application.failedCount >= application.suite.integrityLimit {
+        if let application, application.failedCount >= min(maxForgeries, application.suite.integrityLimit) {
             machine.close(TransportError(.aeadLimitReached, "too many packets failed authentication"), at: now)
         }
     }

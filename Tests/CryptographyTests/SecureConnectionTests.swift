@@ -347,6 +347,30 @@ import Wire
         #expect(world.client.connection.counters.unopened == UInt64(SecureConnection.maxBuffered))
     }
 
+    /// RFC 9001 section 6.6: forgeries are counted over all keys, whichever of them they were tried with, each once.
+    @Test func tooManyForgeriesEndTheConnection() throws {
+        let (client, server) = try Self.contexts()
+        let world = try SecureWorld(seed: 26, client: client, server: server)
+        let id = try world.write([1])
+        #expect(world.run { $0.client.finished.contains(id) })
+        world.client.connection.maxForgeries = 20
+        let destination = world.client.connection.machine.localConnectionIDs[0].octets
+        for index in UInt8(0)..<20 {
+            #expect(world.client.closeReason == nil)
+            if index == 10 {
+                let isUpdated = world.client.connection.machine.updateKeys()
+                #expect(isUpdated)
+                let id = try world.write([2])
+                #expect(world.run { $0.client.finished.contains(id) })
+            }
+            world.injectToClient([0x40 | index & 4] + destination + [UInt8](repeating: index, count: 60))
+        }
+        guard case .local(let error) = world.client.closeReason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .aeadLimitReached)
+        // Whoever forges cannot be told from a peer, but the peer is told.
+        #expect(world.run { $0.server?.closeReason != nil })
+    }
+
     /// Datagrams as large as UDP allows are not worth the same patience.
     @Test func earlyOctetsAreBounded() throws {
         let (client, server) = try Self.contexts()

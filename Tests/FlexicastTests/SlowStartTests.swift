@@ -8,8 +8,11 @@ import Wire
 @Suite struct SlowStartTests {
     private static let first: UInt64 = 1_000_000
 
-    private func bench(members count: Int) -> (Bench, [MemberID]) {
+    private func bench(
+        members count: Int, _ change: (inout FlowConfiguration) -> Void = { _ in }
+    ) -> (Bench, [MemberID]) {
         let bench = Bench {
+            change(&$0)
             $0.initialRate = Self.first
             $0.rateCeiling = 50_000_000
             $0.burstPackets = 4
@@ -84,6 +87,28 @@ import Wire
             try bench.acknowledge(members[0], [number...number])
         }
         #expect(bench.flow.rate == Self.first)
+    }
+
+    /// Receivers are told of a key before its first packet, though the flow may be many times as fast by then.
+    @Test func aNewKeyIsToldInTimeWhileTheRateGrows() throws {
+        let (bench, members) = bench(members: 1) {
+            $0.rotatesKeyAfterLeave = true
+            $0.keyRotationInterval = .milliseconds(1)
+            $0.keyActivationDelay = .milliseconds(100)
+        }
+        bench.advance(.milliseconds(5))
+        bench.flow.keyHolderLeft()
+        bench.flow.timerFired(at: bench.now)
+        bench.drain()
+        #expect(bench.keys.count == 1)
+        let told = bench.now
+        while bench.now - told < .seconds(1) {
+            send(bench, for: .milliseconds(10))
+            guard bench.flow.currentKey.generation == 0 else { break }
+            try bench.acknowledge(members[0], [0...(bench.flow.nextPacketNumber - 1)])
+        }
+        #expect(bench.flow.rate == 50 * Self.first)
+        #expect(bench.now - told >= .milliseconds(100) && bench.now - told < .milliseconds(150))
     }
 
     /// With its last member a flow loses what it has learnt.

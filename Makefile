@@ -24,10 +24,11 @@ test: test-prerequisites
 	@set -o pipefail; swift test --skip-build --no-parallel $(SWIFT_FLAGS) $(TEST_FLAGS) 2>&1 | tee .build/tests.log \
 		| grep --line-buffered -v -E '^◇ Test (case )?' || { echo; echo "failed:"; grep -A 12 '^✘' .build/tests.log; exit 1; }
 
-# Packet rates beside those of the C yardstick: a table for people.
+# Packet rates beside those of the C yardstick, then everything else that is measured: tables for people.
 perf: all
 	Perf/prepare
 	Perf/run
+	Perf/all
 
 # Exact counts per packet against Perf/limits: allocations, copies, system calls, instructions.
 perf-check: perf-prerequisites all

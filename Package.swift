@@ -68,7 +68,7 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "flexicast", "Endpoint", "Wire", log,
+                "flexicast", "TestSupport", "Endpoint", "Wire", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .testTarget(

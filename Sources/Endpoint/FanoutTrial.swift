@@ -20,8 +20,11 @@ public struct FanoutTrialOptions: Sendable {
     public var receivers = 1
     /// Octets of each published item.
     public var itemSize = 1 << 18
-    /// Bits per second of the flow at the most; nil leaves it to the receivers.
+    /// Bits per second of the flow at the most; nil is what the receivers bear that share one thread.
     public var rate: UInt64?
+    /// What they bear together, in bits per second.
+    private static var bearable: UInt64 { 4_000_000_000 }
+    var rateCeiling: UInt64 { rate ?? max(1_000_000, Self.bearable / UInt64(receivers)) }
     public var interface = "lo"
     public var group = SocketAddress(.v4(0xef0a_0001), port: 5996)
     public var io = IOBackendChoice.auto
@@ -90,7 +93,7 @@ public final class FanoutTrial {
         _ options: FanoutTrialOptions, origin: IPAddress, copySocket: UDPSocket?, reactor: Reactor
     ) throws -> FlowSender {
         var configuration = FlowConfiguration()
-        configuration.rateCeiling = options.rate ?? 1_000_000_000_000
+        configuration.rateCeiling = options.rateCeiling
         configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
         // All share one thread: the last of many waits long for its turn.
         configuration.memberTimeout = .seconds(600)
@@ -121,7 +124,8 @@ public final class FanoutTrial {
             turn()
             guard Reactor.clock() < end else {
                 throw EndpointError(
-                    "\(ready) of \(options.receivers) receivers are ready after \(limit); fewer may do, or another --io")
+                    "\(ready) of \(options.receivers) receivers are ready after \(limit); fewer may do, or another --io"
+                )
             }
             guard closed == 0 else { throw EndpointError("a receiver's connection ended before it was ready") }
         }

@@ -128,7 +128,9 @@ extension Peer: DatagramHandler {
 
 extension OutgoingDatagram {
     /// Whether both may leave in one segmented send, but for their sizes.
-    fileprivate func isLike(_ other: OutgoingDatagram) -> Bool { to == other.to && from == other.from && ecn == other.ecn }
+    fileprivate func isLike(_ other: OutgoingDatagram) -> Bool {
+        to == other.to && from == other.from && ecn == other.ecn
+    }
 }
 
 extension SecureConnection {

@@ -30,7 +30,9 @@ struct PerfSendCommand: ParsableCommand {
             group. At the end every receiver says what came, so that the summary tells of both ends.
             """)
 
-    @Argument(help: ArgumentHelp("Where to: an address or a group, and a port.", valueName: "addr:port"), transform: parseDestination)
+    @Argument(
+        help: ArgumentHelp("Where to: an address or a group, and a port.", valueName: "addr:port"),
+        transform: parseDestination)
     var destination: SocketAddress
 
     @Option(
@@ -86,7 +88,9 @@ struct PerfSendCommand: ParsableCommand {
             ]
             notes.append("at \(address): \(describe(totals))")
         }
-        if heard.isEmpty { notes = ["no receiver answers at \(destination): flexicast perf receive --listen \(destination)"] }
+        if heard.isEmpty {
+            notes = ["no receiver answers at \(destination): flexicast perf receive --listen \(destination)"]
+        }
         output.report(report.summary(counts, more, note: notes.joined(separator: "\n")))
         output.flush()
         try perf.judge(Double(counts.packets) / Double(counts.time) * 1e9)

@@ -35,7 +35,8 @@ struct PerfEndReport {
         }
         if !note.isEmpty { text += "\n" + note }
         return PerfLine(
-            fields: [("event", .text("summary")), ("start_s", .number(0))] + fields(counts) + more + setting, text: text)
+            fields: [("event", .text("summary")), ("start_s", .number(0))] + fields(counts) + more + setting, text: text
+        )
     }
 
     func fields(_ counts: EndCounts) -> [(String, PerfLine.Value)] {

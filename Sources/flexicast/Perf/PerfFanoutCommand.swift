@@ -13,8 +13,8 @@ struct PerfFanoutCommand: ParsableCommand {
         discussion: """
             A source and N receivers in one thread, whole: connections, keys, acknowledgements, items, sockets on lo. Each \
             side's CPU is counted apart. A packet counts as often as it was delivered; what lo does to bring a packet to \
-            every socket is charged to the source that sends it. --least is packets delivered per second of the source's \
-            CPU, of the last row.
+            every socket is charged to the source that sends it. The ratio is to unicast with as many receivers. --least \
+            is packets delivered per second of the source's CPU, of the last row.
             """)
 
     @Option(
@@ -26,7 +26,9 @@ struct PerfFanoutCommand: ParsableCommand {
     var way: [FanoutWay] = []
 
     @Option(
-        help: ArgumentHelp("Bits per second of the flow at the most (default: what receivers bear).", valueName: "bits"),
+        help: ArgumentHelp(
+            "Bits per second of the flow at the most (default: 4G shared by the receivers, which they bear in one thread).",
+            valueName: "bits"),
         transform: parseRate)
     var rate: UInt64?
 
@@ -62,12 +64,25 @@ struct PerfFanoutCommand: ParsableCommand {
             PerfLine(
                 fields: [("event", .text("begin"))] + setting,
                 text: describe(setting)
-                    + "way         receivers  delivered/CPU-s  ns/delivered  calls/pkt  pkts/send  receiver ns  idle B  "))
+                    + "way         receivers  delivered/CPU-s  ns/delivered  calls/pkt  pkts/send  receiver ns  idle B  "
+            ))
         let ways = way.isEmpty ? FanoutWay.allCases : way
         let share = perf.duration / (receivers.count * ways.count)
         var rows: [Row] = []
         for count in receivers {
             for way in ways { rows.append(try measure(way, count, for: share, setting, output)) }
+        }
+        for row in rows where row.way != .unicast {
+            guard let other = rows.first(where: { $0.way == .unicast && $0.receivers == row.receivers }) else {
+                continue
+            }
+            let ratio = row.rate / other.rate
+            output.report(
+                PerfLine(
+                    fields: [
+                        ("event", .text("ratio")), ("way", .text(row.way.rawValue)),
+                        ("receivers", .integer(row.receivers)), ("to_unicast", .number(ratio)),
+                    ], text: "\(row.way.rawValue) to \(row.receivers): \(fixed(ratio, 1)) times unicast"))
         }
         if let plot {
             for file in try chart(rows, ways).write(to: plot) where !perf.json { print("plot: \(file)") }
@@ -77,7 +92,8 @@ struct PerfFanoutCommand: ParsableCommand {
     }
 
     private func measure(
-        _ way: FanoutWay, _ count: Int, for share: Duration, _ setting: [(String, PerfLine.Value)], _ output: EventOutput
+        _ way: FanoutWay, _ count: Int, for share: Duration, _ setting: [(String, PerfLine.Value)],
+        _ output: EventOutput
     ) throws -> Row {
         var options = FanoutTrialOptions()
         options.receivers = count

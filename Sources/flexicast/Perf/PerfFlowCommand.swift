@@ -38,7 +38,8 @@ struct PerfFlowCommand: ParsableCommand {
     var itemSize: Int = 1 << 20
 
     @Option(
-        help: ArgumentHelp("Members that acknowledge, several numbers with commas for a sweep (default: 1).", valueName: "n"),
+        help: ArgumentHelp(
+            "Members that acknowledge, several numbers with commas for a sweep (default: 1).", valueName: "n"),
         transform: parseIntegers(in: 1...100_000, "members"))
     var receivers = [1]
 

@@ -44,7 +44,8 @@ struct PerfHandshakeCommand: ParsableCommand {
             output.report(
                 PerfLine(
                     fields: [
-                        ("event", .text("summary")), ("kind", .text(kind.rawValue)), ("handshakes_per_cpu_s", .number(rate)),
+                        ("event", .text("summary")), ("kind", .text(kind.rawValue)),
+                        ("handshakes_per_cpu_s", .number(rate)),
                         ("openssl_handshakes_per_cpu_s", .number(aloneRate)), ("ratio", .number(ratio)),
                         ("rounds", .integer(quic.count)),
                     ] + setting, text: text))

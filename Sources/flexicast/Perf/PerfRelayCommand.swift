@@ -57,7 +57,8 @@ struct PerfRelayCommand: ParsableCommand {
             output.report(report.begin)
             let (captured, received) = (trial.captured, trial.received)
             let counts = perf.measure(
-                for: share, { trial.forwarded }, { output.report(report.interval($0, from: $1)) }, { trial.run(until: $0) })
+                for: share, { trial.forwarded }, { output.report(report.interval($0, from: $1)) },
+                { trial.run(until: $0) })
             let more: [(String, PerfLine.Value)] = [
                 ("packets_in", .integer(Int(trial.captured - captured))),
                 ("received", .integer(Int(trial.received - received))),

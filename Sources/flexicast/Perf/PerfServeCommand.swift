@@ -16,7 +16,9 @@ struct PerfServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Where clients connect.", valueName: "addr:port"), transform: parseListenAddress)
     var listen: SocketAddress
 
-    @Option(help: ArgumentHelp("PEM file of the certificate chain; without it one is made for this run.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("PEM file of the certificate chain; without it one is made for this run.", valueName: "file")
+    )
     var certificate: String?
 
     @Option(help: ArgumentHelp("PEM file of the certificate's private key.", valueName: "file"))

@@ -1,0 +1,103 @@
+import Endpoint
+import Foundation
+import FoundationXML
+import TestSupport
+import Testing
+
+@testable import flexicast
+
+@Suite("flexicast perf") struct PerfTests {
+    /// Each refusal exits with 64 and names what would be accepted.
+    @Test(arguments: [
+        (["perf", "send"], "Missing expected argument '<addr:port>'"),
+        (["perf", "send", "127.0.0.1"], "write ADDRESS:PORT"),
+        (["perf", "send", "127.0.0.1:0"], "write ADDRESS:PORT"),
+        (["perf", "send", "127.0.0.1:5", "--size", "31"], "from 32 to 65507"),
+        (["perf", "receive"], "Missing expected argument '--listen"),
+        (["perf", "fanout", "--receivers", "1,,2"], "several with commas"),
+        (["perf", "fanout", "--receivers", "0"], "from 1 to 10000"),
+        (["perf", "fanout", "--way", "carrier"], "'flow', 'replicated' or 'unicast'"),
+        (["perf", "crypto", "--size", "63"], "from 64 to 9000"),
+        (["perf", "flow", "--least", "many"], "such as 500k"),
+        (["perf", "relay", "--cpu", "-1"], "from 0 to 1023"),
+        (["perf", "serve", "--listen", ":1", "--key", "k"], "go together"),
+    ])
+    func refusalsSayWhatWouldBeAccepted(arguments: [String], text: String) {
+        do {
+            _ = try Flexicast.parseAsRoot(arguments)
+            Issue.record("accepted")
+        } catch {
+            #expect(Flexicast.exitCode(for: error).rawValue == 64)
+            let message = Flexicast.fullMessage(for: error)
+            #expect(message.contains(text), "\(message)")
+        }
+    }
+
+    @Test func sweepsAndCounts() throws {
+        #expect(try parseIntegers(in: 1...1000, "receivers")("1,10,100,1000") == [1, 10, 100, 1000])
+        #expect(try parseCount("1.5M") == 1_500_000)
+        #expect(try parseCount("20000") == 20_000)
+        #expect(median([3, 1, 2]) == 2)
+        #expect(median([4, 1, 2, 3]) == 2.5)
+    }
+
+    /// The summary of an end has the names that scripts read, and quotients of its counts.
+    @Test func summaryIsJSONWithQuotients() throws {
+        var counts = EndCounts()
+        counts.time = 2_000_000_000
+        counts.cpu = 1_000_000_000
+        counts.packets = 1000
+        counts.octets = 1_200_000
+        counts.systemCalls = 20
+        counts.messages = 25
+        let line = PerfEndReport(messages: "sends", setting: [("kernel", .text("a \"b\""))]).summary(counts)
+        let object = try #require(
+            try JSONSerialization.jsonObject(with: Data(line.json.utf8)) as? [String: Any])
+        #expect(object["packets_per_s"] as? Double == 500)
+        #expect(object["packets_per_cpu_s"] as? Double == 1000)
+        #expect(object["bits_per_s"] as? Double == 4_800_000)
+        #expect(object["cpu_ns_per_packet"] as? Double == 1_000_000)
+        #expect(object["system_calls_per_packet"] as? Double == 0.02)
+        #expect(object["packets_per_send"] as? Double == 40)
+        #expect(object["kernel"] as? String == "a \"b\"")
+    }
+
+    /// On a logarithmic axis each factor of ten is as wide as the next.
+    @Test func sweepsAreDrawnByFactors() throws {
+        let chart = Chart(
+            title: "t", xLabel: "x", yLabel: "y",
+            curves: [.init(name: "a", color: "red", points: [(1, 1), (10, 2), (100, 3)])], isLogarithmic: true)
+        let document = try XMLDocument(data: Data(chart.svg.utf8))
+        let marks = try document.nodes(forXPath: "//*[local-name()='circle']/@cx").compactMap {
+            $0.stringValue.flatMap { Double($0) }
+        }
+        #expect(marks.count == 3)
+        #expect(abs((marks[1] - marks[0]) - (marks[2] - marks[1])) < 0.2)
+    }
+
+    /// What Perf/compare judges by: pairs, base and head.
+    @Test(arguments: [
+        // Three per cent more in every pair, whatever the machine's pace: slower, faster when more is better.
+        ((1...12).map { ("\($0 * 100)", "\($0 * 103)") }, "more", 2 as Int32, "SLOWER"),
+        ((1...12).map { ("\($0 * 100)", "\($0 * 103)") }, "less", 0, "faster"),
+        // Half a per cent is under the floor, however sure it is.
+        ((1...12).map { ("\($0 * 1000)", "\($0 * 1005)") }, "more", 0, "no difference"),
+        // As often up as down.
+        ((1...12).map { ("100", $0 % 2 == 0 ? "110" : "91") }, "more", 0, "no difference"),
+    ])
+    func revisionsAreRanked(pairs: [(String, String)], worse: String, status: Int32, verdict: String) throws {
+        let process = Process()
+        process.executableURL = Machine.root.appending(path: "Perf/rank")
+        process.arguments = [worse]
+        let (input, output) = (Pipe(), Pipe())
+        process.standardInput = input
+        process.standardOutput = output
+        try process.run()
+        try input.fileHandleForWriting.write(contentsOf: Data(pairs.map { "\($0) \($1)\n" }.joined().utf8))
+        try input.fileHandleForWriting.close()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationStatus == status)
+        #expect(text.contains(verdict), "\(text)")
+    }
+}

@@ -51,7 +51,8 @@ let package = Package(
         .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
         .testTarget(
-            name: "CryptographyTests", dependencies: ["Cryptography", "CShims", "QUIC", "Wire"], swiftSettings: room),
+            name: "CryptographyTests", dependencies: ["TestSupport", "Cryptography", "CShims", "QUIC", "Wire"],
+            swiftSettings: room),
         .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",

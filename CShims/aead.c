@@ -4,13 +4,18 @@
 #error "OpenSSL headers are missing: apt-get install libssl-dev"
 #else
 
+#include <endian.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "aead_ipsec.h"
+
 struct fc_aead {
+    struct fc_gcm *gcm; /* IPSec-MB's key, or NULL and */
     EVP_CIPHER_CTX *context;
     uint8_t iv[FC_NONCE_LENGTH];
 };
@@ -47,13 +52,16 @@ size_t fc_key_length(uint16_t suite)
     return cipher ? (size_t)EVP_CIPHER_get_key_length(cipher) : 0;
 }
 
-fc_aead *fc_aead_new(uint16_t suite, int sealing, const uint8_t *key, const uint8_t iv[FC_NONCE_LENGTH])
+fc_aead *fc_aead_new(
+    uint16_t suite, int sealing, int ipsec_mb, const uint8_t *key, const uint8_t iv[FC_NONCE_LENGTH])
 {
     const EVP_CIPHER *cipher = aead_cipher(suite);
     fc_aead *aead = cipher ? calloc(1, sizeof *aead) : NULL;
     if (!aead)
         return NULL;
     memcpy(aead->iv, iv, FC_NONCE_LENGTH);
+    if (ipsec_mb && (aead->gcm = fc_gcm_new(suite, key)))
+        return aead;
     aead->context = EVP_CIPHER_CTX_new();
     if (!aead->context || EVP_CipherInit_ex(aead->context, cipher, NULL, key, NULL, sealing != 0) != 1) {
         fc_aead_free(aead);
@@ -66,6 +74,7 @@ void fc_aead_free(fc_aead *aead)
 {
     if (!aead)
         return;
+    fc_gcm_free(aead->gcm);
     EVP_CIPHER_CTX_free(aead->context);
     OPENSSL_cleanse(aead->iv, sizeof aead->iv);
     free(aead);
@@ -98,25 +107,36 @@ void fc_mask_free(fc_mask *mask)
 /* The IV xor the path ID in the first 4 octets and the packet number in the last 8. */
 static void make_nonce(const fc_aead *aead, const fc_packet *packet, uint8_t nonce[FC_NONCE_LENGTH])
 {
-    for (int i = 0; i < 4; i++)
-        nonce[i] = aead->iv[i] ^ (uint8_t)(packet->path >> (24 - 8 * i));
-    for (int i = 0; i < 8; i++)
-        nonce[4 + i] = aead->iv[4 + i] ^ (uint8_t)(packet->number >> (56 - 8 * i));
+    uint32_t path;
+    uint64_t number;
+
+    memcpy(&path, aead->iv, sizeof path);
+    memcpy(&number, aead->iv + 4, sizeof number);
+    path ^= htobe32(packet->path);
+    number ^= htobe64(packet->number);
+    memcpy(nonce, &path, sizeof path);
+    memcpy(nonce + 4, &number, sizeof number);
 }
 
-/* Sets the nonce and runs the cipher over header and payload: all but the tag. */
-static int run_cipher(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+static size_t header_length(const fc_packet *packet)
 {
-    uint8_t nonce[FC_NONCE_LENGTH];
-    uint8_t *payload = buffer + packet->payload_offset;
-    int header_length = (int)(packet->payload_offset - packet->start);
-    int length = (int)(packet->end - packet->payload_offset) - FC_TAG_LENGTH;
-    int written;
+    return packet->payload_offset - packet->start;
+}
 
-    make_nonce(aead, packet, nonce);
+static size_t text_length(const fc_packet *packet)
+{
+    return packet->end - packet->payload_offset - FC_TAG_LENGTH;
+}
+
+/* Sets the nonce and runs OpenSSL's cipher over header and payload: all but the tag. */
+static int run_cipher(fc_aead *aead, const uint8_t *nonce, uint8_t *buffer, const fc_packet *packet)
+{
+    uint8_t *payload = buffer + packet->payload_offset;
+    int length = (int)text_length(packet), written;
+
     if (EVP_CipherInit_ex(aead->context, NULL, NULL, NULL, nonce, -1) != 1)
         return -1;
-    if (EVP_CipherUpdate(aead->context, NULL, &written, buffer + packet->start, header_length) != 1)
+    if (EVP_CipherUpdate(aead->context, NULL, &written, buffer + packet->start, (int)header_length(packet)) != 1)
         return -1;
     if (length > 0 && EVP_CipherUpdate(aead->context, payload, &written, payload, length) != 1)
         return -1;
@@ -125,90 +145,173 @@ static int run_cipher(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
 
 static int seal_one(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
 {
+    uint8_t nonce[FC_NONCE_LENGTH];
     uint8_t *tag = buffer + packet->end - FC_TAG_LENGTH;
     int written;
 
-    if (run_cipher(aead, buffer, packet) != 0)
+    make_nonce(aead, packet, nonce);
+    if (aead->gcm) {
+        fc_gcm_seal(aead->gcm, nonce, buffer + packet->start, header_length(packet), buffer + packet->payload_offset,
+            text_length(packet), tag);
+        return 0;
+    }
+    if (run_cipher(aead, nonce, buffer, packet) != 0)
         return -1;
     if (EVP_CipherFinal_ex(aead->context, tag, &written) != 1)
         return -1;
-    return EVP_CIPHER_CTX_ctrl(aead->context, EVP_CTRL_AEAD_GET_TAG, FC_TAG_LENGTH, tag) == 1 ? 0 : -1;
+    /* What EVP_CIPHER_CTX_ctrl comes to after a long way. */
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, FC_TAG_LENGTH), OSSL_PARAM_END};
+    return EVP_CIPHER_CTX_get_params(aead->context, parameters) == 1 ? 0 : -1;
 }
 
-/* RFC 9001 section 5.4.1: the low bits of the first octet, then each octet of the packet number. */
-static void apply_mask(uint8_t *buffer, const fc_packet *packet, const uint8_t *mask)
-{
-    uint8_t *first = buffer + packet->start;
-    uint8_t *number = buffer + packet->number_offset;
-    size_t length = packet->payload_offset - packet->number_offset;
-
-    *first ^= mask[0] & (*first & 0x80 ? 0x0f : 0x1f);
-    for (size_t i = 0; i < length; i++)
-        number[i] ^= mask[1 + i];
-}
-
-int fc_mask_make(fc_mask *mask, const uint8_t sample[FC_TAG_LENGTH], uint8_t out[5])
+/* One block for each packet, of whose first 5 octets its mask consists (RFC 9001 sections 5.4.3 and 5.4.4). */
+static int make_masks(
+    fc_mask *mask, const uint8_t *buffer, const fc_packet *packets, size_t count, uint8_t (*blocks)[FC_TAG_LENGTH])
 {
     static const uint8_t zeros[5];
-    uint8_t block[FC_TAG_LENGTH];
     int written;
 
-    if (mask->is_chacha) {
-        if (EVP_EncryptInit_ex(mask->context, NULL, NULL, NULL, sample) != 1)
+    for (size_t i = 0; i < count; i++)
+        memcpy(blocks[i], buffer + packets[i].number_offset + 4, FC_TAG_LENGTH);
+    if (!mask->is_chacha)
+        return EVP_EncryptUpdate(mask->context, *blocks, &written, *blocks, (int)(count * FC_TAG_LENGTH)) == 1 ? 0 : -1;
+    for (size_t i = 0; i < count; i++)
+        if (EVP_EncryptInit_ex(mask->context, NULL, NULL, NULL, blocks[i]) != 1
+            || EVP_EncryptUpdate(mask->context, blocks[i], &written, zeros, sizeof zeros) != 1)
             return -1;
-        return EVP_EncryptUpdate(mask->context, out, &written, zeros, sizeof zeros) == 1 ? 0 : -1;
-    }
-    if (EVP_EncryptUpdate(mask->context, block, &written, sample, FC_TAG_LENGTH) != 1)
-        return -1;
-    memcpy(out, block, 5);
     return 0;
 }
 
-static int mask_headers(fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count)
+/* The low bits of the first octet (RFC 9001 section 5.4.1). */
+static void mask_first(uint8_t *first, const uint8_t *mask)
 {
-    uint8_t blocks[FC_SEAL_MAX * FC_TAG_LENGTH];
-    int written;
+    *first ^= mask[0] & (*first & 0x80 ? 0x0f : 0x1f);
+}
 
-    for (size_t i = 0; i < count; i++)
-        memcpy(blocks + i * FC_TAG_LENGTH, buffer + packets[i].number_offset + 4, FC_TAG_LENGTH);
-    if (mask->is_chacha) {
-        for (size_t i = 0; i < count; i++) {
-            uint8_t *block = blocks + i * FC_TAG_LENGTH;
-            uint8_t out[5];
-            if (fc_mask_make(mask, block, out) != 0)
-                return -1;
-            memcpy(block, out, sizeof out);
-        }
-    } else if (EVP_EncryptUpdate(mask->context, blocks, &written, blocks, (int)(count * FC_TAG_LENGTH)) != 1) {
-        return -1;
+static void mask_number(uint8_t *number, const uint8_t *mask, size_t length)
+{
+    uint32_t word, bits;
+
+    if (length != 4) {
+        for (size_t i = 0; i < length; i++)
+            number[i] ^= mask[1 + i];
+        return;
     }
-    for (size_t i = 0; i < count; i++)
-        apply_mask(buffer, &packets[i], blocks + i * FC_TAG_LENGTH);
+    memcpy(&word, number, sizeof word);
+    memcpy(&bits, mask + 1, sizeof bits);
+    word ^= bits;
+    memcpy(number, &word, sizeof word);
+}
+
+static void mask_header(uint8_t *buffer, const fc_packet *packet, const uint8_t *mask)
+{
+    mask_first(buffer + packet->start, mask);
+    mask_number(buffer + packet->number_offset, mask, packet->payload_offset - packet->number_offset);
+}
+
+void fc_mask_again(uint8_t *buffer, const fc_packet *packet)
+{
+    mask_header(buffer, packet, (const uint8_t *)&packet->mask);
+}
+
+int fc_unmask(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count)
+{
+    uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
+
+    if (count > FC_BATCH_MAX || make_masks(mask, buffer, packets, count, blocks) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        fc_packet *packet = &packets[i];
+        uint8_t *first = buffer + packet->start, *number = buffer + packet->number_offset;
+        mask_first(first, blocks[i]);
+        size_t length = (*first & 3u) + 1;
+        mask_number(number, blocks[i], length);
+        packet->payload_offset = packet->number_offset + length;
+        packet->number = 0;
+        for (size_t k = 0; k < length; k++)
+            packet->number = packet->number << 8 | number[k];
+        memcpy(&packet->mask, blocks[i], sizeof packet->mask);
+    }
     return 0;
+}
+
+/* How many packets there are, or -1 when they are too many. */
+static int split(const fc_run *run, fc_packet *packets)
+{
+    int count = 0;
+
+    for (size_t start = run->start; start < run->end; start += run->packet_size, count++) {
+        if (count == FC_BATCH_MAX)
+            return -1;
+        size_t rest = run->end - start, number = start + run->header_length;
+        packets[count] = (fc_packet){
+            .start = start,
+            .number_offset = number,
+            .payload_offset = number + 4,
+            .end = start + (rest < run->packet_size ? rest : run->packet_size),
+            .number = run->number + (uint64_t)count,
+            .path = run->path,
+        };
+    }
+    return count;
+}
+
+int fc_unmask_run(fc_mask *mask, uint8_t *buffer, const fc_run *run, fc_packet *packets)
+{
+    int count = split(run, packets);
+
+    return count < 0 || fc_unmask(mask, buffer, packets, (size_t)count) != 0 ? -1 : count;
 }
 
 int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count)
 {
-    if (count > FC_SEAL_MAX)
+    uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
+
+    if (count > FC_BATCH_MAX)
         return -1;
     for (size_t i = 0; i < count; i++)
         if (seal_one(aead, buffer, &packets[i]) != 0)
             return -1;
-    return mask ? mask_headers(mask, buffer, packets, count) : 0;
+    if (!mask)
+        return 0;
+    if (make_masks(mask, buffer, packets, count, blocks) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        mask_header(buffer, &packets[i], blocks[i]);
+    return 0;
+}
+
+int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run)
+{
+    fc_packet packets[FC_BATCH_MAX];
+    int count = split(run, packets);
+
+    return count < 0 ? -1 : fc_seal(aead, mask, buffer, packets, (size_t)count);
 }
 
 int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
 {
+    uint8_t nonce[FC_NONCE_LENGTH];
     uint8_t *tag = buffer + packet->end - FC_TAG_LENGTH;
-    uint8_t unused[FC_TAG_LENGTH];
+    uint8_t made[FC_TAG_LENGTH];
     int written;
 
-    if (run_cipher(aead, buffer, packet) == 0
-        && EVP_CIPHER_CTX_ctrl(aead->context, EVP_CTRL_AEAD_SET_TAG, FC_TAG_LENGTH, tag) == 1
-        && EVP_CipherFinal_ex(aead->context, unused, &written) == 1)
-        return 0;
+    make_nonce(aead, packet, nonce);
     /* Both ciphers xor a key stream: a second run with the same nonce gives the ciphertext back. */
-    run_cipher(aead, buffer, packet);
+    if (aead->gcm) {
+        uint8_t *header = buffer + packet->start, *text = buffer + packet->payload_offset;
+        fc_gcm_open(aead->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
+        if (CRYPTO_memcmp(made, tag, FC_TAG_LENGTH) == 0)
+            return 0;
+        fc_gcm_seal(aead->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
+        return -1;
+    }
+    if (run_cipher(aead, nonce, buffer, packet) == 0
+        && EVP_CIPHER_CTX_ctrl(aead->context, EVP_CTRL_AEAD_SET_TAG, FC_TAG_LENGTH, tag) == 1
+        && EVP_CipherFinal_ex(aead->context, made, &written) == 1)
+        return 0;
+    run_cipher(aead, nonce, buffer, packet);
     return -1;
 }
 

@@ -143,7 +143,8 @@ public func udpPacket(
     var bytes = [UInt8](repeating: 0, count: (group.address.isIPv4 ? 20 : 40) + length)
     let start = bytes.count - length
     do {
-        var writer = ByteWriter(bytes.mutableSpan)
+        var span = bytes.mutableSpan
+        var writer = ByteWriter(&span)
         IPHeader.write(
             to: &writer, from: source.address, to: group.address, protocol: IPProtocol.udp, payloadLength: length,
             hopLimit: hopLimit, trafficClass: ecn.rawValue, identification: identification, dontFragment: false)

@@ -134,7 +134,7 @@ public final class AddressTokens {
 
     private static func layout(_ count: Int, _ number: UInt64, _ path: UInt32) -> fc_packet {
         fc_packet(
-            start: 0, number_offset: 1, payload_offset: prefixLength, end: count, number: number, path: path)
+            start: 0, number_offset: 1, payload_offset: prefixLength, end: count, number: number, path: path, mask: 0)
     }
 }
 

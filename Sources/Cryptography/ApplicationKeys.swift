@@ -1,3 +1,4 @@
+import CShims
 import QUIC
 
 /// The 1-RTT keys of both directions and their updates (RFC 9001 section 6).
@@ -80,10 +81,16 @@ public struct ApplicationKeys {
             packetNumberOffset + 4 + CipherSuite.tagLength <= end
         else { return nil }
         let mask = currentRead.mask
-        let header = mask.remove(&buffer, start: start, packetNumberOffset: packetNumberOffset)
-        let number = PacketNumber.decode(
-            truncated: header.truncatedNumber, length: header.numberLength, largest: largest)
-        let samePhase = (header.first & Self.phaseBit != 0) == (readGeneration & 1 == 1)
+        var packet = fc_packet()
+        packet.start = start
+        packet.number_offset = packetNumberOffset
+        packet.end = end
+        packet.path = pathID
+        mask.remove(&buffer, &packet)
+        let number = PacketNumber.decode(truncated: packet.number, length: packet.numberLength, largest: largest)
+        packet.number = number
+        let phase = buffer[start] & Self.phaseBit != 0
+        let samePhase = phase == (readGeneration & 1 == 1)
 
         let key: OpeningKey
         var generation: UInt64
@@ -94,22 +101,18 @@ public struct ApplicationKeys {
         } else {
             (key, generation) = (nextRead, readGeneration + 1)
         }
-        var opened = key.open(
-            &buffer, start: start, packetNumberOffset: packetNumberOffset, end: end, header, number: number,
-            pathID: pathID)
-        if opened == nil, generation > readGeneration, let previousRead {
+        var found = key.open(&buffer, packet)
+        if found == nil, generation > readGeneration, let previousRead {
             // A key that must not be used any more: the connection has to know (section 6.4).
             generation = readGeneration - 1
-            opened = previousRead.open(
-                &buffer, start: start, packetNumberOffset: packetNumberOffset, end: end, header, number: number,
-                pathID: pathID)
+            found = previousRead.open(&buffer, packet)
         }
-        guard var packet = opened else {
+        guard var opened = found else {
             failedCount += 1
-            mask.restore(&buffer, start: start, packetNumberOffset: packetNumberOffset, header)
+            mask.restore(&buffer, packet)
             return nil
         }
-        packet.keyGeneration = generation
+        opened.keyGeneration = generation
         if generation == readGeneration {
             lowestCurrent = min(lowestCurrent ?? number, number)
         } else if generation > readGeneration {
@@ -120,6 +123,6 @@ public struct ApplicationKeys {
             readGeneration = generation
             lowestCurrent = number
         }
-        return packet
+        return opened
     }
 }

@@ -1,26 +1,30 @@
 import CShims
 import QUIC
 
-/// The AEAD key and IV of one direction and one key generation. It keeps an OpenSSL context, so it belongs to one
+/// The AEAD key and IV of one direction and one key generation. It keeps a library's context, so it belongs to one
 /// thread at a time.
 @safe final class PacketCipher {
     private let context: OpaquePointer
 
-    init(_ suite: CipherSuite, key: [UInt8], iv: [UInt8], sealing: Bool) {
+    init(
+        _ suite: CipherSuite, key: [UInt8], iv: [UInt8], sealing: Bool, library: AEADLibrary = .preferred
+    ) {
         precondition(key.count == suite.keyLength && iv.count == Int(FC_NONCE_LENGTH))
-        guard let context = unsafe fc_aead_new(suite.rawValue, sealing ? 1 : 0, key, iv) else {
+        guard
+            let context = unsafe fc_aead_new(suite.rawValue, sealing ? 1 : 0, library == .ipsecMB ? 1 : 0, key, iv)
+        else {
             preconditionFailure("OpenSSL does not offer \(suite)")
         }
         unsafe self.context = context
     }
 
     /// The keys that `secret` stands for (RFC 9001 section 5.1).
-    convenience init(_ suite: CipherSuite, secret: [UInt8], sealing: Bool) {
+    convenience init(_ suite: CipherSuite, secret: [UInt8], sealing: Bool, library: AEADLibrary) {
         precondition(secret.count == suite.secretLength)
         self.init(
             suite, key: HKDF.expandLabel(suite.hash, secret: secret, "quic key", length: suite.keyLength),
             iv: HKDF.expandLabel(suite.hash, secret: secret, "quic iv", length: Int(FC_NONCE_LENGTH)),
-            sealing: sealing)
+            sealing: sealing, library: library)
     }
 
     deinit { unsafe fc_aead_free(context) }
@@ -30,6 +34,16 @@ import QUIC
         let result = unsafe buffer.withUnsafeMutableBufferPointer { buffer in
             unsafe packets.withUnsafeBufferPointer { packets in
                 unsafe fc_seal(context, mask?.context, buffer.baseAddress, packets.baseAddress, packets.count)
+            }
+        }
+        precondition(result == 0, "OpenSSL refused to seal a packet")
+    }
+
+    /// Seals a run that the caller has checked against the buffer.
+    func seal(_ buffer: inout MutableSpan<UInt8>, _ run: fc_run, mask: HeaderProtection) {
+        let result = unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+            unsafe withUnsafePointer(to: run) { run in
+                unsafe fc_seal_run(context, mask.context, buffer.baseAddress, run)
             }
         }
         precondition(result == 0, "OpenSSL refused to seal a packet")
@@ -59,41 +73,47 @@ import QUIC
 
     deinit { unsafe fc_mask_free(context) }
 
-    /// What the mask hid, and what it takes to put it back.
-    struct Unmasked {
-        var first: UInt8
-        var truncatedNumber: UInt64
-        var numberLength: Int
-        fileprivate var mask: InlineArray<5, UInt8>
-    }
-
-    /// Removes the mask in place. The packet has at least 20 octets from its packet number on.
-    func remove(_ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int) -> Unmasked {
-        precondition(start >= 0 && start < packetNumberOffset && packetNumberOffset + 20 <= buffer.count)
-        var mask = InlineArray<5, UInt8>(repeating: 0)
+    /// Takes the mask off a header in place. The packet, of which `start`, `number_offset` and `end` are given, has at
+    /// least 20 octets from its packet number on; it gets the place of its payload and its truncated number.
+    func remove(_ buffer: inout MutableSpan<UInt8>, _ packet: inout fc_packet) {
+        precondition(
+            packet.start < packet.number_offset && packet.number_offset + 20 <= packet.end
+                && packet.end <= buffer.count)
         let result = unsafe buffer.withUnsafeMutableBufferPointer { buffer in
-            var span = mask.mutableSpan
-            return unsafe span.withUnsafeMutableBufferPointer { mask in
-                unsafe fc_mask_make(context, buffer.baseAddress! + packetNumberOffset + 4, mask.baseAddress)
-            }
+            unsafe fc_unmask(context, buffer.baseAddress, &packet, 1)
         }
         precondition(result == 0, "OpenSSL refused a header protection mask")
-        let first = buffer[start] ^ mask[0] & (buffer[start] & 0x80 != 0 ? 0x0f : 0x1f)
-        let length = Int(first & 3) + 1
-        buffer[start] = first
-        var number: UInt64 = 0
-        for index in 0..<length {
-            buffer[packetNumberOffset + index] ^= mask[1 + index]
-            number = number << 8 | UInt64(buffer[packetNumberOffset + index])
+    }
+
+    /// The same for a run of as many packets as `packets` has room for at the most: how many they are.
+    func remove(_ buffer: inout MutableSpan<UInt8>, _ run: fc_run, _ packets: inout PacketBatch) -> Int {
+        precondition(run.start + run.header_length + 20 <= run.end && run.end <= buffer.count)
+        let count = unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+            var packets = packets.mutableSpan
+            return unsafe packets.withUnsafeMutableBufferPointer { packets in
+                unsafe withUnsafePointer(to: run) { run in
+                    unsafe fc_unmask_run(context, buffer.baseAddress, run, packets.baseAddress)
+                }
+            }
         }
-        return Unmasked(first: first, truncatedNumber: number, numberLength: length, mask: mask)
+        precondition(count >= 0, "OpenSSL refused header protection masks")
+        return Int(count)
     }
 
     /// Puts the mask back that `remove` took off.
-    func restore(_ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int, _ header: Unmasked) {
-        buffer[start] ^= header.mask[0] & (buffer[start] & 0x80 != 0 ? 0x0f : 0x1f)
-        for index in 0..<header.numberLength {
-            buffer[packetNumberOffset + index] ^= header.mask[1 + index]
+    func restore(_ buffer: inout MutableSpan<UInt8>, _ packet: fc_packet) {
+        precondition(packet.start < packet.payload_offset && packet.payload_offset <= buffer.count)
+        unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+            unsafe withUnsafePointer(to: packet) { packet in
+                unsafe fc_mask_again(buffer.baseAddress, packet)
+            }
         }
     }
+}
+
+/// The packets of one call.
+typealias PacketBatch = InlineArray<64, fc_packet>
+
+extension fc_packet {
+    var numberLength: Int { payload_offset - number_offset }
 }

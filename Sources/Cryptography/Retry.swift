@@ -20,7 +20,7 @@ public enum Retry {
         pseudo += [UInt8](repeating: 0, count: CipherSuite.tagLength)
         // All of it is header: there is nothing to encrypt.
         let layout = fc_packet(
-            start: 0, number_offset: 0, payload_offset: length, end: pseudo.count, number: 0, path: 0)
+            start: 0, number_offset: 0, payload_offset: length, end: pseudo.count, number: 0, path: 0, mask: 0)
         let cipher = PacketCipher(.aes128GCM, key: key, iv: nonce, sealing: true)
         let packets = InlineArray<1, fc_packet>(repeating: layout)
         var span = pseudo.mutableSpan

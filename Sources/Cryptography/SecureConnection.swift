@@ -230,7 +230,8 @@ public final class SecureConnection {
             reservedBitsAreZero: opened.firstOctet & reserved == 0, arrival: arrival)
         onPacket?(
             PacketTrace(
-                isSent: false, level: level, packetNumber: opened.packetNumber, size: header.end - header.start, at: now),
+                isSent: false, level: level, packetNumber: opened.packetNumber, size: header.end - header.start, at: now
+            ),
             datagram.span.extracting(opened.payload))
         let early = !machine.isHandshakeConfirmed
         machine.packetReceived(
@@ -417,7 +418,7 @@ public final class SecureConnection {
         plans.removeAll(keepingCapacity: true)
         var isDone = false
         do {
-            var writer = ByteWriter(buffer._mutatingExtracting(0..<buffer.count))
+            var writer = ByteWriter(&buffer)
             for index in 0..<most {
                 if index > 0, writer.remaining < machine.datagramSize { break }
                 guard let datagram = machine.transmit(into: &writer, plans: &plans, at: now) else {
@@ -432,7 +433,8 @@ public final class SecureConnection {
             for plan in plans {
                 onPacket(
                     PacketTrace(
-                        isSent: true, level: plan.level, packetNumber: plan.packetNumber, size: plan.end - plan.start, at: now),
+                        isSent: true, level: plan.level, packetNumber: plan.packetNumber, size: plan.end - plan.start,
+                        at: now),
                     buffer.span.extracting(plan.payloadOffset..<(plan.end - CipherSuite.tagLength)))
             }
         }

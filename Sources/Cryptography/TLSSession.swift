@@ -277,7 +277,8 @@ private struct RecordSealer {
         // A record is a packet whose header is 5 octets and whose number is the sequence number: the nonces agree.
         let packet = InlineArray<1, fc_packet>(
             repeating: fc_packet(
-                start: 0, number_offset: 1, payload_offset: 5, end: record.count, number: sequence, path: 0))
+                start: 0, number_offset: 1, payload_offset: 5, end: record.count, number: sequence, path: 0,
+                mask: 0))
         var span = record.mutableSpan
         cipher.seal(&span, packet.span, mask: nil)
         sequence += 1

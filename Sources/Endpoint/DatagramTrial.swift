@@ -102,8 +102,8 @@ public final class DatagramSendTrial: DatagramHandler {
             let count = Int(min(due, UInt64(perRun)))
             let written: Void? = socket.withSendBuffer(count * options.size) { room in
                 for index in 0..<count {
-                    let place = room._mutatingExtracting((index * options.size)..<((index + 1) * options.size))
-                    var writer = ByteWriter(place)
+                    var place = room._mutatingExtracting((index * options.size)..<((index + 1) * options.size))
+                    var writer = ByteWriter(&place)
                     DatagramTrialMessage.writeData(run: run, number: next + UInt64(index), into: &writer)
                 }
             }

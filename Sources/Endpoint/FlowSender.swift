@@ -35,7 +35,7 @@ final class FlowSender {
     private var timer: TimerHandle?
     private var keys: [UInt64: SealingKey] = [:]
     // Reused, so that a packet allocates nothing.
-    private var plans: [PacketPlan] = []
+    private var runs: [RunPlan] = []
     private let packetSize: Int
 
     /// Packets in one segmented send at the most: 65 507 octets of payload bound it.
@@ -62,7 +62,7 @@ final class FlowSender {
         self.copySocket = copySocket
         self.reactor = reactor
         packetSize = flow.configuration.packetSize
-        plans.reserveCapacity(Self.maxRun)
+        runs.reserveCapacity(Self.maxRun)
         timer = reactor.timer { [unowned self] in
             self.flow.timerFired(at: self.reactor.now)
             pump()
@@ -97,7 +97,7 @@ final class FlowSender {
         guard let socket = copies.isEmpty ? groupSocket : copySocket else { return false }
         let now = reactor.now
         let run = min(Self.maxRun, UDPSocket.datagramLimit / packetSize)
-        plans.removeAll(keepingCapacity: true)
+        runs.removeAll(keepingCapacity: true)
         let written: Int? = socket.withSendBuffer(run * packetSize) { buffer in
             meter?.start()
             let count = write(into: &buffer, run: run, at: now)
@@ -127,21 +127,18 @@ final class FlowSender {
 
     /// Fills the buffer with full packets; a shorter one ends the run.
     private func write(into buffer: inout MutableSpan<UInt8>, run: Int, at now: Instant) -> Int {
-        var writer = ByteWriter(buffer._mutatingExtracting(0..<buffer.count))
-        flow.transmitRun(of: run, into: &writer, plans: &plans, at: now)
+        var writer = ByteWriter(&buffer)
+        flow.transmitRun(of: run, into: &writer, runs: &runs, at: now)
         return writer.offset
     }
 
-    /// One call per key generation; a run holds more than one only where the key changes.
+    /// One call for each stretch of consecutive numbers: nearly always one for all.
     private func seal(_ buffer: inout MutableSpan<UInt8>) {
-        var first = 0
-        while first < plans.count {
-            let generation = plans[first].keyGeneration
-            var end = first + 1
-            while end < plans.count, plans[end].keyGeneration == generation { end += 1 }
-            guard let key = keys[generation] else { preconditionFailure("no key of generation \(generation)") }
-            key.seal(&buffer, plans.span.extracting(first..<end))
-            first = end
+        for run in runs {
+            guard let key = keys[run.keyGeneration] else {
+                preconditionFailure("no key of generation \(run.keyGeneration)")
+            }
+            key.seal(&buffer, run)
         }
     }
 }

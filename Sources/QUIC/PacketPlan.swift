@@ -34,3 +34,39 @@ public struct PacketPlan: Sendable, Equatable {
     /// Index of the first payload octet.
     public var payloadOffset: Int { packetNumberOffset + packetNumberLength }
 }
+
+/// The same for packets with consecutive numbers that lie back to back, all of one size but for the last: what a
+/// multicast flow sends as one segmented send.
+public struct RunPlan: Sendable, Equatable {
+    /// Index of the first packet's first octet in the send buffer.
+    public var start: Int
+    /// Octets of each packet, tag included; the last may have fewer.
+    public var packetSize: Int
+    /// Index just after the last packet.
+    public var end: Int
+    /// Octets of a header before its packet number, which has four.
+    public var headerLength: Int
+    public var firstPacketNumber: UInt64
+    public var keyGeneration: UInt64
+
+    public init(
+        start: Int, packetSize: Int, end: Int, headerLength: Int, firstPacketNumber: UInt64, keyGeneration: UInt64
+    ) {
+        self.start = start
+        self.packetSize = packetSize
+        self.end = end
+        self.headerLength = headerLength
+        self.firstPacketNumber = firstPacketNumber
+        self.keyGeneration = keyGeneration
+    }
+
+    /// How many packets there are.
+    public var count: Int { (end - start + packetSize - 1) / packetSize }
+
+    /// The plan of the first packet alone.
+    public var first: PacketPlan {
+        PacketPlan(
+            level: .application, start: start, packetNumberOffset: start + headerLength, packetNumberLength: 4,
+            end: min(end, start + packetSize), packetNumber: firstPacketNumber, keyGeneration: keyGeneration)
+    }
+}

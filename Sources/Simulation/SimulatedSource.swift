@@ -195,7 +195,8 @@ public final class SimulatedSource {
         var plans: [PacketPlan] = []
         let used: Int
         do {
-            var writer = ByteWriter(bytes.mutableSpan)
+            var span = bytes.mutableSpan
+            var writer = ByteWriter(&span)
             guard flow.transmit(into: &writer, plans: &plans, at: now) else { return nil }
             used = writer.offset
         }

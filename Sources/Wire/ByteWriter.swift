@@ -2,8 +2,9 @@
 ///
 /// The caller asks `remaining` before it writes; a write past the end is a mistake of ours and traps.
 public struct ByteWriter: ~Copyable, ~Escapable {
-    // Inlined into other modules: a packet is written in a hundred small steps.
-    @usableFromInline var bytes: MutableSpan<UInt8>
+    // Inlined into other modules: a packet is written in a hundred small steps. Raw, because a word is then checked and
+    // stored as one.
+    @usableFromInline var bytes: MutableRawSpan
     @usableFromInline var position: Int
     /// Index of the next octet to write.
     @inlinable public var offset: Int { position }
@@ -11,103 +12,126 @@ public struct ByteWriter: ~Copyable, ~Escapable {
     public var reserved: Int
 
     @inlinable
-    @_lifetime(copy bytes)
-    public init(_ bytes: consuming MutableSpan<UInt8>, at offset: Int = 0) {
-        precondition(offset >= 0 && offset <= bytes.count)
-        self.bytes = bytes
-        self.position = offset
-        self.reserved = 0
+    @_lifetime(&buffer)
+    public init(_ buffer: inout MutableSpan<UInt8>) {
+        bytes = MutableRawSpan(_elements: &buffer)
+        position = 0
+        reserved = 0
     }
 
     /// Octets that may still be written.
-    @inlinable public var remaining: Int { bytes.count - reserved - position }
+    @inlinable public var remaining: Int { bytes.byteCount - reserved - position }
     /// Size of the whole buffer.
-    public var capacity: Int { bytes.count }
+    @inlinable public var capacity: Int { bytes.byteCount }
 
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
-    public mutating func uint8(_ value: UInt8) {
-        bytes[position] = value
-        position += 1
-    }
+    public mutating func uint8(_ value: UInt8) { store(value) }
 
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
-    public mutating func uint16(_ value: UInt16) {
-        bytes[position] = UInt8(truncatingIfNeeded: value >> 8)
-        bytes[position + 1] = UInt8(truncatingIfNeeded: value)
-        position += 2
-    }
+    public mutating func uint16(_ value: UInt16) { store(value.bigEndian) }
 
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
-    public mutating func uint32(_ value: UInt32) {
-        bytes[position] = UInt8(truncatingIfNeeded: value >> 24)
-        bytes[position + 1] = UInt8(truncatingIfNeeded: value >> 16)
-        bytes[position + 2] = UInt8(truncatingIfNeeded: value >> 8)
-        bytes[position + 3] = UInt8(truncatingIfNeeded: value)
-        position += 4
-    }
+    public mutating func uint32(_ value: UInt32) { store(value.bigEndian) }
 
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
-    public mutating func uint64(_ value: UInt64) {
-        uint32(UInt32(truncatingIfNeeded: value >> 32))
-        uint32(UInt32(truncatingIfNeeded: value))
+    public mutating func uint64(_ value: UInt64) { store(value.bigEndian) }
+
+    @inlinable @inline(__always)
+    @_lifetime(self: copy self)
+    mutating func store<Value: BitwiseCopyable>(_ value: Value) {
+        bytes.storeBytes(of: value, toByteOffset: position, as: Value.self)
+        position += MemoryLayout<Value>.size
     }
 
     /// The low `width` octets (0 to 8) of `value`, most significant first.
     @_lifetime(self: copy self)
     public mutating func bigEndian(_ value: UInt64, width: Int) {
         var shift = 8 * width
-        for index in position..<(position + width) {
+        while shift > 0 {
             shift -= 8
-            bytes[index] = UInt8(truncatingIfNeeded: value >> UInt64(shift))
+            uint8(UInt8(truncatingIfNeeded: value >> UInt64(shift)))
         }
-        position += width
     }
 
     /// A variable-length integer in its shortest form (RFC 9000 section 16); `value` below 2^62.
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
     public mutating func varint(_ value: UInt64) {
-        varint(value, width: Varint.length(value))
+        if value < 1 << 6 {
+            uint8(UInt8(truncatingIfNeeded: value))
+        } else if value < 1 << 14 {
+            uint16(UInt16(truncatingIfNeeded: value) | 0x4000)
+        } else if value < 1 << 30 {
+            uint32(UInt32(truncatingIfNeeded: value) | 0x8000_0000)
+        } else {
+            precondition(value < 1 << 62, "varint \(value) does not fit 8 octets")
+            uint64(value | 0xc000_0000_0000_0000)
+        }
     }
 
     /// A variable-length integer in 1, 2, 4 or 8 octets, which must be enough for `value`.
-    @inlinable @inline(__always)
     @_lifetime(self: copy self)
     public mutating func varint(_ value: UInt64, width: Int) {
-        let tag = UInt64(width.trailingZeroBitCount)
         precondition(value < 1 << UInt64(8 * width - 2), "varint \(value) does not fit \(width) octets")
-        let tagged = value | tag << UInt64(8 * width - 2)
-        switch width {
-        case 1: uint8(UInt8(truncatingIfNeeded: tagged))
-        case 2: uint16(UInt16(truncatingIfNeeded: tagged))
-        case 4: uint32(UInt32(truncatingIfNeeded: tagged))
-        default: uint64(tagged)
-        }
+        bigEndian(value | UInt64(width.trailingZeroBitCount) << UInt64(8 * width - 2), width: width)
     }
 
     @_lifetime(self: copy self)
     public mutating func octets(_ span: Span<UInt8>) {
-        var target = bytes._mutatingExtracting(position..<(position + span.count))
-        for index in span.indices { target[index] = span[index] }
+        precondition(span.count <= bytes.byteCount - position)
+        var next = 0
+        while span.count - next >= 1024 {
+            storeBlock(InlineArray<1024, UInt8>.self, of: span, at: next)
+            next += 1024
+        }
+        while span.count - next >= 128 {
+            storeBlock(InlineArray<128, UInt8>.self, of: span, at: next)
+            next += 128
+        }
+        if next < span.count, span.count >= 128 {
+            // The last block once more, shifted, is cheaper than what is left of it in pieces.
+            storeBlock(InlineArray<128, UInt8>.self, of: span, at: span.count - 128)
+            next = span.count
+        }
+        while span.count - next >= 16 {
+            storeBlock(InlineArray<16, UInt8>.self, of: span, at: next)
+            next += 16
+        }
+        while next < span.count {
+            bytes.storeBytes(of: span[next], toByteOffset: position + next, as: UInt8.self)
+            next += 1
+        }
         position += span.count
+    }
+
+    /// Swift 6.3 has no way to copy one span to another. Octet by octet, the compiler has to reckon with an overlap; a block
+    /// of known size it copies as one, by `memmove` if it is large.
+    @inline(__always)
+    @_lifetime(self: copy self)
+    private mutating func storeBlock<let count: Int>(
+        _ type: InlineArray<count, UInt8>.Type, of span: Span<UInt8>, at first: Int
+    ) {
+        let source = span.extracting(first..<(first + count))
+        precondition(source.count == count)
+        bytes.storeBytes(
+            of: InlineArray<count, UInt8> { source[$0] }, toByteOffset: position + first, as: type)
     }
 
     /// `count` zero octets.
     @_lifetime(self: copy self)
     public mutating func zeros(_ count: Int) {
-        for index in position..<(position + count) { bytes[index] = 0 }
-        position += count
+        for _ in 0..<count { uint8(0) }
     }
 
     /// Leaves `count` octets to be filled in later with `patch`.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func advance(_ count: Int) {
-        precondition(count >= 0 && position + count <= bytes.count)
+        precondition(count >= 0 && position + count <= bytes.byteCount)
         position += count
     }
 
@@ -134,7 +158,8 @@ extension [UInt8] {
         var bytes = [UInt8](repeating: 0, count: capacity)
         let used: Int
         do {
-            var writer = ByteWriter(bytes.mutableSpan)
+            var span = bytes.mutableSpan
+            var writer = ByteWriter(&span)
             body(&writer)
             used = writer.offset
         }

@@ -42,7 +42,11 @@ import Wire
                     let (toServer, bytes) = seen[Int(random.next() % UInt64(seen.count))]
                     let copy = Self.damaged(bytes, &random)
                     // Now and then to the wrong end.
-                    if toServer != (random.next() % 8 == 0) { world.injectToServer(copy) } else { world.injectToClient(copy) }
+                    if toServer != (random.next() % 8 == 0) {
+                        world.injectToServer(copy)
+                    } else {
+                        world.injectToClient(copy)
+                    }
                 }
                 if seen.count > 200 { seen.removeFirst(100) }
             }

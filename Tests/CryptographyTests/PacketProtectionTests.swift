@@ -111,7 +111,7 @@ import Wire
         func sealed(iv: String, number: UInt64, path: UInt32) -> [UInt8] {
             var buffer = [UInt8](repeating: 9, count: 60)
             let packet = fc_packet(
-                start: 0, number_offset: 1, payload_offset: 5, end: 60, number: number, path: path)
+                start: 0, number_offset: 1, payload_offset: 5, end: 60, number: number, path: path, mask: 0)
             var span = buffer.mutableSpan
             PacketCipher(.aes128GCM, key: key, iv: hex(iv), sealing: true)
                 .seal(&span, [packet].span, mask: nil)

@@ -188,7 +188,10 @@ final class SecureWorld {
                 server = end
                 receive(end, bytes, from: Self.clientAddress)
                 // As a listener does: what cannot be opened leaves nothing behind.
-                guard end.connection.machine.statistics.packetsReceived > 0 else { return server = nil }
+                guard end.connection.machine.statistics.packetsReceived > 0 else {
+                    server = nil
+                    return
+                }
                 serverIDs.formUnion([id, admitted.destination])
             } catch { Issue.record(error) }
         }

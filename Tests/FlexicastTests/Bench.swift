@@ -35,7 +35,8 @@ final class Bench {
         while true {
             let before = plans.count
             do {
-                var writer = ByteWriter(buffer.mutableSpan)
+                var span = buffer.mutableSpan
+                var writer = ByteWriter(&span)
                 guard flow.transmit(into: &writer, plans: &plans, at: now) else { break }
             }
             precondition(plans.count == before + 1)

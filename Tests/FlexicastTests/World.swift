@@ -402,7 +402,8 @@ final class World {
         while true {
             let used: Int
             do {
-                var writer = ByteWriter(buffer.mutableSpan)
+                var span = buffer.mutableSpan
+                var writer = ByteWriter(&span)
                 guard flow.transmit(into: &writer, plans: &plans, at: now) else { break }
                 used = writer.offset
             }

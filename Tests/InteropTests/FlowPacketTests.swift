@@ -27,7 +27,8 @@ struct FlowPacketTests {
         var flow = FlowSource(
             flowID: id,
             parameters: FlowParameters(
-                source: IPAddress("192.0.2.1")!, group: IPAddress("232.1.1.1")!, port: 5000, ackDelay: .milliseconds(25)),
+                source: IPAddress("192.0.2.1")!, group: IPAddress("232.1.1.1")!, port: 5000, ackDelay: .milliseconds(25)
+            ),
             configuration: configuration, seed: SeededRandom(seed: 3), at: now)
         flow.attach(at: now)
         let member = flow.add(streamWindow: 4 << 20, octets: 1 << 20, streams: 100, at: now)
@@ -39,7 +40,8 @@ struct FlowPacketTests {
         var plans: [PacketPlan] = []
         let length: Int
         do {
-            var writer = ByteWriter(packet.mutableSpan)
+            var span = packet.mutableSpan
+            var writer = ByteWriter(&span)
             let isWritten = flow.transmit(into: &writer, plans: &plans, at: now)
             #expect(isWritten)
             length = writer.offset
@@ -54,7 +56,8 @@ struct FlowPacketTests {
         let result = try run(
             Machine.python,
             [
-                Machine.peers.appending(path: "aioquic_peer.py").path, "open", "--suite", "\(suite.rawValue)", "--secret",
+                Machine.peers.appending(path: "aioquic_peer.py").path, "open", "--suite", "\(suite.rawValue)",
+                "--secret",
                 hex(key.secret), "--id-length", "8", "--expected", "\(key.firstPacketNumber)",
             ], input: hex(Array(packet.prefix(length))))
         guard result.status == 0 else { throw Failure(description: result.errors) }

@@ -21,6 +21,8 @@ struct FlowKeys: Sendable {
     private(set) var previousGeneration: UInt64?
     /// When the next key comes into use at the latest: packet numbers up to it are skipped then.
     private(set) var switchAt = Instant.distantFuture
+    /// From which packet number on at the latest.
+    private(set) var nextFirstPacketNumber = UInt64.max
     private var earliestRotation: Instant
     var wanted = false
 
@@ -48,6 +50,7 @@ struct FlowKeys: Sendable {
             secret: random.octets(current.suite.secretLength), firstPacketNumber: packetNumber)
         next = key
         switchAt = now + activation
+        nextFirstPacketNumber = packetNumber
         earliestRotation = now + interval
         wanted = false
         return key
@@ -59,6 +62,7 @@ struct FlowKeys: Sendable {
         current = key
         next = nil
         switchAt = .distantFuture
+        nextFirstPacketNumber = .max
     }
 
     /// The generation no receiver needs any more once everything before `floor` is settled.

@@ -181,7 +181,7 @@ extension FlowSource {
             .unicastRepair(
                 member: MemberID(slot: slot, epoch: members[slot].epoch),
                 stream: StreamID(initiator: .server, bidirectional: false, index: whole.stream),
-                bytes: streams[whole.stream].bytes, range: whole.range, fin: whole.fin, counted: whole.counted))
+                bytes: streams.bytes(whole.stream), range: whole.range, fin: whole.fin, counted: whole.counted))
     }
 
     private mutating func noteLoss(_ slot: Int, _ packetNumber: UInt64, sentAt: Instant) {

@@ -132,15 +132,10 @@ extension FlowSource {
             packetNumber += 1
         }
         flushRun(slot)
-        var stream = max(streams.cursor, members[slot].firstStream)
-        while stream < streams.next {
-            let entry = streams[stream]
-            if entry.onFlow, !entry.finished {
-                run = RepairRun(
-                    stream: stream, range: UInt64(entry.sent)..<UInt64(entry.bytes.count), fin: true, counted: true)
-                flushRun(slot)
-            }
-            stream += 1
+        for (stream, offset) in streams.unsent(from: members[slot].firstStream) {
+            run = RepairRun(
+                stream: stream, range: UInt64(offset)..<UInt64(streams.bytes(stream).count), fin: true, counted: true)
+            flushRun(slot)
         }
     }
 

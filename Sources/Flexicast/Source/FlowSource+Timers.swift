@@ -58,13 +58,12 @@ extension FlowSource {
         guard let since = creditBlockedSince, now >= since + configuration.memberTimeout else { return }
         creditBlockedSince = nil
         guard !streams.isDrained else { return }
-        let entry = streams[streams.cursor]
-        if !entry.bytes.isEmpty {
+        if !streams.current.isEmpty {
             while octetLimits.minimum <= octetPosition, let slot = octetLimits.slotOfMinimum {
                 remove(slot, reason: .outOfCredit)
             }
         }
-        if entry.sent == 0 {
+        if streams.sent == 0 {
             while streamLimits.minimum <= streamPosition, let slot = streamLimits.slotOfMinimum {
                 remove(slot, reason: .outOfCredit)
             }
@@ -147,14 +146,15 @@ extension FlowSource {
         act(.sendKey(key))
     }
 
-    /// Brings the next key into use when its first packet number or its time has come.
+    /// The next key is to be used from the next packet on: its first packet number or its time has come.
+    @inline(__always)
+    func isKeyDue(at now: Instant) -> Bool { log.next >= keys.nextFirstPacketNumber || now >= keys.switchAt }
+
+    /// Brings the next key into use.
     mutating func switchKey(at now: Instant) {
         guard let next = keys.next else { return }
-        if log.next < next.firstPacketNumber {
-            guard now >= keys.switchAt else { return }
-            log.skip(upTo: next.firstPacketNumber, at: now)
-            if skipAt <= log.next { drawSkip() }
-        }
+        log.skip(upTo: next.firstPacketNumber, at: now)
+        if skipAt <= log.next { drawSkip() }
         keys.activateNext()
         releaseSettled()
     }

@@ -2,63 +2,89 @@ import QUIC
 import Wire
 
 extension FlowSource {
-    /// Writes up to `count` packets, one after the other, as `transmit` does, and stops after one that is not full:
-    /// all but the last are of one size, as a segmented send wants them.
-    @_lifetime(writer: copy writer)
-    public mutating func transmitRun(
-        of count: Int, into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
-    ) {
-        for _ in 0..<count {
-            let start = writer.offset
-            guard transmit(into: &writer, plans: &plans, at: now) else { return }
-            if writer.offset - start < configuration.packetSize { return }
-        }
-    }
-
-    /// Writes one packet of the flow in the clear, header and frames, leaves room for the tag and appends its plan.
-    /// False when there is nothing to send now; `nextDeadline` tells when there may be. `writer` needs room for
-    /// `configuration.packetSize` octets.
+    /// Writes one packet as `transmitRun` does and appends its plan; false when there is nothing to send now.
     @_lifetime(writer: copy writer)
     public mutating func transmit(
         into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
     ) -> Bool {
-        guard audience > 0, !isWithdrawn, !isKeyWornOut else { return false }
+        var runs: [RunPlan] = []
+        transmitRun(of: 1, into: &writer, runs: &runs, at: now)
+        guard let run = runs.first else { return false }
+        plans.append(run.first)
+        return true
+    }
+
+    /// Writes up to `count` packets in the clear, one after the other: headers, frames, and room for the tags. All but the
+    /// last are of one size, as a segmented send wants them. Appends a plan for each stretch of consecutive packet
+    /// numbers under one key, which usually is all of them; none when there is nothing to send now, and `nextDeadline`
+    /// then tells when there may be. `writer` needs room for `configuration.packetSize` octets each.
+    @_lifetime(writer: copy writer)
+    public mutating func transmitRun(
+        of count: Int, into writer: inout ByteWriter, runs: inout [RunPlan], at now: Instant
+    ) {
+        guard audience > 0, !isWithdrawn else { return }
         relieveMemory(at: now)
         noteCredit(at: now)
-        let hasData = hasData
-        guard hasData ? pacer.allows(rate: rate, at: now) : now >= nextPing else {
-            if hasData { slowStart.usedUp() }
-            return false
+        let bits = rate
+        var plan = newPlan(at: writer.offset)
+        var left = count
+        while left > 0 {
+            let hasData = hasData
+            guard !isKeyWornOut, writer.remaining >= Self.leastPacket else { break }
+            guard hasData ? pacer.allows(rate: bits, at: now) : now >= nextPing else {
+                if hasData { slowStart.usedUp() }
+                break
+            }
+            if log.next == skipAt || isKeyDue(at: now) {
+                if plan.end > plan.start { runs.append(plan) }
+                leaveOutNumbers(at: now)
+                plan = newPlan(at: writer.offset)
+            }
+            let octets = writePacket(into: &writer, hasData: hasData, at: now)
+            left -= 1
+            if hasData, octets == configuration.packetSize {
+                left -= continueStream(atMost: left, into: &writer, at: now)
+            }
+            plan.end = writer.offset
+            if keys.used(before: log.next) >= keyBudget { keys.wanted = true }
+            if octets < configuration.packetSize { break }
         }
+        if plan.end > plan.start { runs.append(plan) }
+        if memberCount == 0 { releaseSettled() }
+    }
 
+    private static var leastPacket: Int { 128 }
+
+    /// The numbers that no packet gets: some to find out liars (RFC 9000 section 21.4), and what is left of a key.
+    private mutating func leaveOutNumbers(at now: Instant) {
         if log.next == skipAt {
             log.skip(upTo: log.next + 1, at: now)
             drawSkip()
         }
-        switchKey(at: now)
-        let packetNumber = log.next
-        let size = min(configuration.packetSize, writer.remaining)
-        guard size >= 128 else { return false }
+        if isKeyDue(at: now) { switchKey(at: now) }
+    }
 
+    private func newPlan(at offset: Int) -> RunPlan {
+        RunPlan(
+            start: offset, packetSize: configuration.packetSize, end: offset, headerLength: 1 + flowID.count,
+            firstPacketNumber: log.next, keyGeneration: keys.current.generation)
+    }
+
+    /// Writes one packet: how many octets it has, tag included.
+    @inline(__always)
+    @_lifetime(writer: copy writer)
+    private mutating func writePacket(into writer: inout ByteWriter, hasData: Bool, at now: Instant) -> Int {
         let start = writer.offset
-        let end = start + size - CipherSuite.tagLength
-        // Fixed bit, key phase, four octets of packet number (RFC 9000 section 17.3.1).
-        writer.uint8(0x43 | (keys.current.generation & 1 == 1 ? 0x04 : 0))
-        if flowID.count == 8 {
-            writer.uint64(flowID.prefix)
-        } else {
-            for index in 0..<flowID.count { writer.uint8(flowID[index]) }
-        }
-        let packetNumberOffset = writer.offset
-        writer.uint32(UInt32(truncatingIfNeeded: packetNumber))
+        let end = start + min(configuration.packetSize, writer.remaining) - CipherSuite.tagLength
+        writeHeader(into: &writer)
 
         let firstFrame = log.frames.end
         if hasData {
-            writeRepairs(into: &writer, end: end)
-            while mayContinue, writeNew(into: &writer, end: end) {}
+            if !repairs.isEmpty { writeRepairs(into: &writer, end: end) }
+            while writer.offset < end, mayContinue, writeNew(into: &writer, end: end) {}
             // The rest is too small for the next stream's frame. A packet that is shorter than the others would end
             // their segmented send.
-            if writer.offset < end, end - writer.offset <= Self.mostPadding, hasData {
+            if writer.offset < end, end - writer.offset <= Self.mostPadding, self.hasData {
                 writer.zeros(end - writer.offset)
             }
         }
@@ -70,18 +96,78 @@ extension FlowSource {
         writer.advance(CipherSuite.tagLength)
 
         let octets = writer.offset - start
-        log.appendPacket(firstFrame: firstFrame, octets: octets, at: now)
+        log.appendPacket(
+            firstFrame: firstFrame, frameCount: UInt16(log.frames.end - firstFrame), octets: octets, at: now)
         pacer.spent(octets)
         schedulePing(wasPing: isPing, at: now)
         statistics.packetsSent += 1
         statistics.octetsSent += UInt64(octets)
-        plans.append(
-            PacketPlan(
-                level: .application, start: start, packetNumberOffset: packetNumberOffset, packetNumberLength: 4,
-                end: writer.offset, packetNumber: packetNumber, keyGeneration: keys.current.generation))
-        if memberCount == 0 { releaseSettled() }
-        if keys.used(before: log.next) >= keyBudget { keys.wanted = true }
-        return true
+        return octets
+    }
+
+    /// Fixed bit, key phase, four octets of packet number (RFC 9000 section 17.3.1).
+    @inline(__always)
+    @_lifetime(writer: copy writer)
+    private func writeHeader(into writer: inout ByteWriter) {
+        writer.uint8(0x43 | (keys.current.generation & 1 == 1 ? 0x04 : 0))
+        if flowID.count == 8 {
+            writer.uint64(flowID.prefix)
+        } else {
+            for index in 0..<flowID.count { writer.uint8(flowID[index]) }
+        }
+        writer.uint32(UInt32(truncatingIfNeeded: log.next))
+    }
+
+    /// Writes packets that the stream at the cursor fills and does not end in, as one before them may have been: they
+    /// differ in nothing but number and offset, so that all that is looked at before a packet is looked at once for all of
+    /// them. How many there are, which may be none.
+    @_lifetime(writer: copy writer)
+    private mutating func continueStream(atMost limit: Int, into writer: inout ByteWriter, at now: Instant) -> Int {
+        let count = Int(min(UInt64(limit), alikeInStream, UInt64(writer.remaining / configuration.packetSize)))
+        guard count > 0 else { return 0 }
+        let size = configuration.packetSize
+        let stream = streams.cursor
+        var offset = streams.sent
+        for _ in 0..<count {
+            let end = writer.offset + size - CipherSuite.tagLength
+            writeHeader(into: &writer)
+            guard
+                let octets = writeStream(
+                    into: &writer, end: end, index: stream, bytes: streams.current, offset: offset, length: size,
+                    fin: false)
+            else { preconditionFailure("no room for a frame in an empty packet") }
+            log.appendPacket(firstFrame: log.frames.end, frameCount: 1, octets: size, at: now)
+            log.appendFrame(
+                FrameRecord(
+                    stream: stream, offset: UInt32(truncatingIfNeeded: offset),
+                    length: UInt16(truncatingIfNeeded: octets), fin: false))
+            offset += octets
+            writer.advance(CipherSuite.tagLength)
+        }
+        let octets = UInt64(offset - streams.sent)
+        octetPosition += octets
+        statistics.newOctets += octets
+        streams.sentNew(Int(octets), frames: UInt32(count), fin: false)
+        pacer.spent(count * size)
+        schedulePing(wasPing: false, at: now)
+        statistics.packetsSent += UInt64(count)
+        statistics.octetsSent += UInt64(count * size)
+        return count
+    }
+
+    /// How many packets full of the stream at the cursor the rules allow one after the other, at least: what is left of
+    /// the stream, members' credit, memory, key, pacing, and the next number to be left out.
+    private var alikeInStream: UInt64 {
+        let size = UInt64(configuration.packetSize)
+        // More stream data than that no packet has.
+        let most = size - UInt64(CipherSuite.tagLength + 1 + flowID.count + 4)
+        guard repairs.isEmpty, streams.sent > 0, mayContinue else { return 0 }
+        let rest = UInt64(streams.current.count - streams.sent) - 1
+        let memory = configuration.maximumUnsettledOctets - unsettledOctets
+        let used = keys.used(before: log.next)
+        return min(
+            rest / most, (octetLimits.minimum - octetPosition) / most, memory / size, UInt64(pacer.packets),
+            min(skipAt, keys.nextFirstPacketNumber) - log.next, keyBudget - min(used, keyBudget))
     }
 
     @inline(__always)
@@ -110,9 +196,8 @@ extension FlowSource {
 
     @inline(__always)
     private var hasCredit: Bool {
-        let cursor = streams.cursor
-        return (streams[cursor].sent > 0 || streamPosition < streamLimits.minimum)
-            && (streams[cursor].bytes.isEmpty || octetPosition < octetLimits.minimum)
+        (streams.sent > 0 || streamPosition < streamLimits.minimum)
+            && (streams.current.isEmpty || octetPosition < octetLimits.minimum)
     }
 
     /// Remembers since when a member's credit has held the flow up.
@@ -135,11 +220,12 @@ extension FlowSource {
         1 + Varint.length(stream.rawValue) + (offset == 0 ? 0 : Varint.length(offset)) + 2
     }
 
-    /// Writes as much of `range` of a stream as fits before `end`; nil when it is not worth a frame.
+    /// Writes a STREAM frame with as much as fits before `end` of `length` octets of `bytes`, which lie at `offset` of the
+    /// stream; nil when it is not worth a frame. `fin` says that the stream ends with them.
     @inline(__always)
     @_lifetime(writer: copy writer)
     private func writeStream(
-        into writer: inout ByteWriter, end: Int, index: UInt64, offset: Int, length: Int, fin: Bool
+        into writer: inout ByteWriter, end: Int, index: UInt64, bytes: [UInt8], offset: Int, length: Int, fin: Bool
     ) -> Int? {
         let stream = StreamID(initiator: .server, bidirectional: false, index: index)
         let header = headerLength(stream, offset: UInt64(offset))
@@ -152,8 +238,8 @@ extension FlowSource {
         writer.uint8(0x08 | (fills ? 0 : 0x02) | (offset == 0 ? 0 : 0x04) | (fin ? 0x01 : 0))
         writer.varint(stream.rawValue)
         if offset > 0 { writer.varint(UInt64(offset)) }
-        if !fills { writer.varint(UInt64(count), width: 2) }
-        writer.octets(streams[index].bytes.span.extracting(offset..<(offset + count)))
+        if !fills { writer.uint16(UInt16(truncatingIfNeeded: count) | 0x4000) }
+        writer.octets(bytes.span.extracting(offset..<(offset + count)))
         return count
     }
 
@@ -163,8 +249,8 @@ extension FlowSource {
             let frame = repairs[repairs.base]
             guard
                 let count = writeStream(
-                    into: &writer, end: end, index: frame.stream, offset: Int(frame.offset),
-                    length: Int(frame.length), fin: frame.fin)
+                    into: &writer, end: end, index: frame.stream, bytes: streams.bytes(frame.stream),
+                    offset: Int(frame.offset), length: Int(frame.length), fin: frame.fin)
             else { return }
             statistics.octetsRepairedOnFlow += UInt64(count)
             if count == Int(frame.length) {
@@ -173,25 +259,26 @@ extension FlowSource {
                 repairs.removeFirst()
             } else {
                 log.appendFrame(
-                    FrameRecord(stream: frame.stream, offset: frame.offset, length: UInt32(count), fin: false))
+                    FrameRecord(stream: frame.stream, offset: frame.offset, length: UInt16(count), fin: false))
                 streams.retain(frame.stream)
                 repairs[repairs.base].offset += UInt32(count)
-                repairs[repairs.base].length -= UInt32(count)
+                repairs[repairs.base].length -= UInt16(count)
                 return
             }
         }
     }
 
+    @inline(__always)
     @_lifetime(writer: copy writer)
     private mutating func writeNew(into writer: inout ByteWriter, end: Int) -> Bool {
         let index = streams.cursor
-        let offset = Int(streams[index].sent)
-        let rest = streams[index].bytes.count - offset
-        let credit = Int(clamping: octetLimits.minimum - min(octetPosition, octetLimits.minimum))
-        let length = min(rest, credit)
+        let offset = streams.sent
+        let rest = streams.current.count - offset
+        let length = min(rest, Int(clamping: octetLimits.minimum - min(octetPosition, octetLimits.minimum)))
         guard
             let count = writeStream(
-                into: &writer, end: end, index: index, offset: offset, length: length, fin: length == rest)
+                into: &writer, end: end, index: index, bytes: streams.current, offset: offset, length: length,
+                fin: length == rest)
         else { return false }
         if offset == 0 {
             streamPosition += 1
@@ -199,8 +286,9 @@ extension FlowSource {
         }
         octetPosition += UInt64(count)
         statistics.newOctets += UInt64(count)
-        let sent = streams.sentNew(count)
-        log.appendFrame(FrameRecord(stream: index, offset: sent.offset, length: UInt32(count), fin: sent.fin))
+        let fin = count == rest
+        streams.sentNew(count, frames: 1, fin: fin)
+        log.appendFrame(FrameRecord(stream: index, offset: UInt32(offset), length: UInt16(count), fin: fin))
         return true
     }
 }

@@ -164,7 +164,7 @@ public struct FlowSource: Sendable {
     }
 
     /// Octets of packets that some member has not settled.
-    public var unsettledOctets: UInt64 { log.octets(from: log.base) }
+    public var unsettledOctets: UInt64 { log.octetsHeld }
     /// Octets of stream data waiting for their first packet.
     public var queuedOctets: UInt64 { streams.queuedOctets }
     /// Octets of streams held in memory.
@@ -210,7 +210,7 @@ public struct FlowSource: Sendable {
     /// has been given the stream already.
     public func unfinishedStreams(before first: StreamID) -> [(stream: StreamID, bytes: [UInt8])] {
         streams.held(before: first.index).map {
-            (StreamID(initiator: .server, bidirectional: false, index: $0), streams[$0].bytes)
+            (StreamID(initiator: .server, bidirectional: false, index: $0), streams.bytes($0))
         }
     }
 

@@ -24,23 +24,23 @@ struct Pacer: Sendable {
     }
 
     /// Whether a packet may leave now at `rate` bits per second.
+    @inline(__always)
     mutating func allows(rate: UInt64, at now: Instant) -> Bool {
-        if now > updatedAt {
-            let seconds = Double((now - updatedAt).nanoseconds) / 1e9
-            tokens = min(burst, tokens + seconds * Double(rate) / 8)
-            updatedAt = now
-        }
-        if isRefilling {
-            // An octet of slack: the deadline below is rounded to nanoseconds.
-            guard tokens >= quantum(rate) - 1 else { return false }
-            isRefilling = false
-        }
-        if tokens <= 0 {
-            isRefilling = true
-            return false
-        }
-        return true
+        if now > updatedAt { refill(rate: rate, at: now) }
+        if tokens <= 0 { isRefilling = true }
+        return !isRefilling
     }
+
+    private mutating func refill(rate: UInt64, at now: Instant) {
+        let seconds = Double((now - updatedAt).nanoseconds) / 1e9
+        tokens = min(burst, tokens + seconds * Double(rate) / 8)
+        updatedAt = now
+        // An octet of slack: the deadline below is rounded to nanoseconds.
+        if isRefilling, tokens >= quantum(rate) - 1 { isRefilling = false }
+    }
+
+    /// Whole packets that may leave now for sure.
+    var packets: Int { isRefilling ? 0 : Int(max(0, tokens / packet)) }
 
     mutating func spent(_ octets: Int) { tokens -= Double(octets) }
 

@@ -5,7 +5,7 @@ struct FrameRecord: Sendable {
     /// Index of the stream among the flow's streams (`StreamID.index`).
     var stream: UInt64
     var offset: UInt32
-    var length: UInt32
+    var length: UInt16
     var fin: Bool
 
     static let none = FrameRecord(stream: 0, offset: 0, length: 0, fin: false)
@@ -40,6 +40,8 @@ struct PacketLog: Sendable {
     private var skips = Ring(filler: UInt64(0)...0)
     private static var skipsKept: Int { 32 }
     private(set) var octetsSent: UInt64 = 0
+    /// Of them, those of packets that are forgotten.
+    private var octetsForgotten: UInt64 = 0
 
     init(firstPacketNumber: UInt64) {
         packets = Ring(filler: .none, startingAt: firstPacketNumber)
@@ -65,14 +67,16 @@ struct PacketLog: Sendable {
 
     func frame(_ index: UInt64) -> FrameRecord { frames[index] }
 
+    @inline(__always)
     mutating func appendFrame(_ frame: FrameRecord) { frames.append(frame) }
 
-    /// Gives the frames appended since `firstFrame` the next packet number.
-    mutating func appendPacket(firstFrame: UInt64, octets: Int, at now: Instant) {
+    /// Gives the next packet number to a packet with the `frameCount` frames from `firstFrame` on.
+    @inline(__always)
+    mutating func appendPacket(firstFrame: UInt64, frameCount: UInt16, octets: Int, at now: Instant) {
         packets.append(
             PacketRecord(
-                sentAt: now, octetsBefore: octetsSent, frames: firstFrame,
-                frameCount: UInt16(frames.end - firstFrame), skipped: false, repairedOnFlow: false, missing: 0))
+                sentAt: now, octetsBefore: octetsSent, frames: firstFrame, frameCount: frameCount, skipped: false,
+                repairedOnFlow: false, missing: 0))
         octetsSent += UInt64(octets)
     }
 
@@ -99,18 +103,26 @@ struct PacketLog: Sendable {
         return low < skips.end && skips[low].lowerBound <= range.upperBound
     }
 
-    /// Forgets packets below `floor`; `release` is what each of their frames held.
+    /// Octets of the packets that are remembered.
+    var octetsHeld: UInt64 { octetsSent - octetsForgotten }
+
+    /// Forgets packets below `floor` and what their frames held of `streams`.
     mutating func forget(below floor: UInt64, releasing streams: inout StreamStore) {
-        while packets.base < floor {
-            let record = packets[packets.base]
-            if !record.skipped {
-                for _ in 0..<record.frameCount {
-                    streams.release(frames[frames.base].stream)
-                    frames.removeFirst()
-                }
-            }
-            packets.removeFirst()
+        guard floor > packets.base else { return }
+        var kept = floor
+        while kept < next, packets[kept].skipped { kept = packets[kept].frames }
+        let end = kept < next ? packets[kept].frames : frames.end
+        octetsForgotten = kept < next ? packets[kept].octetsBefore : octetsSent
+        var first = frames.base
+        while first < end {
+            let stream = frames[first].stream
+            var last = first + 1
+            while last < end, frames[last].stream == stream { last += 1 }
+            streams.release(stream, frames: UInt32(last - first))
+            first = last
         }
+        frames.removeFirst(upTo: end)
+        packets.removeFirst(upTo: floor)
         while skips.count > Self.skipsKept, skips[skips.base].upperBound < floor { skips.removeFirst() }
     }
 
@@ -123,11 +135,6 @@ struct PacketLog: Sendable {
             if packets[middle].sentAt <= time { low = middle + 1 } else { high = middle }
         }
         return low
-    }
-
-    /// Octets of the packets from `packetNumber` on.
-    func octets(from packetNumber: UInt64) -> UInt64 {
-        packetNumber >= next ? 0 : octetsSent - packets[max(packetNumber, base)].octetsBefore
     }
 
     /// Records held now, for tests and memory limits.

@@ -29,9 +29,8 @@ struct Ring<Element: Sendable>: Sendable {
     var capacity: Int { storage.count }
     var indices: Range<UInt64> { base..<end }
 
-    private func place(_ index: UInt64) -> Int {
-        Int(truncatingIfNeeded: index & UInt64(storage.count - 1))
-    }
+    @inline(__always)
+    private func place(_ index: UInt64) -> Int { Int(truncatingIfNeeded: index) & (storage.count &- 1) }
 
     subscript(index: UInt64) -> Element {
         _read {
@@ -44,19 +43,17 @@ struct Ring<Element: Sendable>: Sendable {
         }
     }
 
+    // Inlined, so that an element is made where it stays.
+    @inline(__always)
     mutating func append(_ element: Element) {
-        if count == storage.count { grow() }
+        let held = Int(truncatingIfNeeded: end &- base)
+        if held == storage.count { grow() }
         storage[place(end)] = element
-        end += 1
-        most = max(most, count)
+        end &+= 1
+        if held >= most { most = held &+ 1 }
     }
 
-    mutating func removeFirst() {
-        precondition(!isEmpty)
-        if clears { storage[place(base)] = filler }
-        base += 1
-        if isEmpty { emptied() }
-    }
+    mutating func removeFirst() { removeFirst(upTo: base + 1) }
 
     /// Halves what was less than a quarter full, so that a flow whose every acknowledgement empties it keeps its ring.
     private mutating func emptied() {
@@ -67,7 +64,10 @@ struct Ring<Element: Sendable>: Sendable {
     }
 
     mutating func removeFirst(upTo index: UInt64) {
-        while base < index { removeFirst() }
+        precondition(index >= base && index <= end)
+        if clears { for gone in base..<index { storage[place(gone)] = filler } }
+        base = index
+        if isEmpty { emptied() }
     }
 
     private mutating func grow() {

@@ -3,35 +3,22 @@
 /// A stream's octets stay until its last octet has been sent and no remembered packet or queued repair carries any
 /// of them. Indices that never go on the flow leave a hole that costs nothing once its neighbours have gone.
 struct StreamStore: Sendable {
-    struct Entry: Sendable {
+    private struct Entry: Sendable {
         var bytes: [UInt8] = []
-        /// Octets sent for the first time.
-        var sent: UInt32 = 0
-        /// The FIN has been sent.
-        var finished = true
-        /// Frames in the packet log and in the repair queue.
+        /// Frames in the packet log and in the repair queue; those of the stream at the cursor are in `newReferences`.
         var references: UInt32 = 0
         var onFlow = false
-
-        /// Notes that `count` more octets are sent: where they began, and whether they were the last.
-        mutating func take(_ count: Int) -> (offset: UInt32, fin: Bool) {
-            let offset = sent
-            sent += UInt32(count)
-            references += 1
-            finished = Int(sent) == bytes.count
-            return (offset, finished)
-        }
-
-        /// A frame is settled: whether that was the last that held the stream.
-        mutating func release() -> Bool {
-            references -= 1
-            return references == 0 && finished
-        }
     }
 
     private var entries = Ring(filler: Entry(), holdsReferences: true)
-    /// The first stream that is not sent to its end.
+    /// The first stream that is not sent to its end: those before it are, or never go on the flow.
     private(set) var cursor: UInt64 = 0
+    /// The stream at the cursor, empty when there is none. It stands here because every packet reads it.
+    private(set) var current: [UInt8] = []
+    /// Octets of it sent for the first time.
+    private(set) var sent = 0
+    /// Frames of it in the packet log and in the repair queue, less those that have gone since.
+    private var newReferences: UInt32 = 0
     /// Octets not yet sent for the first time.
     private(set) var queuedOctets: UInt64 = 0
     /// Octets of all streams held.
@@ -42,73 +29,79 @@ struct StreamStore: Sendable {
     var isDrained: Bool { cursor == entries.end }
     var streamsHeld: Int { entries.count }
 
-    subscript(index: UInt64) -> Entry {
-        _read { yield entries[index] }
-    }
+    func bytes(_ index: UInt64) -> [UInt8] { entries[index].bytes }
 
     /// The streams before `end` that are not sent whole, or may be sent again.
     func held(before end: UInt64) -> [UInt64] {
         guard entries.base < min(end, next) else { return [] }
         return (entries.base..<min(end, next)).filter {
-            entries[$0].onFlow && (!entries[$0].finished || entries[$0].references > 0)
+            entries[$0].onFlow && ($0 >= cursor || entries[$0].references > 0)
         }
+    }
+
+    /// The streams that are not sent whole, and from which octet on they are not.
+    func unsent(from first: UInt64) -> [(index: UInt64, offset: Int)] {
+        (max(cursor, first)..<max(cursor, first, next)).filter { entries[$0].onFlow }
+            .map { ($0, $0 == cursor ? sent : 0) }
     }
 
     mutating func append(_ bytes: [UInt8]) {
         queuedOctets += UInt64(bytes.count)
         octetsHeld += UInt64(bytes.count)
-        entries.append(Entry(bytes: bytes, sent: 0, finished: false, references: 0, onFlow: true))
+        entries.append(Entry(bytes: bytes, references: 0, onFlow: true))
+        if cursor + 1 == next { current = bytes }
     }
 
     /// Uses up an index for a stream that is sent by unicast only.
     mutating func appendOffFlow() {
         entries.append(Entry())
-        advance()
+        if cursor + 1 == next { moveCursor() }
     }
 
-    /// Notes that a packet carries the next `count` octets of the stream at the cursor.
-    mutating func sentNew(_ count: Int) -> (offset: UInt32, fin: Bool) {
+    /// Notes that as many frames carry the next `count` octets of the stream at the cursor, and with `fin` its end.
+    mutating func sentNew(_ count: Int, frames: UInt32, fin: Bool) {
         queuedOctets -= UInt64(count)
-        let taken = entries[cursor].take(count)
-        if taken.fin { moveCursor() }
-        return taken
+        sent += count
+        newReferences += frames
+        if fin { moveCursor() }
     }
 
-    mutating func retain(_ index: UInt64) { entries[index].references += 1 }
+    mutating func retain(_ index: UInt64) {
+        if index == cursor { newReferences += 1 } else { entries[index].references += 1 }
+    }
 
-    mutating func release(_ index: UInt64) {
-        if entries[index].release() { advance() }
+    /// As many frames of the stream are settled.
+    mutating func release(_ index: UInt64, frames: UInt32 = 1) {
+        if index == cursor {
+            newReferences -= frames
+        } else {
+            entries[index].references -= frames
+            if index == entries.base { forgetSettled() }
+        }
     }
 
     /// Gives up everything that is not sent yet: nobody is left to hear it.
     mutating func dropUnsent() {
-        while cursor < entries.end {
-            queuedOctets -= UInt64(entries[cursor].bytes.count) - UInt64(entries[cursor].sent)
-            entries[cursor].finished = true
+        while !isDrained {
+            queuedOctets -= UInt64(current.count - sent)
             moveCursor()
         }
-        advance()
     }
 
+    /// Puts the cursor on the next stream that goes on the flow.
     private mutating func moveCursor() {
-        while cursor < entries.end, entries[cursor].finished { cursor += 1 }
-        advance()
+        entries[cursor].references += newReferences
+        newReferences = 0
+        sent = 0
+        repeat { cursor += 1 } while cursor < next && !entries[cursor].onFlow
+        current = isDrained ? [] : entries[cursor].bytes
+        forgetSettled()
     }
 
-    private mutating func advance() {
-        if cursor < entries.end, entries[cursor].finished { cursor = nextUnfinished() }
-        while !entries.isEmpty {
-            let base = entries.base
-            guard entries[base].finished, entries[base].references == 0 else { break }
-            octetsHeld -= UInt64(entries[base].bytes.count)
+    private mutating func forgetSettled() {
+        while entries.base < cursor, entries[entries.base].references == 0 {
+            octetsHeld -= UInt64(entries[entries.base].bytes.count)
             entries.removeFirst()
         }
-        cursor = max(cursor, entries.base)
-    }
-
-    private func nextUnfinished() -> UInt64 {
-        var index = cursor
-        while index < entries.end, entries[index].finished { index += 1 }
-        return index
     }
 }

@@ -109,7 +109,8 @@ struct ClearPair: ~Copyable {
         var plans: [PacketPlan] = []
         let datagram: OutgoingDatagram?
         do {
-            var writer = ByteWriter(bytes.mutableSpan)
+            var span = bytes.mutableSpan
+            var writer = ByteWriter(&span)
             datagram = connection.transmit(into: &writer, plans: &plans, at: now)
         }
         guard let datagram else { return nil }

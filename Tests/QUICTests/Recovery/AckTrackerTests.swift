@@ -52,7 +52,8 @@ extension AckTracker {
         let used: Int
         let isWritten: Bool
         do {
-            var writer = ByteWriter(bytes.mutableSpan)
+            var span = bytes.mutableSpan
+            var writer = ByteWriter(&span)
             isWritten = writeACK(into: &writer, pathID: pathID, ackDelayExponent: exponent, at: now)
             used = writer.offset
         }

@@ -80,7 +80,8 @@ struct ConnectionRecoveryTests {
             while true {
                 var bytes = [UInt8](repeating: 0, count: 2000)
                 var plans: [PacketPlan] = []
-                var writer = ByteWriter(bytes.mutableSpan)
+                var span = bytes.mutableSpan
+                var writer = ByteWriter(&span)
                 guard let datagram = client.transmit(into: &writer, plans: &plans, at: now) else { break }
                 marks.append(datagram.ecn)
             }

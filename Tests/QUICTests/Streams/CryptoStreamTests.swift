@@ -9,7 +9,8 @@ import Wire
         var frames: [SentFrame] = []
         var used = 0
         do {
-            var writer = ByteWriter(bytes.mutableSpan)
+            var span = bytes.mutableSpan
+            var writer = ByteWriter(&span)
             stream.writeFrames(into: &writer, sent: &frames)
             used = writer.offset
         }

@@ -17,7 +17,8 @@ extension StreamTable {
         var frames: [SentFrame] = []
         var used = 0
         do {
-            var writer = ByteWriter(bytes.mutableSpan)
+            var span = bytes.mutableSpan
+            var writer = ByteWriter(&span)
             writeControlFrames(into: &writer, sent: &frames)
             writeStreamFrames(into: &writer, sent: &frames)
             used = writer.offset

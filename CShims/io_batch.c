@@ -140,6 +140,9 @@ void fcio_inbox_add(
         return;
     }
     message->source = fcio_address_decode(header->msg_name);
+    message->octets = octets;
+    message->count = count;
+    message->segment = segment;
     inbox->octets += count;
     uint32_t offset = 0;
     do {  // once even for an empty datagram

@@ -78,6 +78,9 @@ enum {
 struct fcio_message {
     struct fcio_address source;
     struct fcio_address local;  // the destination in its IP header; port 0
+    uint8_t *octets;            // its datagrams, back to back
+    uint32_t count;
+    uint32_t segment;           // octets of each of them but the last; 0: the message was given up
     uint32_t interface;
     uint16_t buffer;            // io_uring: the buffer to give back
     uint8_t ecn;

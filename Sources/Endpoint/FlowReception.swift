@@ -24,23 +24,41 @@ final class FlowReception: DatagramHandler {
     let source: IPAddress?
     /// The newest key first: header protection differs too, so a key is tried, not read off the packet.
     private(set) var keys: [(key: FlowKey, opening: OpeningKey)] = []
+    /// Of the message under way; reused, so that a packet allocates nothing.
+    private var scratch: [OpenedPacket?] = []
     /// Octets of UDP payload in opened packets.
     private(set) var octetsOpened: UInt64 = 0
     /// Datagrams that are not of the flow at all.
     private(set) var strangers: UInt64 = 0
 
-    /// Takes an opened packet: generation, packet number and frames.
-    var onPacket: (_ generation: UInt64, _ packetNumber: UInt64, _ payload: Span<UInt8>, _ ecn: ECN) -> Void = {
-        _, _, _, _ in
+    /// Takes an opened packet, generation, packet number and frames, and says whether it counts as received.
+    var onPacket: (_ generation: UInt64, _ packetNumber: UInt64, _ payload: Span<UInt8>, _ ecn: ECN) -> Bool = {
+        _, _, _, _ in true
     }
-    var onHeard: () -> Void = {}
+    /// As many datagrams with the flow's ID have come.
+    var onHeard: (Int) -> Void = { _ in }
     var onRejected: () -> Void = {}
     /// The flow is looked for another way from now on.
     var onWay: (FlowWay) -> Void = { _ in }
     /// The batch is over.
     var onBatchEnd: () -> Void = {}
-    /// The largest packet number taken, for decoding the next.
-    var largest: () -> UInt64? = { nil }
+    /// The packets received since `forgetReach`.
+    private(set) var reach: Reach?
+
+    struct Reach {
+        var first: UInt64
+        var last: UInt64
+        var count: UInt64
+
+        mutating func note(_ number: UInt64) {
+            first = min(first, number)
+            last = max(last, number)
+            count += 1
+        }
+
+        /// Numbers between the first and the last that did not come.
+        var missing: UInt64 { last - first + 1 - count }
+    }
 
     init(
         _ flowID: FlowID, source: IPAddress?, group: SocketAddress, access: FlowAccess, reactor: Reactor, log: Logger
@@ -109,7 +127,8 @@ final class FlowReception: DatagramHandler {
             // A receiver waits for its relay to come back; unicast serves it until then.
             configuration.longestRetry = .seconds(10)
             let tunnel = try AMTTunnel(
-                relay: relay, source: source, family: group.address.isIPv4 ? .ipv4 : .ipv6, configuration: configuration,
+                relay: relay, source: source, family: group.address.isIPv4 ? .ipv4 : .ipv6,
+                configuration: configuration,
                 reactor: reactor, log: log)
             self.tunnel = tunnel
             log.info("asking a relay for the flow", metadata: ["relay": "\(relay)", "group": "\(group)"])
@@ -134,43 +153,85 @@ final class FlowReception: DatagramHandler {
     }
 
     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
-        for index in 0..<batch.count {
-            let ecn = batch.ecn(index)
-            var bytes = batch[index]
-            if receive(&bytes, ecn: ecn) { take(ladder.nativeHeard(at: reactor.now)) }
+        for index in 0..<batch.messageCount {
+            let isHeard = batch.withMessage(index) { bytes, segment, ecn in
+                receive(&bytes, packetSize: segment, ecn: ecn)
+            }
+            if isHeard { take(ladder.nativeHeard(at: reactor.now)) }
         }
         onBatchEnd()
     }
 
     /// Whether a datagram that came on the connection's socket is of this flow.
-    func owns(_ datagram: Span<UInt8>) -> Bool {
-        guard let header = PacketHeader.parse(datagram, at: 0, shortIDLength: flowID.count) else { return false }
-        return header.kind == .oneRTT && header.destination == flowID
-    }
+    func owns(_ datagram: Span<UInt8>) -> Bool { isOurs(datagram, at: 0) }
 
-    /// Whether it was a packet of the flow.
+    /// Takes datagrams that lie back to back, all of `packetSize` octets but the last. Whether any was of the flow.
     @discardableResult
-    func receive(_ bytes: inout MutableSpan<UInt8>, ecn: ECN) -> Bool {
-        guard let header = PacketHeader.parse(bytes.span, at: 0, shortIDLength: flowID.count),
-            header.kind == .oneRTT, header.destination == flowID
-        else {
+    func receive(_ bytes: inout MutableSpan<UInt8>, packetSize: Int, ecn: ECN) -> Bool {
+        guard packetSize > 0 else {
             strangers += 1
             return false
         }
-        onHeard()
-        guard !keys.isEmpty else { return true }
-        for (key, opening) in keys {
-            guard
-                let packet = opening.open(
-                    &bytes, start: 0, packetNumberOffset: header.packetNumberOffset, end: bytes.count,
-                    largest: largest() ?? key.firstPacketNumber, packetNumberLength: 4)
-            else { continue }
-            octetsOpened += UInt64(bytes.count)
-            onPacket(key.generation, packet.packetNumber, bytes.span.extracting(packet.payload), ecn)
-            return true
+        let count = (bytes.count + packetSize - 1) / packetSize
+        var isAnyOurs = false
+        // Nearly always all of them are of the flow; else each is looked at by itself.
+        for index in 0..<count where !isOurs(bytes.span, at: index * packetSize) {
+            guard count > 1 else {
+                strangers += 1
+                return false
+            }
+            for index in 0..<count {
+                let start = index * packetSize
+                var one = bytes._mutatingExtracting(start..<min(bytes.count, start + packetSize))
+                if receive(&one, packetSize: one.count, ecn: ecn) { isAnyOurs = true }
+            }
+            return isAnyOurs
         }
-        onRejected()
+        onHeard(count)
+        open(&bytes, packetSize: packetSize, count: count, ecn: ecn)
         return true
+    }
+
+    private func isOurs(_ bytes: Span<UInt8>, at start: Int) -> Bool {
+        PacketHeader.isShort(bytes, at: start, to: flowID)
+    }
+
+    private func open(_ bytes: inout MutableSpan<UInt8>, packetSize: Int, count: Int, ecn: ECN) {
+        guard !keys.isEmpty else { return }
+        // Local while they change with every packet: an access to a class is looked after by the runtime each time.
+        var opened: [OpenedPacket?] = []
+        swap(&opened, &scratch)
+        opened.removeAll(keepingCapacity: true)
+        for _ in 0..<count { opened.append(nil) }
+        var reach = reach
+        for (key, opening) in keys {
+            opening.open(
+                &bytes, packetSize: packetSize, headerLength: 1 + flowID.count,
+                largest: reach?.last ?? key.firstPacketNumber, generation: key.generation, opened: &opened)
+            if !opened.contains(where: { $0 == nil }) { break }
+        }
+        let take = onPacket
+        var octets = 0
+        for index in 0..<count {
+            guard let packet = opened[index] else {
+                onRejected()
+                continue
+            }
+            let number = packet.packetNumber
+            octets += min(packetSize, bytes.count - index * packetSize)
+            guard take(packet.keyGeneration, number, bytes.span.extracting(packet.payload), ecn) else { continue }
+            if reach == nil { reach = Reach(first: number, last: number, count: 0) }
+            reach?.note(number)
+        }
+        self.reach = reach
+        octetsOpened += UInt64(octets)
+        swap(&opened, &scratch)
+    }
+
+    /// What was missing until now is asked for no more: the number of packets.
+    func forgetReach() -> UInt64 {
+        defer { reach = nil }
+        return reach?.missing ?? 0
     }
 }
 
@@ -179,7 +240,7 @@ extension FlowReception: TunnelHandler {
         _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
     ) {
         let before = octetsOpened
-        receive(&payload, ecn: ecn)
+        receive(&payload, packetSize: payload.count, ecn: ecn)
         octetsFromTunnel += octetsOpened - before
     }
 

@@ -52,20 +52,20 @@ struct TrialMember {
 final class TrialEar {
     let reactor: Reactor
     private let reception: FlowReception
-    private(set) var opened: UInt64 = 0
-    /// Packet numbers opened, highest first; old ones are forgotten.
-    private(set) var ranges: [ClosedRange<UInt64>] = []
-    private static let limit = 64
+    private var heard = Heard()
+    var opened: UInt64 { heard.count }
+    var ranges: [ClosedRange<UInt64>] { heard.ranges }
 
     init(_ options: FlowTrialOptions, flow: FlowSource, origin: IPAddress) throws {
         reactor = try Reactor(io: .init(options.io))
         reception = try FlowReception(
             flow.flowID, source: nil, group: options.group, access: FlowAccess(interface: options.interface),
             reactor: reactor, log: Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() })
-        ranges.reserveCapacity(Self.limit + 1)
         reception.install(flow.currentKey)
-        reception.largest = { [unowned self] in ranges.first?.upperBound }
-        reception.onPacket = { [unowned self] _, packetNumber, _, _ in took(packetNumber) }
+        reception.onPacket = { [unowned self] _, packetNumber, _, _ in
+            heard.note(packetNumber)
+            return true
+        }
     }
 
     func install(_ key: FlowKey) {
@@ -77,9 +77,19 @@ final class TrialEar {
         reception.close()
         reactor.close()
     }
+}
 
-    private func took(_ packetNumber: UInt64) {
-        opened += 1
+/// Which packets were opened.
+private struct Heard {
+    private(set) var count: UInt64 = 0
+    /// Packet numbers, highest first; old ones are forgotten.
+    private(set) var ranges: [ClosedRange<UInt64>] = []
+    private static let limit = 64
+
+    init() { ranges.reserveCapacity(Self.limit + 1) }
+
+    mutating func note(_ packetNumber: UInt64) {
+        count += 1
         guard let newest = ranges.first else {
             ranges.append(packetNumber...packetNumber)
             return

@@ -57,8 +57,6 @@ final class Receiver {
     private var random: SeededRandom
     private let socket: UDPSocket
     private var qlog: Qlog?
-    /// Numbers of flow packets seen, to tell what is missing.
-    private var reach: [FlowID: (first: UInt64, last: UInt64, count: UInt64)] = [:]
     private var missingBefore: UInt64 = 0
     private var octetsOfClosedFlows: UInt64 = 0
     private var octetsOfClosedTunnels: UInt64 = 0
@@ -120,7 +118,7 @@ final class Receiver {
     /// Octets of UDP payload that came on the connection.
     var octetsFromUnicast: UInt64 { peer.connection.machine.statistics.octetsReceived }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
-    var packetsMissing: UInt64 { reach.values.reduce(missingBefore) { $0 + $1.last - $1.first + 1 - $1.count } }
+    var packetsMissing: UInt64 { flows.values.reduce(missingBefore) { $0 + ($1.reach?.missing ?? 0) } }
 
     /// Packets of no use, on flows and on the connection.
     var packetsRejected: UInt64 {
@@ -180,7 +178,8 @@ final class Receiver {
             connection.machine.peerParameters?.initialMaxPathID ?? 0,
             connection.machine.localParameters.initialMaxPathID ?? 0)
         peer.extension = ReceiverSession(
-            isNegotiated: connection.machine.isExtensionNegotiated, maximumPathID: limit, seed: SeededRandom(from: &random),
+            isNegotiated: connection.machine.isExtensionNegotiated, maximumPathID: limit,
+            seed: SeededRandom(from: &random),
             at: reactor.now)
         onEvent(.connected)
     }
@@ -237,11 +236,13 @@ final class Receiver {
             let phase = Duration.nanoseconds(Int64.random(in: 0...max(0, delay.nanoseconds), using: &random))
             peer.connection.machine.openReceivePath(pathID, ackDelay: delay, phase: phase)
         case .listening(let id):
-            forgetReach(id)
-            if let flow = flows[id] { onEvent(.listening(group: flow.group)) }
+            if let flow = flows[id] {
+                missingBefore += flow.forgetReach()
+                onEvent(.listening(group: flow.group))
+            }
         case .returned: onEvent(.returned)
         case .fellBack(let id, let reason):
-            forgetReach(id)
+            missingBefore += flows[id]?.forgetReach() ?? 0
             log.info("back on unicast", metadata: ["reason": "\(reason)"])
             switch reason {
             case .sourceLeft: onEvent(.fellBack(.evicted))
@@ -261,13 +262,12 @@ final class Receiver {
                 reactor: reactor, log: log)
             flows[id] = flow
             if isReplicated { replicated.append(flow) }
-            flow.onHeard = { [unowned self] in peer.extension.flowPacketHeard(id, at: reactor.now) }
+            flow.onHeard = { [unowned self] in peer.extension.flowPacketHeard(id, count: $0, at: reactor.now) }
             flow.onRejected = { [unowned self] in peer.extension.flowPacketRejected(id, at: reactor.now) }
             flow.onPacket = { [unowned self] generation, number, payload, ecn in
                 take(id, generation: generation, number: number, payload: payload, ecn: ecn)
             }
             flow.onWay = { [unowned self] way in onEvent(.way(way)) }
-            flow.largest = { [unowned self] in reach[id]?.last }
             flow.onBatchEnd = { [unowned self] in peer.pump() }
         } catch {
             // The unicast path serves as well; the flow stays joined in name and is given up for silence.
@@ -278,7 +278,7 @@ final class Receiver {
     private func closeFlow(_ id: FlowID) {
         guard let flow = flows.removeValue(forKey: id) else { return }
         replicated.removeAll { $0 === flow }
-        forgetReach(id)
+        missingBefore += flow.forgetReach()
         octetsOfClosedFlows += flow.octetsOpened
         octetsOfClosedTunnels += flow.octetsFromTunnel
         strangersOfClosedFlows += flow.strangers
@@ -288,32 +288,24 @@ final class Receiver {
     /// A datagram on the connection's socket that is of a replicated flow.
     private func takeCopy(_ datagram: inout MutableSpan<UInt8>, from: SocketAddress, ecn: ECN) -> Bool {
         guard !replicated.isEmpty, from == peer.connection.machine.remoteAddress else { return false }
-        for flow in replicated where flow.owns(datagram.span) { return flow.receive(&datagram, ecn: ecn) }
+        for flow in replicated where flow.owns(datagram.span) {
+            return flow.receive(&datagram, packetSize: datagram.count, ecn: ecn)
+        }
         return false
     }
 
-    private func forgetReach(_ id: FlowID) {
-        guard let seen = reach.removeValue(forKey: id) else { return }
-        missingBefore += seen.last - seen.first + 1 - seen.count
-    }
-
-    private func take(_ id: FlowID, generation: UInt64, number: UInt64, payload: Span<UInt8>, ecn: ECN) {
+    /// Whether the packet is new and what it says can be used.
+    private func take(
+        _ id: FlowID, generation: UInt64, number: UInt64, payload: Span<UInt8>, ecn: ECN
+    ) -> Bool {
         let now = reactor.now
         guard
             let pathID = peer.extension.flowPacketOpened(id, generation: generation, packetNumber: number, at: now)
-        else { return }
+        else { return false }
         qlog?.flowPacket(pathID: pathID, packetNumber: number, size: payload.count, payload: payload, at: now)
         let before = peer.connection.machine.statistics.flowPacketsDuplicate
         peer.connection.machine.flowPacketReceived(
             pathID: pathID, packetNumber: number, payload: payload, ecn: ecn, at: now, extension: &peer.extension)
-        guard peer.connection.machine.statistics.flowPacketsDuplicate == before else { return }
-        if var seen = reach[id] {
-            seen.first = min(seen.first, number)
-            seen.last = max(seen.last, number)
-            seen.count += 1
-            reach[id] = seen
-        } else {
-            reach[id] = (number, number, 1)
-        }
+        return peer.connection.machine.statistics.flowPacketsDuplicate == before
     }
 }

@@ -24,6 +24,14 @@ public struct PacketHeader: Sendable, Equatable {
 
     public static let version1: UInt32 = 1
 
+    /// Whether the packet that begins at `start` has a short header with the destination `id`.
+    public static func isShort(_ datagram: Span<UInt8>, at start: Int, to id: ConnectionID) -> Bool {
+        guard datagram.count - start > id.count, datagram[start] & 0xc0 == 0x40 else { return false }
+        var reader = ByteReader(datagram, at: start + 1)
+        if id.count == 8 { return reader.uint64() == id.prefix }
+        return reader.connectionID(id.count) == id
+    }
+
     /// Reads the packet that begins at `start`. `shortIDLength` is the length of the connection IDs that we hand out.
     /// nil: not a packet that can be read; the rest of the datagram is dropped (RFC 9000 section 12.2).
     public static func parse(_ datagram: Span<UInt8>, at start: Int, shortIDLength: Int) -> PacketHeader? {

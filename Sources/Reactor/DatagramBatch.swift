@@ -46,24 +46,39 @@ extension DatagramHandler {
         return try body(&span)
     }
 
+    /// How many messages the datagrams came in: a datagram each, or several of one sender that the kernel has coalesced.
+    public var messageCount: Int { unsafe Int(inbox.pointee.message_count) }
+
+    /// The datagrams of message `index`, back to back: each of `messageSegment` octets but for the last. A message that had
+    /// to be given up has none, and no octets.
+    public mutating func withMessage<R: ~Copyable, E: Error>(
+        _ index: Int, _ body: (inout MutableSpan<UInt8>, _ segment: Int, ECN) throws(E) -> R
+    ) throws(E) -> R {
+        precondition(index >= 0 && index < messageCount, "message \(index) of a batch of \(messageCount)")
+        let message = unsafe inbox.pointee.messages[index]
+        var span = unsafe MutableSpan<UInt8>(
+            _unsafeElements: UnsafeMutableBufferPointer(start: message.octets, count: Int(message.count)))
+        return try body(&span, unsafe Int(message.segment), ECN(rawValue: unsafe message.ecn) ?? .notECT)
+    }
+
     /// Who sent datagram `index`.
     public func source(_ index: Int) -> SocketAddress {
-        SocketAddress(message(index).source)
+        SocketAddress(unsafe message(index).source)
     }
 
     /// Where datagram `index` was sent to: the address in its IP header, which may be a group, and our port.
     public func local(_ index: Int) -> SocketAddress {
-        SocketAddress(IPAddress(message(index).local), port: port)
+        SocketAddress(IPAddress(unsafe message(index).local), port: port)
     }
 
     /// The ECN mark of datagram `index`.
     public func ecn(_ index: Int) -> ECN {
-        ECN(rawValue: message(index).ecn) ?? .notECT
+        ECN(rawValue: unsafe message(index).ecn) ?? .notECT
     }
 
     /// The index of the interface that datagram `index` came in by.
     public func interface(_ index: Int) -> UInt32 {
-        message(index).interface
+        unsafe message(index).interface
     }
 
     private func datagram(_ index: Int) -> fcio_datagram {

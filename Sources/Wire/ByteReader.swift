@@ -56,7 +56,13 @@ public struct ByteReader: ~Copyable, ~Escapable {
     }
 
     @_lifetime(self: copy self)
-    public mutating func uint64() -> UInt64? { bigEndian(8) }
+    public mutating func uint64() -> UInt64? {
+        guard remaining >= 8 else { return nil }
+        var value: UInt64 = 0
+        for index in 0..<8 { value = value << 8 | UInt64(bytes[offset &+ index]) }
+        offset += 8
+        return value
+    }
 
     /// An unsigned integer of `width` octets (0 to 8), most significant first.
     @_lifetime(self: copy self)

@@ -7,13 +7,13 @@ struct Hearing: Sendable {
     private var last = Instant(nanoseconds: 0)
     private var count = 0
 
-    mutating func heard(at now: Instant, gap: Duration) {
+    mutating func heard(_ packets: Int, at now: Instant, gap: Duration) {
         if since == nil || now - last > gap {
             since = now
             count = 0
         }
         last = now
-        count += 1
+        count += packets
     }
 
     func isSteady(at now: Instant, time: Duration, packets: Int) -> Bool {
@@ -43,11 +43,11 @@ struct ReceiverKeys: Sendable {
         return [keys.removeFirst()]
     }
 
-    /// Whether a packet opened with `generation` is one that this key covers.
-    func accepts(generation: UInt64, packetNumber: UInt64) -> Bool {
-        guard let index = keys.firstIndex(where: { $0.generation == generation }) else { return false }
-        guard packetNumber >= keys[index].firstPacketNumber else { return false }
-        return index + 1 == keys.count || packetNumber < keys[index + 1].firstPacketNumber
+    /// The packet numbers that the key of this generation covers; nil without such a key.
+    func numbers(of generation: UInt64) -> Range<UInt64>? {
+        guard let index = keys.firstIndex(where: { $0.generation == generation }) else { return nil }
+        let first = keys[index].firstPacketNumber
+        return first..<(index + 1 == keys.count ? .max : max(first, keys[index + 1].firstPacketNumber))
     }
 
     /// The newer key is in use: the older one is kept for stragglers only.
@@ -106,7 +106,7 @@ enum ReceiverPhase: Sendable {
         var deadline: Instant
 
         func packetOpened(at now: Instant) -> Listening {
-            Listening(keys: keys, since: now, lastOpened: now)
+            Listening(keys: keys, since: now)
         }
     }
 
@@ -114,7 +114,6 @@ enum ReceiverPhase: Sendable {
     struct Listening: Sendable {
         var keys: ReceiverKeys
         var since: Instant
-        var lastOpened: Instant
     }
 
     /// Not a member any more, but still in the group, so as to hear when the flow is back. A replicated flow is joined
@@ -130,7 +129,20 @@ struct ReceiverFlow: Sendable {
     let id: FlowID
     let ordinal: Int
     var parameters: FlowParameters
-    var phase: ReceiverPhase
+    var phase: ReceiverPhase {
+        didSet { usual = nil }
+    }
+    /// While listening: when a packet was opened last.
+    var lastOpened = Instant(nanoseconds: 0)
+    /// Packets that are to be processed and change nothing but `lastOpened`, known from one like them before: what spares
+    /// them the way through `phase`.
+    var usual: Usual?
+
+    struct Usual: Sendable {
+        var generation: UInt64
+        var numbers: Range<UInt64>
+    }
+
     var announceSequence: UInt64
     /// Ours and the source's FC_STATE sequence numbers, and the highest of FC_KEY.
     var stateSequence: UInt64 = 0

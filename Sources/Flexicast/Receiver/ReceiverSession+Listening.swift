@@ -112,13 +112,13 @@ extension ReceiverSession {
 
     // MARK: Packets of a flow
 
-    /// A datagram with the flow's ID arrived; whether it can be opened is not known yet. May decide to return.
-    public mutating func flowPacketHeard(_ id: FlowID, at now: Instant) {
+    /// Datagrams with the flow's ID arrived; whether they can be opened is not known yet. May decide to return.
+    public mutating func flowPacketHeard(_ id: FlowID, count: Int = 1, at now: Instant) {
         guard let index = index(of: id) else { return }
-        statistics.packetsHeard += 1
+        statistics.packetsHeard += UInt64(count)
         guard case .left(var state) = flows[index].phase else { return }
         self.now = now
-        state.hearing.heard(at: now, gap: configuration.silence)
+        state.hearing.heard(count, at: now, gap: configuration.silence)
         flows[index].phase = .left(state)
         guard now >= state.notBefore, flows[index].isJoinable,
             state.hearing.isSteady(at: now, time: configuration.steadyTime, packets: configuration.steadyPackets),
@@ -135,19 +135,27 @@ extension ReceiverSession {
     ) -> UInt64? {
         guard let index = index(of: id) else { return nil }
         self.now = now
+        if let usual = flows[index].usual, usual.generation == generation, usual.numbers.contains(packetNumber) {
+            flows[index].lastOpened = now
+            statistics.packetsOpened += 1
+            return flows[index].pathID
+        }
         switch flows[index].phase {
         case .listening(var state):
-            guard state.keys.accepts(generation: generation, packetNumber: packetNumber) else { break }
-            state.lastOpened = now
+            guard let numbers = state.keys.numbers(of: generation), numbers.contains(packetNumber) else { break }
             state.keys.used(generation: generation, at: now, retention: configuration.keyRetention)
             if flows[index].backOffs > 0, now - state.since >= configuration.stableTime { flows[index].backOffs = 0 }
             flows[index].phase = .listening(state)
+            flows[index].lastOpened = now
+            // As long as there is something to forget after a while, time has to be looked at.
+            if flows[index].backOffs == 0 { flows[index].usual = .init(generation: generation, numbers: numbers) }
             statistics.packetsOpened += 1
             return flows[index].pathID
         case .joined(var state):
-            guard state.keys.accepts(generation: generation, packetNumber: packetNumber) else { break }
+            guard let numbers = state.keys.numbers(of: generation), numbers.contains(packetNumber) else { break }
             state.keys.used(generation: generation, at: now, retention: configuration.keyRetention)
             flows[index].phase = .listening(state.packetOpened(at: now))
+            flows[index].lastOpened = now
             statistics.packetsOpened += 1
             send(.ready, index)
             act(.listening(id))
@@ -204,7 +212,7 @@ extension ReceiverSession {
             switch flow.phase {
             case .joined(let state): deadline = min(deadline, state.deadline, state.keys.dropAt)
             case .listening(let state):
-                deadline = min(deadline, state.lastOpened + configuration.silence, state.keys.dropAt)
+                deadline = min(deadline, flow.lastOpened + configuration.silence, state.keys.dropAt)
             case .left(let state) where flow.isReplicated: deadline = min(deadline, state.notBefore)
             case .aware, .needsKey, .left, .retired: break
             }
@@ -227,7 +235,7 @@ extension ReceiverSession {
                     act(.dropKey(flows[index].id, generation: old.generation))
                     flows[index].phase = .listening(state)
                 }
-                if now >= state.lastOpened + configuration.silence {
+                if now >= flows[index].lastOpened + configuration.silence {
                     fallBack(index, reason: .silence, tellsSource: true)
                 }
             case .left(var state) where flows[index].isReplicated && now >= state.notBefore:

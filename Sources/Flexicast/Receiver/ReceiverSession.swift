@@ -244,7 +244,10 @@ public struct ReceiverSession: FrameExtension, Sendable {
 
     // MARK: Table
 
-    func index(of id: FlowID) -> Int? { flows.firstIndex { $0.id == id } }
+    func index(of id: FlowID) -> Int? {
+        for index in flows.indices where flows[index].id == id { return index }
+        return nil
+    }
 
     private var liveFlows: Int {
         flows.count { if case .retired = $0.phase { false } else { true } }

@@ -15,6 +15,7 @@ public struct RangeSet: Sendable, Equatable {
     public subscript(index: Int) -> ClosedRange<UInt64> { ranges[index] }
 
     public func contains(_ value: UInt64) -> Bool {
+        guard let last = ranges.last, value <= last.upperBound else { return false }
         let index = firstIndex(endingAtOrAfter: value)
         return index < ranges.count && ranges[index].lowerBound <= value
     }

@@ -12,7 +12,7 @@ import Wire
 /// - Throws: an error that says what could not be set up.
 public func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32 {
     let reactor = try Reactor(io: .init(options.io))
-    log.info("\(reactor.backendDescription)")
+    log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
     let run = try ReceiverRun(options, reactor: reactor, log: log)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }

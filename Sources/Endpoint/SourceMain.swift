@@ -29,7 +29,7 @@ extension Reactor.IO {
 public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let location = try FeedLocation(options.feed)
     let reactor = try Reactor(io: .init(options.io))
-    log.info("\(reactor.backendDescription)")
+    log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
     let output = EventOutput(style: options.json ? .json : .text)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }

@@ -60,6 +60,7 @@ struct ReceiveCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
     var keylog: String?
 
+    @OptionGroup var cipherLibrary: AEADOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws { throw ExitCode(try runReceiver(options, log: common.makeLogger("receive"))) }

@@ -92,6 +92,7 @@ struct SourceCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
     var keylog: String?
 
+    @OptionGroup var cipherLibrary: AEADOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws { throw ExitCode(try runSource(options, log: common.makeLogger("source"))) }

@@ -64,6 +64,8 @@ struct PerfFlowCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Cipher.", valueName: "suite"))
     var suite = CipherChoice.aes128
 
+    @OptionGroup var cipherLibrary: AEADOptions
+
     @Flag(inversion: .prefixedNo, help: "Tell protocol from cryptography, which reads the clock.")
     var split = true
 

@@ -3,13 +3,19 @@
 // system call. No packet is remembered, nobody acknowledges, nothing is repaired: it is what a source cannot be
 // cheaper than with the same library and the same socket.
 //
-//     yardstick PACKETS [INTERFACE [GROUP PORT]]      prints packets and nanoseconds of CPU per packet as JSON
+// And what a receiver does: batches that the kernel has coalesced, the flow's ID compared, header masks for a whole
+// message at once, each packet opened in place. What is in the packets is not looked at.
+//
+//     yardstick send|receive openssl|ipsec-mb PACKETS [INTERFACE [GROUP PORT]]
+//
+// prints packets and nanoseconds of CPU per packet as JSON. `receive` sends to itself and counts the time to receive.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,8 +24,17 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#if __has_include(<intel-ipsec-mb.h>)
+#include <intel-ipsec-mb.h>
+#define HAS_IPSEC_MB 1
+#else
+#define HAS_IPSEC_MB 0
+#endif
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
 #endif
 
 enum { packet_size = 1200, tag = 16, run = 52, runs = 4, header = 13, item_size = 1 << 20 };
@@ -30,17 +45,36 @@ static void must(int ok, const char *what) {
     exit(1);
 }
 
+static const uint8_t flow[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+
 struct keys {
-    EVP_CIPHER_CTX *aead, *mask;
+    EVP_CIPHER_CTX *seal, *open, *mask;
     uint8_t iv[12];
+#if HAS_IPSEC_MB
+    IMB_MGR *manager;  // NULL: OpenSSL
+    struct gcm_key_data expanded;
+    struct gcm_context_data context;
+#endif
 };
 
-static struct keys make_keys(void) {
+static struct keys make_keys(int ipsec_mb) {
     static const uint8_t key[16] = {1}, mask[16] = {2};
-    struct keys keys = {.aead = EVP_CIPHER_CTX_new(), .mask = EVP_CIPHER_CTX_new(), .iv = {3}};
-    must(EVP_CipherInit_ex(keys.aead, EVP_aes_128_gcm(), NULL, key, NULL, 1) == 1, "AES-128-GCM");
+    struct keys keys = {
+        .seal = EVP_CIPHER_CTX_new(), .open = EVP_CIPHER_CTX_new(), .mask = EVP_CIPHER_CTX_new(), .iv = {3}};
+    must(EVP_CipherInit_ex(keys.seal, EVP_aes_128_gcm(), NULL, key, NULL, 1) == 1, "AES-128-GCM");
+    must(EVP_CipherInit_ex(keys.open, EVP_aes_128_gcm(), NULL, key, NULL, 0) == 1, "AES-128-GCM");
     must(EVP_EncryptInit_ex(keys.mask, EVP_aes_128_ecb(), NULL, mask, NULL) == 1, "AES-128-ECB");
     EVP_CIPHER_CTX_set_padding(keys.mask, 0);
+#if HAS_IPSEC_MB
+    if (ipsec_mb) {
+        keys.manager = alloc_mb_mgr(0);
+        must(keys.manager != NULL, "IPSec-MB");
+        init_mb_mgr_auto(keys.manager, NULL);
+        IMB_AES128_GCM_PRE(keys.manager, key, &keys.expanded);
+    }
+#else
+    must(!ipsec_mb, "built without IPSec-MB");
+#endif
     return keys;
 }
 
@@ -71,7 +105,6 @@ struct source {
 
 /// One packet in the clear, full to the last octet.
 static void write_packet(struct source *source, uint8_t *packet) {
-    static const uint8_t flow[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     uint8_t *at = packet, *end = packet + packet_size - tag;
     *at++ = 0x43;
     memcpy(at, flow, sizeof flow);
@@ -103,25 +136,57 @@ static void write_packet(struct source *source, uint8_t *packet) {
     }
 }
 
+static void make_nonce(const struct keys *keys, uint64_t number, uint8_t nonce[12]) {
+    memcpy(nonce, keys->iv, 12);
+    for (int i = 0; i < 8; i++) nonce[4 + i] ^= (uint8_t)(number >> (56 - 8 * i));
+}
+
 static void seal(struct keys *keys, uint8_t *packet, uint64_t number) {
     uint8_t nonce[12], *body = packet + header, *end = packet + packet_size - tag;
     int written, ok;
-    memcpy(nonce, keys->iv, sizeof nonce);
-    for (int i = 0; i < 8; i++) nonce[4 + i] ^= (uint8_t)(number >> (56 - 8 * i));
-    ok = EVP_CipherInit_ex(keys->aead, NULL, NULL, NULL, nonce, -1) == 1
-        && EVP_CipherUpdate(keys->aead, NULL, &written, packet, header) == 1
-        && EVP_CipherUpdate(keys->aead, body, &written, body, (int)(end - body)) == 1
-        && EVP_CipherFinal_ex(keys->aead, end, &written) == 1
-        && EVP_CIPHER_CTX_ctrl(keys->aead, EVP_CTRL_AEAD_GET_TAG, tag, end) == 1;
+    make_nonce(keys, number, nonce);
+#if HAS_IPSEC_MB
+    if (keys->manager) {
+        IMB_AES128_GCM_ENC(keys->manager, &keys->expanded, &keys->context, body, body, (uint64_t)(end - body), nonce,
+            packet, header, end, tag);
+        return;
+    }
+#endif
+    ok = EVP_CipherInit_ex(keys->seal, NULL, NULL, NULL, nonce, -1) == 1
+        && EVP_CipherUpdate(keys->seal, NULL, &written, packet, header) == 1
+        && EVP_CipherUpdate(keys->seal, body, &written, body, (int)(end - body)) == 1
+        && EVP_CipherFinal_ex(keys->seal, end, &written) == 1
+        && EVP_CIPHER_CTX_ctrl(keys->seal, EVP_CTRL_AEAD_GET_TAG, tag, end) == 1;
     must(ok, "seal");
 }
 
-static void mask_run(struct keys *keys, uint8_t *first) {
-    uint8_t blocks[run * 16];
+static void open_packet(struct keys *keys, uint8_t *packet, uint64_t number) {
+    uint8_t nonce[12], *body = packet + header, *end = packet + packet_size - tag, made[tag];
+    int written, ok;
+    make_nonce(keys, number, nonce);
+#if HAS_IPSEC_MB
+    if (keys->manager) {
+        IMB_AES128_GCM_DEC(keys->manager, &keys->expanded, &keys->context, body, body, (uint64_t)(end - body), nonce,
+            packet, header, made, tag);
+        must(CRYPTO_memcmp(made, end, tag) == 0, "open");
+        return;
+    }
+#endif
+    ok = EVP_CipherInit_ex(keys->open, NULL, NULL, NULL, nonce, -1) == 1
+        && EVP_CipherUpdate(keys->open, NULL, &written, packet, header) == 1
+        && EVP_CipherUpdate(keys->open, body, &written, body, (int)(end - body)) == 1
+        && EVP_CIPHER_CTX_ctrl(keys->open, EVP_CTRL_AEAD_SET_TAG, tag, end) == 1
+        && EVP_CipherFinal_ex(keys->open, made, &written) == 1;
+    must(ok, "open");
+}
+
+/// Puts masks on the headers of a run, or takes them off.
+static void mask_run(struct keys *keys, uint8_t *first, int count) {
+    static uint8_t blocks[128 * 16];
     int written;
-    for (int i = 0; i < run; i++) memcpy(blocks + 16 * i, first + i * packet_size + header, 16);
-    must(EVP_EncryptUpdate(keys->mask, blocks, &written, blocks, sizeof blocks) == 1, "mask");
-    for (int i = 0; i < run; i++) {
+    for (int i = 0; i < count; i++) memcpy(blocks + 16 * i, first + i * packet_size + header, 16);
+    must(EVP_EncryptUpdate(keys->mask, blocks, &written, blocks, count * 16) == 1, "mask");
+    for (int i = 0; i < count; i++) {
         uint8_t *packet = first + i * packet_size, *mask = blocks + 16 * i;
         packet[0] ^= mask[0] & 0x1f;
         for (int k = 0; k < 4; k++) packet[9 + k] ^= mask[1 + k];
@@ -130,7 +195,7 @@ static void mask_run(struct keys *keys, uint8_t *first) {
 
 static int make_socket(const char *interface) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), size = 4 << 20, mtu = IP_PMTUDISC_PROBE;
-    unsigned char off = 0;
+    unsigned char off = 0;  // lo brings back what leaves by it all the same
     struct ip_mreqn out = {.imr_ifindex = (int)if_nametoindex(interface)};
     must(fd >= 0 && out.imr_ifindex > 0, interface);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
@@ -165,35 +230,98 @@ static double now(void) {
     return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
+enum { messages = 16 };
+
+struct receiver {
+    int fd;
+    struct mmsghdr headers[messages];
+    struct iovec vectors[messages];
+    struct sockaddr_in names[messages];
+    _Alignas(16) char controls[messages][192];
+    uint8_t *arena;
+};
+
+static struct receiver *make_receiver(struct sockaddr_in *to, const char *interface) {
+    struct receiver *receiver = calloc(1, sizeof *receiver);
+    struct ip_mreqn group = {.imr_multiaddr = to->sin_addr, .imr_ifindex = (int)if_nametoindex(interface)};
+    int size = 4 << 20, on = 1;
+    must(receiver != NULL && (receiver->arena = malloc(messages << 16)) != NULL, "memory");
+    memset(receiver->arena, 0, messages << 16);
+    receiver->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    setsockopt(receiver->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+    setsockopt(receiver->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(receiver->fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+    setsockopt(receiver->fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+    setsockopt(receiver->fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on);
+    must(bind(receiver->fd, (struct sockaddr *)to, sizeof *to) == 0, "bind");
+    must(setsockopt(receiver->fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group) == 0, "IP_ADD_MEMBERSHIP");
+    return receiver;
+}
+
+/// Takes what is there and opens it: how many packets came.
+static uint64_t receive_all(struct receiver *receiver, struct keys *keys) {
+    uint64_t total = 0;
+    for (int i = 0; i < messages; i++) {
+        receiver->vectors[i] = (struct iovec){.iov_base = receiver->arena + (i << 16), .iov_len = 1 << 16};
+        receiver->headers[i].msg_hdr = (struct msghdr){
+            .msg_name = &receiver->names[i], .msg_namelen = sizeof receiver->names[i],
+            .msg_iov = &receiver->vectors[i], .msg_iovlen = 1,
+            .msg_control = receiver->controls[i], .msg_controllen = sizeof receiver->controls[i]};
+    }
+    int count = recvmmsg(receiver->fd, receiver->headers, messages, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++) {
+        uint8_t *first = receiver->arena + (i << 16);
+        int packets = (int)receiver->headers[i].msg_len / packet_size;
+        for (int k = 0; k < packets; k++) must(memcmp(first + k * packet_size + 1, flow, sizeof flow) == 0, "ID");
+        mask_run(keys, first, packets);
+        for (int k = 0; k < packets; k++) {
+            uint32_t number;
+            memcpy(&number, first + k * packet_size + 9, sizeof number);
+            open_packet(keys, first + k * packet_size, ntohl(number));
+        }
+        total += (uint64_t)packets;
+    }
+    return total;
+}
+
 int main(int count, char **arguments) {
-    if (count < 2) {
-        fprintf(stderr, "usage: %s PACKETS [INTERFACE [GROUP PORT]]\n", arguments[0]);
+    if (count < 4) {
+        fprintf(stderr, "usage: %s send|receive openssl|ipsec-mb PACKETS [INTERFACE [GROUP PORT]]\n", arguments[0]);
         return 64;
     }
-    uint64_t packets = strtoull(arguments[1], NULL, 10), done = 0;
+    int receives = strcmp(arguments[1], "receive") == 0;
+    uint64_t packets = strtoull(arguments[3], NULL, 10), done = 0, received = 0;
+    const char *interface = count > 4 ? arguments[4] : "lo";
     struct sockaddr_in to = {.sin_family = AF_INET};
-    to.sin_port = htons(count > 4 ? (uint16_t)atoi(arguments[4]) : 5999);
-    must(inet_pton(AF_INET, count > 3 ? arguments[3] : "239.10.0.1", &to.sin_addr) == 1, "group");
-    int fd = make_socket(count > 2 ? arguments[2] : "lo");
-    struct keys keys = make_keys();
+    to.sin_port = htons(count > 6 ? (uint16_t)atoi(arguments[6]) : 5999);
+    must(inet_pton(AF_INET, count > 5 ? arguments[5] : "239.10.0.1", &to.sin_addr) == 1, "group");
+    int fd = make_socket(interface);
+    struct keys keys = make_keys(strcmp(arguments[2], "ipsec-mb") == 0);
+    struct receiver *receiver = receives ? make_receiver(&to, interface) : NULL;
     struct source source = {.item = malloc(item_size)};
     uint8_t *arena = malloc(runs << 16);
     must(source.item && arena, "memory");
     memset(source.item, 0x61, item_size);
     memset(arena, 0, runs << 16);
 
-    double start = now();
+    double start = now(), receiving = 0;
     while (done < packets) {
         for (int i = 0; i < runs; i++) {
             uint8_t *first = arena + (i << 16);
             uint64_t number = source.number;
             for (int k = 0; k < run; k++) write_packet(&source, first + k * packet_size);
             for (int k = 0; k < run; k++) seal(&keys, first + k * packet_size, number + (uint64_t)k);
-            mask_run(&keys, first);
+            mask_run(&keys, first, run);
         }
         send_all(fd, &to, arena);
         done += run * runs;
+        if (!receives) continue;
+        double before = now();
+        received += receive_all(receiver, &keys);
+        receiving += now() - before;
     }
-    printf("{\"packets\":%llu,\"cpu_ns_per_packet\":%.1f}\n", (unsigned long long)done, (now() - start) / (double)done);
+    double time = receives ? receiving : now() - start;
+    if (receives) done = received;
+    printf("{\"packets\":%llu,\"cpu_ns_per_packet\":%.1f}\n", (unsigned long long)done, time / (double)done);
     return 0;
 }

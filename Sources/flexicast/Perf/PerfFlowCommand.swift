@@ -58,8 +58,11 @@ struct PerfFlowCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Interface that the flow leaves by.", valueName: "if"))
     var interface = "lo"
 
-    @Option(help: ArgumentHelp("Where the flow goes.", valueName: "group:port"), transform: parseGroup)
-    var group = SocketAddress(.v4(0xef0a_0001), port: 5999)
+    // Optional, because the unoptimized initializer of one with a default crashes (Swift 6.3: it moves a misaligned UInt128).
+    @Option(
+        help: ArgumentHelp("Where the flow goes (default: 239.10.0.1:5999).", valueName: "group:port"),
+        transform: parseGroup)
+    var group: SocketAddress?
 
     @Option(help: ArgumentHelp("Cipher.", valueName: "suite"))
     var suite = CipherChoice.aes128
@@ -78,7 +81,7 @@ struct PerfFlowCommand: ParsableCommand {
     @OptionGroup var perf: PerfOptions
 
     func validate() throws {
-        guard group.address.isIPv4 else { throw ValidationError("--group: IPv4 only, such as 239.10.0.1:5999") }
+        guard group?.address.isIPv4 ?? true else { throw ValidationError("--group: IPv4 only, such as 239.10.0.1:5999") }
     }
 
     func run() throws {
@@ -102,7 +105,7 @@ struct PerfFlowCommand: ParsableCommand {
         options.splitsTime = split
         options.isHeard = heard
         options.interface = interface
-        options.group = group
+        if let group { options.group = group }
         options.cipher = suite
         options.io = perf.io
         let trial = try FlowTrial(options)

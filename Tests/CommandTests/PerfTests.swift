@@ -19,7 +19,7 @@ import Testing
         (["perf", "fanout", "--way", "carrier"], "'flow', 'replicated' or 'unicast'"),
         (["perf", "crypto", "--size", "63"], "from 64 to 9000"),
         (["perf", "flow", "--least", "many"], "such as 500k"),
-        (["perf", "relay", "--cpu", "-1"], "from 0 to 1023"),
+        (["perf", "relay", "--cpu=-1"], "from 0 to 1023"),
         (["perf", "serve", "--listen", ":1", "--key", "k"], "go together"),
     ])
     func refusalsSayWhatWouldBeAccepted(arguments: [String], text: String) {

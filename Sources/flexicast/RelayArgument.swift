@@ -28,6 +28,27 @@ enum RelayArgument: Equatable {
     }
 }
 
+/// `dns-sd,anycast,source`, or some of these in another order.
+struct DiscoveryOrder: Equatable {
+    var ways: [RelayWay]
+
+    private static let names: [(name: String, way: RelayWay)] = [
+        ("dns-sd", .serviceDiscovery), ("anycast", .anycast), ("source", .sourceRecords),
+    ]
+
+    init(_ text: String) throws {
+        ways = try text.split(separator: ",", omittingEmptySubsequences: false).map { word in
+            guard let known = Self.names.first(where: { $0.name == word }) else { throw Self.problem }
+            return known.way
+        }
+        guard Set(ways).count == ways.count else { throw Self.problem }
+    }
+
+    private static var problem: ArgumentProblem {
+        ArgumentProblem("write some of dns-sd, anycast and source, each once, such as source,anycast")
+    }
+}
+
 /// How `--relay auto` searches.
 struct RelaySearchArguments: ParsableArguments {
     @Option(
@@ -40,10 +61,18 @@ struct RelaySearchArguments: ParsableArguments {
         transform: parseDomain)
     var dnsDomain: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "How --relay auto searches, in this order (default: dns-sd,anycast,source).", valueName: "way,…"),
+        transform: { try DiscoveryOrder($0) })
+    var discover: DiscoveryOrder?
+
     /// Refuses what would have no effect.
     func refuse(without relay: RelayArgument?) throws {
         guard relay != .auto else { return }
-        let given = [dns.isEmpty ? nil : "--dns", dnsDomain.isEmpty ? nil : "--dns-domain"].compactMap { $0 }
+        let given = [
+            dns.isEmpty ? nil : "--dns", dnsDomain.isEmpty ? nil : "--dns-domain", discover.map { _ in "--discover" },
+        ].compactMap { $0 }
         guard given.isEmpty else {
             throw ValidationError(
                 "\(given.joined(separator: " and ")) say how relays are searched for: give --relay auto")
@@ -54,6 +83,7 @@ struct RelaySearchArguments: ParsableArguments {
         var options = RelaySearchOptions()
         if !dns.isEmpty { options.nameServers = dns }
         if !dnsDomain.isEmpty { options.domains = dnsDomain }
+        if let discover { options.ways = discover.ways }
         return options
     }
 }

@@ -117,6 +117,19 @@ import Wire
         #expect(relay.gatewayFields == .never && options.json && options.io == .epoll)
     }
 
+    @Test func relaysAreSearchedForAsAsked() throws {
+        let options = try GatewayCommand.parse([
+            "--relay", "auto", "--group", "10.0.0.1@232.1.1.1", "--dns", "192.0.2.53", "--dns-domain", "example.org",
+            "--discover", "source,dns-sd",
+        ]).options
+        guard case .search(let search) = options.relay else {
+            Issue.record("\(options.relay)")
+            return
+        }
+        #expect(search.ways == [.sourceRecords, .serviceDiscovery] && search.domains == ["example.org"])
+        #expect(search.nameServers == [SocketAddress("192.0.2.53:53")].compactMap(\.self))
+    }
+
     /// Each refusal exits with 64 and names what would be accepted.
     @Test(arguments: [
         (["source", "--listen", ":1"], "Missing expected argument '--feed"),
@@ -144,6 +157,9 @@ import Wire
         (["gateway", "--relay", "auto", "--group", "10.0.0.1@232.1.1.1", "--dns", "239.1.1.1"], "write ADDRESS"),
         (["gateway", "--relay", "auto", "--group", "10.0.0.1@232.1.1.1", "--dns-domain", "a..b"], "write a domain"),
         (["gateway", "--relay", "auto"], "give --group, or --verify alone"),
+        (["receive", "a:1", "--relay", "auto", "--discover", "dns"], "write some of dns-sd, anycast and source"),
+        (["receive", "a:1", "--relay", "auto", "--discover", "source,source"], "each once"),
+        (["receive", "a:1", "--discover", "source"], "--discover say how"),
         (["gateway", "--relay", "auto", "--group", "232.1.1.1"], "is source-specific"),
         (["gateway", "--relay", "auto", "--verify", "10.0.0.1@232.1.1.1", "--count", "3"], "only tells what it finds"),
         (

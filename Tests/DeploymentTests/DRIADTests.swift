@@ -249,6 +249,10 @@ struct DRIADTests {
         _ = try stage.startGateway("gateway", "10.77.0.5@232.1.1.1", ["--dns-domain", "lab.relays.test"])
         try stage.wait("the gateway to join") { try !stage.joined("gateway").isEmpty }
         #expect(try stage.joined("gateway").first == "10.9.0.2:2300")
+        _ = try stage.startGateway(
+            "ours-last", "10.77.0.5@232.1.1.1", ["--dns-domain", "lab.relays.test", "--discover", "source,dns-sd"])
+        try stage.wait("the gateway to join") { try !stage.joined("ours-last").isEmpty }
+        #expect(try stage.joined("ours-last").first == "10.9.0.1:2268")
     }
 
     @Test("A relay that dies is followed by the next of the records")

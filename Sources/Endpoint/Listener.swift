@@ -50,6 +50,7 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     /// connection lives: a late duplicate of one must not open another.
     private var firstRoutes: [ConnectionID: ServerPeer] = [:]
     private var touched: [ServerPeer] = []
+    private let scratch = PeerScratch()
     /// Connections that are over, kept until nobody is in the middle of a call to them.
     private var retired: [ServerPeer] = []
     private var handshaking = 0
@@ -137,7 +138,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
             counters.refusedForLimit += 1
             return nil
         }
-        let peer = ServerPeer(connection, extension: makeExtension(), socket: socket, reactor: reactor)
+        let peer = ServerPeer(
+            connection, extension: makeExtension(), socket: socket, reactor: reactor, scratch: scratch)
         peers[ObjectIdentifier(peer)] = peer
         routes[id.prefix] = peer
         for id in [client.destination, client.originalDestination] { firstRoutes[id] = peer }

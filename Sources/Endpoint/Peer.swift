@@ -23,14 +23,18 @@ final class Peer<Extension: FrameExtension> {
     private unowned let reactor: Reactor
     private var timer: TimerHandle?
     private var isPumping = false
-    /// Reused, so that a datagram allocates nothing.
-    private var outgoing: [OutgoingDatagram] = []
+    private let scratch: PeerScratch
 
     /// The least time between two looks at a deadline that has passed with nothing to show for it: the machine waits for something
     /// else than time, and the loop must not spin meanwhile.
     private static var spinGuard: Duration { .milliseconds(1) }
 
-    init(_ connection: SecureConnection, extension: Extension, socket: UDPSocket, reactor: Reactor) {
+    /// `scratch`: what connections of one thread may share.
+    init(
+        _ connection: SecureConnection, extension: Extension, socket: UDPSocket, reactor: Reactor,
+        scratch: PeerScratch = PeerScratch()
+    ) {
+        self.scratch = scratch
         self.connection = connection
         self.extension = `extension`
         self.socket = socket
@@ -74,10 +78,10 @@ final class Peer<Extension: FrameExtension> {
         var most = 1
         var isDone = false
         while !isDone {
-            outgoing.removeAll(keepingCapacity: true)
+            scratch.outgoing.removeAll(keepingCapacity: true)
             let room = min(most * connection.machine.datagramSize + Self.spare, UDPSocket.datagramLimit)
             let result: Bool? = socket.withSendBuffer(room) { buffer in
-                connection.transmit(into: &buffer, most: most, datagrams: &outgoing, at: now)
+                connection.transmit(into: &buffer, most: most, datagrams: &scratch.outgoing, at: now)
             }
             // Nil: the socket has no room.
             guard let result else { return }
@@ -89,6 +93,7 @@ final class Peer<Extension: FrameExtension> {
 
     /// Datagrams that are alike leave as one run, the last of them possibly shorter.
     private func enqueue() {
+        let outgoing = scratch.outgoing
         var begin = 0
         while begin < outgoing.count {
             let first = outgoing[begin]
@@ -124,6 +129,12 @@ extension Peer: DatagramHandler {
     }
 
     func socketBecameWritable(_ socket: UDPSocket) { pump() }
+}
+
+/// Memory that a connection needs while it writes and not between: one for all of a listener's.
+final class PeerScratch {
+    /// Reused, so that a datagram allocates nothing.
+    fileprivate var outgoing: [OutgoingDatagram] = []
 }
 
 extension OutgoingDatagram {

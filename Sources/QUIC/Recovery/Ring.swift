@@ -25,10 +25,8 @@ struct Ring<Element: Sendable>: Sendable {
         count -= number
     }
 
-    mutating func removeAll() {
-        head = 0
-        count = 0
-    }
+    /// Empties it and gives its memory back.
+    mutating func removeAll() { self = Ring() }
 
     private func slot(_ index: Int) -> Int {
         precondition(index >= 0 && index < count)
@@ -36,7 +34,7 @@ struct Ring<Element: Sendable>: Sendable {
     }
 
     private mutating func grow(filler: Element) {
-        var larger = [Element](repeating: filler, count: max(16, storage.count * 2))
+        var larger = [Element](repeating: filler, count: max(4, storage.count * 2))
         for index in 0..<count { larger[index] = self[index] }
         storage = larger
         head = 0

@@ -3,17 +3,17 @@ import Testing
 import Wire
 
 /// Tunnels between real processes in real network namespaces.
-@Suite(.serialized, .enabled(if: AMTGround.obstacle == nil, "\(AMTGround.reason)"))
+@Suite(.serialized, .enabled(if: Ground.isSolid, "\(Ground.reason)"))
 struct AMTDeploymentTests {
-    private func listens(_ receivers: [AMTChild], seconds: Double = 20) throws {
+    private func listens(_ receivers: [Child], seconds: Double = 20) throws {
         for receiver in receivers {
-            try amtWait(seconds, "\(receiver.tail) to listen") { receiver.has("listening") }
+            try receiver.awaitEvent("listening", seconds: seconds)
         }
     }
 
     /// Items that came on the flow alone.
-    private func fromFlow(_ receiver: AMTChild) -> Int {
-        receiver.lines.filter { $0.event == "item" && $0.via == "flow" }.count
+    private func fromFlow(_ receiver: Child) -> Int {
+        receiver.told.vias["flow"] ?? 0
     }
 
     /// All four combinations of what is in the tunnel and what is around it.
@@ -30,17 +30,17 @@ struct AMTDeploymentTests {
         try stage.publish(8)
         try stage.settle(source, receivers)
         for receiver in receivers {
-            #expect(fromFlow(receiver) >= 6, "\(receiver.tail)")
+            #expect(fromFlow(receiver) >= 6, "\(receiver.logTail)")
             #expect(try receiver.end(SIGTERM) == 0)
-            #expect((receiver.lines.last?.bytes_amt ?? 0) > 8 * 3000, "\(receiver.tail)")
+            #expect((receiver.told.summary?.bytes_amt ?? 0) > 8 * 3000, "\(receiver.logTail)")
         }
         // Those that leave say so: nothing is left of them, and the group is not wanted any more.
-        try amtWait(5, "the relay to forget\n\(relay.tail)") {
-            relay.lines.last { $0.event == "interval" }?.endpoints == 0
+        try waitUntil(seconds: 5, "the relay to forget\n\(relay.logTail)") {
+            relay.told.interval?.endpoints == 0
         }
-        #expect(relay.lines.last?.channels == 0)
+        #expect(relay.told.interval?.channels == 0)
         #expect(try relay.end(SIGTERM) == 0)
-        #expect(relay.has("draining"))
+        #expect(relay.told.count("draining") > 0)
     }
 
     /// Without native multicast `auto` takes the tunnel; a relay that dies and comes back loses nothing.
@@ -53,15 +53,15 @@ struct AMTDeploymentTests {
                 index, path: "auto", isIPv4: true, relay: stage.relayAddress(for: index, isIPv4: true))
         }
         try listens(receivers)
-        for receiver in receivers { #expect(receiver.lines.contains { $0.event == "path" && $0.path == "amt" }) }
+        for receiver in receivers { #expect(receiver.told.events.contains { $0.event == "path" && $0.path == "amt" }) }
         try stage.publish(4)
         _ = try relay.end(SIGKILL)
         try stage.publish(10, every: 0.4)
         try stage.settle(source, receivers)
-        for receiver in receivers { #expect(receiver.has("fallback"), "\(receiver.tail)") }
+        for receiver in receivers { #expect(receiver.told.count("fallback") > 0, "\(receiver.logTail)") }
         relay = try stage.startRelay()
         for receiver in receivers {
-            try amtWait(30, "\(receiver.tail) to return") { receiver.has("return") }
+            try receiver.awaitEvent("return", seconds: 30)
         }
         let before = receivers.map(fromFlow)
         try stage.publish(6)
@@ -100,13 +100,13 @@ struct AMTDeploymentTests {
             """)
         try stage.publish(4)
         try stage.settle(source, [receiver])
-        try amtWait(30, "\(receiver.tail) to return") { receiver.has("return") }
+        try receiver.awaitEvent("return", seconds: 30)
         let before = fromFlow(receiver)
         try stage.publish(6)
         try stage.settle(source, [receiver])
         #expect(fromFlow(receiver) >= before + 5)
-        try amtWait(10, "the old tunnel to be torn down\n\(relay.tail)") {
-            relay.lines.last { $0.event == "interval" }?.endpoints == 1
+        try waitUntil(seconds: 10, "the old tunnel to be torn down\n\(relay.logTail)") {
+            relay.told.interval?.endpoints == 1
         }
     }
 
@@ -128,9 +128,9 @@ struct AMTDeploymentTests {
             """)
         try stage.publish(12, every: 0.4)
         try stage.settle(source, [receiver])
-        #expect(receiver.has("fallback"), "\(receiver.tail)")
+        #expect(receiver.told.count("fallback") > 0, "\(receiver.logTail)")
         try stage.receiverPlaces[0].shell("nft delete table inet hole")
-        try amtWait(30, "\(receiver.tail) to return") { receiver.has("return") }
+        try receiver.awaitEvent("return", seconds: 30)
         let before = fromFlow(receiver)
         try stage.publish(6)
         try stage.settle(source, [receiver])
@@ -149,19 +149,19 @@ struct AMTDeploymentTests {
                 relay: index < 5 ? stage.relayAddress(for: index, isIPv4: true) : nil)
         }
         try listens(Array(receivers[..<5]), seconds: 40)
-        for receiver in receivers[5...] { try amtWait(20, "\(receiver.tail) to connect") { receiver.has("connected") } }
+        for receiver in receivers[5...] { try receiver.awaitEvent("connected", seconds: 20) }
         try stage.publish(20)
         try stage.settle(source, receivers)
         #expect(try source.end(SIGTERM) == 0)
-        let counts = try #require(source.lines.last { $0.event == "summary" })
+        let counts = try #require(source.told.summary)
         let flow = counts.bytes_flow ?? 0
         let unicast = counts.bytes_unicast ?? 0
-        let routes = try #require(stage.routing).lines.filter { $0.event == "route" }.map(\.channel)
+        let routes = try #require(stage.routing).told.events.filter { $0.event == "route" }.map(\.channel)
         #expect(routes == ["10.74.0.2@232.74.0.1"])
         // Each of the four gets what the flow carries once for the five.
         #expect(flow > 20 * 3000 && unicast > 4 * 20 * 3000)
         #expect(Double(unicast) / 4 < 1.5 * Double(flow) && Double(flow) < 1.5 * Double(unicast) / 4)
-        for receiver in receivers[..<5] { #expect(fromFlow(receiver) >= 18, "\(receiver.tail)") }
+        for receiver in receivers[..<5] { #expect(fromFlow(receiver) >= 18, "\(receiver.logTail)") }
         _ = relay
     }
 
@@ -174,33 +174,33 @@ struct AMTDeploymentTests {
         let receiver = try stage.startReceiver(
             1, path: "amt", isIPv4: true, relay: stage.relayAddress(for: 1, isIPv4: true))
         try listens([receiver])
-        let gateway = try AMTChild(
-            "gateway", at: stage.receiverPlaces[0], in: stage.directory,
+        let gateway = try stage.start(
+            "gateway", at: stage.receiverPlaces[0],
             [
                 "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--group", "10.74.0.2@232.74.0.1:5000",
                 "--to", "127.0.0.1:9999", "--count", "3", "--timeout", "20s", "--json",
             ])
-        try amtWait(25, "\(gateway.tail) to get three packets") { gateway.has("summary") }
+        try waitUntil(seconds: 25, "\(gateway.logTail) to get three packets") { gateway.told.summary != nil }
         #expect(try gateway.end(SIGTERM) == 0)
-        #expect((gateway.lines.last?.packets ?? 0) >= 3)
-        let verifier = try AMTChild(
-            "verify", at: stage.receiverPlaces[0], in: stage.directory,
+        #expect((gateway.told.summary?.packets ?? 0) >= 3)
+        let verifier = try stage.start(
+            "verify", at: stage.receiverPlaces[0],
             [
                 "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--verify", "10.74.0.2@232.74.0.1:5000",
                 "--timeout", "4s", "--json",
             ])
-        try amtWait(20, "\(verifier.tail) to tell") { verifier.has("verified") }
+        try verifier.awaitEvent("verified", seconds: 20)
         #expect(try verifier.end(SIGTERM) == 0)
-        #expect((verifier.lines.last?.packets ?? 0) >= 2)
+        #expect((verifier.told.events.last?.packets ?? 0) >= 2)
         // A channel that nobody sends to, and an address that is no relay's.
         for (address, channel, status) in [
             (stage.relayAddress(for: 0, isIPv4: true), "10.74.0.2@232.74.0.9:5000", Int32(2)),
             ("10.74.1.2", "10.74.0.2@232.74.0.1:5000", 1),
         ] {
-            let verifier = try AMTChild(
-                "verify", at: stage.receiverPlaces[0], in: stage.directory,
+            let verifier = try stage.start(
+                "verify", at: stage.receiverPlaces[0],
                 ["gateway", "--relay", address, "--verify", channel, "--timeout", "1s", "--json"])
-            try amtWait(20, "\(verifier.tail) to tell") { verifier.has("verified") }
+            try verifier.awaitEvent("verified", seconds: 20)
             #expect(try verifier.end(0) == status)
         }
         _ = (source, relay)
@@ -216,7 +216,7 @@ struct AMTDeploymentTests {
         try listens([receiver])
         try stage.publish(8)
         try stage.settle(source, [receiver])
-        #expect(fromFlow(receiver) >= 6, "\(receiver.tail)")
+        #expect(fromFlow(receiver) >= 6, "\(receiver.logTail)")
         #expect(try relay.end(SIGTERM) == 0)
     }
 }

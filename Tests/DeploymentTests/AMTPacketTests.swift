@@ -2,10 +2,10 @@ import Foundation
 import Testing
 
 /// What a relay and a gateway do to single packets, between kernels.
-@Suite(.serialized, .enabled(if: AMTGround.obstacle == nil, "\(AMTGround.reason)"))
+@Suite(.serialized, .enabled(if: Ground.isSolid, "\(Ground.reason)"))
 struct AMTPacketTests {
     /// Sends `count` packets of `octets` to the group, with a TTL and TOS, that routers must not fragment.
-    private func send(_ count: Int, octets: Int = 100, ttl: Int = 8, tos: Int = 0, from place: AMTPlace) throws {
+    private func send(_ count: Int, octets: Int = 100, ttl: Int = 8, tos: Int = 0, from place: Place) throws {
         let script = """
             import socket, time
             s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -24,15 +24,14 @@ struct AMTPacketTests {
         let stage = try AMTStage(receivers: 1)
         let receiver = stage.receiverPlaces[0]
         let relay = try stage.startRelay()
-        let gateway = try AMTChild(
-            "gateway", at: receiver, in: stage.directory,
+        let gateway = try stage.start(
+            "gateway", at: receiver,
             [
                 "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--group", "10.74.0.2@232.74.0.1",
                 "--tun", "amt0", "--json",
             ])
-        try amtWait(20, "\(gateway.tail) to join") { gateway.has("joined") }
-        let output = stage.directory.appending(path: "player.txt").path
-        let player = """
+        try gateway.awaitEvent("joined", seconds: 20)
+        let script = """
             import socket, struct
             s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             s.bind(("232.74.0.1", 5000))
@@ -42,17 +41,16 @@ struct AMTPacketTests {
             print("ready", flush=True)
             for _ in range(20): data, sender = s.recvfrom(2000); print(len(data), sender[0], flush=True)
             """
-        try receiver.begin(
-            "echo 0 > /proc/sys/net/ipv4/conf/amt0/rp_filter; exec python3 -c '\(player)' > \(output) 2>&1")
-        func played() -> [Substring] {
-            ((try? String(contentsOfFile: output, encoding: .utf8)) ?? "").split(separator: "\n")
-        }
-        try amtWait(10, "the player to join: \(played())") { played().first == "ready" }
-        try amtWait(10, "the relay to have joined\n\(relay.tail)") {
-            relay.lines.last { $0.event == "interval" }?.channels == 1
+        try receiver.shell("echo 0 > /proc/sys/net/ipv4/conf/amt0/rp_filter")
+        let player = try Child(
+            "player", receiver.command(["python3", "-c", script]), log: stage.directory.appending(path: "player.log"))
+        func played() -> [String] { player.told.strange }
+        try waitUntil(seconds: 10, "the player to join\n\(player.logTail)") { played().first == "ready" }
+        try waitUntil(seconds: 10, "the relay to have joined\n\(relay.logTail)") {
+            relay.told.interval?.channels == 1
         }
         try send(20, octets: 500, from: stage.sourcePlace)
-        try amtWait(10, "twenty packets: \(played())\n\(gateway.tail)") { played().count == 21 }
+        try waitUntil(seconds: 10, "twenty packets: \(played())\n\(gateway.logTail)") { played().count == 21 }
         #expect(played().dropFirst().allSatisfy { $0 == "500 10.74.0.2" })
         #expect(try gateway.end(SIGTERM) == 0)
     }
@@ -85,20 +83,20 @@ struct AMTPacketTests {
                 }
             }'
             """)
-        let gateway = try AMTChild(
-            "gateway", at: receiver, in: stage.directory,
+        let gateway = try stage.start(
+            "gateway", at: receiver,
             [
                 "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--group", "10.74.0.2@232.74.0.1:5000",
                 "--to", "127.0.0.1:9999", "--json",
             ])
-        try amtWait(20, "\(gateway.tail) to join") { gateway.has("joined") }
-        func received() -> Int { gateway.lines.last { $0.event == "interval" }?.packets ?? 0 }
-        try amtWait(10, "the relay to have joined\n\(relay.tail)") {
-            relay.lines.last { $0.event == "interval" }?.channels == 1
+        try gateway.awaitEvent("joined", seconds: 20)
+        func received() -> Int { gateway.told.interval?.packets ?? 0 }
+        try waitUntil(seconds: 10, "the relay to have joined\n\(relay.logTail)") {
+            relay.told.interval?.channels == 1
         }
 
         try send(20, tos: 2, from: stage.sourcePlace)
-        try amtWait(10, "marked packets\n\(gateway.tail)") { received() == 20 }
+        try waitUntil(seconds: 10, "marked packets\n\(gateway.logTail)") { received() == 20 }
         #expect(try receiver.counted("copied", in: "marks") == 20)
         #expect(try receiver.counted("marked", in: "marks") == 0)
 
@@ -113,18 +111,18 @@ struct AMTPacketTests {
             }'
             """)
         try send(20, tos: 2, from: stage.sourcePlace)
-        try amtWait(10, "marked packets\n\(gateway.tail)") { received() == 40 }
+        try waitUntil(seconds: 10, "marked packets\n\(gateway.logTail)") { received() == 40 }
         #expect(try receiver.counted("marked", in: "marks") == 20)
 
         try send(20, ttl: 1, from: stage.sourcePlace)
         try send(20, octets: 1380, from: stage.sourcePlace)
         // What is sent last has come through when these have not.
         try send(1, from: stage.sourcePlace)
-        try amtWait(10, "the last packet\n\(gateway.tail)") { received() >= 41 }
+        try waitUntil(seconds: 10, "the last packet\n\(gateway.logTail)") { received() >= 41 }
         #expect(received() == 41)
         #expect(try (10...20).contains(stage.sourcePlace.counted("sizes", in: "told")))
         #expect(try relay.end(SIGTERM) == 0)
-        let summary = try #require(relay.lines.last)
+        let summary = try #require(relay.told.summary)
         #expect(summary.expired == 20)
         #expect((summary.too_large_told ?? 0) >= 10)
     }

@@ -2,13 +2,16 @@ import Foundation
 import Synchronization
 import TestSupport
 
-/// One line that `flexicast source --json` or `receive --json` printed.
+/// One line that a command printed with `--json`.
 struct EventLine: Decodable, Sendable {
     var event: String
     var id: String?
     var sha256: String?
     var via: String?
     var reason: String?
+    var path: String?
+    var channel: String?
+    var relay: String?
     var bytes: Int?
     var items: Int?
     var bytes_flow: Int?
@@ -16,10 +19,16 @@ struct EventLine: Decodable, Sendable {
     var bytes_unicast: Int?
     var bytes_repair: Int?
     var bytes_control: Int?
+    var bytes_amt: Int?
+    var packets: Int?
+    var expired: Int?
+    var too_large_told: Int?
     var packets_lost: Int?
     var packets_rejected: Int?
     var receivers: Int?
     var members: Int?
+    var endpoints: Int?
+    var channels: Int?
     var fallbacks: Int?
     var returns: Int?
 }
@@ -31,16 +40,17 @@ struct Told: Sendable {
     /// Every item line, doubles included.
     var itemLines = 0
     var vias: [String: Int] = [:]
-    /// How often each other event came.
-    var counts: [String: Int] = [:]
-    var reasons: [String] = []
+    /// Every other event but intervals and the summary.
+    var events: [EventLine] = []
     var interval: EventLine?
     var summary: EventLine?
     /// Most members at any interval.
     var mostMembers = 0
     var strange: [String] = []
 
-    func count(_ event: String) -> Int { counts[event] ?? 0 }
+    var reasons: [String] { events.compactMap(\.reason) }
+
+    func count(_ event: String) -> Int { events.count { $0.event == event } }
 
     mutating func take(_ text: Substring) {
         guard let line = try? JSONDecoder().decode(EventLine.self, from: Data(text.utf8)) else {
@@ -56,9 +66,7 @@ struct Told: Sendable {
             interval = line
             mostMembers = max(mostMembers, line.members ?? 0)
         case "summary": summary = line
-        default:
-            counts[line.event, default: 0] += 1
-            if let reason = line.reason { reasons.append(reason) }
+        default: events.append(line)
         }
     }
 }
@@ -125,6 +133,11 @@ final class Child {
     }
 
     func signal(_ number: Int32) { _ = kill(process.processIdentifier, number) }
+
+    /// Waits until it has told of something.
+    func awaitEvent(_ event: String, seconds: Double = 20) throws {
+        try waitUntil(seconds: seconds, "\(name): \(event)\n\(logTail)") { tell { $0.count(event) > 0 } }
+    }
 
     /// Sends `signal` and waits for the end: the exit status, negative when a signal was the cause.
     @discardableResult

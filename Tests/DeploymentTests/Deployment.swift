@@ -78,7 +78,8 @@ final class World {
     private func start(_ index: Int, path: String) throws -> Child {
         let name = "receiver-\(index + 1)"
         let trust =
-            sourceOptions.contains("--state") ? ["--insecure"] : ["--trust", directory.url.appending(path: "source.pem").path]
+            sourceOptions.contains("--state")
+            ? ["--insecure"] : ["--trust", directory.url.appending(path: "source.pem").path]
         return try Child(
             name,
             network.command(

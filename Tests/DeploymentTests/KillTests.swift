@@ -33,7 +33,8 @@ extension Deployment {
                 Set(hidden.filter { !$0.hasSuffix(".xml") }).subtracting(["feed.atom", ".lock"]).isEmpty, "\(hidden)")
             #expect(world.receivers[1].told.summary?.fallbacks == 0)
             note(
-                "receiver killed, \(io.rawValue): \(before.items.count) items before, \(told.items.count) after, \(told.vias)")
+                "receiver killed, \(io.rawValue): \(before.items.count) items before, \(told.items.count) after, \(told.vias)"
+            )
         }
 
         /// A source that is killed and started again with the same state: receivers come back by themselves, no item is

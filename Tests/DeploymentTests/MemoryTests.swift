@@ -103,7 +103,8 @@ extension Deployment {
                 let early = all.prefix(quarter).max() ?? 0
                 let late = all.suffix(quarter).max() ?? 0
                 note(
-                    "memory: \(child.name) VmRSS \(all.first ?? 0) KiB at first, \(early) in the first quarter, \(late) in the last, \(all.max() ?? 0) at most")
+                    "memory: \(child.name) VmRSS \(all.first ?? 0) KiB at first, \(early) in the first quarter, \(late) in the last, \(all.max() ?? 0) at most"
+                )
                 #expect(early > 0)
                 #expect(late <= early + Self.slack, "\(child.name) grows: \(all)")
             }

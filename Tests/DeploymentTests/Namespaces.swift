@@ -2,68 +2,9 @@ import Foundation
 import TestSupport
 import Wire
 
-// A network of namespaces around a bridge that floods, one place for each process. A namespace lives as long as its
-// holder, a `cat` that reads from a pipe of this process: whatever happens here, the kernel tidies up.
+// A network of namespaces around a bridge that floods, one place for each process.
 //
 // The network is closed: no place reaches the machine's own network, so addresses may be the same in every run.
-
-/// What the tests here need: to be root, and the tools that make namespaces.
-enum Ground {
-    static let tools = ["ip", "nft", "nsenter", "unshare", "setpriv"]
-
-    /// Why they cannot run on this machine; nil when they can, or must.
-    static let obstacle: String? = {
-        guard !Machine.requiresAll else { return nil }
-        let missing = tools.filter { Machine.path(of: $0) == nil }
-        guard missing.isEmpty else { return "missing: \(missing.joined(separator: ", "))" }
-        guard (try? shell(["unshare", "-n", "true"])) != nil else { return "network namespaces need root" }
-        return FileManager.default.isExecutableFile(atPath: program) ? nil : "\(program) is not built"
-    }()
-
-    static var isSolid: Bool { obstacle == nil }
-    static var reason: String { obstacle ?? "" }
-
-    /// The program under test: the one built with these tests, or the one that `FLEXICAST_BINARY` names.
-    static let program: String =
-        ProcessInfo.processInfo.environment["FLEXICAST_BINARY"]
-        ?? URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-        .appending(path: "flexicast").path
-}
-
-/// Runs a tool to its end and returns what it printed.
-@discardableResult
-func shell(_ command: [String], input: String = "") throws -> String {
-    let result = try run(Machine.path(of: command[0]) ?? command[0], Array(command.dropFirst()), input: input)
-    guard result.status == 0 else {
-        throw Failure(description: "\(command.joined(separator: " ")): \(result.output)\(result.errors)")
-    }
-    return result.output
-}
-
-/// A process that keeps a namespace alive.
-private final class Holder {
-    private let process = Process()
-    private let stdin = Pipe()
-    let identifier: Int32
-
-    init() throws {
-        let stdout = Pipe()
-        process.executableURL = URL(fileURLWithPath: Machine.path(of: "unshare") ?? "unshare")
-        process.arguments = ["-n", "/bin/sh", "-c", "echo ready; exec cat"]
-        process.standardInput = stdin
-        process.standardOutput = stdout
-        try process.run()
-        identifier = process.processIdentifier
-        guard !stdout.fileHandleForReading.availableData.isEmpty else {
-            throw Failure(description: "no network namespace could be made")
-        }
-    }
-
-    deinit {
-        try? stdin.fileHandleForWriting.close()
-        process.waitUntilExit()
-    }
-}
 
 /// Some places on one link. Number 0 is the source's by convention.
 final class Namespaces {
@@ -72,19 +13,18 @@ final class Namespaces {
     let family: Family
     let group: SocketAddress
     static let interface = "eth0"
-    private let hub: Holder
-    private let places: [Holder]
+    private let hub: Place
+    private let places: [Place]
 
     init(places count: Int, family: Family = .ipv4, group: String? = nil) throws {
         self.family = family
         let address = group ?? (family == .ipv4 ? "239.77.0.1" : "ff3e::4d00:1")
         guard let address = IPAddress(address) else { throw Failure(description: "\(address) is no address") }
         self.group = SocketAddress(address, port: 4477)
-        hub = try Holder()
-        places = try (0..<count).map { _ in try Holder() }
+        hub = try Place()
+        places = try (0..<count).map { _ in try Place() }
 
         var script = """
-            link set lo up
             link add br0 type bridge mcast_snooping 0 stp_state 0 forward_delay 0
             link set br0 up
 
@@ -96,14 +36,13 @@ final class Namespaces {
 
                 """
         }
-        try shell(enter(hub.identifier) + ["ip", "-batch", "-"], input: script)
+        try hub.shell(["ip", "-batch", "-"], input: script)
         for index in places.indices {
             // One packet per segmented send on the cable, so that a loss is the loss of one packet.
             let flags = family == .ipv6 ? "nodad" : ""
-            try shell(
-                enter(places[index].identifier) + ["ip", "-batch", "-"],
+            try places[index].shell(
+                ["ip", "-batch", "-"],
                 input: """
-                    link set lo up
                     link set eth0 gso_max_segs 1
                     addr add \(self.address(index))/\(family == .ipv4 ? 16 : 64) dev eth0 \(flags)
                     link set eth0 up
@@ -123,23 +62,14 @@ final class Namespaces {
     /// The process whose namespace the place is.
     func identifier(_ place: Int) -> Int32 { places[place].identifier }
 
-    private func enter(_ identifier: Int32) -> [String] { ["nsenter", "-t", "\(identifier)", "-n", "--"] }
-
     /// Runs a tool at a place.
     @discardableResult
     func shell(at place: Int, _ command: [String], input: String = "") throws -> String {
-        try shell(enter(places[place].identifier) + command, input: input)
-    }
-
-    @discardableResult
-    private func shell(_ command: [String], input: String) throws -> String {
-        try DeploymentTests.shell(command, input: input)
+        try places[place].shell(command, input: input)
     }
 
     /// `command` so that it runs at a place and dies with the thread that starts it.
-    func command(_ command: [String], at place: Int) -> [String] {
-        enter(places[place].identifier) + ["setpriv", "--pdeathsig", "KILL", "--"] + command
-    }
+    func command(_ command: [String], at place: Int) -> [String] { places[place].command(command) }
 
     // MARK: What goes wrong on the way
 
@@ -168,9 +98,5 @@ final class Namespaces {
     }
 
     /// How many packets the filter of a place has lost.
-    func packetsLost(at place: Int) throws -> Int {
-        let text = try shell(at: place, ["nft", "list", "counter", "inet", "deployment", "lost"])
-        let words = text.split(whereSeparator: \.isWhitespace)
-        return words.firstIndex(of: "packets").flatMap { Int(words[$0 + 1]) } ?? 0
-    }
+    func packetsLost(at place: Int) throws -> Int { try places[place].counted("lost", in: "deployment") }
 }

@@ -123,6 +123,8 @@ public struct SourceCounts: Sendable {
     public var bytesFlow = 0
     /// Copies of the flow's packets for receivers that are sent them one by one.
     public var bytesReplicated = 0
+    /// Receivers that copies go to now.
+    public var replicated = 0
     /// Items on unicast paths: history, receivers without a flow, receivers that fell back.
     public var bytesUnicast = 0
     /// Parts of items that were lost on the flow, on the flow again or on a unicast path.
@@ -240,7 +242,7 @@ extension SourceCounts {
             ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
             ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
             ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
-            ("bytes_replicated", .integer(bytesReplicated)),
+            ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
         ])
     }
 }

@@ -20,6 +20,9 @@ public struct SourceOptions: Sendable {
     public var group: SocketAddress?
     /// Receivers that the group does not reach are sent copies of the flow's packets; without a group all are.
     public var replicates = false
+    /// How long a receiver is sent copies before it is tried on the group again; up to sixteen times as long when that was
+    /// in vain before.
+    public var groupRetry = Duration.seconds(600)
     /// Send the whole feed each time that it changes, instead of what has changed.
     public var wholeFeed = false
     /// Octets of a full packet of the flow: UDP payload.

@@ -40,6 +40,9 @@ final class Source {
     private let historyLimit: Int
     /// Receivers that the group does not reach are sent copies of the flow.
     private let replicates: Bool
+    /// The least time after which one of them is tried on the group again.
+    private let groupRetry: Duration
+    private var groupTimer: TimerHandle?
     /// Connections that copies go to now.
     private var copied: [SourceConnection] = []
     private let patience: SourceConnection.Patience
@@ -55,7 +58,8 @@ final class Source {
 
     init(
         listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(),
-        patience: SourceConnection.Patience = .init(), sender: FlowSender?, replicates: Bool = false, history: Int,
+        patience: SourceConnection.Patience = .init(), sender: FlowSender?, replicates: Bool = false,
+        groupRetry: Duration = .seconds(600), history: Int,
         resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
     ) {
         self.patience = patience
@@ -64,6 +68,7 @@ final class Source {
         self.log = log
         self.sender = sender
         self.replicates = replicates
+        self.groupRetry = groupRetry
         historyLimit = history
         let hasFlow = sender != nil
         listener = Listener(
@@ -75,6 +80,10 @@ final class Source {
         sender?.onAction = { [unowned self] action in perform(action) }
         sender?.collectCopies = { [unowned self] copies in collect(&copies) }
         reactor.onTurnEnd { [unowned self] in turnEnded() }
+        if replicates, sender?.group != nil {
+            groupTimer = reactor.timer { [unowned self] in retryGroup() }
+            groupTimer?.schedule(at: reactor.now + groupRetry / 8)
+        }
     }
 
     static func configuration(hasFlow: Bool) -> ConnectionConfiguration {
@@ -172,7 +181,9 @@ final class Source {
         let secure = connection.peer.connection
         log.info(
             "receiver connected",
-            metadata: ["address": "\(secure.machine.remoteAddress)", "flexicast": "\(secure.machine.isExtensionNegotiated)"])
+            metadata: [
+                "address": "\(secure.machine.remoteAddress)", "flexicast": "\(secure.machine.isExtensionNegotiated)",
+            ])
         connection.isConnected = true
         if secure.machine.isExtensionNegotiated, let sender {
             guard let peer = secure.machine.peerParameters, let value = peer.others[FlexicastSupport.parameterID] else {
@@ -335,6 +346,10 @@ final class Source {
         } else if replicates, connection.hadJoined, !hasJoined {
             setAttached(connection, false)
             connection.isReplicated = true
+            let (now, spread) = (reactor.now, Double.random(in: 0...1))
+            if connection.groupTrial?.failed(at: now, spread: spread) == nil {
+                connection.groupTrial = GroupTrial(first: groupRetry, at: now, spread: spread)
+            }
             log.info(
                 "receiver is offered copies of the flow",
                 metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)"])
@@ -342,6 +357,21 @@ final class Source {
             return true
         }
         return false
+    }
+
+    /// A network may have learnt to carry the group meanwhile. What a receiver misses while it listens in vain is repaired.
+    private func retryGroup() {
+        groupTimer?.schedule(at: reactor.now + groupRetry / 8)
+        for connection in copied where connection.member != nil {
+            guard let trial = connection.groupTrial, trial.next <= reactor.now else { continue }
+            log.info(
+                "receiver is tried on the group again",
+                metadata: ["address": "\(connection.peer.connection.machine.remoteAddress)"])
+            setAttached(connection, false)
+            connection.isReplicated = false
+            announce(to: connection)
+            touch(connection)
+        }
     }
 
     /// Nobody is sent copies at an address that has not answered: it may be somebody else's.
@@ -359,7 +389,8 @@ final class Source {
         let secure = connection.peer.connection
         guard
             let member = sender.flow.add(
-                streamWindow: secure.machine.peerParameters?.initialMaxStreamDataUni ?? 0, octets: secure.machine.sendCredit,
+                streamWindow: secure.machine.peerParameters?.initialMaxStreamDataUni ?? 0,
+                octets: secure.machine.sendCredit,
                 streams: secure.machine.streamCredit, at: reactor.now)
         else {
             connection.peer.extension.evict(flow)
@@ -442,6 +473,7 @@ final class Source {
             counts.bytesRepair = onFlow + onUnicast
             counts.bytesUnicast = withStreams - onUnicast
             counts.bytesReplicated = Int(sender.octetsCopied)
+            counts.replicated = copied.count
         } else {
             counts.bytesUnicast = withStreams
         }

@@ -17,6 +17,8 @@ final class SourceConnection {
     var isAttached = false
     /// The flow comes to it in copies, not from a group.
     var isReplicated = false
+    /// When it is tried on the group again, as long as it is sent copies because the group did not reach it.
+    var groupTrial: GroupTrial?
     /// It had joined the flow when last looked at.
     var hadJoined = false
     /// All streams of the flow from this one on are sent to it, on one way or the other.
@@ -117,5 +119,28 @@ final class SourceConnection {
         guard credit != lastCredit else { return nil }
         lastCredit = credit
         return credit
+    }
+}
+
+/// When to find out whether the group reaches a receiver by now: less and less often as long as it is in vain.
+struct GroupTrial {
+    private let first: Duration
+    private var pause: Duration
+    private(set) var next: Instant
+
+    /// It was found out now that the group does not reach the receiver.
+    /// - Parameter spread: 0 to 1, at random, so that receivers that were cut off together are not tried together.
+    init(first: Duration, at now: Instant, spread: Double) {
+        self.first = first
+        pause = first
+        next = now + first * (1 - spread / 4)
+    }
+
+    /// It was found out once more.
+    mutating func failed(at now: Instant, spread: Double) {
+        // A receiver that the group has reached for a while has lost it anew.
+        let isNew = now - next > pause
+        self.pause = isNew ? first : min(pause * 2, first * 16)
+        next = now + pause * (1 - spread / 4)
     }
 }

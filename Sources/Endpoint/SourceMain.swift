@@ -52,7 +52,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             FeedState(feed: options.feed, history: options.history)
         }
     let source = Source(
-        listen: listen, tls: tls, sender: sender, replicates: options.replicates,
+        listen: listen, tls: tls, sender: sender, replicates: options.replicates, groupRetry: options.groupRetry,
         history: options.wholeFeed ? min(1, options.history) : options.history,
         resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory,
         reactor: reactor,

@@ -31,6 +31,13 @@ struct SourceCommand: ParsableCommand {
     @Flag(help: "Send copies of the flow to receivers that the group does not reach; without --group to all.")
     var replicate = false
 
+    @Option(
+        help: ArgumentHelp(
+            "How long a receiver is sent copies before it is tried on the group again (default: 10m).",
+            valueName: "duration"),
+        transform: parseDuration)
+    var groupRetry = Duration.seconds(600)
+
     @Option(help: ArgumentHelp("Interface the flow leaves through.", valueName: "if"))
     var interface: String?
 
@@ -119,6 +126,7 @@ struct SourceCommand: ParsableCommand {
         options.pollInterval = poll
         options.group = group
         options.replicates = replicate
+        options.groupRetry = groupRetry
         options.interface = interface
         options.timeToLive = UInt8(ttl)
         options.packetSize = packetSize

@@ -16,6 +16,7 @@ struct EventLine: Decodable, Sendable {
     var items: Int?
     var bytes_flow: Int?
     var bytes_replicated: Int?
+    var replicated: Int?
     var bytes_unicast: Int?
     var bytes_repair: Int?
     var bytes_control: Int?

@@ -96,6 +96,36 @@ extension Deployment {
             #expect(copied > 60_000 && copied <= flow, "\(counts)")
         }
 
+        /// A network that carries the group from some time on: who was sent copies is tried on the group again, in vain at
+        /// first, then for good, and misses nothing.
+        @Test func backOnTheGroup() throws {
+            let world = try World(
+                [.init(), .init(isCut: true)], sourceOptions: ["--replicate", "--group-retry", "4s"])
+            let source = world.source
+            func replicated() -> Int? { source.told.interval?.replicated }
+            try waitUntil(seconds: 15, "copies\n\(source.logTail)") { replicated() == 1 }
+            // Tried in vain, and on copies again.
+            func trials() -> Int { source.log.components(separatedBy: "is tried on the group again").count - 1 }
+            func offers() -> Int { source.log.components(separatedBy: "is offered copies").count - 1 }
+            try waitUntil(seconds: 30, "a trial in vain\n\(source.log)") {
+                try world.publish(1, every: .milliseconds(100))
+                return trials() >= 1 && offers() >= 2 && replicated() == 1 && source.told.interval?.members == 2
+            }
+            try world.network.setCut(false, at: 2)
+            try waitUntil(seconds: 30, "the group to be back\n\(source.log)") {
+                try world.publish(1, every: .milliseconds(100))
+                return replicated() == 0 && source.told.interval?.members == 2
+            }
+            let copied = try #require(source.told.interval?.bytes_replicated)
+            try world.publish(40, every: .milliseconds(30))
+            try world.settle()
+            try world.stop()
+            for index in 0..<2 { try world.verify(index) }
+            let last = try #require(source.told.summary)
+            #expect(last.replicated == 0)
+            #expect((last.bytes_replicated ?? 0) < copied + 20_000, "\(copied) \(last)")
+        }
+
         /// The same over IPv6, on a source-specific group.
         @Test func internetProtocolVersion6() throws {
             let world = try World([.init(), .init(lossPercent: 2), .init(path: "unicast")], family: .ipv6)

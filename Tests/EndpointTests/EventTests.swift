@@ -25,11 +25,12 @@ import Testing
         counts.packetsRejected = 8
         counts.receiversLetGo = 9
         counts.bytesReplicated = 10
+        counts.replicated = 11
         #expect(
             SourceEvent.summary(counts).json == #"""
                 {"event":"summary","bytes_flow":1,"bytes_unicast":2,"bytes_repair":3,"bytes_control":4,\#
                 "receivers":5,"members":6,"items":7,"packets_rejected":8,"receivers_let_go":9,\#
-                "bytes_replicated":10}
+                "bytes_replicated":10,"replicated":11}
                 """#)
     }
 

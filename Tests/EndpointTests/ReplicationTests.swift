@@ -87,7 +87,8 @@ import Wire
         let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
         let source = Source(
-            listen: listen, tls: server, sender: sender, replicates: true, history: 0, reactor: reactor, log: Self.quiet())
+            listen: listen, tls: server, sender: sender, replicates: true, history: 0, reactor: reactor,
+            log: Self.quiet())
         let translator = try Translator(to: listen.localAddress, reactor: reactor)
 
         final class Taken { var vias: [Via] = [] }
@@ -128,5 +129,35 @@ import Wire
         let end = reactor.now + .seconds(10)
         while !condition(), reactor.now < end { reactor.turn(timeout: .milliseconds(10)) }
         return condition()
+    }
+}
+
+/// When receivers that are sent copies are tried on the group again.
+struct GroupTrialTests {
+    private let start = Instant(nanoseconds: 5_000_000_000)
+
+    @Test func inVainItIsTriedLessAndLessOften() {
+        var now = start
+        var trial = GroupTrial(first: .seconds(600), at: now, spread: 0)
+        var pauses: [Duration] = []
+        for _ in 0..<7 {
+            pauses.append(trial.next - now)
+            // The receiver gives up after a few seconds.
+            now = trial.next + .seconds(3)
+            trial.failed(at: now, spread: 0)
+        }
+        #expect(pauses.map { Int($0 / .seconds(600)) } == [1, 2, 4, 8, 16, 16, 16])
+    }
+
+    @Test func whoHeardTheGroupForAWhileBeginsAnew() {
+        var trial = GroupTrial(first: .seconds(600), at: start, spread: 0)
+        trial.failed(at: trial.next + .seconds(3), spread: 0)
+        let now = trial.next + .seconds(3000)
+        trial.failed(at: now, spread: 0)
+        #expect(trial.next - now == .seconds(600))
+    }
+
+    @Test func aQuarterIsLeftToChance() {
+        #expect(GroupTrial(first: .seconds(600), at: start, spread: 1).next - start == .seconds(450))
     }
 }

@@ -21,12 +21,13 @@ import Wire
     static let id = World.flowID
 
     /// A session in `state`, and the time.
-    static func session(in state: ReceiverState) -> (ReceiverSession, Instant) {
+    static func session(in state: ReceiverState, seed: UInt64 = 1) -> (ReceiverSession, Instant) {
         let now = Instant(nanoseconds: 1_000_000_000)
         var configuration = ReceiverConfiguration()
         configuration.joinsByItself = state != .aware
         var session = ReceiverSession(
-            isNegotiated: true, maximumPathID: 4, configuration: configuration, seed: SeededRandom(seed: 1), at: now)
+            isNegotiated: true, maximumPathID: 4, configuration: configuration, seed: SeededRandom(seed: seed),
+            at: now)
         guard state != .unaware else { return (session, now) }
         announce(&session, sequence: 5)
         guard state != .aware, state != .needsKey else { return (session, now) }

@@ -391,7 +391,30 @@ final class SessionPair {
             now += .milliseconds(100)
             session.flowPacketHeard(World.flowID, at: now)
         }
-        #expect(now - left < .seconds(2))
+        #expect(now - left <= .milliseconds(2200))
+    }
+
+    @Test func whoLostTheFlowTogetherReturnsAtATimeOfItsOwn() {
+        var returns: [Duration] = []
+        for seed in 1...200 as ClosedRange<UInt64> {
+            var (session, now) = ReceiverTableTests.session(in: .listening, seed: seed)
+            now += .seconds(20)
+            session.timerFired(at: now)
+            now += .seconds(20)
+            let start = now
+            while session.state(of: World.flowID) == .left, now - start < .seconds(5) {
+                session.flowPacketHeard(World.flowID, at: now)
+                now += .milliseconds(20)
+            }
+            returns.append(now - start)
+        }
+        returns.sort()
+        #expect(returns.first! >= .seconds(1) && returns.last! <= .milliseconds(2040))
+        // Evenly over the second: no tenth of it has more than twice its part.
+        for start in stride(from: 1000, to: 2000, by: 100) {
+            let range = Duration.milliseconds(start)..<Duration.milliseconds(start + 100)
+            #expect(returns.count(where: range.contains) <= 40, "from \(start) ms")
+        }
     }
 
     @Test func packetsBeforeTheFirstNumberOfTheirKeyAreNotProcessed() throws {

@@ -83,7 +83,7 @@ import Wire
         for _ in 0..<3 { simulation.addReceiver(links: ReceiverLinks(flow: Link(loss: 0.02))) }
         simulation.run(for: .seconds(1))
         let victim = simulation.receivers[0]
-        for number in 0..<300 {
+        for number in 0..<400 {
             if number == 80 { victim.links.flow.isCut = true }
             if number == 180 { victim.links.flow.isCut = false }
             simulation.publish(Self.item(number, 2500))

@@ -49,7 +49,8 @@ public struct ReceiverConfiguration: Sendable {
     public var silence = Duration.milliseconds(1500)
     /// The time after FC_KEY without any packet that means there is no tree.
     public var joinTimeout = Duration.seconds(3)
-    /// A flow is heard steadily after this much time, and this many packets, without a gap of `silence`.
+    /// A flow is heard steadily after this much time, up to twice as much after a fall back, and this many packets, without
+    /// a gap of `silence`.
     public var steadyTime = Duration.seconds(1)
     public var steadyPackets = 3
     /// The wait before a return: it doubles with each fall back, and is forgotten after `stableTime` of listening.

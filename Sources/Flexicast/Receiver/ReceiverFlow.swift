@@ -120,6 +120,8 @@ enum ReceiverPhase: Sendable {
     /// again without being heard: its packets come only to those who have joined.
     struct Left: Sendable {
         var hearing = Hearing()
+        /// How long the flow has to be heard before it is joined again.
+        var steadyTime: Duration
         var notBefore: Instant
     }
 }

@@ -38,7 +38,7 @@ extension ReceiverSession {
         guard let index = index(of: id) else { return }
         switch flows[index].phase {
         case .aware: flows[index].phase = .aware(.init(isWanted: true))
-        case .left: flows[index].phase = .left(.init(notBefore: now))
+        case .left: flows[index].phase = .left(.init(steadyTime: configuration.steadyTime, notBefore: now))
         case .needsKey, .joined, .listening, .retired: break
         }
         joinNext()
@@ -121,7 +121,7 @@ extension ReceiverSession {
         state.hearing.heard(count, at: now, gap: configuration.silence)
         flows[index].phase = .left(state)
         guard now >= state.notBefore, flows[index].isJoinable,
-            state.hearing.isSteady(at: now, time: configuration.steadyTime, packets: configuration.steadyPackets),
+            state.hearing.isSteady(at: now, time: state.steadyTime, packets: configuration.steadyPackets),
             flows.count(where: { $0.hasJoined }) < configuration.maximumJoined
         else { return }
         startJoin(index, isReturn: true)
@@ -190,7 +190,10 @@ extension ReceiverSession {
         let wait = min(
             configuration.longestBackOff, configuration.firstBackOff * (1 << min(flows[index].backOffs, 16)))
         flows[index].backOffs += 1
-        flows[index].phase = .left(.init(notBefore: now + wait))
+        // All that lose a tree together hear it together again: each returns at a time of its own.
+        let spread = Int64.random(in: 0...max(0, configuration.steadyTime.nanoseconds), using: &random)
+        flows[index].phase = .left(
+            .init(steadyTime: configuration.steadyTime + .nanoseconds(spread), notBefore: now + wait))
     }
 
     /// Gives up the keys. The caller sets the phase that follows.

@@ -65,6 +65,8 @@ public final class RelayTrial {
         udp.multicastInterface = options.interface
         // A relay gets packets off a wire, one by one.
         udp.segment = false
+        // The relay takes a hop.
+        udp.multicastTTL = 2
         socket = try source.reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
         var relayOptions = RelayOptions(listen: [SocketAddress(origin, port: 0)])
         relayOptions.upstream = options.interface

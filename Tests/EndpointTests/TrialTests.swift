@@ -1,3 +1,4 @@
+import Glibc
 import Reactor
 import Testing
 import Wire
@@ -122,10 +123,15 @@ import Wire
         #expect((1000...40_000).contains(octets), "\(octets) octets")
     }
 
-    @Test func aRelayForwardsToEveryGateway() throws {
+    @Test func aRelayForwardsToEveryGateway() throws { try forward(plainly: true) }
+
+    @Test(.enabled(if: geteuid() == 0, "a packet socket takes root"))
+    func aRelayForwardsWhatItCaptures() throws { try forward(plainly: false) }
+
+    private func forward(plainly isPlain: Bool) throws {
         var options = RelayTrialOptions()
         options.gateways = 2
-        options.isPlain = true
+        options.isPlain = isPlain
         options.rate = 20_000_000
         options.io = .epoll
         options.group = SocketAddress(.v4(0xef0a_0005), port: 5991)

@@ -8,7 +8,7 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,24 +26,41 @@ struct fc_mask {
     int is_chacha;
 };
 
+/* Algorithms are fetched once: OpenSSL looks one up for longer than it takes to use it for a key. */
+static struct {
+    EVP_CIPHER *aead[3], *mask[3];
+    EVP_MD *hash[2];
+} fetched;
+static pthread_once_t fetched_once = PTHREAD_ONCE_INIT;
+
+static void fetch(void)
+{
+    static const char *aead[] = { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305" };
+    static const char *mask[] = { "AES-128-ECB", "AES-256-ECB", "ChaCha20" };
+    for (int i = 0; i < 3; i++) {
+        fetched.aead[i] = EVP_CIPHER_fetch(NULL, aead[i], NULL);
+        fetched.mask[i] = EVP_CIPHER_fetch(NULL, mask[i], NULL);
+    }
+    fetched.hash[0] = EVP_MD_fetch(NULL, "SHA256", NULL);
+    fetched.hash[1] = EVP_MD_fetch(NULL, "SHA384", NULL);
+}
+
+static int suite_index(uint16_t suite)
+{
+    pthread_once(&fetched_once, fetch);
+    return suite >= 0x1301 && suite <= 0x1303 ? suite - 0x1301 : -1;
+}
+
 static const EVP_CIPHER *aead_cipher(uint16_t suite)
 {
-    switch (suite) {
-    case 0x1301: return EVP_aes_128_gcm();
-    case 0x1302: return EVP_aes_256_gcm();
-    case 0x1303: return EVP_chacha20_poly1305();
-    default: return NULL;
-    }
+    int index = suite_index(suite);
+    return index < 0 ? NULL : fetched.aead[index];
 }
 
 static const EVP_CIPHER *mask_cipher(uint16_t suite)
 {
-    switch (suite) {
-    case 0x1301: return EVP_aes_128_ecb();
-    case 0x1302: return EVP_aes_256_ecb();
-    case 0x1303: return EVP_chacha20();
-    default: return NULL;
-    }
+    int index = suite_index(suite);
+    return index < 0 ? NULL : fetched.mask[index];
 }
 
 size_t fc_key_length(uint16_t suite)
@@ -315,11 +332,39 @@ int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
     return -1;
 }
 
+/* One half of RFC 2104: the hash of the padded key and of the data. */
+static int hash_padded(
+    EVP_MD_CTX *context, const EVP_MD *hash, const uint8_t *key, size_t block, uint8_t pad, const uint8_t *data,
+    size_t length, uint8_t *out)
+{
+    uint8_t padded[128];
+    for (size_t i = 0; i < block; i++)
+        padded[i] = key[i] ^ pad;
+    int done = EVP_DigestInit_ex(context, hash, NULL) == 1 && EVP_DigestUpdate(context, padded, block) == 1
+        && EVP_DigestUpdate(context, data, length) == 1 && EVP_DigestFinal_ex(context, out, NULL) == 1;
+    OPENSSL_cleanse(padded, sizeof padded);
+    return done;
+}
+
+/* OpenSSL's own HMAC sets up a method, a context and a hash each time, for longer than it hashes a label. */
 int fc_hmac(int sha384, const uint8_t *key, size_t key_length, const uint8_t *data, size_t length, uint8_t *out)
 {
-    const EVP_MD *hash = sha384 ? EVP_sha384() : EVP_sha256();
-    unsigned written;
-    return HMAC(hash, key, (int)key_length, data, length, out, &written) ? 0 : -1;
+    static _Thread_local EVP_MD_CTX *context;
+    uint8_t block_key[128] = { 0 }, inner[EVP_MAX_MD_SIZE];
+    const size_t size = sha384 ? 48 : 32, block = sha384 ? 128 : 64;
+    pthread_once(&fetched_once, fetch);
+    const EVP_MD *hash = fetched.hash[sha384 ? 1 : 0];
+    if (!hash || (!context && !(context = EVP_MD_CTX_new())))
+        return -1;
+    if (key_length <= block)
+        memcpy(block_key, key, key_length);
+    else if (EVP_Digest(key, key_length, block_key, NULL, hash, NULL) != 1)
+        return -1;
+    int done = hash_padded(context, hash, block_key, block, 0x36, data, length, inner)
+        && hash_padded(context, hash, block_key, block, 0x5c, inner, size, out);
+    OPENSSL_cleanse(block_key, sizeof block_key);
+    OPENSSL_cleanse(inner, sizeof inner);
+    return done ? 0 : -1;
 }
 
 int fc_equal(const uint8_t *a, const uint8_t *b, size_t length)

@@ -12,18 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aead_ipsec.h"
+#include "aead_contexts.h"
 
 struct fc_aead {
-    struct fc_gcm *gcm; /* IPSec-MB's key, or NULL and */
-    EVP_CIPHER_CTX *context;
+    struct fc_key key;
     uint8_t iv[FC_NONCE_LENGTH];
 };
 
 struct fc_mask {
-    EVP_CIPHER_CTX *context;
-    /* ChaCha20 takes each sample as its counter and nonce; AES encrypts all samples of a batch at once. */
-    int is_chacha;
+    struct fc_key key;
 };
 
 /* Algorithms are fetched once: OpenSSL looks one up for longer than it takes to use it for a key. */
@@ -73,17 +70,12 @@ fc_aead *fc_aead_new(
     uint16_t suite, int sealing, int ipsec_mb, const uint8_t *key, const uint8_t iv[FC_NONCE_LENGTH])
 {
     const EVP_CIPHER *cipher = aead_cipher(suite);
-    fc_aead *aead = cipher ? calloc(1, sizeof *aead) : NULL;
+    fc_aead *aead = cipher ? malloc(sizeof *aead) : NULL;
     if (!aead)
         return NULL;
     memcpy(aead->iv, iv, FC_NONCE_LENGTH);
-    if (ipsec_mb && (aead->gcm = fc_gcm_new(suite, key)))
-        return aead;
-    aead->context = EVP_CIPHER_CTX_new();
-    if (!aead->context || EVP_CipherInit_ex(aead->context, cipher, NULL, key, NULL, sealing != 0) != 1) {
-        fc_aead_free(aead);
-        return NULL;
-    }
+    fc_key_init(
+        &aead->key, sealing ? FC_SEALING : FC_OPENING, suite, cipher, ipsec_mb && fc_gcm_offers(suite), key);
     return aead;
 }
 
@@ -91,8 +83,7 @@ void fc_aead_free(fc_aead *aead)
 {
     if (!aead)
         return;
-    fc_gcm_free(aead->gcm);
-    EVP_CIPHER_CTX_free(aead->context);
+    fc_key_clear(&aead->key);
     OPENSSL_cleanse(aead->iv, sizeof aead->iv);
     free(aead);
 }
@@ -100,16 +91,10 @@ void fc_aead_free(fc_aead *aead)
 fc_mask *fc_mask_new(uint16_t suite, const uint8_t *key)
 {
     const EVP_CIPHER *cipher = mask_cipher(suite);
-    fc_mask *mask = cipher ? calloc(1, sizeof *mask) : NULL;
+    fc_mask *mask = cipher ? malloc(sizeof *mask) : NULL;
     if (!mask)
         return NULL;
-    mask->is_chacha = suite == 0x1303;
-    mask->context = EVP_CIPHER_CTX_new();
-    if (!mask->context || EVP_EncryptInit_ex(mask->context, cipher, NULL, key, NULL) != 1
-        || EVP_CIPHER_CTX_set_padding(mask->context, 0) != 1) {
-        fc_mask_free(mask);
-        return NULL;
-    }
+    fc_key_init(&mask->key, FC_MASKING, suite, cipher, 0, key);
     return mask;
 }
 
@@ -117,7 +102,7 @@ void fc_mask_free(fc_mask *mask)
 {
     if (!mask)
         return;
-    EVP_CIPHER_CTX_free(mask->context);
+    fc_key_clear(&mask->key);
     free(mask);
 }
 
@@ -146,40 +131,40 @@ static size_t text_length(const fc_packet *packet)
 }
 
 /* Sets the nonce and runs OpenSSL's cipher over header and payload: all but the tag. */
-static int run_cipher(fc_aead *aead, const uint8_t *nonce, uint8_t *buffer, const fc_packet *packet)
+static int run_cipher(EVP_CIPHER_CTX *context, const uint8_t *nonce, uint8_t *buffer, const fc_packet *packet)
 {
     uint8_t *payload = buffer + packet->payload_offset;
     int length = (int)text_length(packet), written;
 
-    if (EVP_CipherInit_ex(aead->context, NULL, NULL, NULL, nonce, -1) != 1)
+    if (EVP_CipherInit_ex(context, NULL, NULL, NULL, nonce, -1) != 1)
         return -1;
-    if (EVP_CipherUpdate(aead->context, NULL, &written, buffer + packet->start, (int)header_length(packet)) != 1)
+    if (EVP_CipherUpdate(context, NULL, &written, buffer + packet->start, (int)header_length(packet)) != 1)
         return -1;
-    if (length > 0 && EVP_CipherUpdate(aead->context, payload, &written, payload, length) != 1)
+    if (length > 0 && EVP_CipherUpdate(context, payload, &written, payload, length) != 1)
         return -1;
     return 0;
 }
 
-static int seal_one(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+static int seal_one(const fc_aead *aead, const struct fc_context *context, uint8_t *buffer, const fc_packet *packet)
 {
     uint8_t nonce[FC_NONCE_LENGTH];
     uint8_t *tag = buffer + packet->end - FC_TAG_LENGTH;
     int written;
 
     make_nonce(aead, packet, nonce);
-    if (aead->gcm) {
-        fc_gcm_seal(aead->gcm, nonce, buffer + packet->start, header_length(packet), buffer + packet->payload_offset,
-            text_length(packet), tag);
+    if (aead->key.ipsec_mb) {
+        fc_gcm_seal(context->gcm, nonce, buffer + packet->start, header_length(packet),
+            buffer + packet->payload_offset, text_length(packet), tag);
         return 0;
     }
-    if (run_cipher(aead, nonce, buffer, packet) != 0)
+    if (run_cipher(context->evp, nonce, buffer, packet) != 0)
         return -1;
-    if (EVP_CipherFinal_ex(aead->context, tag, &written) != 1)
+    if (EVP_CipherFinal_ex(context->evp, tag, &written) != 1)
         return -1;
     /* What EVP_CIPHER_CTX_ctrl comes to after a long way. */
     OSSL_PARAM parameters[] = {
         OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, FC_TAG_LENGTH), OSSL_PARAM_END};
-    return EVP_CIPHER_CTX_get_params(aead->context, parameters) == 1 ? 0 : -1;
+    return EVP_CIPHER_CTX_get_params(context->evp, parameters) == 1 ? 0 : -1;
 }
 
 /* One block for each packet, of whose first 5 octets its mask consists (RFC 9001 sections 5.4.3 and 5.4.4). */
@@ -187,15 +172,19 @@ static int make_masks(
     fc_mask *mask, const uint8_t *buffer, const fc_packet *packets, size_t count, uint8_t (*blocks)[FC_TAG_LENGTH])
 {
     static const uint8_t zeros[5];
+    const struct fc_context *context = fc_key_context(&mask->key);
     int written;
 
+    if (!context)
+        return -1;
     for (size_t i = 0; i < count; i++)
         memcpy(blocks[i], buffer + packets[i].number_offset + 4, FC_TAG_LENGTH);
-    if (!mask->is_chacha)
-        return EVP_EncryptUpdate(mask->context, *blocks, &written, *blocks, (int)(count * FC_TAG_LENGTH)) == 1 ? 0 : -1;
+    /* ChaCha20 takes each sample as its counter and nonce; AES encrypts all samples of a batch at once. */
+    if (mask->key.suite != 0x1303)
+        return EVP_EncryptUpdate(context->evp, *blocks, &written, *blocks, (int)(count * FC_TAG_LENGTH)) == 1 ? 0 : -1;
     for (size_t i = 0; i < count; i++)
-        if (EVP_EncryptInit_ex(mask->context, NULL, NULL, NULL, blocks[i]) != 1
-            || EVP_EncryptUpdate(mask->context, blocks[i], &written, zeros, sizeof zeros) != 1)
+        if (EVP_EncryptInit_ex(context->evp, NULL, NULL, NULL, blocks[i]) != 1
+            || EVP_EncryptUpdate(context->evp, blocks[i], &written, zeros, sizeof zeros) != 1)
             return -1;
     return 0;
 }
@@ -285,10 +274,12 @@ int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *pack
 {
     uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
 
-    if (count > FC_BATCH_MAX)
+    const struct fc_context *context = fc_key_context(&aead->key);
+
+    if (!context || count > FC_BATCH_MAX)
         return -1;
     for (size_t i = 0; i < count; i++)
-        if (seal_one(aead, buffer, &packets[i]) != 0)
+        if (seal_one(aead, context, buffer, &packets[i]) != 0)
             return -1;
     if (!mask)
         return 0;
@@ -312,23 +303,26 @@ int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
     uint8_t nonce[FC_NONCE_LENGTH];
     uint8_t *tag = buffer + packet->end - FC_TAG_LENGTH;
     uint8_t made[FC_TAG_LENGTH];
+    const struct fc_context *context = fc_key_context(&aead->key);
     int written;
 
+    if (!context)
+        return -1;
     make_nonce(aead, packet, nonce);
     /* Both ciphers xor a key stream: a second run with the same nonce gives the ciphertext back. */
-    if (aead->gcm) {
+    if (aead->key.ipsec_mb) {
         uint8_t *header = buffer + packet->start, *text = buffer + packet->payload_offset;
-        fc_gcm_open(aead->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
+        fc_gcm_open(context->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
         if (CRYPTO_memcmp(made, tag, FC_TAG_LENGTH) == 0)
             return 0;
-        fc_gcm_seal(aead->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
+        fc_gcm_seal(context->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
         return -1;
     }
-    if (run_cipher(aead, nonce, buffer, packet) == 0
-        && EVP_CIPHER_CTX_ctrl(aead->context, EVP_CTRL_AEAD_SET_TAG, FC_TAG_LENGTH, tag) == 1
-        && EVP_CipherFinal_ex(aead->context, made, &written) == 1)
+    if (run_cipher(context->evp, nonce, buffer, packet) == 0
+        && EVP_CIPHER_CTX_ctrl(context->evp, EVP_CTRL_AEAD_SET_TAG, FC_TAG_LENGTH, tag) == 1
+        && EVP_CipherFinal_ex(context->evp, made, &written) == 1)
         return 0;
-    run_cipher(aead, nonce, buffer, packet);
+    run_cipher(context->evp, nonce, buffer, packet);
     return -1;
 }
 

@@ -147,26 +147,37 @@ static void load(void)
     snprintf(library.name, sizeof library.name, "Intel IPSec-MB %s, %s", version ? version() : "", what);
 }
 
-struct fc_gcm *fc_gcm_new(uint16_t suite, const uint8_t *key)
+static const struct kernels *kernels_of(uint16_t suite)
 {
-    const struct kernels *kernels = suite == 0x1301 ? &library.aes128 : suite == 0x1302 ? &library.aes256 : NULL;
+    return suite == 0x1301 ? &library.aes128 : suite == 0x1302 ? &library.aes256 : NULL;
+}
 
-    pthread_once(&once, load);
-    if (!kernels || !library.name[0])
-        return NULL;
-    struct fc_gcm *gcm = aligned_alloc(alignment, (sizeof *gcm + alignment - 1) / alignment * alignment);
-    if (!gcm)
-        return NULL;
-    gcm->kernels = kernels;
-    kernels->prepare(key, gcm->expanded);
-    return gcm;
+int fc_gcm_offers(uint16_t suite)
+{
+    return kernels_of(suite) && fc_ipsec_mb();
+}
+
+struct fc_gcm *fc_gcm_new(void)
+{
+    return aligned_alloc(alignment, (sizeof(struct fc_gcm) + alignment - 1) / alignment * alignment);
+}
+
+void fc_gcm_use(struct fc_gcm *gcm, uint16_t suite, const uint8_t *key)
+{
+    gcm->kernels = kernels_of(suite);
+    gcm->kernels->prepare(key, gcm->expanded);
+}
+
+void fc_gcm_clear(struct fc_gcm *gcm)
+{
+    OPENSSL_cleanse(gcm, sizeof *gcm);
 }
 
 void fc_gcm_free(struct fc_gcm *gcm)
 {
     if (!gcm)
         return;
-    OPENSSL_cleanse(gcm, sizeof *gcm);
+    fc_gcm_clear(gcm);
     free(gcm);
 }
 

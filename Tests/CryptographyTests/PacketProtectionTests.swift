@@ -51,6 +51,33 @@ import Wire
         #expect(single == batched && key.sealedCount == 74)
     }
 
+    /// Keys take turns with a few contexts of the libraries: none may get another's, whoever was there before or is gone.
+    @Test(arguments: CipherSuite.allCases, AEADLibrary.allCases)
+    func manyKeysTakeTurns(_ suite: CipherSuite, _ library: AEADLibrary) {
+        let (plain, plans) = Self.batch(3, payload: 50)
+        func make(_ index: Int) -> SealingKey {
+            SealingKey(suite: suite, secret: Self.secret(suite, UInt8(index)), library: library)
+        }
+        func sealed(_ key: SealingKey) -> [UInt8] {
+            var bytes = plain
+            var span = bytes.mutableSpan
+            key.seal(&span, plans.span)
+            return bytes
+        }
+        let expected = (0..<40).map { sealed(make($0)) }
+        #expect(Set(expected).count == 40)
+        var keys = (0..<40).map(make)
+        for round in 0..<4 {
+            for index in keys.indices where round == 0 || index % round == 0 {
+                #expect(sealed(keys[index]) == expected[index])
+                let opening = OpeningKey(suite: suite, secret: Self.secret(suite, UInt8(index)), library: library)
+                var bytes = Array(expected[index][..<plans[0].end])
+                #expect(opening.open(&bytes) != nil)
+            }
+            for index in stride(from: round, to: 40, by: 7) { keys[index] = make(index) }
+        }
+    }
+
     @Test(arguments: CipherSuite.allCases) func roundTrip(_ suite: CipherSuite) throws {
         let (plain, plans) = Self.batch(5, payload: 1183)
         var bytes = plain

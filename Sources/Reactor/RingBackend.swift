@@ -111,12 +111,19 @@ import Glibc
     func wait(nanoseconds: Int64, events sink: some BackendEvents) {
         isWaiting = true
         _ = unsafe fcio_ring_wait(ring, nanoseconds)
-        dispatch(sink)
+        var rounds = dispatch(sink)
+        // A few busy sockets can take all buffers. Who found none has its turn in this one, as with epoll.
+        while rounds > 0, !isClosed {
+            _ = unsafe fcio_ring_wait(ring, 0)
+            rounds = min(rounds - 1, dispatch(sink))
+        }
         isWaiting = false
         if isClosed { destroy() }
     }
 
-    private func dispatch(_ sink: some BackendEvents) {
+    /// Delivers what has come.
+    /// - Returns: How many sockets may have more than there were buffers for.
+    private func dispatch(_ sink: some BackendEvents) -> Int {
         sink.countSystemCalls(1)
         var completion = fcio_completion()
         while !isClosed, unsafe fcio_ring_next(ring, &completion) {
@@ -136,13 +143,16 @@ import Glibc
                 if live(token) != nil { _ = poll(source.descriptor, fcio_readable, .readable, token) }
             }
         }
-        guard !isClosed else { return }
+        guard !isClosed else { return 0 }
         deliver(sink)
+        var count = 0
         for token in ended {
             guard let source = live(token) else { continue }
             _ = unsafe fcio_ring_receive(ring, source.descriptor, Request.receive.tag(token))
+            count += 1
         }
         ended.removeAll(keepingCapacity: true)
+        return count
     }
 
     private func received(_ completion: fcio_completion, _ token: Token, _ sink: some BackendEvents) {

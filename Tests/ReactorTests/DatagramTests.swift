@@ -111,6 +111,36 @@ import Wire
         #expect(reactor.counters.kernelDrops == 0)
     }
 
+    /// More is waiting at many sockets than one batch takes: no socket waits for the busy ones before it.
+    @Test(arguments: backends)
+    func everyBusySocketHasItsTurn(io: Reactor.IO) throws {
+        let outside = try Reactor(io: .epoll)
+        let reactor = try Reactor(io: io)
+        defer {
+            outside.close()
+            reactor.close()
+        }
+        let sender = try outside.udpSocket(bind: address("127.0.0.1:0"))
+        let receivers = try (0..<40).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
+        let collectors = receivers.map { _ in Collector() }
+        for index in receivers.indices { receivers[index].handler = collectors[index] }
+        // The requests to receive are made.
+        reactor.turn(timeout: .zero)
+        var sent = 0
+        // Sizes that grow keep datagrams apart.
+        for size in 1...60 {
+            for receiver in receivers where sender.send([UInt8](repeating: 1, count: size), to: receiver.localAddress) {
+                sent += 1
+            }
+            outside.turn(timeout: .zero)
+        }
+        #expect(sent == 40 * 60)
+        // The kernel runs so many requests at a time.
+        for _ in 0..<3 { reactor.turn(timeout: .zero) }
+        #expect(collectors.allSatisfy { !$0.datagrams.isEmpty }, "\(collectors.map(\.datagrams.count))")
+        #expect(reactor.turns { collectors.reduce(0) { $0 + $1.datagrams.count } >= sent })
+    }
+
     @Test(arguments: backends, ["127.0.0.1:0", "[::1]:0"])
     func ecnMarksArrive(io: Reactor.IO, bind: String) throws {
         let reactor = try Reactor(io: io)

@@ -146,6 +146,7 @@ int fcio_set_option(int fd, int family, enum fcio_option option, int value) {
         if (outcome == 0) outcome = set_both(fd, family, IP_RECVTOS, IPV6_RECVTCLASS, value);
         if (outcome == 0) outcome = set(fd, SOL_SOCKET, SO_RXQ_OVFL, value);
         return outcome;
+    case fcio_receive_errors: return set_both(fd, family, IP_RECVERR, IPV6_RECVERR, value);
     }
     return -EINVAL;
 }

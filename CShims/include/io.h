@@ -47,6 +47,7 @@ enum fcio_option {
     fcio_multicast_all,        // deliver groups that other sockets of this host have joined
     fcio_dont_fragment,        // 1: DF set and the cached path MTU ignored; 0: DF clear
     fcio_receive_details,      // local address, ECN and drop count with each datagram
+    fcio_receive_errors,       // ICMP errors about what was sent are kept for fcio_next_error
 };
 
 /// Sets one option, on both address families where an IPv6 socket serves both.
@@ -144,6 +145,23 @@ unsigned fcio_outbox_fill(
 /// Sends the first `count` messages: how many went, or the negative errno of the first when none did.
 int fcio_outbox_send(struct fcio_outbox *outbox, int fd, unsigned count);
 struct msghdr *fcio_outbox_header(struct fcio_outbox *outbox, unsigned index);
+
+// MARK: errors (io_error.c)
+
+/// What ICMP says of a datagram that a socket sent.
+struct fcio_error {
+    struct fcio_address to;        // where the datagram was sent to
+    struct fcio_address reporter;  // who says so; family 0 when unknown
+    uint32_t info;                 // the MTU, where it is about that
+    uint32_t count;                // octets quoted of the datagram's payload
+    uint8_t family;                // ICMP of IP version 4 or 6; 0: this host says so
+    uint8_t type;
+    uint8_t code;
+};
+
+/// Takes the oldest error off the socket's queue, and at most `room` octets of the payload that it quotes: 1, 0 when
+/// there is none, or a negative errno.
+int fcio_next_error(int fd, struct fcio_error *out, uint8_t *quoted, size_t room);
 
 // MARK: events (io_event.c)
 

@@ -46,6 +46,14 @@ public struct Gateway: Sendable {
     private var refreshAt = Instant.distantFuture
     private var silentAt = Instant.distantFuture
     private var silence: Duration
+    /// While the network says that the relay is gone: until when it may prove otherwise.
+    private var doubtedUntil = Instant.distantFuture
+    private var nextDoubtAt = Instant(nanoseconds: .min)
+    /// Errors that prove nothing, one for each message sent at the most, and whether the last message has had its own.
+    private var suspicions = 0
+    private var isSuspected = false
+    /// Relays found unreachable since one was joined.
+    private var failures = 0
     private var grant: Grant?
     /// Which of `styles` the Requests have, and whether the relay has answered one of it.
     private var style = 0
@@ -123,6 +131,13 @@ public struct Gateway: Sendable {
         if !channels.isEmpty { seek(at: now) }
     }
 
+    /// The relay in use was seen to answer: a Request that waits to be sent again goes out now.
+    public mutating func relayAnswers(at now: Instant) {
+        guard case .request = pending, attempts > 0 else { return }
+        attempts = 0
+        request(at: now)
+    }
+
     /// Tells the relay that nothing is wanted from it any more, here and now; what is wanted stays wanted.
     public mutating func leave(at now: Instant) {
         if let grant, isJoined, let relay {
@@ -141,6 +156,8 @@ public struct Gateway: Sendable {
         isJoined = false
         (retryAt, refreshAt, silentAt) = (.distantFuture, .distantFuture, .distantFuture)
         attempts = 0
+        doubtedUntil = .distantFuture
+        suspicions = 0
     }
 
     // MARK: asking
@@ -176,6 +193,7 @@ public struct Gateway: Sendable {
     private mutating func nonce() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) | 1 }
 
     private mutating func sendPending(at now: Instant) {
+        isSuspected = false
         switch pending {
         case .nothing: return
         case .discovery(let nonce):
@@ -190,6 +208,10 @@ public struct Gateway: Sendable {
                 nonce: nonce, family: family, usesLinuxFlags: usesLinuxFlags, declaresECN: declaresECN)
             outgoing.append((Message.request(request).bytes, relay))
         }
+        waitForRetry(at: now)
+    }
+
+    private mutating func waitForRetry(at now: Instant) {
         let longest = min(configuration.firstRetry * (1 << min(attempts, 20)), configuration.longestRetry)
         let span = max(0, (longest - configuration.firstRetry).nanoseconds)
         let wait = configuration.firstRetry + .nanoseconds(Int64(random.next() % UInt64(span + 1)))
@@ -295,6 +317,8 @@ public struct Gateway: Sendable {
         }
         counters.queriesReceived += 1
         isStyleProven = true
+        trust()
+        failures = 0
         let old = grant
         let fresh = Grant(
             mac: query.mac, nonce: query.nonce, gateway: query.gateway, robustness: Int(max(1, general.robustness)))
@@ -331,6 +355,7 @@ public struct Gateway: Sendable {
             return nil
         }
         // Whatever is wrong with it: the tunnel works.
+        trust()
         silentAt = now + configuration.silence
         silence = configuration.silence
         guard header.protocolNumber == IPProtocol.udp, let ecn = Self.combined(header.ecn, outer: outer) else {
@@ -376,15 +401,92 @@ public struct Gateway: Sendable {
         }
     }
 
+    // MARK: what the network says
+
+    /// Handles an ICMP error about a datagram of ours. It may be forged (RFC 5927): it has to be about something that is
+    /// still to be answered and to quote its nonce, or to come again for the next message when the router quotes none;
+    /// and a relay that was joined gets a moment to answer.
+    public mutating func noticeReceived(_ notice: GatewayNotice, at now: Instant) {
+        let sent: (to: SocketAddress?, type: UInt8, nonce: UInt32?) =
+            switch pending {
+            case .discovery(let nonce): (discovery, 1, nonce)
+            case .request(let nonce): (relay, 3, nonce)
+            case .nothing: (relay, 5, grant?.nonce)
+            }
+        guard let nonce = sent.nonce, notice.destination == sent.to || (isJoined && notice.destination == relay) else {
+            counters.noticesIgnored += 1
+            return
+        }
+        let isProven = notice.quotedNonce.map { $0.nonce == nonce && $0.type == sent.type }
+        // Updates and Teardowns go on while a Request waits.
+        let isOfGrant = notice.quotedNonce?.nonce == grant?.nonce && (notice.quotedNonce?.type ?? 0) >= 5
+        guard isProven ?? true || isOfGrant else {
+            counters.noticesIgnored += 1
+            return
+        }
+        counters.notices += 1
+        guard notice.kind != .tooLarge else {
+            counters.tooLarge += 1
+            return
+        }
+        if isJoined { return doubt(at: now) }
+        if isProven == nil {
+            if !isSuspected { suspicions += 1 }
+            isSuspected = true
+            guard suspicions >= 2 else { return }
+        }
+        giveUp(notice, at: now)
+    }
+
+    /// The relay answers.
+    private mutating func trust() {
+        doubtedUntil = .distantFuture
+        suspicions = 0
+    }
+
+    private mutating func doubt(at now: Instant) {
+        guard doubtedUntil == .distantFuture, now >= nextDoubtAt else { return }
+        nextDoubtAt = now + configuration.graceInterval
+        doubtedUntil = now + configuration.grace
+        if case .nothing = pending { request(at: now) }
+        // Once more within the grace: one message may be lost.
+        retryAt = min(retryAt, now + configuration.grace / 2)
+    }
+
+    /// There is no relay where we ask. A shell that knows others goes over to one of them.
+    private mutating func giveUp(_ notice: GatewayNotice, at now: Instant) {
+        counters.unreachable += 1
+        suspicions = 0
+        doubtedUntil = .distantFuture
+        isJoined = false
+        grant = nil
+        repeats = []
+        (refreshAt, silentAt) = (.distantFuture, .distantFuture)
+        events.append(notice.kind == .full ? .limited : .unreachable(notice.destination))
+        guard configuration.discovers, case .request = pending else { return }
+        // The discovery address may lead to another relay; if it leads to the same one, not without a pause.
+        attempts = failures
+        failures += 1
+        if attempts == 0 {
+            discover(at: now)
+        } else {
+            pending = .discovery(nonce: nonce())
+            waitForRetry(at: now)
+        }
+    }
+
     // MARK: time
 
     public var nextDeadline: Instant {
-        repeats.reduce(min(retryAt, refreshAt, silentAt)) { min($0, $1.at) }
+        repeats.reduce(min(retryAt, refreshAt, silentAt, doubtedUntil)) { min($0, $1.at) }
     }
 
     public mutating func timerFired(at now: Instant) {
         for each in repeats where each.at <= now { outgoing.append((each.bytes, each.to)) }
         repeats.removeAll { $0.at <= now }
+        if doubtedUntil <= now, let relay {
+            giveUp(GatewayNotice(.unreachable, destination: relay), at: now)
+        }
         if retryAt <= now { retry(at: now) }
         if silentAt <= now {
             silence = min(silence * 2, configuration.refreshLimit)

@@ -19,6 +19,10 @@ public struct GatewayConfiguration: Sendable {
     /// Whether relays are told that marks of congestion are passed on (RFC 9601). One that does not answer such a
     /// Request is asked without: Linux drops it.
     public var declaresECN = true
+    /// How long a relay that served us is given to answer when the network says that it is gone.
+    public var grace: Duration = .seconds(1)
+    /// The shortest time between two of those graces: what forged errors can make the gateway ask.
+    public var graceInterval: Duration = .seconds(10)
     /// Channels of one gateway.
     public var channelLimit = 256
 
@@ -44,6 +48,13 @@ public struct GatewayCounters: Sendable, Equatable {
     /// Fragments received, and packets given up for lack of one.
     public var fragments: UInt64 = 0
     public var reassemblyFailures: UInt64 = 0
+    /// ICMP errors about messages of ours, and of those the ones that say a message was too large for the path.
+    public var notices: UInt64 = 0
+    public var tooLarge: UInt64 = 0
+    /// ICMP errors about nothing that we sent: forged, or late.
+    public var noticesIgnored: UInt64 = 0
+    /// Times a relay was given up because the network says that it is not there.
+    public var unreachable: UInt64 = 0
 
     public init() {}
 }
@@ -60,6 +71,8 @@ public enum GatewayEvent: Hashable, Sendable {
     case limited
     /// No data came for a while: the relay is asked again.
     case silent
+    /// The network says that nobody is there.
+    case unreachable(SocketAddress)
 }
 
 /// A UDP packet out of the tunnel.

@@ -34,6 +34,12 @@ public enum GatewayProgress: Sendable {
     case joined(relay: String)
     /// No relay answers, for the n-th time.
     case noAnswer(attempt: Int)
+    /// The network says that nobody is at `relay`.
+    case unreachable(relay: String)
+    /// The relay takes no new gateways.
+    case limited
+    /// Nothing has come for a while; the relay is asked again.
+    case silent
     /// The first packet came, so long after the start.
     case firstPacket(channel: String, after: Duration)
     case interval(GatewayReport)
@@ -57,6 +63,9 @@ extension GatewayProgress: EventLine {
         case .joined(let relay): jsonObject([("event", .string("joined")), ("relay", .string(relay))])
         case .noAnswer(let attempt):
             jsonObject([("event", .string("no_answer")), ("attempt", .integer(attempt))])
+        case .unreachable(let relay): jsonObject([("event", .string("unreachable")), ("relay", .string(relay))])
+        case .limited: jsonObject([("event", .string("limited"))])
+        case .silent: jsonObject([("event", .string("silent"))])
         case .firstPacket(let channel, let after):
             jsonObject([
                 ("event", .string("first_packet")), ("channel", .string(channel)), ("after_ms", .milliseconds(after)),
@@ -70,6 +79,9 @@ extension GatewayProgress: EventLine {
         switch self {
         case .joined(let relay): "joined at relay \(relay)"
         case .noAnswer(let attempt): "no relay answers (\(attempt))"
+        case .unreachable(let relay): "no relay at \(relay)"
+        case .limited: "the relay takes no new gateways"
+        case .silent: nil
         case .firstPacket(let channel, let after):
             "first packet of \(channel) after \(after.formatted(.units(allowed: [.seconds, .milliseconds])))"
         case .interval: nil
@@ -144,7 +156,10 @@ final class GatewayRun: TunnelHandler {
                 switch event {
                 case .joined(let relay): output.report(GatewayProgress.joined(relay: "\(relay)"))
                 case .noAnswer(let attempt): output.report(GatewayProgress.noAnswer(attempt: attempt))
-                default: break
+                case .unreachable(let relay): output.report(GatewayProgress.unreachable(relay: "\(relay)"))
+                case .limited: output.report(GatewayProgress.limited)
+                case .silent: output.report(GatewayProgress.silent)
+                case .relayFound: break
                 }
             }
             for (channel, port) in channels {

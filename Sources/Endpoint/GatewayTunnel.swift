@@ -67,12 +67,17 @@ final class AMTTunnel: DatagramHandler {
     private func open(isIPv4: Bool) throws(ReactorError) {
         var options = UDPOptions()
         options.receiveBuffer = 8 << 20
+        options.receiveErrors = true
         socket = try reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0), options: options)
         socket?.handler = self
     }
 
-    /// The search has found a relay, or a better one.
+    /// The search has found a relay, a better one, or that the one in use is the best there is.
     private func move(to relay: SocketAddress) {
+        guard relay != gateway.relay else {
+            gateway.relayAnswers(at: reactor.now)
+            return settle()
+        }
         gateway.leave(at: reactor.now)
         sendAll()
         if let old = socket, old.localAddress.address.isIPv4 != relay.address.isIPv4 {
@@ -132,6 +137,7 @@ final class AMTTunnel: DatagramHandler {
                 log.notice("no relay answers", metadata: ["relay": "\(gateway.discovery.map { "\($0)" } ?? "none")", "attempt": "\(attempt)"])
             case .limited: log.notice("the relay takes no new gateways")
             case .silent: log.info("nothing comes through the tunnel; asking again")
+            case .unreachable(let host): log.notice("there is no relay", metadata: ["relay": "\(host)"])
             }
             onEvent(event)
             finder?.gatewayTold(event)
@@ -157,6 +163,12 @@ final class AMTTunnel: DatagramHandler {
         settle()
     }
 
+    func networkErrorReceived(_ error: NetworkError, on socket: UDPSocket) {
+        guard let notice = GatewayNotice(error) else { return }
+        gateway.noticeReceived(notice, at: reactor.now)
+        settle()
+    }
+
     private func deliver(_ bytes: inout MutableSpan<UInt8>, _ delivery: GatewayDelivery) {
         for subscription in subscriptions {
             guard subscription.channel.group == delivery.group.address,
@@ -167,5 +179,20 @@ final class AMTTunnel: DatagramHandler {
             subscription.handler?.tunnelPacketReceived(
                 &payload, from: delivery.source, to: delivery.group, ecn: delivery.ecn)
         }
+    }
+}
+
+extension GatewayNotice {
+    /// Nil when it is of no interest.
+    init?(_ error: NetworkError) {
+        let kind: Kind? =
+            switch error.kind {
+            case .hostUnreachable where error.reporter == error.destination.address: .full
+            case .networkUnreachable, .hostUnreachable, .portUnreachable, .prohibited: .unreachable
+            case .tooLarge: .tooLarge
+            case .other: nil
+            }
+        guard let kind else { return nil }
+        self.init(kind, destination: error.destination, quoted: error.quoted)
     }
 }

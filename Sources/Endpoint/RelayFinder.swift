@@ -37,7 +37,7 @@ extension RelayChoice: CustomStringConvertible {
 ///
 /// Each question has a socket of its own, so that who would forge an answer has to guess a port besides the number.
 final class RelayFinder: DatagramHandler {
-    /// A relay was found, another than before.
+    /// A relay was found; it may be the one in use.
     var onRelay: (SocketAddress) -> Void = { _ in }
 
     private var search: RelaySearch
@@ -99,6 +99,7 @@ final class RelayFinder: DatagramHandler {
         case .joined: search.relayJoined(at: now)
         case .noAnswer(let attempt): search.noAnswer(attempt: attempt, at: now)
         case .limited: search.relayFailed(.limited, at: now)
+        case .unreachable: search.relayFailed(.unreachable, at: now)
         case .relayFound, .silent: return
         }
         settle()
@@ -114,9 +115,8 @@ final class RelayFinder: DatagramHandler {
             case .found(let found):
                 for lookup in lookups.values { lookup.close() }
                 lookups = [:]
-                guard found != relay else { continue }
+                if found != relay { log.info("relay found", metadata: ["relay": "\(found)"]) }
                 relay = found
-                log.info("relay found", metadata: ["relay": "\(found)"])
                 onRelay(found)
             case .failing(let relay, let failure):
                 log.notice(
@@ -134,6 +134,12 @@ final class RelayFinder: DatagramHandler {
             let bytes = batch[index]
             search.datagramReceived(bytes.span, from: from, at: reactor.now)
         }
+        settle()
+    }
+
+    func networkErrorReceived(_ error: NetworkError, on socket: UDPSocket) {
+        guard let notice = GatewayNotice(error) else { return }
+        search.noticeReceived(notice, at: reactor.now)
         settle()
     }
 
@@ -165,7 +171,10 @@ private final class AskingSockets {
         let isIPv4 = address.address.isIPv4
         if sockets[isIPv4] == nil {
             // A machine without one of the IP versions finds what it can by the other.
-            sockets[isIPv4] = try? reactor.udpSocket(bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0))
+            var options = UDPOptions()
+            options.receiveErrors = true
+            sockets[isIPv4] = try? reactor.udpSocket(
+                bind: SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0), options: options)
             sockets[isIPv4]?.handler = handler
         }
         _ = sockets[isIPv4]?.send(copyOf: bytes.span, to: address)
@@ -249,6 +258,12 @@ private final class Lookup: DatagramHandler {
             let bytes = batch[index]
             lookup.datagramReceived(bytes.span, from: from, at: reactor.now)
         }
+        settle()
+    }
+
+    func networkErrorReceived(_ error: NetworkError, on socket: UDPSocket) {
+        guard GatewayNotice(error)?.kind == .unreachable else { return }
+        lookup.unreachable(error.destination, quoted: error.quoted, at: reactor.now)
         settle()
     }
 }

@@ -20,6 +20,7 @@ struct Token: Hashable {
 protocol BackendEvents: AnyObject {
     /// `inbox` holds what came for the socket `token`.
     func received(_ inbox: UnsafeMutablePointer<fcio_inbox>, for token: Token)
+    /// `code` is EAGAIN when there was nothing to receive after all: there may be an error to take.
     func receiveFailed(_ code: Int32, for token: Token)
     func writable(_ token: Token)
     func readable(_ token: Token)

@@ -8,10 +8,14 @@ public protocol DatagramHandler: AnyObject {
 
     /// The socket refused to take more and has now taken all that was queued.
     func socketBecameWritable(_ socket: UDPSocket)
+
+    /// A datagram that the socket sent did not arrive, or so it is said (`UDPOptions.receiveErrors`).
+    func networkErrorReceived(_ error: NetworkError, on socket: UDPSocket)
 }
 
 extension DatagramHandler {
     public func socketBecameWritable(_ socket: UDPSocket) {}
+    public func networkErrorReceived(_ error: NetworkError, on socket: UDPSocket) {}
 }
 
 /// Datagrams that arrived together, in order of arrival per sender. The octets lie where the kernel put them and may

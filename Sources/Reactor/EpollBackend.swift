@@ -110,7 +110,7 @@ import Glibc
             let count = unsafe fcio_receive(inbox, source.descriptor, source.limit)
             sink.countSystemCalls(1)
             guard count > 0 else {
-                if count != -EAGAIN, count != -EINTR { sink.receiveFailed(-count, for: token) }
+                if count != -EINTR { sink.receiveFailed(-count, for: token) }
                 return
             }
             let mean = unsafe Int(inbox.pointee.octets) / Int(count)

@@ -81,6 +81,8 @@ import Wire
     var timers = Timers()
     /// Sockets with something queued.
     var dirty: [UDPSocket] = []
+    /// Sockets whose handlers are to be told of errors.
+    var troubled: [UDPSocket] = []
     var signals: [(number: Int32, watch: FileWatch)] = []
     var mailboxes: [AnyObject] = []
 
@@ -180,11 +182,13 @@ import Wire
             let left = max(0, next.nanoseconds - start.nanoseconds)
             wait = wait < 0 ? left : min(wait, left)
         }
+        if !troubled.isEmpty { wait = 0 }
         counters.turns += 1
         if wait != 0 { counters.sleeps += 1 }
         awoken = nil
         backend.wait(nanoseconds: wait, events: self)
         if awoken == nil { arrive() }
+        reportErrors()
         fireTimers()
         for handler in turnEndHandlers { handler() }
         flush()
@@ -209,6 +213,13 @@ import Wire
             counters.timersFired += 1
             handler()
         }
+    }
+
+    private func reportErrors() {
+        guard !troubled.isEmpty else { return }
+        let sockets = troubled
+        troubled = []
+        for socket in sockets { socket.reportErrors() }
     }
 
     private func flush() {
@@ -237,7 +248,7 @@ import Wire
         wakeup.close()
         for signal in signals { fcio_signal_unwatch(signal.number) }
         // What goes away here may hold sockets and timers: it goes when nothing is being changed any more.
-        let leaving = (slots, signals, timers, mailboxes, turnEndHandlers, dirty)
+        let leaving = (slots, signals, timers, mailboxes, turnEndHandlers, dirty, troubled)
         signals = []
         for index in slots.indices {
             let token = Token(slot: index, generation: slots[index].generation)
@@ -254,6 +265,7 @@ import Wire
             slots[index].source = .none
         }
         dirty = []
+        troubled = []
         timers = Timers()
         mailboxes = []
         turnEndHandlers = []
@@ -319,7 +331,8 @@ extension Reactor: BackendEvents {
 
     func receiveFailed(_ code: Int32, for token: Token) {
         if awoken == nil { arrive() }
-        counters.receiveErrors += 1
+        if case .socket(let socket) = source(token), socket.takesErrors { socket.takeErrors() }
+        if code != EAGAIN { counters.receiveErrors += 1 }
     }
 
     func writable(_ token: Token) {

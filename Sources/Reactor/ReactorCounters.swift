@@ -32,6 +32,8 @@ public struct ReactorCounters: Sendable, Equatable {
     public var truncated: UInt64 = 0
     /// Receive calls that failed for a reason other than an empty queue.
     public var receiveErrors: UInt64 = 0
+    /// ICMP errors about datagrams of sockets that asked for them.
+    public var networkErrors: UInt64 = 0
 
     /// UDP datagrams the kernel took.
     public var datagramsOut: UInt64 = 0

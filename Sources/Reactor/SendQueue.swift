@@ -217,6 +217,16 @@ import Wire
         return unsafe fcio_outbox_fill(outbox, family, runs + head, UInt32(runCount), UInt32(skip))
     }
 
+    /// Where the first message goes, and its first octets, at most 64.
+    var first: (to: SocketAddress, octets: [UInt8])? {
+        guard !isEmpty else { return nil }
+        let run = unsafe runs[head]
+        let offset = unsafe skip * Int(run.segment)
+        let count = unsafe min(64, Int(run.count) - offset)
+        let octets = unsafe [UInt8](UnsafeBufferPointer(start: run.octets + offset, count: count))
+        return (SocketAddress(unsafe run.to), octets)
+    }
+
     /// One message of the first run is done, sent or given up: how many datagrams and octets it had.
     mutating func advance() -> (datagrams: Int, octets: Int) {
         let run = unsafe runs[head]

@@ -28,6 +28,8 @@ public struct UDPOptions: Sendable {
     /// for a multicast flow that a Linux router forwards: with DF set, that router silently drops every segmented
     /// send that reaches it whole.
     public var dontFragment = true
+    /// Tell the handler what ICMP says of the datagrams that were sent; else it goes unheard.
+    public var receiveErrors = false
     /// Octets of the send arena, in whole chunks of 64 KiB: the bound of what waits in a blocked socket.
     public var sendArena = 1 << 20
 

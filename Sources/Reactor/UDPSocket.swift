@@ -21,6 +21,8 @@ public final class UDPSocket {
 
     unowned let reactor: Reactor
     let descriptor: Int32
+    /// What the network says and the handler has not been told yet.
+    var errors = PendingErrors()
     var token = Token()
     /// The drop total last heard from the kernel.
     private var drops: UInt32 = 0
@@ -67,6 +69,7 @@ public final class UDPSocket {
         try set(fcio_multicast_all, false, "IP_MULTICAST_ALL")
         try set(fcio_dont_fragment, options.dontFragment, "IP_MTU_DISCOVER")
         try set(fcio_receive_details, true, "IP_PKTINFO")
+        if options.receiveErrors { try set(fcio_receive_errors, true, "IP_RECVERR") }
         // Coalescing only saves work: a kernel before 5.0 does without.
         _ = fcio_set_option(fd, family, fcio_receive_coalescing, options.coalesce ? 1 : 0)
     }
@@ -178,6 +181,9 @@ public final class UDPSocket {
             reactor.counters.systemCalls += 1
             reactor.counters.sendBatches += 1
             if result > 0 {
+                errors.excuses = PendingErrors.excusesPerMessage
+                // An error that ended the call is the kernel's secret, and gone; its reason waits in the queue.
+                if takesErrors, result < count { takeErrors() }
                 countSent(messages: Int(result))
             } else if result == -EAGAIN {
                 block()
@@ -212,9 +218,13 @@ public final class UDPSocket {
     private func refused(code: Int32) {
         // An interface without checksum offload, one that cannot segment, or a segment above its MTU. Only the last
         // depends on the size.
+        if takesErrors, isExcused() { return }
         if code == EIO || code == EINVAL || code == EMSGSIZE, queue.makePlain(anySize: code != EMSGSIZE) {
             reactor.counters.segmentationFallbacks += 1
             return
+        }
+        if takesErrors, let kind = NetworkError.Kind(refusal: code), let first = queue.first {
+            tell(NetworkError(kind: kind, destination: first.to, quoted: first.octets))
         }
         let lost = UInt64(queue.advance().datagrams)
         switch code {

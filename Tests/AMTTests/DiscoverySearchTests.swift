@@ -11,6 +11,8 @@ struct SearchWorld {
     var zone: [DNSQuestion: [DNSData]] = [:]
     /// Which addresses answer a Relay Discovery, with which relay, and how late.
     var relays: [SocketAddress: (relay: IPAddress, after: Duration)] = [:]
+    /// Addresses of which the network says at once that nobody is there.
+    var isGone: Set<SocketAddress> = []
     /// How late answers to questions come.
     var nameDelay = Duration.milliseconds(10)
     var probed: [(at: Instant, to: SocketAddress)] = []
@@ -53,6 +55,9 @@ struct SearchWorld {
         }
         while let (bytes, to) = search.nextProbe() {
             probed.append((now, to))
+            if isGone.contains(to) {
+                search.noticeReceived(GatewayNotice(.unreachable, destination: to, quoted: bytes), at: now)
+            }
             guard case .discovery(let nonce) = Message(bytes), let (relay, after) = relays[to] else { continue }
             replies.append((now + after, Message.advertisement(nonce: nonce, relay: relay).bytes, to))
         }

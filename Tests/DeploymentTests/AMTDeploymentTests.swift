@@ -190,7 +190,8 @@ struct AMTDeploymentTests {
                 "--timeout", "4s", "--json",
             ])
         try verifier.awaitEvent("verified", seconds: 20)
-        #expect(try verifier.end(SIGTERM) == 0)
+        // It ends by itself.
+        #expect(try verifier.end(0) == 0)
         #expect((verifier.told.events.last?.packets ?? 0) >= 2)
         // A channel that nobody sends to, and an address that is no relay's.
         for (address, channel, status) in [

@@ -193,4 +193,24 @@ struct DRIADTests {
         }
         _ = second
     }
+
+    @Test("Where the network says that a relay is gone, nobody waits for its answers")
+    func unreachable() throws {
+        let stage = try DRIADStage()
+        try stage.addAddress("10.9.0.99/16")
+        let first = try stage.startRelay("relay99", "10.9.0.99")
+        let second = try stage.startRelay("relay2", "10.9.0.2")
+        let gateway = try stage.startGateway("gateway", "10.77.0.6@232.1.1.1")
+        try gateway.awaitEvent("joined", seconds: 30)
+        #expect(gateway.relays == ["10.9.0.99:2268"])
+        try first.end(SIGKILL)
+        try waitUntil(seconds: 60, "the gateway to change over\n\(gateway.logTail)") {
+            gateway.relays.contains("10.9.0.2:2268")
+        }
+        #expect(gateway.told.events.contains { $0.event == "unreachable" && $0.relay == "10.9.0.99:2268" })
+        #expect(gateway.log.contains("it cannot be reached"))
+        // Nothing waited for two Requests to stay unanswered, which is how it is found out else.
+        #expect(!gateway.log.contains("attempt=2") && !gateway.log.contains("it does not answer"))
+        _ = second
+    }
 }

@@ -99,6 +99,18 @@ public struct NameLookup: Sendable {
         if response.isTruncated { askAgainByStream(server, at: now) } else { take(response, at: now) }
     }
 
+    /// The network says that a query did not reach a server: the next one is asked. Only an error that quotes the query
+    /// counts: others may be forged.
+    public mutating func unreachable(_ server: SocketAddress, quoted: [UInt8], at now: Instant) {
+        let isOurs = quoted.count >= 12 && quoted.elementsEqual(query.bytes.prefix(quoted.count))
+        guard outcome == nil, isOurs, server == lastAsked, queriesLeft > 0 else { return }
+        ask(at: now)
+    }
+
+    private var lastAsked: SocketAddress? {
+        nextServer > 0 && !servers.isEmpty ? servers[(nextServer - 1) % servers.count] : nil
+    }
+
     /// Octets came by the connection: the response after two octets of length (RFC 1035 section 4.2.2).
     public mutating func streamReceived(_ octets: Span<UInt8>, at now: Instant) {
         guard outcome == nil, streamed.count <= 2 + 65_535 else { return }

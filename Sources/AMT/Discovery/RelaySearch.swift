@@ -43,6 +43,7 @@ public struct RelaySearchConfiguration: Sendable {
 /// Why a relay is left.
 public enum RelayFailure: String, Hashable, Sendable {
     case noAnswer = "it does not answer"
+    case unreachable = "it cannot be reached"
     case noTraffic = "no traffic comes from it"
     case limited = "it takes no new gateways"
 }
@@ -328,6 +329,22 @@ public struct RelaySearch: Sendable {
             }
         }
         choose(found, by: sender)
+    }
+
+    /// The network says that a Relay Discovery did not arrive: the next candidate has its turn at once. This one is
+    /// given up only if the error quotes the nonce that it was asked with, since others may be forged.
+    public mutating func noticeReceived(_ notice: GatewayNotice, at now: Instant) {
+        self.now = now
+        guard isSearching, notice.kind != .tooLarge,
+            let index = candidates.firstIndex(where: { $0.candidate.address == notice.destination }),
+            case .probing(let nonce, _, _) = candidates[index].attempt
+        else { return }
+        if let quoted = notice.quotedNonce {
+            guard quoted.nonce == nonce else { return }
+            candidates[index].attempt = .failed
+        }
+        nextAttemptAt = min(nextAttemptAt, now)
+        advance()
     }
 
     private mutating func choose(_ found: SocketAddress, by sender: SocketAddress) {

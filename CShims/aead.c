@@ -167,9 +167,8 @@ static int seal_one(const fc_aead *aead, const struct fc_context *context, uint8
     return EVP_CIPHER_CTX_get_params(context->evp, parameters) == 1 ? 0 : -1;
 }
 
-/* One block for each packet, of whose first 5 octets its mask consists (RFC 9001 sections 5.4.3 and 5.4.4). */
-static int make_masks(
-    fc_mask *mask, const uint8_t *buffer, const fc_packet *packets, size_t count, uint8_t (*blocks)[FC_TAG_LENGTH])
+/* Turns samples into blocks of which the first 5 octets are masks (RFC 9001 sections 5.4.3 and 5.4.4). */
+static int encrypt_samples(fc_mask *mask, uint8_t (*blocks)[FC_TAG_LENGTH], size_t count)
 {
     static const uint8_t zeros[5];
     const struct fc_context *context = fc_key_context(&mask->key);
@@ -177,8 +176,6 @@ static int make_masks(
 
     if (!context)
         return -1;
-    for (size_t i = 0; i < count; i++)
-        memcpy(blocks[i], buffer + packets[i].number_offset + 4, FC_TAG_LENGTH);
     /* ChaCha20 takes each sample as its counter and nonce; AES encrypts all samples of a batch at once. */
     if (mask->key.suite != 0x1303)
         return EVP_EncryptUpdate(context->evp, *blocks, &written, *blocks, (int)(count * FC_TAG_LENGTH)) == 1 ? 0 : -1;
@@ -187,6 +184,14 @@ static int make_masks(
             || EVP_EncryptUpdate(context->evp, blocks[i], &written, zeros, sizeof zeros) != 1)
             return -1;
     return 0;
+}
+
+static int make_masks(
+    fc_mask *mask, const uint8_t *buffer, const fc_packet *packets, size_t count, uint8_t (*blocks)[FC_TAG_LENGTH])
+{
+    for (size_t i = 0; i < count; i++)
+        memcpy(blocks[i], buffer + packets[i].number_offset + 4, FC_TAG_LENGTH);
+    return encrypt_samples(mask, blocks, count);
 }
 
 /* The low bits of the first octet (RFC 9001 section 5.4.1). */
@@ -292,10 +297,35 @@ int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *pack
 
 int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run)
 {
-    fc_packet packets[FC_BATCH_MAX];
-    int count = split(run, packets);
+    uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
+    uint8_t *first = buffer + run->start;
+    size_t number = run->header_length;
+    fc_packet packet = {
+        .start = run->start, .payload_offset = run->start + number + 4, .number = run->number, .path = run->path};
+    size_t count = 0;
+    const struct fc_context *context = fc_key_context(&aead->key);
 
-    return count < 0 ? -1 : fc_seal(aead, mask, buffer, packets, (size_t)count);
+    if (!context)
+        return -1;
+    for (; packet.start < run->end; count++) {
+        if (count == FC_BATCH_MAX)
+            return -1;
+        size_t rest = run->end - packet.start;
+        packet.end = packet.start + (rest < run->packet_size ? rest : run->packet_size);
+        if (seal_one(aead, context, buffer, &packet) != 0)
+            return -1;
+        memcpy(blocks[count], buffer + packet.payload_offset, FC_TAG_LENGTH);
+        packet.start += run->packet_size;
+        packet.payload_offset += run->packet_size;
+        packet.number++;
+    }
+    if (encrypt_samples(mask, blocks, count) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++, first += run->packet_size) {
+        mask_first(first, blocks[i]);
+        mask_number(first + number, blocks[i], 4);
+    }
+    return 0;
 }
 
 int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)

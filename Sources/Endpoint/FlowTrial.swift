@@ -62,10 +62,8 @@ public final class FlowTrial {
     private var ranges: [ClosedRange<UInt64>] = []
     private var counted = FlowTrialCounts()
 
-    /// Room for the packets of four turns.
+    /// Room for the packets of two turns.
     private static let queue: UInt64 = 1 << 20
-    /// A turn at full rate: two segmented sends in one call.
-    private static let burst = 208
 
     public var backendDescription: String { reactor.backendDescription }
 
@@ -86,7 +84,6 @@ public final class FlowTrial {
         configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
         // What is measured is the rate itself, not the way there.
         configuration.initialRate = configuration.rateCeiling
-        if options.rate == nil { configuration.burstPackets = Self.burst }
         configuration.maximumUnsettledOctets = 64 << 20
         // The machine may be slow, or slowed down by what counts instructions.
         configuration.memberTimeout = .seconds(3600)

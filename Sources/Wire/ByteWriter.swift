@@ -80,6 +80,15 @@ public struct ByteWriter: ~Copyable, ~Escapable {
         bigEndian(value | UInt64(width.trailingZeroBitCount) << UInt64(8 * width - 2), width: width)
     }
 
+    /// Writes all of `block` and moves on by `count` octets: what comes next is written over the rest of it.
+    @inlinable @inline(__always)
+    @_lifetime(self: copy self)
+    public mutating func block<let size: Int>(_ block: InlineArray<size, UInt8>, moving count: Int) {
+        precondition(count >= 0 && count <= size)
+        bytes.storeBytes(of: block, toByteOffset: position, as: InlineArray<size, UInt8>.self)
+        position += count
+    }
+
     @_lifetime(self: copy self)
     public mutating func octets(_ span: Span<UInt8>) {
         precondition(span.count <= bytes.byteCount - position)

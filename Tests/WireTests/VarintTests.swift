@@ -40,3 +40,16 @@ struct VarintTests {
         #expect(reader.varint() == value)
     }
 }
+
+@Suite struct BlockTests {
+    @Test func whatFollowsABlockIsWrittenOverItsRest() {
+        let block = InlineArray<8, UInt8> { UInt8($0) }
+        let octets = [UInt8].written(capacity: 12) { writer in
+            writer.uint8(0xff)
+            writer.block(block, moving: 3)
+            writer.uint16(0xaabb)
+            writer.advance(3)
+        }
+        #expect(octets == [0xff, 0, 1, 2, 0xaa, 0xbb, 5, 6, 7])
+    }
+}

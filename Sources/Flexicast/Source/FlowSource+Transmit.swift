@@ -123,31 +123,47 @@ extension FlowSource {
     /// them. How many there are, which may be none.
     @_lifetime(writer: copy writer)
     private mutating func continueStream(atMost limit: Int, into writer: inout ByteWriter, at now: Instant) -> Int {
-        let count = Int(min(UInt64(limit), alikeInStream, UInt64(writer.remaining / configuration.packetSize)))
-        guard count > 0 else { return 0 }
         let size = configuration.packetSize
-        let stream = streams.cursor
-        var offset = streams.sent
-        for _ in 0..<count {
-            let end = writer.offset + size - CipherSuite.tagLength
-            writeHeader(into: &writer)
-            guard
-                let octets = writeStream(
-                    into: &writer, end: end, index: stream, bytes: streams.current, offset: offset, length: size,
-                    fin: false)
-            else { preconditionFailure("no room for a frame in an empty packet") }
-            log.appendPacket(firstFrame: log.frames.end, frameCount: 1, octets: size, at: now)
-            log.appendFrame(
-                FrameRecord(
-                    stream: stream, offset: UInt32(truncatingIfNeeded: offset),
-                    length: UInt16(truncatingIfNeeded: octets), fin: false))
-            offset += octets
-            writer.advance(CipherSuite.tagLength)
+        let first = streams.sent
+        guard limit > 0, first > 0 else { return 0 }
+        // All of a header but number and offset, and the header of the frame that fills the packet.
+        var header = InlineArray<48, UInt8>(repeating: 0)
+        let frame: Int
+        let headerLength: Int
+        do {
+            var span = header.mutableSpan
+            var template = ByteWriter(&span)
+            writeHeader(into: &template)
+            frame = template.offset
+            template.uint8(0x0c)
+            template.varint(StreamID(initiator: .server, bidirectional: false, index: streams.cursor).rawValue)
+            headerLength = template.offset
         }
-        let octets = UInt64(offset - streams.sent)
-        octetPosition += octets
-        statistics.newOctets += octets
-        streams.sentNew(Int(octets), frames: UInt32(count), fin: false)
+        let width = Varint.length(UInt64(first))
+        let octets = size - CipherSuite.tagLength - headerLength - width
+        // The last offset of this width ends the run: all its packets have as many octets of the stream.
+        let alike = UInt64(((1 << (8 * width - 2)) - 1 - first) / octets + 1)
+        let room = UInt64(writer.remaining / size)
+        let count = Int(min(UInt64(limit), alikeInStream, alike, room))
+        guard count > 0 else { return 0 }
+        let bytes = streams.current
+        var offset = first
+        for index in 0..<UInt64(count) {
+            writer.block(header, moving: frame - 4)
+            writer.uint32(UInt32(truncatingIfNeeded: log.next &+ index))
+            writer.advance(headerLength - frame)
+            writer.varint(UInt64(offset))
+            writer.octets(bytes.span.extracting(offset..<(offset + octets)))
+            writer.advance(CipherSuite.tagLength)
+            offset += octets
+        }
+        log.appendPackets(
+            count, octets: size, stream: streams.cursor, offset: UInt32(truncatingIfNeeded: first),
+            length: UInt16(truncatingIfNeeded: octets), at: now)
+        let total = UInt64(offset - first)
+        octetPosition += total
+        statistics.newOctets += total
+        streams.sentNew(Int(total), frames: UInt32(count), fin: false)
         pacer.spent(count * size)
         schedulePing(wasPing: false, at: now)
         statistics.packetsSent += UInt64(count)
@@ -157,6 +173,7 @@ extension FlowSource {
 
     /// How many packets full of the stream at the cursor the rules allow one after the other, at least: what is left of
     /// the stream, members' credit, memory, key, pacing, and the next number to be left out.
+    @inline(__always)
     private var alikeInStream: UInt64 {
         let size = UInt64(configuration.packetSize)
         // More stream data than that no packet has.

@@ -80,6 +80,28 @@ struct PacketLog: Sendable {
         octetsSent += UInt64(octets)
     }
 
+    /// The same for `count` packets of one size, each with one frame of `length` octets, the first from `offset` of the
+    /// stream on and each of the others from where the one before ends.
+    @inline(__always)
+    mutating func appendPackets(
+        _ count: Int, octets: Int, stream: UInt64, offset: UInt32, length: UInt16, at now: Instant
+    ) {
+        let firstFrame = frames.end
+        let before = octetsSent
+        packets.append(count) { index in
+            PacketRecord(
+                sentAt: now, octetsBefore: before &+ UInt64(truncatingIfNeeded: index &* octets),
+                frames: firstFrame &+ UInt64(truncatingIfNeeded: index), frameCount: 1, skipped: false,
+                repairedOnFlow: false, missing: 0)
+        }
+        frames.append(count) { index in
+            FrameRecord(
+                stream: stream, offset: offset &+ UInt32(truncatingIfNeeded: index) &* UInt32(length), length: length,
+                fin: false)
+        }
+        octetsSent += UInt64(count * octets)
+    }
+
     /// Leaves out packet numbers up to `end`: nobody can have received them, so nobody may acknowledge them.
     mutating func skip(upTo end: UInt64, at now: Instant) {
         guard end > next else { return }

@@ -184,6 +184,23 @@ int fcio_tcp_connect(struct fcio_address to) {
     return -error;
 }
 
+int fcio_tcp_listen(struct fcio_address at) {
+    int fd = socket(at.family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    struct sockaddr_storage name;
+    socklen_t size = fcio_encode_address(&name, at.family, at);
+    if (set(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 && bind(fd, (struct sockaddr *)&name, size) == 0
+        && listen(fd, 64) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+int fcio_tcp_accept(int fd) {
+    return result(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
 ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count) {
     ssize_t sent = send(fd, octets, count, MSG_NOSIGNAL | MSG_DONTWAIT);
     return sent < 0 ? -errno : sent;

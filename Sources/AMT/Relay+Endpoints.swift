@@ -15,13 +15,14 @@ extension Relay {
         }
         guard joins else { return nil }
         let site = Self.site(gateway.address)
-        guard slots.count < configuration.endpointLimit,
-            endpointsOfAddress[site, default: 0] < configuration.endpointsPerAddressLimit
-        else {
+        let isFull = slots.count >= configuration.endpointLimit
+        guard !isFull, endpointsOfAddress[site, default: 0] < configuration.endpointsPerAddressLimit else {
             counters.refusedEndpoints += 1
+            refuse(gateway, records.first?.group, isFull ? .tunnels : .tunnelsOfAddress)
             return nil
         }
-        let endpoint = Endpoint(gateway: gateway, local: local, deadline: now + configuration.membershipInterval)
+        let endpoint = Endpoint(
+            gateway: gateway, local: local, deadline: now + configuration.membershipInterval, heardAt: now)
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free
@@ -64,15 +65,27 @@ extension Relay {
             $0.isIPv4 == record.group.isIPv4 && !$0.isMulticast && configuration.sources.permits($0)
         }
         counters.ignoredSources += UInt64(record.sources.count - sources.count)
+        let gateway = endpoints[slot].gateway
+        if [.isInclude, .toInclude, .allow].contains(record.kind),
+            record.sources.contains(where: { !configuration.sources.permits($0) })
+        {
+            refuse(gateway, record.group, .sourceNotServed)
+        }
         guard isKnown || endpoints[slot].groups.count < configuration.groupsPerEndpointLimit else {
-            if record.kind != .block { counters.refusedJoins += 1 }
+            if record.kind != .block {
+                counters.refusedJoins += 1
+                refuse(gateway, record.group, .groupsOfTunnel)
+            }
             return
         }
         var fits = true
         change(record.group, of: slot) { state in
             fits = state.apply(record.kind, sources, times: times, limit: limit, at: now)
         }
-        if !fits { counters.refusedJoins += 1 }
+        if !fits {
+            counters.refusedJoins += 1
+            refuse(gateway, record.group, .sourcesOfGroup)
+        }
     }
 
     /// Changes the endpoint's state of one group, and what follows from it.
@@ -113,25 +126,45 @@ extension Relay {
     }
 
     private mutating func add(_ slot: Int, to channel: Channel) {
-        if members[channel] == nil {
+        let index: Int
+        if let known = members[channel] {
+            index = known
+        } else {
             guard members.count < configuration.upstreamLimit else {
                 counters.refusedJoins += 1
+                refuse(endpoints[slot].gateway, channel.group, .channels)
                 return
             }
+            let state = ChannelState(account: openAccount(channel))
+            if let free = freeChannels.popLast() {
+                index = free
+                channels[index] = state
+            } else {
+                index = channels.count
+                channels.append(state)
+            }
+            members[channel] = index
             changes.append(.join(channel))
         }
-        members[channel, default: []].append(slot)
+        channels[index].slots.append(slot)
+        var counted = ChannelCounters()
+        counted.joins = 1
+        account(counted, channels[index].account)
+        endpoints[slot].joins += 1
     }
 
     private mutating func remove(_ slot: Int, from channel: Channel) {
-        guard let index = members[channel]?.firstIndex(of: slot), let count = members[channel]?.count else { return }
-        let last = count - 1
+        guard let index = members[channel], let place = channels[index].slots.firstIndex(of: slot) else { return }
+        let last = channels[index].slots.count - 1
         if last > 0 {
-            members[channel]?.swapAt(index, last)
-            members[channel]?.removeLast()
+            channels[index].slots.swapAt(place, last)
+            channels[index].slots.removeLast()
             return
         }
         members[channel] = nil
+        closeAccount(channels[index].account)
+        channels[index] = ChannelState()
+        freeChannels.append(index)
         changes.append(.leave(channel))
     }
 

@@ -44,8 +44,11 @@ public struct Relay: Sendable {
         var pathMTU = Int.max
         /// The gateway passes marks of congestion on.
         var isECNCapable = false
-        /// Until when, in nanoseconds, what was sent has used up the tunnel's rate.
-        var busyUntil = Int64.min / 2
+        var budget = RateBudget()
+        var packets: UInt64 = 0
+        var octets: UInt64 = 0
+        var joins: UInt64 = 0
+        var heardAt: Instant
         var isOpen = true
 
         var nextDeadline: Instant { groups.reduce(deadline) { min($0, $1.state.nextDeadline) } }
@@ -60,8 +63,16 @@ public struct Relay: Sendable {
     var freeSlots: [Int] = []
     var slots: [SocketAddress: Int] = [:]
     var endpointsOfAddress: [IPAddress: Int] = [:]
-    /// Endpoints that asked for this source, or (source nil) for every source of the group.
-    var members: [Channel: [Int]] = [:]
+    /// Where in `channels` this source of a group is, or (source nil) every source of it.
+    var members: [Channel: Int] = [:]
+    var channels: [ChannelState] = []
+    var freeChannels: [Int] = []
+    /// Totals of channels, one by one and of all the others; those that were left are among the others.
+    var accounts: [ChannelAccount] = []
+    var freeAccounts: [Int32] = []
+    public internal(set) var otherChannels = ChannelCounters()
+    var refusalCounts = [UInt64](repeating: 0, count: RefusalReason.allCases.count)
+    var refusals: [Refusal] = []
     var changes: [UpstreamChange] = []
     private var firstChange = 0
     var deadlines = DeadlineHeap()
@@ -183,11 +194,12 @@ public struct Relay: Sendable {
             counters.invalidReports += 1
             return
         }
-        let records = report.records.filter { isServed($0, isOldVersion: report.isOldVersion) }
+        let records = report.records.filter { isServed($0, isOldVersion: report.isOldVersion, from: gateway) }
         counters.ignoredRecords += UInt64(report.records.count - records.count)
         let known = slots[gateway]
         guard let slot = known ?? open(gateway, to: local, for: records, at: now) else { return }
         endpoints[slot].local = local
+        endpoints[slot].heardAt = now
         endpoints[slot].deadline = now + configuration.membershipInterval
         endpoints[slot].unreachable = 0
         endpoints[slot].isECNCapable = declaresECN
@@ -197,14 +209,16 @@ public struct Relay: Sendable {
 
     /// Link-local groups stay on their link (RFC 7450 section 4.1.2), and in the source-specific ranges only records that
     /// name their sources count (RFC 4604 section 2.2).
-    private func isServed(_ record: GroupRecord, isOldVersion: Bool) -> Bool {
-        guard record.group.isMulticast, !record.group.isLinkLocalGroup, configuration.groups.permits(record.group)
-        else {
+    private mutating func isServed(_ record: GroupRecord, isOldVersion: Bool, from gateway: SocketAddress) -> Bool {
+        guard record.group.isMulticast, !record.group.isLinkLocalGroup else { return false }
+        guard configuration.groups.permits(record.group) else {
+            refuse(gateway, record.group, .groupNotServed)
             return false
         }
         let namesAll = isOldVersion || record.kind == .isExclude || record.kind == .toExclude
-        if record.group.isSourceSpecificMulticast || !configuration.allowsAnySource { return !namesAll }
-        return true
+        guard namesAll, record.group.isSourceSpecificMulticast || !configuration.allowsAnySource else { return true }
+        refuse(gateway, record.group, .anySource)
+        return false
     }
 
     // MARK: response MAC (RFC 7450 section 5.3.5)
@@ -253,17 +267,26 @@ public struct Relay: Sendable {
 
     // MARK: fan-out
 
-    /// Appends to `list` the slots of all endpoints that get packets of `source` to `group`, none twice.
-    public func collectDestinations(source: IPAddress, group: IPAddress, into list: inout [Int]) {
-        if let named = members[Channel(source: source, group: group)] { list += named }
-        guard let anySource = members[Channel(source: nil, group: group)], configuration.sources.permits(source) else {
-            return
+    /// Appends to `list` the slots of all endpoints that get packets of `source` to `group`, none twice, and returns the
+    /// channels they have it by.
+    @discardableResult
+    public func collectDestinations(source: IPAddress, group: IPAddress, into list: inout [Int]) -> ChannelMatch {
+        var match = ChannelMatch()
+        if let index = members[Channel(source: source, group: group)] {
+            list += channels[index].slots
+            (match.named, match.namedTunnels) = (index, channels[index].slots.count)
         }
+        guard let index = members[Channel(source: nil, group: group)], configuration.sources.permits(source) else {
+            return match
+        }
+        let before = list.count
         // An endpoint has one state per group: it is in one of the two lists.
-        for slot in anySource {
+        for slot in channels[index].slots {
             let state = endpoints[slot].groups.first { $0.group == group }?.state
             if state?.wants(source) ?? false { list.append(slot) }
         }
+        (match.anySource, match.anySourceTunnels) = (index, list.count - before)
+        return match
     }
 
     /// Where packets for the endpoint in `slot` go, and how.
@@ -274,13 +297,14 @@ public struct Relay: Sendable {
             isECNCapable: endpoint.isECNCapable)
     }
 
-    /// Whether `octets` more may go into the tunnel in `slot` now, of what `endpointRate` allows it. A quarter of a second's
-    /// worth may go at once, and the send that uses it up in whole.
-    public mutating func spend(_ octets: Int, on slot: Int, at now: Instant) -> Bool {
-        guard let rate = configuration.endpointRate else { return true }
-        let start = max(endpoints[slot].busyUntil, now.nanoseconds)
-        guard start - now.nanoseconds <= 250_000_000 else { return false }
-        endpoints[slot].busyUntil = start + Int64(octets) * 8_000_000_000 / Int64(max(1, rate))
+    /// Whether `packets` of `octets` in all may go into the tunnel in `slot` now, of what `endpointRate` allows it; counts
+    /// them if so.
+    public mutating func spend(_ octets: Int, packets: Int = 1, on slot: Int, at now: Instant) -> Bool {
+        if let rate = configuration.endpointRate, !endpoints[slot].budget.spend(octets, rate: rate, at: now) {
+            return false
+        }
+        endpoints[slot].packets += UInt64(packets)
+        endpoints[slot].octets += UInt64(octets)
         return true
     }
 

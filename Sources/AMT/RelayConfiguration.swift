@@ -36,6 +36,11 @@ public struct RelayConfiguration: Sendable {
 
     /// Bits of IP packets a second that one tunnel is given at the most; nil: all there are.
     public var endpointRate: UInt64?
+    /// Bits of IP packets a second that are taken of one channel at the most; nil: all there are. What one source sends
+    /// too much is at no other's cost (compare draft-ietf-mboned-cbacc).
+    public var channelRate: UInt64?
+    /// Channels that are accounted for one by one; others are so together.
+    public var namedChannelLimit = 100
     /// Tunnels at once.
     public var endpointLimit = 100_000
     /// Tunnels of one IPv4 address or IPv6 /64 at once: gateways behind one translator.

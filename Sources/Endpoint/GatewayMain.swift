@@ -14,6 +14,8 @@ public struct GatewayOptions: Sendable {
     public var to: SocketAddress?
     /// Name of a TUN interface to make, on which the packets arrive as multicast; needs CAP_NET_ADMIN.
     public var device: String?
+    /// Where `/metrics` (Prometheus) is served over HTTP; nil: nowhere.
+    public var metrics: SocketAddress?
     /// Stop with success after so many packets.
     public var count: Int?
     /// Give up after so long: exit status 2 when `count` was asked for and not reached.
@@ -30,6 +32,8 @@ public struct GatewayOptions: Sendable {
 
 /// One thing that happened at a gateway.
 public enum GatewayProgress: Sendable {
+    /// Metrics are served there.
+    case metrics(address: String)
     /// The relay at `relay` was told what is wanted.
     case joined(relay: String)
     /// No relay answers, for the n-th time.
@@ -60,6 +64,7 @@ public struct GatewayReport: Sendable {
 extension GatewayProgress: EventLine {
     public var json: String {
         switch self {
+        case .metrics(let address): jsonObject([("event", .string("metrics")), ("address", .string(address))])
         case .joined(let relay): jsonObject([("event", .string("joined")), ("relay", .string(relay))])
         case .noAnswer(let attempt):
             jsonObject([("event", .string("no_answer")), ("attempt", .integer(attempt))])
@@ -77,6 +82,7 @@ extension GatewayProgress: EventLine {
 
     public var text: String? {
         switch self {
+        case .metrics(let address): "metrics at http://\(address)/metrics"
         case .joined(let relay): "joined at relay \(relay)"
         case .noAnswer(let attempt): "no relay answers (\(attempt))"
         case .unreachable(let relay): "no relay at \(relay)"
@@ -114,18 +120,25 @@ public func runGateway(_ options: GatewayOptions, log: Logger) throws -> Int32 {
 
 /// Tunnels of a stand-alone gateway, one for each IP version, and where their payloads go.
 final class GatewayRun: TunnelHandler {
+    /// Channels that are accounted for one by one; an any-source group has as many as it has sources.
+    private static let channelLimit = 256
+
     private let options: GatewayOptions
     private unowned let reactor: Reactor
     private let log: Logger
     private let output: EventOutput
     private let writer: OutputWriter
     private let start: Instant
-    private var tunnels: [AMTTunnel] = []
+    private(set) var tunnels: [AMTTunnel] = []
     private var sink: UDPSocket?
     private var device: TunnelDevice?
     private var identification: UInt16 = 0
     private var packets = 0
-    private var heard: Set<Channel> = []
+    private var heard: [Channel: Int] = [:]
+    /// What came of each channel in `heard`, and of all others.
+    private(set) var received: [(channel: Channel, packets: UInt64, octets: UInt64)] = []
+    private(set) var receivedOfOthers: (packets: UInt64, octets: UInt64) = (0, 0)
+    private var metricsServer: MetricsServer?
     /// Payloads that go to standard output when the batch is over.
     private var pending: [UInt8] = []
     private var timers: [TimerHandle] = []
@@ -179,6 +192,13 @@ final class GatewayRun: TunnelHandler {
         }
         timers.append(ticker)
         ticker.schedule(at: next)
+        if let address = options.metrics {
+            let server = try MetricsServer(address, reactor: reactor) { [unowned self] path, _ in
+                path == "/metrics" ? .metrics(metrics) : nil
+            }
+            metricsServer = server
+            output.report(GatewayProgress.metrics(address: "\(server.localAddress ?? address)"))
+        }
     }
 
     /// One tunnel for each IP version. When relays are searched for, one for each source: each has its own relays
@@ -204,10 +224,7 @@ final class GatewayRun: TunnelHandler {
     ) {
         if let count = options.count, packets >= count { return }
         packets += 1
-        let channel = Channel(source: source.address, group: group.address)
-        if heard.count < 1024, heard.insert(channel).inserted {
-            output.report(GatewayProgress.firstPacket(channel: "\(channel)", after: reactor.now - start))
-        }
+        count(payload.count, of: Channel(source: source.address, group: group.address))
         if let sink, let to = options.to {
             _ = sink.send(copyOf: payload.span, to: to, ecn: ecn)
         } else if let device {
@@ -220,6 +237,20 @@ final class GatewayRun: TunnelHandler {
             pending.append(payload.span)
         }
         if packets == options.count { reactor.stop() }
+    }
+
+    private func count(_ octets: Int, of channel: Channel) {
+        if let index = heard[channel] {
+            received[index].packets += 1
+            received[index].octets += UInt64(octets)
+        } else if received.count < Self.channelLimit {
+            heard[channel] = received.count
+            received.append((channel, 1, UInt64(octets)))
+            output.report(GatewayProgress.firstPacket(channel: "\(channel)", after: reactor.now - start))
+        } else {
+            receivedOfOthers.packets += 1
+            receivedOfOthers.octets += UInt64(octets)
+        }
     }
 
     func tunnelBatchEnded() {
@@ -240,6 +271,7 @@ final class GatewayRun: TunnelHandler {
 
     func finish() -> Int32 {
         tunnelBatchEnded()
+        metricsServer?.close()
         for tunnel in tunnels { tunnel.close() }
         sink?.flush()
         output.report(GatewayProgress.summary(report))

@@ -17,6 +17,8 @@ public struct RelayOptions: Sendable {
     /// How long tunnels are served after SIGTERM, while new Queries tell gateways to go.
     public var drain: Duration = .seconds(5)
     public var relay = RelayConfiguration()
+    /// Where `/metrics` (Prometheus) and `/endpoints` (JSON) are served over HTTP; nil: nowhere.
+    public var metrics: SocketAddress?
     public var json = false
     public var reportInterval: Duration = .seconds(1)
     public var io: IOBackendChoice = .auto
@@ -26,7 +28,7 @@ public struct RelayOptions: Sendable {
 
 /// One thing that happened at a relay.
 public enum RelayEvent: Sendable {
-    case listening(addresses: [String], upstream: String)
+    case listening(addresses: [String], upstream: String, metrics: String?)
     case interval(RelayReport)
     /// New gateways are sent away from now on.
     case draining
@@ -49,6 +51,10 @@ public struct RelayReport: Sendable {
     public var expired = 0
     /// Copies that were more than their tunnel's rate.
     public var overRate = 0
+    /// Packets that were more than their channel's rate.
+    public var overChannelRate = 0
+    /// Refused joins by reason.
+    public var refusals: [(reason: String, count: Int)] = []
     /// Tunnels so far: opened, ended for silence, ended by their gateway, ended because their gateway is unreachable.
     public var opened = 0
     public var silent = 0
@@ -69,11 +75,12 @@ public struct RelayReport: Sendable {
 extension RelayEvent: EventLine {
     public var json: String {
         switch self {
-        case .listening(let addresses, let upstream):
-            jsonObject([
-                ("event", .string("listening")), ("address", .string(addresses.joined(separator: " "))),
-                ("upstream", .string(upstream)),
-            ])
+        case .listening(let addresses, let upstream, let metrics):
+            jsonObject(
+                [
+                    ("event", .string("listening")), ("address", .string(addresses.joined(separator: " "))),
+                    ("upstream", .string(upstream)),
+                ] + (metrics.map { [("metrics", .string($0))] } ?? []))
         case .interval(let report): report.json(event: "interval")
         case .draining: jsonObject([("event", .string("draining"))])
         case .summary(let report): report.json(event: "summary")
@@ -82,7 +89,7 @@ extension RelayEvent: EventLine {
 
     public var text: String? {
         switch self {
-        case .listening(let addresses, let upstream):
+        case .listening(let addresses, let upstream, _):
             "relaying to \(addresses.joined(separator: " and "))"
                 + (upstream.isEmpty ? "" : " what comes in by \(upstream)")
         case .interval: nil
@@ -98,17 +105,19 @@ extension RelayEvent: EventLine {
 
 extension RelayReport {
     fileprivate func json(event: String) -> String {
-        jsonObject([
-            ("event", .string(event)), ("endpoints", .integer(endpoints)), ("channels", .integer(channels)),
-            ("packets_in", .integer(packetsIn)), ("packets_out", .integer(packetsOut)),
-            ("bytes_out", .integer(bytesOut)), ("unwanted", .integer(unwanted)), ("too_large", .integer(tooLarge)),
-            ("drops", .integer(drops)), ("rate_limited", .integer(rateLimited)),
-            ("invalid_mac", .integer(invalidMAC)), ("refused", .integer(refused)),
-            ("too_large_told", .integer(tooLargeTold)), ("expired", .integer(expired)),
-            ("over_rate", .integer(overRate)), ("opened", .integer(opened)), ("silent", .integer(silent)),
-            ("torn_down", .integer(tornDown)), ("unreachable", .integer(unreachable)),
-            ("requests", .integer(requests)), ("updates", .integer(updates)),
-        ])
+        jsonObject(
+            [
+                ("event", .string(event)), ("endpoints", .integer(endpoints)), ("channels", .integer(channels)),
+                ("packets_in", .integer(packetsIn)), ("packets_out", .integer(packetsOut)),
+                ("bytes_out", .integer(bytesOut)), ("unwanted", .integer(unwanted)), ("too_large", .integer(tooLarge)),
+                ("drops", .integer(drops)), ("rate_limited", .integer(rateLimited)),
+                ("invalid_mac", .integer(invalidMAC)), ("refused", .integer(refused)),
+                ("too_large_told", .integer(tooLargeTold)), ("expired", .integer(expired)),
+                ("over_rate", .integer(overRate)), ("over_channel_rate", .integer(overChannelRate)),
+                ("opened", .integer(opened)), ("silent", .integer(silent)),
+                ("torn_down", .integer(tornDown)), ("unreachable", .integer(unreachable)),
+                ("requests", .integer(requests)), ("updates", .integer(updates)),
+            ] + refusals.map { ("refused_\($0.reason)", .integer($0.count)) })
     }
 }
 
@@ -130,6 +139,8 @@ extension RelayServer {
         report.tooLargeTold = Int(feedback.sent)
         report.expired = Int(forwarding.expired)
         report.overRate = Int(forwarding.overRate)
+        report.overChannelRate = Int(forwarding.overChannelRate)
+        report.refusals = RefusalReason.allCases.map { ($0.label, Int(relay.refusals($0))) }
         report.opened = Int(relay.counters.endpointsOpened)
         report.silent = Int(relay.counters.endpointsExpired)
         report.tornDown = Int(relay.counters.endpointsTornDown)
@@ -149,9 +160,12 @@ public func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
     defer { reactor.close() }
     let output = EventOutput(style: options.json ? .json : .text)
     let server = try RelayServer(options, reactor: reactor, log: log)
+    let metrics = try options.metrics.map { try MetricsServer($0, reactor: reactor, page: server.page) }
+    defer { metrics?.close() }
     output.report(
         RelayEvent.listening(
-            addresses: server.sockets.map { "\($0.localAddress)" }, upstream: options.upstream ?? ""))
+            addresses: server.sockets.map { "\($0.localAddress)" }, upstream: options.upstream ?? "",
+            metrics: metrics?.localAddress.map { "\($0)" }))
 
     let interval = options.reportInterval
     var next = reactor.now + interval

@@ -31,6 +31,8 @@ struct ForwardingCounters: Sendable, Equatable {
     var expired: UInt64 = 0
     /// Copies not sent because their tunnel had had its rate.
     var overRate: UInt64 = 0
+    /// Packets not forwarded because their channel had had its rate.
+    var overChannelRate: UInt64 = 0
     /// Copies not sent because the send queue was full.
     var queueFull: UInt64 = 0
     /// Packets that are no sound multicast packets.
@@ -62,6 +64,8 @@ final class RelayServer: DatagramHandler {
     private let joins: UpstreamJoins
 
     private unowned let reactor: Reactor
+    private let log: Logger
+    private var refusalLog = LogBudget()
     private let socket4: UDPSocket?
     private let socket6: UDPSocket?
     /// The largest packet a tunnel takes, by the IP version around it.
@@ -89,6 +93,7 @@ final class RelayServer: DatagramHandler {
 
     init(_ options: RelayOptions, reactor: Reactor, log: Logger) throws {
         self.reactor = reactor
+        self.log = log
         if options.groups.isEmpty {
             capture = try PacketCapture(interface: options.upstream, prefix: [6, 0])
             plain = nil
@@ -134,6 +139,8 @@ final class RelayServer: DatagramHandler {
         }
     }
 
+    var time: Instant { reactor.now }
+
     /// Tells every gateway to look elsewhere from now on.
     func drain() { relay.drain() }
 
@@ -164,6 +171,15 @@ final class RelayServer: DatagramHandler {
             case .join(let channel): if let plain { plain.join(channel) } else { joins.join(channel) }
             case .leave(let channel): if let plain { plain.leave(channel) } else { joins.leave(channel) }
             }
+        }
+        while let refusal = relay.nextRefusal() {
+            guard refusalLog.take(at: reactor.now) else { continue }
+            log.notice(
+                "refused",
+                metadata: [
+                    "gateway": "\(refusal.gateway)", "group": "\(refusal.group.map { "\($0)" } ?? "")",
+                    "reason": "\(refusal.reason)", "untold": "\(refusalLog.untold)",
+                ])
         }
         timer?.schedule(at: relay.nextDeadline)
     }
@@ -199,8 +215,13 @@ final class RelayServer: DatagramHandler {
     private func forward(_ packets: [[UInt8]], from source: IPAddress, to group: IPAddress) {
         forwarding.packetsIn += UInt64(packets.count)
         destinations.removeAll(keepingCapacity: true)
-        relay.collectDestinations(source: source, group: group, into: &destinations)
+        let match = relay.collectDestinations(source: source, group: group, into: &destinations)
         if destinations.isEmpty { forwarding.unwanted += UInt64(packets.count) }
+        let octets = packets.reduce(0) { $0 + $1.count }
+        guard relay.admit(packets.count, octets, of: match, at: reactor.now) else {
+            forwarding.overChannelRate += UInt64(packets.count)
+            return
+        }
         var made: [Int: [[UInt8]]] = [:]
         for slot in destinations {
             let destination = relay.destination(slot)
@@ -238,13 +259,19 @@ final class RelayServer: DatagramHandler {
                 continue
             }
             var end = index + 1
+            var octets = first.length
             while end < headers.count, let next = headers[end], next.source == first.source, next.group == first.group {
+                octets += next.length
                 end += 1
             }
             destinations.removeAll(keepingCapacity: true)
-            relay.collectDestinations(source: first.source, group: first.group, into: &destinations)
+            let match = relay.collectDestinations(source: first.source, group: first.group, into: &destinations)
             if destinations.isEmpty { forwarding.unwanted += UInt64(end - index) }
-            for slot in destinations { send(index..<end, of: capture, to: slot) }
+            if relay.admit(end - index, octets, of: match, at: reactor.now) {
+                for slot in destinations { send(index..<end, of: capture, to: slot) }
+            } else {
+                forwarding.overChannelRate += UInt64(end - index)
+            }
             index = end
         }
     }
@@ -289,7 +316,7 @@ final class RelayServer: DatagramHandler {
             let packets = index..<end
             let mark = destination.isECNCapable ? marks[index] : .notECT
             index = end
-            guard relay.spend(octets, on: slot, at: reactor.now) else {
+            guard relay.spend(octets, packets: packets.count, on: slot, at: reactor.now) else {
                 forwarding.overRate += UInt64(packets.count)
                 continue
             }

@@ -85,6 +85,11 @@ struct GatewayCommand: ParsableCommand {
     var tun: String?
 
     @Option(
+        help: ArgumentHelp("Serve /metrics for Prometheus over HTTP here.", valueName: "addr:port"),
+        transform: parseListenAddress)
+    var metrics: SocketAddress?
+
+    @Option(
         help: ArgumentHelp("Stop after so many packets.", valueName: "n"),
         transform: parseInteger(in: 1...1_000_000_000, "a number of packets"))
     var count: Int?
@@ -106,8 +111,9 @@ struct GatewayCommand: ParsableCommand {
 
     func validate() throws {
         if (verify == nil) == group.isEmpty { throw ValidationError("give --group, or --verify alone") }
-        if verify != nil, to != nil || tun != nil || count != nil {
-            throw ValidationError("--verify only tells what it finds: --to, --tun and --count do not go with it")
+        if verify != nil, to != nil || tun != nil || count != nil || metrics != nil {
+            throw ValidationError(
+                "--verify only tells what it finds: --to, --tun, --metrics and --count do not go with it")
         }
         try search.refuse(without: relay)
         if to != nil, tun != nil { throw ValidationError("--to and --tun exclude each other; give one of them") }
@@ -118,6 +124,7 @@ struct GatewayCommand: ParsableCommand {
         var options = GatewayOptions(relay: relay.choice(search), channels: wanted.map { ($0.channel, $0.port) })
         options.to = to
         options.device = tun
+        options.metrics = metrics
         options.count = count
         options.timeout = timeout
         options.json = common.json

@@ -110,9 +110,22 @@ struct RelayCommand: ParsableCommand {
     var denySource: [AddressPrefix] = []
 
     @Option(
+        name: [.customLong("tunnel-rate"), .customLong("endpoint-rate")],
         help: ArgumentHelp("The most that one tunnel is sent, in bits per second.", valueName: "bits"),
         transform: parseRate)
     var tunnelRate: UInt64?
+
+    @Option(
+        help: ArgumentHelp(
+            "The most that is taken of one channel (source and group), in bits per second.", valueName: "bits"),
+        transform: parseRate)
+    var channelRate: UInt64?
+
+    @Option(
+        help: ArgumentHelp(
+            "Serve /metrics for Prometheus and /endpoints, a list of tunnels, over HTTP here.", valueName: "addr:port"),
+        transform: parseListenAddress)
+    var metrics: SocketAddress?
 
     @Option(
         help: ArgumentHelp("Tunnels at once (default: 100000).", valueName: "n"),
@@ -167,6 +180,8 @@ struct RelayCommand: ParsableCommand {
         options.relay.sources.allowed = allowSource
         options.relay.sources.denied = denySource
         options.relay.endpointRate = tunnelRate
+        options.relay.channelRate = channelRate
+        options.metrics = metrics
         options.relay.endpointLimit = tunnels
         options.relay.endpointsPerAddressLimit = tunnelsPerAddress
         options.relay.gatewayFields = gatewayFields

@@ -1,0 +1,25 @@
+import Wire
+
+/// How much is logged of something that others can cause at will: ten lines at once, then one a second.
+struct LogBudget {
+    static let burst = 10
+    static let interval = Duration.seconds(1)
+
+    /// Lines left out before the last one.
+    private(set) var untold = 0
+    private var pending = 0
+    private var fullAt = Instant(nanoseconds: .min / 2)
+
+    /// Whether to log now.
+    mutating func take(at now: Instant) -> Bool {
+        let next = max(fullAt, now) + Self.interval
+        guard next - now <= Self.interval * Self.burst else {
+            pending += 1
+            return false
+        }
+        fullAt = next
+        untold = pending
+        pending = 0
+        return true
+    }
+}

@@ -1,0 +1,140 @@
+import Foundation
+import TestSupport
+import Testing
+
+private enum Reader {
+    static let python = Machine.root.appending(path: ".build/venv/bin/python3").path
+    static let obstacle: String? =
+        Ground.obstacle
+        ?? (Machine.requiresAll || FileManager.default.isExecutableFile(atPath: python)
+            ? nil : "prometheus-client is missing: make test installs it into .build/venv")
+}
+
+/// Metrics of a relay and a gateway at work, read as Prometheus' own library for Python reads them.
+@Suite(.serialized, .enabled(if: Reader.obstacle == nil, "\(Reader.obstacle ?? "")"))
+struct MetricsTests {
+    /// Fetches metrics at a place: values by name and labels. What Prometheus would warn of is an error.
+    private func fetch(at place: Place, _ port: Int) throws -> [String: Double] {
+        let script = """
+            import sys, urllib.request
+            from prometheus_client.parser import text_string_to_metric_families
+            answer = urllib.request.urlopen("http://127.0.0.1:\(port)/metrics", timeout=5)
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4"), answer.headers
+            seen = set()
+            for family in text_string_to_metric_families(answer.read().decode()):
+                assert family.name not in seen and family.documentation and family.type in ("counter", "gauge"), family
+                seen.add(family.name)
+                for sample in family.samples:
+                    assert sample.name.endswith("_total") == (family.type == "counter"), sample
+                    labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
+                    print(f"{sample.name} {labels or '-'} {sample.value}")
+            """
+        var values: [String: Double] = [:]
+        for line in try place.shell([Reader.python, "-c", script]).split(separator: "\n") {
+            let words = line.split(separator: " ")
+            let name = words[1] == "-" ? "\(words[0])" : "\(words[0]) \(words[1])"
+            #expect(values[name] == nil, "\(name) twice")
+            values[name] = Double(words[2])
+        }
+        return values
+    }
+
+    @Test func relayAndGatewayAreCounted() throws {
+        let stage = try AMTStage(receivers: 1)
+        let relay = try stage.startRelay(
+            ["--metrics", "127.0.0.1:9464", "--deny-group", "232.66.0.0/16", "--channel-rate", "1G"])
+        func gateway(_ name: String, _ channels: [String], _ more: [String]) throws -> Child {
+            try stage.start(
+                name, at: stage.receiverPlaces[0],
+                ["gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--json"]
+                    + channels.flatMap { ["--group", $0] } + more)
+        }
+        let listener = try gateway(
+            "gateway", ["10.74.0.2@232.74.0.1", "10.74.0.2@232.66.0.1"],
+            ["--to", "127.0.0.1:9999", "--count", "7", "--metrics", "127.0.0.1:9465"])
+        try listener.awaitEvent("joined")
+        try waitUntil(seconds: 10, "the join to arrive") { relay.told.interval?.endpoints == 1 }
+        func send(_ count: Int, to group: String) throws {
+            try stage.sourcePlace.shell([
+                "/usr/bin/python3", "-c",
+                """
+                import socket
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 4)
+                s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.74.0.2"))
+                for n in range(\(count)): s.sendto(b"x" * 100, ("\(group)", 5000))
+                """,
+            ])
+        }
+        try send(3, to: "232.74.0.9")
+        try send(6, to: "232.74.0.1")
+        let channel = "group=232.74.0.1,source=10.74.0.2"
+        try waitUntil(seconds: 10, "six packets\n\(listener.logTail)") {
+            try fetch(at: stage.receiverPlaces[0], 9465)["flexicast_gateway_channel_packets_total \(channel)"] == 6
+        }
+        let there = try fetch(at: stage.receiverPlaces[0], 9465)
+        #expect(there["flexicast_gateway_channel_bytes_total \(channel)"] == 600)
+        #expect(there["flexicast_gateway_received_packets_total"] == 6)
+        #expect(there["flexicast_gateway_joined_tunnels"] == 1)
+        let here = try fetch(at: stage.relayPlace, 9464)
+        #expect(here["flexicast_relay_tunnels"] == 1 && here["flexicast_relay_channels"] == 1)
+        #expect(here["flexicast_relay_channel_packets_total \(channel)"] == 6)
+        // 100 octets of payload, 8 of UDP, 20 of IP, and 2 of AMT in the tunnel.
+        #expect(here["flexicast_relay_channel_bytes_total \(channel)"] == 768)
+        #expect(here["flexicast_relay_channel_copies_total \(channel)"] == 6)
+        #expect(here["flexicast_relay_sent_packets_total"] == 6)
+        #expect(here["flexicast_relay_sent_bytes_total"] == 780)
+        #expect(here["flexicast_relay_dropped_packets_total reason=unwanted"] == 3)
+        #expect((here["flexicast_relay_refused_joins_total reason=group_not_served"] ?? 0) >= 1)
+        #expect(relay.log.contains("the group is not served"))
+        // The tunnel, one by one.
+        let listing = try stage.relayPlace.shell([
+            "/usr/bin/python3", "-c",
+            """
+            import json, urllib.request
+            page = json.load(urllib.request.urlopen("http://127.0.0.1:9464/endpoints", timeout=5))
+            for each in page["endpoints"]: print(page["tunnels"], each["packets"], each["bytes"], each["joins"], each["gateway"])
+            """,
+        ])
+        #expect(listing.hasPrefix("1 6 780 1 10.74.1.2:"))
+        try send(1, to: "232.74.0.1")
+        try waitUntil(seconds: 10, "the gateway to end") { listener.told.summary != nil }
+        #expect(try listener.end(0) == 0)
+        #expect(try relay.end(SIGTERM) == 0)
+    }
+
+    /// A channel is held to its rate, and another one does not feel it.
+    @Test func channelsHaveARate() throws {
+        let stage = try AMTStage(receivers: 1)
+        let relay = try stage.startRelay(["--metrics", "127.0.0.1:9464", "--channel-rate", "100k"])
+        let listener = try stage.start(
+            "gateway", at: stage.receiverPlaces[0],
+            [
+                "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--json", "--to", "127.0.0.1:9999",
+                "--group", "10.74.0.2@232.74.0.1", "--group", "10.74.0.2@232.74.0.2",
+            ])
+        try listener.awaitEvent("joined")
+        try waitUntil(seconds: 10, "the joins to arrive") { relay.told.interval?.channels == 2 }
+        try stage.sourcePlace.shell([
+            "/usr/bin/python3", "-c",
+            """
+            import socket
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 4)
+            s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.74.0.2"))
+            for n in range(500): s.sendto(b"x" * 972, ("232.74.0.1", 5000))
+            s.sendto(b"x" * 972, ("232.74.0.2", 5000))
+            """,
+        ])
+        let other = "group=232.74.0.2,source=10.74.0.2"
+        try waitUntil(seconds: 10, "the last packet") {
+            try fetch(at: stage.relayPlace, 9464)["flexicast_relay_channel_copies_total \(other)"] == 1
+        }
+        let values = try fetch(at: stage.relayPlace, 9464)
+        let dropped = try #require(values["flexicast_relay_dropped_packets_total reason=channel_rate"])
+        #expect(dropped > 100 && values["flexicast_relay_sent_packets_total"] == 501 - dropped)
+        #expect(
+            values["flexicast_relay_channel_dropped_packets_total group=232.74.0.1,source=10.74.0.2"] == dropped)
+        #expect(values["flexicast_relay_channel_dropped_packets_total \(other)"] == 0)
+    }
+}

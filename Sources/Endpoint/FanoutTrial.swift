@@ -49,6 +49,8 @@ public final class FanoutTrial {
     private var published = 0
     /// Items that may be on their way.
     private static let window = 4
+    /// Packets are what is compared, so that those of connections must not be the large ones that only lo carries.
+    private static let maxDatagramSize = 1452
     /// Receivers that connect at the same time.
     private static let crowd = 32
 
@@ -77,7 +79,7 @@ public final class FanoutTrial {
                 options, origin: origin, copySocket: way == .replicated ? listen : nil, reactor: source.reactor)
         self.origin = Source(
             listen: listen, tls: server, sender: sender, replicates: way == .replicated, history: 0,
-            reactor: source.reactor, log: Self.quiet)
+            maxDatagramSize: Self.maxDatagramSize, reactor: source.reactor, log: Self.quiet)
     }
 
     deinit {

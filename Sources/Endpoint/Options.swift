@@ -1,3 +1,4 @@
+import QUIC
 import Wire
 
 /// Which input/output backend the reactor takes.
@@ -27,6 +28,10 @@ public struct SourceOptions: Sendable {
     public var wholeFeed = false
     /// Octets of a full packet of the flow: UDP payload.
     public var packetSize = 1200
+    /// Octets of UDP payload that path MTU discovery tries on receivers' connections at the most.
+    public var maxDatagramSize = Self.datagramSizeLimit
+    /// The most that `maxDatagramSize` is of use for.
+    public static let datagramSizeLimit = ConnectionConfiguration.datagramSizeLimit
     /// Name of the interface the flow leaves through; nil lets the routing table choose.
     public var interface: String?
     /// IPv4 TTL or IPv6 hop limit of the flow's packets, 1 to 255. Each router on the way takes one, and so does a relay.

@@ -70,16 +70,15 @@ final class Peer<Extension: FrameExtension> {
 
     /// Datagrams of one batch at the most: as many of 1452 octets as one segmented send carries.
     private static var longestBatch: Int { 44 }
-    /// Octets by which a path MTU probe may be longer than other datagrams.
-    private static var spare: Int { 300 }
-
     private func transmit(at now: Instant) {
         // Who has one datagram to send may have more, and many when there were several.
         var most = 1
         var isDone = false
         while !isDone {
             scratch.outgoing.removeAll(keepingCapacity: true)
-            let room = min(most * connection.machine.datagramSize + Self.spare, UDPSocket.datagramLimit)
+            let room = min(
+                (most - 1) * connection.machine.datagramSize + connection.machine.datagramRoom(at: now),
+                UDPSocket.datagramLimit)
             let result: Bool? = socket.withSendBuffer(room) { buffer in
                 connection.transmit(into: &buffer, most: most, datagrams: &scratch.outgoing, at: now)
             }
@@ -140,7 +139,7 @@ final class PeerScratch {
 extension OutgoingDatagram {
     /// Whether both may leave in one segmented send, but for their sizes.
     fileprivate func isLike(_ other: OutgoingDatagram) -> Bool {
-        to == other.to && from == other.from && ecn == other.ecn
+        to == other.to && from == other.from && ecn == other.ecn && !isProbe && !other.isProbe
     }
 }
 

@@ -60,6 +60,7 @@ final class Source {
         listen: UDPSocket, tls: TLSContext, limits: Listener<SourceSession>.Limits = .init(),
         patience: SourceConnection.Patience = .init(), sender: FlowSender?, replicates: Bool = false,
         groupRetry: Duration = .seconds(600), history: Int,
+        maxDatagramSize: Int = ConnectionConfiguration.datagramSizeLimit,
         resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
     ) {
         self.patience = patience
@@ -70,10 +71,10 @@ final class Source {
         self.replicates = replicates
         self.groupRetry = groupRetry
         historyLimit = history
-        let hasFlow = sender != nil
+        var configuration = Self.configuration(hasFlow: sender != nil)
+        configuration.maxDatagramSize = maxDatagramSize
         listener = Listener(
-            socket: listen, tls: tls, configuration: Self.configuration(hasFlow: hasFlow), limits: limits,
-            resetKey: resetKey, reactor: reactor
+            socket: listen, tls: tls, configuration: configuration, limits: limits, resetKey: resetKey, reactor: reactor
         ) { [unowned reactor] in SourceSession(support: nil, maximumPathID: 0, at: reactor.now) }
         listener.onAccept = { [unowned self] peer in accept(peer) }
         listener.onClosed = { [unowned self] peer in forget(peer) }

@@ -54,6 +54,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let source = Source(
         listen: listen, tls: tls, sender: sender, replicates: options.replicates, groupRetry: options.groupRetry,
         history: options.wholeFeed ? min(1, options.history) : options.history,
+        maxDatagramSize: options.maxDatagramSize,
         resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory,
         reactor: reactor,
         log: log)

@@ -17,7 +17,13 @@ public final class TransferTrial {
     public var backendDescription: String { reactor.backendDescription }
     public var localAddress: SocketAddress { socket.localAddress }
 
-    public init(listen: SocketAddress, certificate: CertificateFiles?, io: IOBackendChoice) throws {
+    /// - Parameter maxDatagramSize: octets of UDP payload that path MTU discovery tries at the most.
+    public init(
+        listen: SocketAddress, certificate: CertificateFiles?,
+        maxDatagramSize: Int = ConnectionConfiguration.datagramSizeLimit, io: IOBackendChoice
+    ) throws {
+        var configuration = ConnectionConfiguration()
+        configuration.maxDatagramSize = maxDatagramSize
         reactor = try Reactor(io: .init(io))
         socket = try reactor.udpSocket(bind: listen)
         let tls =
@@ -27,7 +33,7 @@ public final class TransferTrial {
             } else {
                 try TLSContext.server(selfSignedFor: ["localhost", "\(listen.address)"], alpn: ["h3"])
             }
-        listener = Listener(socket: socket, tls: tls, configuration: ConnectionConfiguration(), reactor: reactor) {
+        listener = Listener(socket: socket, tls: tls, configuration: configuration, reactor: reactor) {
             NoExtension()
         }
         listener.onAccept = { [unowned self] peer in serve(peer) }

@@ -45,7 +45,9 @@ extension Connection {
             return nil
         }
         let mayCongest = recovery.canSend(at: now)
-        if mayCongest, mayProbeMTU, let size = mtu.probeSize(at: now), writer.remaining >= size, size <= allowance {
+        if mayCongest, mayProbeMTU, let size = mtu.probeSize(at: now), writer.remaining >= size, size <= allowance,
+            recovery.mayProbe(size)
+        {
             return writeMTUProbe(size, into: &writer, plans: &plans, at: now)
         }
         guard ProtectionLevel.allCases.contains(where: { wants($0, mayCongest: mayCongest, at: now) }) else { return nil }
@@ -363,7 +365,7 @@ extension Connection {
 
     // MARK: Datagrams of their own
 
-    private var mayProbeMTU: Bool { isHandshakeConfirmed && path.isValidated && path.challenge == nil }
+    var mayProbeMTU: Bool { isHandshakeConfirmed && path.isValidated && path.challenge == nil }
 
     /// PING and PADDING of exactly `size` octets (RFC 9000 section 14.4).
     @_lifetime(writer: copy writer)
@@ -378,7 +380,9 @@ extension Connection {
         writer.zeros(begin + size - CipherSuite.tagLength - writer.offset)
         finish(packet, isAckEliciting: true, isPadded: true, isPathProbe: true, into: &writer, plans: &plans, at: now)
         mtu.probeSent(size)
-        return sent(from: begin, into: &writer, to: path.remote, at: now)
+        var datagram = sent(from: begin, into: &writer, to: path.remote, at: now)
+        datagram?.isProbe = true
+        return datagram
     }
 
     /// One frame of path validation to an address other than the active one: a response goes back where its challenge came

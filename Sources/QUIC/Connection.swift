@@ -220,6 +220,11 @@ public struct Connection: ~Copyable, Sendable {
     public var probeTimeout: Duration { .nanoseconds(recovery.rtt.probeTimeout + recovery.peerMaxAckDelay.nanoseconds) }
     /// The current largest UDP payload, in octets.
     public var datagramSize: Int { mtu.current }
+    /// The most room that the next datagram takes, in octets: it may be a larger one that tries the path.
+    public func datagramRoom(at now: Instant) -> Int {
+        guard mayProbeMTU, let size = mtu.nextSize(at: now), recovery.mayProbe(size) else { return mtu.current }
+        return max(size, mtu.current)
+    }
     public var congestionWindow: Int { recovery.congestionWindow }
     public var bytesInFlight: Int { recovery.bytesInFlight }
     /// Neither end has closed.

@@ -102,6 +102,8 @@ public struct OutgoingDatagram: Sendable, Equatable {
     /// The local address to send from, when one is known.
     public var from: SocketAddress?
     public var ecn: ECN
+    /// It may be larger than the path or the interface takes: it has to leave alone, so that nothing is lost with it.
+    public var isProbe = false
 }
 
 /// Counts since the connection began.

@@ -34,6 +34,18 @@ struct CommonOptions: ParsableArguments {
     }
 }
 
+/// `--max-datagram-size`, for servers of plain connections.
+struct DatagramSizeOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            """
+            Largest UDP payload that is tried on a connection: 1200 tries none, 1452 and 1472 fill a packet of 1500 octets \
+            over IPv6 and IPv4, 8952 and 8972 one of 9000 (default: 8972).
+            """, valueName: "octets"),
+        transform: parseInteger(in: 1200...65_400, "a number of octets"))
+    var maxDatagramSize = SourceOptions.datagramSizeLimit
+}
+
 /// `2026-11-23T01:38:00.123Z info source: message key=value`, one line per entry on standard error.
 struct LineLogHandler: LogHandler {
     let label: String

@@ -58,6 +58,8 @@ struct SourceCommand: ParsableCommand {
         transform: parseInteger(in: 1200...1472, "a number of octets"))
     var packetSize = 1200
 
+    @OptionGroup var datagramLimit: DatagramSizeOptions
+
     @Flag(help: "Send the whole feed as one document each time that it changes, not only what has changed.")
     var wholeFeed = false
 
@@ -130,6 +132,7 @@ struct SourceCommand: ParsableCommand {
         options.interface = interface
         options.timeToLive = UInt8(ttl)
         options.packetSize = packetSize
+        options.maxDatagramSize = datagramLimit.maxDatagramSize
         options.wholeFeed = wholeFeed
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
         options.certificateOutput = writeCertificate

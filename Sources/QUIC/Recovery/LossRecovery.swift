@@ -17,6 +17,8 @@ struct LossRecovery: Sendable {
     /// Open packets that do not elicit an acknowledgement; the peer may never mention them, so the oldest are
     /// forgotten.
     static let maxTrackedNonEliciting = 64
+    /// Datagrams of a size that the window must hold before a probe of it is sent.
+    static let probesWorthWindow = 16
     /// RFC 9002 section 6.1.1.
     static let packetThreshold: UInt64 = 3
     /// RFC 9002 section 7.6.1.
@@ -180,6 +182,13 @@ struct LossRecovery: Sendable {
         let rate = pacerRate
         guard windowAllows, !pacer.allows(rate: rate, at: max(lastQuestion, lastEvent)) else { return nil }
         return Instant(nanoseconds: pacer.nextQuantum(rate: rate))
+    }
+
+    /// Whether the window has room for a probe of `size` octets of the path's MTU. What is beyond the first step pays only
+    /// for who sends much: that is, whose window has grown.
+    func mayProbe(_ size: Int) -> Bool {
+        bytesInFlight + size <= congestion.window
+            && (size <= PathMTU.steps[0] || congestion.window >= Self.probesWorthWindow * size)
     }
 
     // Inlined, here and below: the whole struct would be copied for the call.

@@ -7,7 +7,11 @@ struct PathMTU: Sendable {
     static let floor = 1200
     /// Losses of one size after which it is taken for too large (RFC 8899 section 5.1.2, MAX_PROBES).
     static let maxProbes = 3
-    /// The search ends when it knows the answer this closely.
+    /// Where paths end: what a packet of 1500 or 9000 octets carries over IPv6, and over IPv4.
+    static let steps = [1452, 1472, 8952, 8972]
+    /// Below this, where tunnels leave all kinds of sizes, the search ends when it knows the answer as closely as
+    /// `precision`; above, only the steps and the ceiling are tried.
+    static let fineLimit = 1472
     static let precision = 16
     /// After this long a larger size is tried again (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER).
     static let raiseInterval = Duration.seconds(600)
@@ -43,7 +47,7 @@ struct PathMTU: Sendable {
     /// The search ended because of a black hole.
     private var isSuspect = false
 
-    init(ceiling: Int = 1452) {
+    init(ceiling: Int = PathMTU.steps[0]) {
         self.ceiling = max(Self.floor, ceiling)
         tooLarge = self.ceiling + 1
     }
@@ -51,6 +55,14 @@ struct PathMTU: Sendable {
     /// When the next probe is due, once the search has come to rest; nil while it is under way (ask `probeSize`
     /// whenever there is something to send) and when nothing larger may be tried.
     var nextProbeAt: Instant? { isSearching ? nil : raiseAt }
+
+    /// What `probeSize` is about to return: how much room it takes.
+    func nextSize(at now: Instant) -> Int? {
+        guard outstanding == nil, current < ceiling else { return nil }
+        if isSearching { return candidate }
+        guard let raiseAt, now >= raiseAt else { return nil }
+        return Self.candidate(above: current, below: ceiling + 1, ceiling: ceiling)
+    }
 
     /// The size of the probe to send now, if any.
     mutating func probeSize(at now: Instant) -> Int? {
@@ -67,8 +79,17 @@ struct PathMTU: Sendable {
             tooLarge = ceiling + 1
             losses = 0
         }
-        // The ceiling itself first: on most paths it passes and the search is over.
-        return tooLarge > ceiling ? ceiling : (current + tooLarge) / 2
+        return candidate
+    }
+
+    private var candidate: Int? { Self.candidate(above: current, below: tooLarge, ceiling: ceiling) }
+
+    /// The next step, then the ceiling itself: on most paths one passes and the next one ends the search.
+    private static func candidate(above current: Int, below tooLarge: Int, ceiling: Int) -> Int? {
+        for step in steps where step > current && step < min(tooLarge, ceiling) { return step }
+        if tooLarge > ceiling { return ceiling }
+        guard current < fineLimit, tooLarge - current > precision else { return nil }
+        return (current + tooLarge) / 2
     }
 
     mutating func probeSent(_ size: Int) { outstanding = size }
@@ -116,7 +137,7 @@ struct PathMTU: Sendable {
     }
 
     private mutating func settle() {
-        guard current >= ceiling || tooLarge - current <= Self.precision else { return }
+        guard current >= ceiling || candidate == nil else { return }
         isSearching = false
         raiseAt = nil
     }

@@ -24,6 +24,8 @@ struct PerfServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("PEM file of the certificate's private key.", valueName: "file"))
     var key: String?
 
+    @OptionGroup var datagramLimit: DatagramSizeOptions
+    @OptionGroup var cipherLibrary: AEADOptions
     @OptionGroup var perf: PerfOptions
 
     func validate() throws {
@@ -36,7 +38,8 @@ struct PerfServeCommand: ParsableCommand {
         let output = try perf.begin()
         var files: CertificateFiles?
         if let certificate, let key { files = CertificateFiles(certificate: certificate, key: key) }
-        let trial = try TransferTrial(listen: listen, certificate: files, io: perf.io)
+        let trial = try TransferTrial(
+            listen: listen, certificate: files, maxDatagramSize: datagramLimit.maxDatagramSize, io: perf.io)
         try trial.stop(on: [SIGINT, SIGTERM])
         let report = PerfEndReport(
             messages: "sends",

@@ -9,6 +9,10 @@ struct ClearPair: ~Copyable {
     var now = Instant(nanoseconds: 1_000_000_000)
     /// Called for each datagram; true drops it.
     var drop: (_ fromClient: Bool, _ index: Int) -> Bool = { _, _ in false }
+    /// Octets of the largest datagram that the path carries.
+    var limit = Int.max
+    /// Octets of the largest datagram that the server sent.
+    var largest = 0
     var sentByClient = 0
     var sentByServer = 0
     /// One way.
@@ -90,11 +94,12 @@ struct ClearPair: ~Copyable {
     /// Sends what can be sent and drains the events.
     mutating func pump() {
         while let (bytes, plans) = Self.transmit(&client, at: now) {
-            if !drop(true, sentByClient) { inFlight.append((now + delay, true, bytes, plans)) }
+            if !drop(true, sentByClient), bytes.count <= limit { inFlight.append((now + delay, true, bytes, plans)) }
             sentByClient += 1
         }
         while let (bytes, plans) = Self.transmit(&server, at: now) {
-            if !drop(false, sentByServer) { inFlight.append((now + delay, false, bytes, plans)) }
+            largest = max(largest, bytes.count)
+            if !drop(false, sentByServer), bytes.count <= limit { inFlight.append((now + delay, false, bytes, plans)) }
             sentByServer += 1
         }
         while let event = client.nextEvent() { clientEvents.append(event) }
@@ -105,7 +110,7 @@ struct ClearPair: ~Copyable {
     static func transmit(
         _ connection: inout Connection, at now: Instant, noting: (SocketAddress) -> Void = { _ in }
     ) -> ([UInt8], [PacketPlan])? {
-        var bytes = [UInt8](repeating: 0, count: 2000)
+        var bytes = [UInt8](repeating: 0, count: 10_000)
         var plans: [PacketPlan] = []
         let datagram: OutgoingDatagram?
         do {

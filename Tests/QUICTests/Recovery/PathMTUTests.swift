@@ -35,6 +35,41 @@ struct PathMTUTests {
         #expect(probes.count <= 40)
     }
 
+    /// What paths carry, with the probes that find it out: each size that is lost was tried three times.
+    @Test(
+        "goes up by steps",
+        arguments: [
+            (1500, 1472, [1452, 1472, 8952, 8952, 8952]), (9000, 8972, [1452, 1472, 8952, 8972]),
+            (8960, 8952, [1452, 1472, 8952, 8972, 8972, 8972]),
+            (1452, 1452, [1452, 1472, 1472, 1472, 1462, 1462, 1462]),
+        ])
+    func steps(limit: Int, found: Int, probes: [Int]) {
+        var mtu = PathMTU(ceiling: ConnectionConfiguration.datagramSizeLimit)
+        #expect(search(&mtu, limit: limit, at: at(0)) == probes)
+        #expect(mtu.current == found)
+        #expect(mtu.nextSize(at: at(0)) == nil)
+        #expect(search(&mtu, limit: limit, at: at(0)) == [], "the search rests")
+    }
+
+    @Test func itSaysBeforehandHowLargeAProbeIs() {
+        var mtu = PathMTU(ceiling: 8972)
+        var now = at(0)
+        for _ in 0..<12 {
+            let next = mtu.nextSize(at: now)
+            #expect(mtu.probeSize(at: now) == next)
+            guard let next else {
+                // Asking has set the time of the next search, if there is one.
+                guard let again = mtu.nextProbeAt else { break }
+                now = again
+                continue
+            }
+            mtu.probeSent(next)
+            #expect(mtu.nextSize(at: now) == nil)
+            if next <= 1472 { mtu.probeAcknowledged() } else { mtu.probeLost() }
+        }
+        #expect(now > at(600_000))
+    }
+
     @Test func aSizeIsTriedThreeTimes() {
         var mtu = PathMTU(ceiling: 1452)
         #expect(search(&mtu, limit: 1200, at: at(0)).prefix(4) == [1452, 1452, 1452, 1326])
@@ -84,7 +119,7 @@ struct PathMTUTests {
         #expect(mtu.current == 1300)
         #expect(mtu.probeSize(at: at(0)) == nil)
         mtu.ceiling = 8000
-        #expect(search(&mtu, limit: 9000, at: at(0)) == [8000])
+        #expect(search(&mtu, limit: 9000, at: at(0)) == [1452, 1472, 8000])
         mtu.ceiling = 100
         #expect(mtu.current == 1200 && mtu.ceiling == 1200)
     }

@@ -6,9 +6,10 @@
 // And what a receiver does: batches that the kernel has coalesced, the flow's ID compared, header masks for a whole
 // message at once, each packet opened in place. What is in the packets is not looked at.
 //
-//     yardstick send|receive openssl|ipsec-mb PACKETS [INTERFACE [GROUP PORT]]
+//     yardstick send|send-zc|receive openssl|ipsec-mb PACKETS [INTERFACE [GROUP PORT]]
 //
-// prints packets and nanoseconds of CPU per packet as JSON. `receive` sends to itself and counts the time to receive.
+// prints packets and nanoseconds of CPU per packet as JSON. `send-zc` sends by io_uring from a registered buffer, without
+// a copy. `receive` sends to itself and counts the time to receive.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,6 +25,13 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#if __has_include(<liburing.h>)
+#include <liburing.h>
+#define HAS_URING 1
+#else
+#define HAS_URING 0
+#endif
+
 #if __has_include(<intel-ipsec-mb.h>)
 #include <intel-ipsec-mb.h>
 #define HAS_IPSEC_MB 1
@@ -37,7 +45,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { packet_size = 1200, tag = 16, run = 52, runs = 4, header = 13, item_size = 1 << 20 };
+enum { packet_size = 1200, tag = 16, run = 52, runs = 4, batches = 4, header = 13, item_size = 1 << 20 };
 
 static void must(int ok, const char *what) {
     if (ok) return;
@@ -224,6 +232,47 @@ static void send_all(int fd, struct sockaddr_in *to, uint8_t *arena) {
     must(sendmmsg(fd, messages, runs, MSG_NOSIGNAL) == runs, "sendmmsg");
 }
 
+#if HAS_URING
+static struct io_uring ring;
+
+static void make_ring(int fd, uint8_t *arena) {
+    struct io_uring_params parameters = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+    struct iovec buffer = {.iov_base = arena, .iov_len = batches * runs << 16};
+    int segment = packet_size;
+    must(io_uring_queue_init_params(64, &ring, &parameters) == 0, "io_uring");
+    must(io_uring_register_buffers(&ring, &buffer, 1) == 0, "registered buffers");
+    must(setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment) == 0, "UDP_SEGMENT");
+}
+
+/// Sends the batch `batch` of the arena. What the kernel holds of the batches before is waited for when there are no more.
+static void send_all_zc(int fd, struct sockaddr_in *to, uint8_t *arena) {
+    static unsigned held;
+    unsigned sent = 0, most = (batches - 1) * runs;
+    for (unsigned i = 0; i < runs; i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+        io_uring_prep_send_zc_fixed(sqe, fd, arena + (i << 16), run * packet_size, MSG_NOSIGNAL, 0, 0);
+        io_uring_prep_send_set_addr(sqe, (struct sockaddr *)to, sizeof *to);
+        if (i + 1 < runs) sqe->flags |= IOSQE_IO_LINK;
+    }
+    while (sent < runs || held > most) {
+        must(io_uring_submit_and_wait(&ring, sent < runs ? runs - sent : 1) >= 0, "io_uring");
+        unsigned head, seen = 0;
+        struct io_uring_cqe *cqe;
+        io_uring_for_each_cqe(&ring, head, cqe) {
+            seen++;
+            if (cqe->flags & IORING_CQE_F_NOTIF) {
+                held--;
+                continue;
+            }
+            must(cqe->res == run * packet_size, "send_zc");
+            held += (cqe->flags & IORING_CQE_F_MORE) != 0;
+            sent++;
+        }
+        io_uring_cq_advance(&ring, seen);
+    }
+}
+#endif
+
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -286,10 +335,10 @@ static uint64_t receive_all(struct receiver *receiver, struct keys *keys) {
 
 int main(int count, char **arguments) {
     if (count < 4) {
-        fprintf(stderr, "usage: %s send|receive openssl|ipsec-mb PACKETS [INTERFACE [GROUP PORT]]\n", arguments[0]);
+        fprintf(stderr, "usage: %s send|send-zc|receive openssl|ipsec-mb PACKETS [INTERFACE [GROUP PORT]]\n", arguments[0]);
         return 64;
     }
-    int receives = strcmp(arguments[1], "receive") == 0;
+    int receives = strcmp(arguments[1], "receive") == 0, zero_copy = strcmp(arguments[1], "send-zc") == 0;
     uint64_t packets = strtoull(arguments[3], NULL, 10), done = 0, received = 0;
     const char *interface = count > 4 ? arguments[4] : "lo";
     struct sockaddr_in to = {.sin_family = AF_INET};
@@ -299,10 +348,17 @@ int main(int count, char **arguments) {
     struct keys keys = make_keys(strcmp(arguments[2], "ipsec-mb") == 0);
     struct receiver *receiver = receives ? make_receiver(&to, interface) : NULL;
     struct source source = {.item = malloc(item_size)};
-    uint8_t *arena = malloc(runs << 16);
-    must(source.item && arena, "memory");
+    // Batches take turns when the kernel may still read the last one.
+    size_t room = (size_t)(zero_copy ? batches : 1) * runs << 16;
+    uint8_t *arenas = aligned_alloc(4096, room), *arena = arenas;
+    must(source.item && arenas, "memory");
     memset(source.item, 0x61, item_size);
-    memset(arena, 0, runs << 16);
+    memset(arenas, 0, room);
+#if HAS_URING
+    if (zero_copy) make_ring(fd, arenas);
+#else
+    must(!zero_copy, "built without liburing");
+#endif
 
     double start = now(), receiving = 0;
     while (done < packets) {
@@ -313,7 +369,13 @@ int main(int count, char **arguments) {
             for (int k = 0; k < run; k++) seal(&keys, first + k * packet_size, number + (uint64_t)k);
             mask_run(&keys, first, run);
         }
-        send_all(fd, &to, arena);
+#if HAS_URING
+        if (zero_copy) {
+            send_all_zc(fd, &to, arena);
+            arena = arenas + (done / (run * runs) + 1) % batches * ((size_t)runs << 16);
+        } else
+#endif
+            send_all(fd, &to, arena);
         done += run * runs;
         if (!receives) continue;
         double before = now();

@@ -131,6 +131,7 @@ struct fcio_run {
     uint16_t chunk;             // the arena chunk that holds it
     uint8_t ecn;
     bool plain;                 // one message per datagram: segmentation was refused
+    bool held;                  // sent without a copy: the kernel reads its octets until it gives the chunk back
     struct fcio_address to;
     struct fcio_address from;   // family 0: the kernel chooses
 };

@@ -5,6 +5,7 @@
 #include "file.h"
 #include "io.h"
 #include "io_ring.h"
+#include "io_zerocopy.h"
 #include "meter.h"
 #include "tls.h"
 #include "tls_alone.h"

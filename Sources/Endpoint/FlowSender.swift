@@ -28,6 +28,8 @@ final class FlowSender {
     /// Octets of UDP payload sent to the group, and in copies.
     private(set) var octetsSent: UInt64 = 0
     private(set) var octetsCopied: UInt64 = 0
+    /// Whether packets to the group leave without a copy, and why; nil without a group.
+    var zeroCopyDescription: String? { groupSocket?.zeroCopyDescription }
     /// Measures where the time goes, in `flexicast perf`.
     var meter: FlowMeter?
 

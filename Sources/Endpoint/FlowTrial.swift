@@ -41,6 +41,7 @@ public struct FlowTrialOptions: Sendable {
     public var group = SocketAddress(.v4(0xef0a_0001), port: 5999)
     public var cipher = CipherChoice.aes128
     public var io = IOBackendChoice.auto
+    public var zeroCopy = ZeroCopyMode.auto
 
     public init() {}
 }
@@ -51,6 +52,7 @@ public final class FlowTrial {
     let reactor: Reactor
     let sender: FlowSender
     let meter: FlowMeter
+    private let socket: UDPSocket
 
     private let options: FlowTrialOptions
     private let item: [UInt8]
@@ -66,6 +68,8 @@ public final class FlowTrial {
     private static let queue: UInt64 = 1 << 20
 
     public var backendDescription: String { reactor.backendDescription }
+    /// Whether packets leave without a copy, and why.
+    public var zeroCopyDescription: String { socket.zeroCopyDescription }
 
     public init(_ options: FlowTrialOptions) throws {
         self.options = options
@@ -74,8 +78,10 @@ public final class FlowTrial {
         item = [UInt8](repeating: 0x61, count: options.itemSize)
         var udp = UDPOptions()
         udp.multicastInterface = options.interface
+        udp.zeroCopy = options.zeroCopy
         let origin = try Self.address(of: options.interface)
         let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
+        self.socket = socket
 
         var configuration = FlowConfiguration()
         configuration.suite = options.cipher.suite
@@ -207,6 +213,9 @@ public final class FlowTrial {
         counts.blocked = io.sendBlocked + io.sendQueueFull
         counts.refused = io.sendErrors.total
         counts.unsegmented = io.segmentationFallbacks
+        let usage = socket.zeroCopyUsage
+        counts.zeroCopySends = usage.done
+        counts.zeroCopyCopied = usage.copied
         if let ear {
             counts.received = ear.opened
             counts.receiverSystemCalls = ear.reactor.counters.systemCalls
@@ -246,6 +255,9 @@ public struct FlowTrialCounts: Sendable {
     public var refused: UInt64 = 0
     /// Runs that had to leave packet by packet.
     public var unsegmented: UInt64 = 0
+    /// Sends without a copy that the kernel has done with, and those of them that it copied all the same.
+    public var zeroCopySends: UInt64 = 0
+    public var zeroCopyCopied: UInt64 = 0
     /// Heap allocations of the thread, source's and receiver's; zero when no counter is preloaded.
     public var allocations: UInt64 = 0
     /// Octets copied by the C library, likewise.
@@ -270,7 +282,7 @@ public struct FlowTrialCounts: Sendable {
             \Self.measuredPackets, \.packets, \.octets, \.overhead, \.acknowledgements, \.lossReports, \.systemCalls,
             \.sends,
             \.turns, \.blocked, \.refused, \.unsegmented, \.allocations, \.received, \.receiverSystemCalls, \.receives,
-            \.receiverDrops, \.copied,
+            \.receiverDrops, \.copied, \.zeroCopySends, \.zeroCopyCopied,
         ] {
             d[keyPath: path] -= b[keyPath: path]
         }

@@ -1,4 +1,5 @@
 import QUIC
+import Reactor
 import Wire
 
 /// Which input/output backend the reactor takes.
@@ -57,6 +58,8 @@ public struct SourceOptions: Sendable {
     /// Time between two reports of the byte counts.
     public var reportInterval: Duration = .seconds(1)
     public var io: IOBackendChoice = .auto
+    /// Whether the flow's packets leave without a copy, which takes io_uring.
+    public var zeroCopy = ZeroCopyMode.auto
 
     public init(feed: String, listen: SocketAddress) {
         self.feed = feed

@@ -45,6 +45,8 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
     let sender = try makeSender(options, listen: listen, reactor: reactor)
+    var zeroCopy = sender?.zeroCopyDescription
+    if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
         if let directory = options.stateDirectory {
             try FeedState(directory: directory, feed: options.feed, history: options.history, logger: log)
@@ -85,6 +87,10 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     var ticker: TimerHandle?
     ticker = reactor.timer(at: next) {
         output.report(SourceEvent.interval(source.counts))
+        if let sender, zeroCopy != sender.zeroCopyDescription {
+            zeroCopy = sender.zeroCopyDescription
+            log.info("flow: zero-copy \(sender.zeroCopyDescription ?? "")")
+        }
         next = max(next + interval, reactor.now)
         ticker?.schedule(at: next)
     }
@@ -162,6 +168,7 @@ func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) t
     udp.multicastTTL = options.timeToLive
     // A Linux multicast router drops segmented sends that have DF set and reach it whole.
     udp.dontFragment = false
+    udp.zeroCopy = options.zeroCopy
     let socket = try reactor.udpSocket(bind: SocketAddress(parameters.source, port: 0), options: udp)
     return FlowSender(
         flow, group: group, socket: socket, copySocket: options.replicates ? listen : nil, reactor: reactor)

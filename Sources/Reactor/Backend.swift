@@ -32,6 +32,8 @@ protocol BackendEvents: AnyObject {
 protocol Backend: AnyObject {
     /// One line for people: which it is and why.
     var description: String { get }
+    /// Whether sockets may send through rings of their own.
+    var hasRings: Bool { get }
 
     /// Starts to receive datagrams from a socket.
     func receive(_ token: Token, descriptor: Int32) throws(ReactorError)

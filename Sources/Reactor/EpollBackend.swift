@@ -4,6 +4,7 @@ import Glibc
 /// epoll, recvmmsg and sendmmsg.
 @safe final class EpollBackend: Backend {
     let description: String
+    var hasRings: Bool { false }
     let overflow: UInt64 = 0
 
     private let epoll: Int32

@@ -4,6 +4,7 @@ import Glibc
 /// io_uring: multishot receives into a ring of buffers, polls for everything else, and sends in one submission.
 @safe final class RingBackend: Backend {
     let description: String
+    var hasRings: Bool { true }
 
     private let ring: OpaquePointer
     private let inbox: UnsafeMutablePointer<fcio_inbox>

@@ -33,8 +33,11 @@ import Wire
     /// Datagrams of the first run that have been sent already; only of a plain run.
     private var skip = 0
 
-    /// Runs that lie in each chunk.
+    /// Runs that lie in each chunk, those sent but still read by the kernel included.
     private var uses: [Int]
+    /// Of them, those that are yet to be sent; and the chunks that have any.
+    private var waiting: [Int]
+    private var waitingChunks = 0
     private var free: [Int]
     private var chunk: Int
     private var offset = 0
@@ -55,18 +58,21 @@ import Wire
         self.scope = scope
         self.segmenting = segmenting
         let chunks = max(2, (octets + Self.chunkSize - 1) / Self.chunkSize)
-        // calloc, for pages that the kernel clears when they are first written: what is never used costs nothing, and
-        // nothing of this process's past can leave by it.
-        guard let memory = unsafe calloc(chunks, Self.chunkSize) else { preconditionFailure("no memory to send from") }
-        unsafe arena = unsafe memory.assumingMemoryBound(to: UInt8.self)
+        // Pages of their own, which the kernel clears when they are first written: what is never used costs nothing,
+        // nothing of this process's past can leave by it, and what the kernel still reads is nobody else's afterwards.
+        guard let memory = unsafe fcio_arena_create(chunks * Self.chunkSize) else {
+            preconditionFailure("no memory to send from")
+        }
+        unsafe arena = unsafe memory
         unsafe runs = .allocate(capacity: Self.runLimit)
         uses = [Int](repeating: 0, count: chunks)
+        waiting = uses
         free = Array((1..<chunks).reversed())
         chunk = 0
     }
 
     deinit {
-        unsafe Glibc.free(arena)
+        unsafe fcio_arena_destroy(arena, uses.count * Self.chunkSize)
         unsafe runs.deallocate()
     }
 
@@ -81,10 +87,10 @@ import Wire
         precondition(count >= 0 && count <= Self.datagramLimit, "a datagram of \(count) octets")
         guard isOpen, hasRunSlot else { return nil }
         last = (0, 0)
-        if isEmpty { offset = 0 }
+        if isEmpty, uses[chunk] == 0 { offset = 0 }
         if Self.chunkSize - offset < count {
             if uses[chunk] != 0 {
-                guard pastBatch || uses.count - free.count < 4 else { return nil }
+                guard pastBatch || waitingChunks < 4 else { return nil }
                 guard let next = free.popLast() else { return nil }
                 chunk = next
             }
@@ -150,12 +156,14 @@ import Wire
             let run = unsafe fcio_run(
                 octets: arena + (chunk * Self.chunkSize + start), count: UInt32(size),
                 segment: UInt16(segments == 1 ? size : segment), segments: UInt16(segments), chunk: UInt16(chunk),
-                ecn: ecn.rawValue, plain: plain,
+                ecn: ecn.rawValue, plain: plain, held: false,
                 to: fcio_address(to.address, port: to.port, scope: scope),
                 from: Self.origin(from, scope: scope))
             unsafe (runs + tail).initialize(to: run)
             tail += 1
             uses[chunk] += 1
+            waiting[chunk] += 1
+            if waiting[chunk] == 1 { waitingChunks += 1 }
             start += size
             queuedOctets += size
             left -= size
@@ -244,17 +252,52 @@ import Wire
         if skip == segments {
             skip = 0
             head += 1
-            release(unsafe Int(run.chunk))
+            finish(unsafe Int(run.chunk), isHeld: unsafe run.held)
         }
         return done
     }
 
-    private mutating func release(_ done: Int) {
-        uses[done] -= 1
-        if uses[done] == 0, done != chunk { free.append(done) }
+    private mutating func finish(_ done: Int, isHeld: Bool) {
+        waiting[done] -= 1
+        if waiting[done] == 0 { waitingChunks -= 1 }
+        if !isHeld { giveBack(done) }
         guard isEmpty else { return }
         head = 0
         tail = 0
+    }
+
+    /// A run that was sent from this chunk is read no more.
+    mutating func giveBack(_ done: Int) {
+        uses[done] -= 1
+        if uses[done] == 0, done != chunk { free.append(done) }
+    }
+
+    // MARK: sending without a copy
+
+    /// The arena, to register it.
+    var room: (start: UnsafeMutablePointer<UInt8>, octets: Int) {
+        unsafe (arena, uses.count * Self.chunkSize)
+    }
+
+    /// The runs to send.
+    var next: UnsafeMutablePointer<fcio_run> { unsafe runs + head }
+
+    /// What comes next is not part of the last run: that is about to be sent.
+    mutating func endRun() { open = nil }
+
+    /// Octets of the first messages; a plain run counts as one.
+    func octets(first messages: Int) -> Int {
+        (head..<(head + min(messages, runCount))).reduce(0) { unsafe $0 + Int(runs[$1].count) }
+    }
+
+    /// How many runs at the head can go without a copy, `limit` at the most, and their octets.
+    func zeroCopyPrefix(limit: Int) -> (runs: Int, octets: Int) {
+        var found = (runs: 0, octets: 0)
+        while found.runs < min(limit, runCount), unsafe fcio_zerocopy_takes(runs + (head + found.runs)) {
+            found.octets += unsafe Int(runs[head + found.runs].count)
+            found.runs += 1
+        }
+        return found
     }
 
     /// The kernel refuses to segment the first run: it goes out datagram by datagram, and so do later ones like it.

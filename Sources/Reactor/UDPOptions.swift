@@ -33,5 +33,9 @@ public struct UDPOptions: Sendable {
     /// Octets of the send arena, in whole chunks of 64 KiB: the bound of what waits in a blocked socket.
     public var sendArena = 1 << 20
 
+    /// Whether to send straight from the arena, on io_uring: for a socket that sends much to few destinations. The arena
+    /// is then locked in memory.
+    public var zeroCopy = ZeroCopyMode.off
+
     public init() {}
 }

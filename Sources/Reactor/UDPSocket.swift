@@ -28,6 +28,10 @@ public final class UDPSocket {
     private var drops: UInt32 = 0
     private let family: Int32
     private var queue: SendQueue
+    private var zeroCopy: ZeroCopySender?
+    private var zeroCopyRefusal: String?
+    /// Asks again for chunks that the kernel keeps, while there is no other.
+    private var keptTimer: TimerHandle?
 
     init(reactor: Reactor, bind address: SocketAddress, options: UDPOptions) throws(ReactorError) {
         self.reactor = reactor
@@ -45,6 +49,33 @@ public final class UDPSocket {
         }
         descriptor = fd
         queue = SendQueue(arena: options.sendArena, scope: scope, segmenting: options.segment)
+        makeZeroCopy()
+    }
+
+    private func makeZeroCopy() {
+        guard options.zeroCopy != .off else { return }
+        guard reactor.backend.hasRings else {
+            zeroCopyRefusal = "off: it takes io_uring"
+            return
+        }
+        do throws(ReactorError) {
+            let room = unsafe queue.room
+            zeroCopy = unsafe try ZeroCopySender(
+                options.zeroCopy, arena: room.start, octets: room.octets, descriptor: descriptor, family: family)
+        } catch {
+            zeroCopyRefusal = "off: \(error)"
+        }
+    }
+
+    /// Whether it sends without a copy, and why: one line for people.
+    public var zeroCopyDescription: String {
+        zeroCopy?.choice.reason ?? zeroCopyRefusal ?? "off, as asked"
+    }
+    /// Sends without a copy that the kernel has done with, those of them that it copied all the same, and those that it
+    /// still reads.
+    public var zeroCopyUsage: (done: UInt64, copied: UInt64, held: Int) {
+        guard let zeroCopy else { return (0, 0, 0) }
+        return (zeroCopy.usage.done, zeroCopy.usage.copied, zeroCopy.held)
     }
 
     private static func apply(
@@ -133,6 +164,11 @@ public final class UDPSocket {
         guard isOpen else { return nil }
         flush()
         if let room = unsafe queue.reserve(count, pastBatch: true) { return unsafe room }
+        if let zeroCopy, zeroCopy.held > 0 {
+            zeroCopy.takeBack(&queue, look: true, calls: &reactor.counters.systemCalls)
+            if let room = unsafe queue.reserve(count, pastBatch: true) { return unsafe room }
+            if isWritable { awaitChunks() }
+        }
         reactor.counters.sendQueueFull += 1
         return nil
     }
@@ -176,9 +212,7 @@ public final class UDPSocket {
     public func flush() {
         guard isOpen, isWritable else { return }
         while !queue.isEmpty {
-            let count = unsafe queue.fill(reactor.outbox, family: family)
-            let result = unsafe reactor.backend.send(reactor.outbox, count: count, on: descriptor)
-            reactor.counters.systemCalls += 1
+            let (result, count) = zeroCopy.map { send($0) } ?? sendCopied()
             reactor.counters.sendBatches += 1
             if result > 0 {
                 errors.excuses = PendingErrors.excusesPerMessage
@@ -192,6 +226,61 @@ public final class UDPSocket {
                 refused(code: -result)
             }
         }
+    }
+
+    /// Sends what is queued: how many messages went, or a negative errno, and of how many.
+    private func sendCopied() -> (result: Int32, count: UInt32) {
+        let count = unsafe queue.fill(reactor.outbox, family: family)
+        reactor.counters.systemCalls += 1
+        return (unsafe reactor.backend.send(reactor.outbox, count: count, on: descriptor), count)
+    }
+
+    /// The same the way that is chosen.
+    private func send(_ zeroCopy: ZeroCopySender) -> (result: Int32, count: UInt32) {
+        let runs = queue.zeroCopyPrefix(limit: Int(fcio_batch_limit))
+        var (way, isMeasured) = zeroCopy.choice.next(octets: runs.octets, at: reactor.now)
+        if runs.runs == 0 { (way, isMeasured) = (.copy, false) }
+        let start = isMeasured ? Meters.threadTime : 0
+        let before = queue.queuedOctets
+        var calls: UInt64 = 0
+        var result: (result: Int32, count: UInt32) = (0, 0)
+        if way == .zeroCopy {
+            queue.endRun()
+            result = (zeroCopy.send(&queue, count: runs.runs, calls: &calls), UInt32(runs.runs))
+            if result.result < 0, result.result != -EAGAIN {
+                // Too little memory, or a way that cannot be segmented: the ordinary send tells.
+                let error = ReactorError("send_zc", "", code: result.result)
+                zeroCopy.choice.failed("\(error)", at: reactor.now)
+                way = .copy
+                isMeasured = false
+            }
+            zeroCopy.takeBack(&queue, look: false, calls: &calls)
+        }
+        if way == .copy {
+            zeroCopy.leave(calls: &calls)
+            result = sendCopied()
+        }
+        reactor.counters.systemCalls += calls
+        if isMeasured, result.result > 0 {
+            let octets = queue.octets(first: Int(result.result))
+            zeroCopy.choice.measured(
+                way, nanoseconds: Meters.threadTime - start, octets: min(octets, before), at: reactor.now)
+        }
+        return result
+    }
+
+    /// All chunks are the kernel's: asks for them again soon.
+    private func awaitChunks() {
+        isWritable = false
+        reactor.counters.sendBlocked += 1
+        if keptTimer == nil {
+            keptTimer = reactor.timer { [unowned self] in
+                guard isOpen, let zeroCopy else { return }
+                zeroCopy.takeBack(&queue, look: true, calls: &reactor.counters.systemCalls)
+                becameWritable()
+            }
+        }
+        keptTimer?.schedule(at: reactor.now + .milliseconds(1))
     }
 
     private func countSent(messages: Int) {
@@ -259,6 +348,9 @@ public final class UDPSocket {
         queue.isOpen = false
         isWritable = false
         queue.removeAll()
+        keptTimer = nil
+        // What the kernel still reads stays where it is until it has left: the pages are its own, too.
+        zeroCopy?.close()
         Glibc.close(descriptor)
     }
 }

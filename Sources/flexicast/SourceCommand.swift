@@ -1,5 +1,6 @@
 import ArgumentParser
 import Endpoint
+import Reactor
 import Wire
 
 struct SourceCommand: ParsableCommand {
@@ -101,6 +102,12 @@ struct SourceCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Append TLS secrets to this file.", valueName: "file"))
     var keylog: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Send the flow without a copy (io_uring): auto measures which is cheaper (default), on, off.",
+            valueName: "auto|on|off"))
+    var zeroCopy = ZeroCopyMode.auto
+
     @OptionGroup var cipherLibrary: AEADOptions
     @OptionGroup var common: CommonOptions
 
@@ -137,6 +144,7 @@ struct SourceCommand: ParsableCommand {
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
         options.certificateOutput = writeCertificate
         options.rate = rate
+        options.zeroCopy = zeroCopy
         if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
         options.history = history
         options.stateDirectory = state

@@ -19,6 +19,7 @@ import Wire
         }
 
         var description: String { inner.description }
+        var hasRings: Bool { false }
         var overflow: UInt64 { 0 }
 
         func receive(_ token: Token, descriptor: Int32) throws(ReactorError) {

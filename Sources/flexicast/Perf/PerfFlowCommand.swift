@@ -5,6 +5,7 @@ import Reactor
 import Wire
 
 extension CipherChoice: ExpressibleByArgument {}
+extension ZeroCopyMode: ExpressibleByArgument {}
 
 struct PerfFlowCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -69,6 +70,11 @@ struct PerfFlowCommand: ParsableCommand {
 
     @OptionGroup var cipherLibrary: AEADOptions
 
+    @Option(
+        help: ArgumentHelp(
+            "Send without a copy (io_uring): auto measures which is cheaper, on, off.", valueName: "auto|on|off"))
+    var zeroCopy = ZeroCopyMode.auto
+
     @Flag(inversion: .prefixedNo, help: "Tell protocol from cryptography, which reads the clock.")
     var split = true
 
@@ -81,7 +87,9 @@ struct PerfFlowCommand: ParsableCommand {
     @OptionGroup var perf: PerfOptions
 
     func validate() throws {
-        guard group?.address.isIPv4 ?? true else { throw ValidationError("--group: IPv4 only, such as 239.10.0.1:5999") }
+        guard group?.address.isIPv4 ?? true else {
+            throw ValidationError("--group: IPv4 only, such as 239.10.0.1:5999")
+        }
     }
 
     func run() throws {
@@ -108,6 +116,7 @@ struct PerfFlowCommand: ParsableCommand {
         if let group { options.group = group }
         options.cipher = suite
         options.io = perf.io
+        options.zeroCopy = zeroCopy
         let trial = try FlowTrial(options)
         let report = PerfFlowReport(
             setting: [
@@ -133,7 +142,8 @@ struct PerfFlowCommand: ParsableCommand {
             output.report(report.line(now - last, from: last.time - start.time, name: "interval"))
             last = now
         }
-        output.report(report.line(last - start, from: 0, name: "summary"))
+        output.report(
+            report.line(last - start, from: 0, name: "summary", zeroCopy: trial.zeroCopyDescription))
         return last - start
     }
 

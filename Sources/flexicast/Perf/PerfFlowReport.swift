@@ -69,7 +69,7 @@ struct PerfFlowReport {
         return PerfLine(fields: [("event", .text("begin"))] + setting, text: text)
     }
 
-    func line(_ counts: FlowTrialCounts, from start: Int64, name: String) -> PerfLine {
+    func line(_ counts: FlowTrialCounts, from start: Int64, name: String, zeroCopy: String? = nil) -> PerfLine {
         let packets = Double(counts.packets)
         let seconds = Double(counts.time) / 1e9
         let total = Double(counts.threadTime) / packets
@@ -109,6 +109,12 @@ struct PerfFlowReport {
                 ("receiver_drops", .integer(Int(counts.receiverDrops))),
             ]
         }
+        if let zeroCopy {
+            fields += [
+                ("zero_copy", .text(zeroCopy)), ("zero_copy_sends", .integer(Int(counts.zeroCopySends))),
+                ("zero_copy_copied", .integer(Int(counts.zeroCopyCopied))),
+            ]
+        }
         if name == "summary" { fields += setting }
         var text = padded("\(fixed(Double(start) / 1e9, 1))-\(fixed(Double(start + counts.time) / 1e9, 1))", 12)
         text += padded(fixed(packets / seconds / 1e3, 1), 12)
@@ -118,6 +124,7 @@ struct PerfFlowReport {
         text += padded(fixed(Double(counts.systemCalls) / packets, 4), 12)
         text += padded(fixed(packets / Double(counts.sends), 1), 11)
         if name == "summary" { text += "\n" + notes(counts) }
+        if let zeroCopy { text += "\nzero-copy \(zeroCopy)" }
         return PerfLine(fields: fields, text: text)
     }
 

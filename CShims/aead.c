@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "aead_contexts.h"
+#include "meter_internal.h"
 
 struct fc_aead {
     struct fc_key key;
@@ -226,7 +227,7 @@ void fc_mask_again(uint8_t *buffer, const fc_packet *packet)
     mask_header(buffer, packet, (const uint8_t *)&packet->mask);
 }
 
-int fc_unmask(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count)
+static int unmask_all(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count)
 {
     uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
 
@@ -245,6 +246,15 @@ int fc_unmask(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count)
         memcpy(&packet->mask, blocks[i], sizeof packet->mask);
     }
     return 0;
+}
+
+int fc_unmask(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count)
+{
+    int64_t begin = fc_part_begin();
+    int outcome = unmask_all(mask, buffer, packets, count);
+
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return outcome;
 }
 
 /* How many packets there are, or -1 when they are too many. */
@@ -275,7 +285,7 @@ int fc_unmask_run(fc_mask *mask, uint8_t *buffer, const fc_run *run, fc_packet *
     return count < 0 || fc_unmask(mask, buffer, packets, (size_t)count) != 0 ? -1 : count;
 }
 
-int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count)
+static int seal_all(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count)
 {
     uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
 
@@ -293,6 +303,15 @@ int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *pack
     for (size_t i = 0; i < count; i++)
         mask_header(buffer, &packets[i], blocks[i]);
     return 0;
+}
+
+int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count)
+{
+    int64_t begin = fc_part_begin();
+    int outcome = seal_all(aead, mask, buffer, packets, count);
+
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return outcome;
 }
 
 int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run)
@@ -328,7 +347,7 @@ int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run
     return 0;
 }
 
-int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+static int open_one(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
 {
     uint8_t nonce[FC_NONCE_LENGTH];
     uint8_t *tag = buffer + packet->end - FC_TAG_LENGTH;
@@ -354,6 +373,15 @@ int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
         return 0;
     run_cipher(context->evp, nonce, buffer, packet);
     return -1;
+}
+
+int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+{
+    int64_t begin = fc_part_begin();
+    int outcome = open_one(aead, buffer, packet);
+
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return outcome;
 }
 
 /* One half of RFC 2104: the hash of the padded key and of the data. */

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "io_internal.h"
+#include "meter_internal.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -157,7 +158,9 @@ int fcio_receive(struct fcio_inbox *inbox, int fd, unsigned limit) {
     if (!inbox->slots && !(inbox->slots = slots_create())) return -ENOMEM;
     struct fcio_slots *slots = inbox->slots;
     if (limit > fcio_batch_limit) limit = fcio_batch_limit;
+    int64_t begin = fc_part_begin();
     int count = recvmmsg(fd, slots->headers, limit, MSG_DONTWAIT, NULL);
+    fc_part_end(&fc_split_state.times.io, begin);
     if (count < 0) return -errno;
     for (int index = 0; index < count; index++) {
         struct mmsghdr *header = &slots->headers[index];
@@ -248,9 +251,11 @@ unsigned fcio_outbox_fill(
 
 int fcio_outbox_send(struct fcio_outbox *outbox, int fd, unsigned count) {
     int sent;
+    int64_t begin = fc_part_begin();
     do {
         sent = sendmmsg(fd, outbox->headers, count, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
+    fc_part_end(&fc_split_state.times.io, begin);
     return sent < 0 ? -errno : sent;
 }
 

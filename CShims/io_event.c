@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "meter_internal.h"
+
 int64_t fcio_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -49,6 +51,7 @@ int fcio_epoll_wait(int epoll, struct fcio_event *events, unsigned limit, int64_
     if (limit > 64) limit = 64;
     struct timespec time = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
     int count = -1;
+    int64_t begin = fc_part_begin();
     if (!coarse) {
         count = epoll_pwait2(epoll, ready, (int)limit, nanoseconds < 0 ? NULL : &time, NULL);
         if (count < 0 && (errno == ENOSYS || errno == EPERM)) coarse = true;
@@ -58,6 +61,7 @@ int fcio_epoll_wait(int epoll, struct fcio_event *events, unsigned limit, int64_
         if (milliseconds > 1 << 30) milliseconds = 1 << 30;
         count = epoll_wait(epoll, ready, (int)limit, nanoseconds < 0 ? -1 : (int)milliseconds);
     }
+    fc_part_end(&fc_split_state.times.io, begin);
     if (count < 0) return -errno;
     for (int index = 0; index < count; index++) {
         uint32_t flags = ready[index].events;

@@ -18,6 +18,7 @@
 
 #include "include/io.h"
 #include "io_internal.h"
+#include "meter_internal.h"
 
 // The kernel has had it since 6.2; Debian 12's headers have not.
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
@@ -164,7 +165,9 @@ int fcio_capture_receive(struct fcio_capture *capture, int fd) {
         capture->messages[index].msg_hdr.msg_flags = 0;
     }
     capture->used = 0;
+    int64_t begin = fc_part_begin();
     int received = recvmmsg(fd, capture->messages, fcio_batch_limit, MSG_DONTWAIT, NULL);
+    fc_part_end(&fc_split_state.times.io, begin);
     if (received < 0) return -errno;
     capture->used = (uint32_t)received;
     for (int index = 0; index < received; index++) {

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "io_internal.h"
+#include "meter_internal.h"
 
 enum {
     wait_entries = 256,
@@ -148,12 +149,19 @@ void fcio_ring_cancel(struct fcio_ring *ring, int fd) {
     io_uring_get_events(&ring->waiting);
 }
 
-int fcio_ring_wait(struct fcio_ring *ring, int64_t nanoseconds) {
+static int wait_for(struct fcio_ring *ring, int64_t nanoseconds) {
     if (nanoseconds == 0) return io_uring_submit_and_get_events(&ring->waiting);
     struct __kernel_timespec time = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
     struct io_uring_cqe *first;
     if (nanoseconds < 0) return io_uring_submit_and_wait(&ring->waiting, 1);
     return io_uring_submit_and_wait_timeout(&ring->waiting, &first, 1, &time, NULL);
+}
+
+int fcio_ring_wait(struct fcio_ring *ring, int64_t nanoseconds) {
+    int64_t begin = fc_part_begin();
+    int outcome = wait_for(ring, nanoseconds);
+    fc_part_end(&fc_split_state.times.io, begin);
+    return outcome;
 }
 
 bool fcio_ring_next(struct fcio_ring *ring, struct fcio_completion *out) {
@@ -216,7 +224,9 @@ int fcio_ring_send(struct fcio_ring *ring, struct fcio_outbox *outbox, int fd, u
     int results[fcio_batch_limit];
     unsigned done = 0;
     while (done < count) {
+        int64_t begin = fc_part_begin();
         int outcome = io_uring_submit_and_wait(&ring->sending, count - done);
+        fc_part_end(&fc_split_state.times.io, begin);
         if (outcome < 0 && outcome != -EINTR) return outcome;
         unsigned head, seen = 0;
         struct io_uring_cqe *cqe;

@@ -7,6 +7,19 @@
 /* Nanoseconds of CPU that the calling thread has used. */
 int64_t fc_thread_time(void);
 
+/* Where a thread's CPU time goes, in nanoseconds. */
+struct fc_split_times {
+    int64_t io;           /* calls into the kernel to wait, receive and send */
+    int64_t cryptography; /* packet protection: sealing, opening, header masks */
+    int64_t clock;        /* the measuring itself */
+};
+
+/* Measures where the calling thread's time goes from now on, or no more. Reading the clock costs a system call. */
+void fc_split(int on);
+
+/* Totals of the calling thread, of the time that was measured. */
+struct fc_split_times fc_split_times(void);
+
 /* Heap allocations of the calling thread so far; -1 unless Perf/counter.c is preloaded. */
 int64_t fc_allocations(void);
 

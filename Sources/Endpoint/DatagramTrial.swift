@@ -48,6 +48,7 @@ public final class DatagramSendTrial: DatagramHandler {
     private let start: Instant
     private let cpuAtStart: Int64
     private var timer: TimerHandle?
+    private let meter = TurnMeter()
     /// What receivers said came, by their addresses.
     public private(set) var reports: [SocketAddress: DatagramTrialTotals] = [:]
 
@@ -83,7 +84,7 @@ public final class DatagramSendTrial: DatagramHandler {
         let begin = next
         while next - begin < packets, Reactor.clock() < deadline {
             timer?.schedule(at: reactor.now + Self.pace)
-            reactor.turn(timeout: options.rate == nil && socket.isWritable ? .zero : Self.pace)
+            meter.measure { reactor.turn(timeout: options.rate == nil && socket.isWritable ? .zero : Self.pace) }
         }
     }
 
@@ -135,7 +136,9 @@ public final class DatagramSendTrial: DatagramHandler {
     /// Totals so far: subtract two of them.
     public var counts: EndCounts {
         var counts = EndCounts(sending: reactor.counters, cpu: Meters.threadTime)
+        meter.fill(&counts)
         counts.allocations = Meters.allocations
+        counts.copied = Meters.copied
         return counts
     }
 
@@ -171,6 +174,7 @@ public final class DatagramReceiveTrial: DatagramHandler {
     /// The run that is being heard: the first that came.
     private var run: UInt64?
     private var timer: TimerHandle?
+    private let meter = TurnMeter()
     /// When the first packet of the run came, and what its sender said at the end of it.
     public private(set) var startedAt: Instant?
     public private(set) var sent: DatagramTrialTotals?
@@ -198,14 +202,16 @@ public final class DatagramReceiveTrial: DatagramHandler {
         while !done(self) {
             let left = deadline - Reactor.clock()
             guard left > .zero else { return }
-            reactor.turn(timeout: min(left, .milliseconds(100)))
+            meter.measure { reactor.turn(timeout: min(left, .milliseconds(100))) }
         }
     }
 
     /// Totals so far: subtract two of them.
     public var counts: EndCounts {
         var counts = EndCounts(receiving: reactor.counters, cpu: Meters.threadTime)
+        meter.fill(&counts)
         counts.allocations = Meters.allocations
+        counts.copied = Meters.copied
         counts.packets = judge.received
         counts.octets = octets
         return counts

@@ -58,6 +58,8 @@ final class RelayServer: DatagramHandler {
     let sockets: [UDPSocket]
     /// Datagrams to the relay itself that the kernel dropped because they were not fetched in time.
     var controlDrops: UInt64 { reactor.counters.kernelDrops }
+    /// System calls beside the reactor's: captures, and pauses between them.
+    private(set) var captureCalls: UInt64 = 0
     /// nil: multicast comes by ordinary sockets.
     let capture: PacketCapture?
     private let plain: PlainUpstream?
@@ -190,6 +192,7 @@ final class RelayServer: DatagramHandler {
         var total = 0
         for _ in 0..<Self.batchesPerTurn {
             let mayHaveMore = capture.receive()
+            captureCalls += 1
             total += capture.count
             fanOut(capture)
             if !mayHaveMore { break }
@@ -207,6 +210,7 @@ final class RelayServer: DatagramHandler {
         guard closeBatches > Self.patience else { return }
         // What has been read leaves first.
         for socket in sockets { socket.flush() }
+        captureCalls += 1
         usleep(Self.pause)
         lastBatch = Reactor.clock()
     }

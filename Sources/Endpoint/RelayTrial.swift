@@ -110,12 +110,12 @@ public final class RelayTrial {
         }
     }
 
-    /// Sends and forwards until `deadline`.
-    public func run(until deadline: Instant) {
+    /// Sends and forwards until the source has sent `packets` more, or until `deadline`.
+    public func run(packets: UInt64 = .max, until deadline: Instant = .distantFuture) {
         let begin = Reactor.clock()
         let before = sentPackets
-        while case let now = Reactor.clock(), now < deadline {
-            var due = Self.burst
+        while case let now = Reactor.clock(), now < deadline, sentPackets - before < packets {
+            var due = min(Self.burst, packets - (sentPackets - before))
             if let rate = options.rate {
                 let wanted = Double((now - begin).nanoseconds) / 1e9 * Double(rate) / 8 / Double(options.size)
                 due = min(due, UInt64(wanted) - min(sentPackets - before, UInt64(wanted)))
@@ -135,19 +135,32 @@ public final class RelayTrial {
 
     private func turn() {
         source.turn()
-        relay.turn()
+        relayTurn()
         gateways.turn()
     }
+
+    /// Perf/check counts the instructions of this function and of what it calls.
+    @inline(never)
+    private func relayTurn() { relay.turn() }
 
     /// What the relay has sent into tunnels, in totals: subtract two of them. Its drops are those of packets on their way in.
     public var forwarded: EndCounts {
         var counts = relay.sending
         counts.packets = server.forwarding.packetsOut
         counts.octets = server.forwarding.octetsOut
+        counts.systemCalls += server.captureCalls
         counts.kernelDrops = UInt64(server.report.drops)
         return counts
     }
 
+    /// Packets that the relay has not forwarded, by reason, in totals.
+    public var drops: [(name: String, count: UInt64)] {
+        let forwarding = server.forwarding
+        return [
+            ("unwanted", forwarding.unwanted), ("too_large", forwarding.tooLarge), ("expired", forwarding.expired),
+            ("over_rate", forwarding.overRate), ("queue_full", forwarding.queueFull), ("damaged", forwarding.damaged),
+        ]
+    }
     /// Packets that the source has sent to the group.
     public var sent: UInt64 { sentPackets }
     /// Packets that the relay has seen.

@@ -11,6 +11,7 @@ public final class TransferTrial {
     private let listener: Listener<NoExtension>
     /// Of the last request, so that making it is not what is measured.
     private var body: [UInt8] = []
+    private let meter = TurnMeter()
     /// The longest answer.
     private static let limit = 1 << 30
 
@@ -49,7 +50,7 @@ public final class TransferTrial {
     /// Serves until `deadline` or a signal.
     public func run(until deadline: Instant) {
         while !isStopping, case let left = deadline - Reactor.clock(), left > .zero {
-            reactor.turn(timeout: min(left, .milliseconds(100)))
+            meter.measure { reactor.turn(timeout: min(left, .milliseconds(100))) }
         }
     }
 
@@ -62,7 +63,9 @@ public final class TransferTrial {
     /// Totals so far: subtract two of them.
     public var counts: EndCounts {
         var counts = EndCounts(sending: reactor.counters, cpu: Meters.threadTime)
+        meter.fill(&counts)
         counts.allocations = Meters.allocations
+        counts.copied = Meters.copied
         return counts
     }
 

@@ -5,6 +5,25 @@ public enum Meters {
     /// Nanoseconds of CPU that the calling thread has used. Costs a system call.
     public static var threadTime: Int64 { fc_thread_time() }
 
+    /// Where a thread's CPU time goes, in nanoseconds.
+    public struct Split: Sendable {
+        /// Calls into the kernel to wait, receive and send.
+        public let inputOutput: Int64
+        /// Packet protection: sealing, opening, header masks.
+        public let cryptography: Int64
+        /// The measuring itself.
+        public let clock: Int64
+    }
+
+    /// Measures where the calling thread's time goes from now on, or no more. Reading the clock costs a system call.
+    public static func measureSplit(_ isOn: Bool) { fc_split(isOn ? 1 : 0) }
+
+    /// Totals of the calling thread, of the time that was measured.
+    public static var split: Split {
+        let times = fc_split_times()
+        return Split(inputOutput: times.io, cryptography: times.cryptography, clock: times.clock)
+    }
+
     /// Heap allocations of the calling thread so far; nil unless the counter of `Perf/counter.c` is preloaded.
     public static var allocations: UInt64? { UInt64(exactly: fc_allocations()) }
 

@@ -50,6 +50,11 @@ import Testing
         counts.octets = 1_200_000
         counts.systemCalls = 20
         counts.messages = 25
+        counts.measured = 400
+        counts.inputOutput = 100
+        counts.cryptography = 200
+        counts.refusals.tooLarge = 3
+        counts.refusals.noBuffers = 4
         let line = PerfEndReport(messages: "sends", setting: [("kernel", .text("a \"b\""))]).summary(counts)
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(line.json.utf8)) as? [String: Any])
@@ -59,6 +64,11 @@ import Testing
         #expect(object["cpu_ns_per_packet"] as? Double == 1_000_000)
         #expect(object["system_calls_per_packet"] as? Double == 0.02)
         #expect(object["packets_per_send"] as? Double == 40)
+        #expect(object["io_ns_per_packet"] as? Double == 250_000)
+        #expect(object["crypto_ns_per_packet"] as? Double == 500_000)
+        #expect(object["protocol_ns_per_packet"] as? Double == 250_000)
+        #expect(object["send_refused"] as? Int == 7)
+        #expect(object["send_refused_too_large"] as? Int == 3)
         #expect(object["kernel"] as? String == "a \"b\"")
     }
 

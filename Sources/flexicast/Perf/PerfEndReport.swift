@@ -1,4 +1,5 @@
 import Endpoint
+import Reactor
 
 /// Lines about one end of a measurement.
 struct PerfEndReport {
@@ -12,7 +13,7 @@ struct PerfEndReport {
     }
 
     static func heading(_ messages: String) -> String {
-        "     seconds  kpackets/s     Mbit/s  ns/packet  calls/pkt  pkts/\(messages.dropLast())      drops"
+        "     seconds  kpackets/s     Mbit/s  ns/packet = protocol + crypto +   I/O  calls/pkt  pkts/\(messages.dropLast())      drops"
     }
 
     func interval(_ counts: EndCounts, from start: Int64) -> PerfLine {
@@ -27,7 +28,11 @@ struct PerfEndReport {
         var text = row(counts, from: 0) + "\n\(counts.packets) packets, "
         text += "\(fixed(1e6 / (Double(counts.cpu) / packets), 1)) kpackets per second of CPU; \(counts.turns) turns, "
         text += "the longest \(fixed(Double(counts.longestTurn) / 1e3, 0)) us; full \(counts.blocked) times, "
-        text += "refused \(counts.refused), dropped by the kernel \(counts.kernelDrops)"
+        text += "dropped by the kernel \(counts.kernelDrops), refused \(counts.refused)"
+        let reasons = counts.refusals.byReason.filter { $0.count > 0 }.map { "\($0.count) \($0.name)" }
+        if !reasons.isEmpty { text += " (\(reasons.joined(separator: ", ")))" }
+        if counts.truncated > 0 { text += ", cut short \(counts.truncated)" }
+        if counts.receiveErrors > 0 { text += ", receives failed \(counts.receiveErrors)" }
         if let allocations = counts.allocations {
             text += "; \(fixed(Double(allocations) / packets, 4)) allocations per packet"
         } else {
@@ -55,12 +60,30 @@ struct PerfEndReport {
             ("turns", .integer(Int(counts.turns))), ("longest_turn_us", .number(Double(counts.longestTurn) / 1e3)),
             ("kernel_drops", .integer(Int(counts.kernelDrops))), ("send_blocked", .integer(Int(counts.blocked))),
             ("send_refused", .integer(Int(counts.refused))), ("unsegmented_runs", .integer(Int(counts.unsegmented))),
+            ("truncated", .integer(Int(counts.truncated))), ("receive_errors", .integer(Int(counts.receiveErrors))),
         ]
+        fields += counts.refusals.byReason.map { ("send_refused_\($0.name)", .integer(Int($0.count))) }
+        if let split = counts.split(per: packets) {
+            fields += [
+                ("protocol_ns_per_packet", .number(split.protocol)),
+                ("crypto_ns_per_packet", .number(split.cryptography)), ("io_ns_per_packet", .number(split.inputOutput)),
+            ]
+        }
         if let allocations = counts.allocations {
             fields.append(("allocations", .integer(Int(allocations))))
             fields.append(("allocations_per_packet", .number(Double(allocations) / packets)))
         }
+        if let copied = counts.copied {
+            fields.append(("library_copies_octets", .integer(Int(copied))))
+            fields.append(("library_copies_octets_per_packet", .number(Double(copied) / packets)))
+        }
         return fields
+    }
+
+    /// Protocol, cryptography and I/O.
+    private func cells(_ split: (protocol: Double, cryptography: Double, inputOutput: Double)?) -> String {
+        func cell(_ value: Double?, _ width: Int) -> String { padded(value.map { fixed($0, 0) } ?? "-", width) }
+        return cell(split?.protocol, 11) + cell(split?.cryptography, 9) + cell(split?.inputOutput, 8)
     }
 
     private func row(_ counts: EndCounts, from start: Int64) -> String {
@@ -69,10 +92,20 @@ struct PerfEndReport {
         var text = padded("\(fixed(Double(start) / 1e9, 1))-\(fixed(Double(start + counts.time) / 1e9, 1))", 12)
         text += padded(fixed(packets / seconds / 1e3, 1), 12)
         text += padded(fixed(Double(counts.octets) * 8 / seconds / 1e6, 1), 11)
-        text += padded(fixed(Double(counts.cpu) / packets, 0), 11)
+        text += padded(fixed(Double(counts.cpu) / packets, 0), 11) + cells(counts.split(per: packets))
         text += padded(fixed(Double(counts.systemCalls) / packets, 4), 11)
         text += padded(fixed(packets / Double(counts.messages), 1), 6 + messages.count - 1)
         return text + padded("\(counts.kernelDrops + counts.refused)", 11)
+    }
+}
+
+extension ReactorCounters.SendErrors {
+    /// Datagrams that the kernel refused, by reason, as scripts read it.
+    var byReason: [(name: String, count: UInt64)] {
+        [
+            ("too_large", tooLarge), ("unreachable", unreachable), ("forbidden", forbidden), ("no_buffers", noBuffers),
+            ("other", other),
+        ]
     }
 }
 

@@ -45,7 +45,7 @@ struct PerfServeCommand: ParsableCommand {
             messages: "sends",
             setting: [
                 ("mode", .text("serve")), ("backend", .text(trial.backendDescription)),
-                ("at", .text("\(trial.localAddress)")), ("library", .text(cryptographyLibrary)),
+                ("at", .text("\(trial.localAddress)")), ("aead", .text("the client's choice (\(cryptographyLibrary))")),
                 ("offloads", .text("segmentation, coalescing")),
             ] + perf.machine)
         output.report(report.begin)

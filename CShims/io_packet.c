@@ -128,18 +128,18 @@ void fcio_capture_destroy(struct fcio_capture *capture) {
 
 static void fill_checksum(uint8_t *octets, uint32_t count, uint32_t start, uint32_t offset) {
     if (start > count || offset + 2 > count - start) return;
-    uint64_t sum = 0;
+    // A sum of words of any width folds to that of the halves (RFC 1071 section 2).
+    unsigned __int128 wide = 0;
     uint32_t index = start;
-    for (; index + 1 < count; index += 2) {
-        uint16_t word;
-        memcpy(&word, octets + index, 2);
-        sum += word;
+    for (uint32_t words = (count - start) / 8; words > 0; words--, index += 8) {
+        uint64_t word;
+        memcpy(&word, octets + index, 8);
+        wide += word;
     }
-    if (index < count) {
-        uint16_t word = 0;
-        memcpy(&word, octets + index, 1);
-        sum += word;
-    }
+    uint64_t rest = 0;
+    memcpy(&rest, octets + index, count - index);
+    wide += rest;
+    uint64_t sum = (uint64_t)(wide & 0xffffffff) + (uint32_t)(wide >> 32) + (uint64_t)(wide >> 64);
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     uint16_t checksum = (uint16_t)~sum;
     if (checksum == 0) checksum = 0xffff;

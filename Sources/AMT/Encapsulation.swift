@@ -20,20 +20,21 @@ public struct DataHeader: Hashable, Sendable {
     @inline(always)
     public init?(_ packet: Span<UInt8>) {
         guard packet.count >= 20 else { return nil }
-        var reader = ByteReader(packet, at: 2)
         switch packet[0] >> 4 {
         case 4:
-            guard let total = reader.uint16(), Int(total) >= 20, Int(total) <= packet.count, reader.skip(2),
-                let position = reader.uint16(), let hops = reader.uint8(), reader.skip(3), let from = reader.uint32(),
-                let to = reader.uint32()
-            else { return nil }
+            // Of a known size, so that no index is checked and a word is one load.
+            let head = packet.extracting(first: 20)
+            length = Int(head[2]) << 8 | Int(head[3])
+            guard length >= 20, length <= packet.count else { return nil }
+            let from = UInt32(head[12]) << 24 | UInt32(head[13]) << 16 | UInt32(head[14]) << 8 | UInt32(head[15])
+            let to = UInt32(head[16]) << 24 | UInt32(head[17]) << 16 | UInt32(head[18]) << 8 | UInt32(head[19])
             (source, group) = (.v4(from), .v4(to))
-            length = Int(total)
-            dontFragment = position & 0x4000 != 0
-            hopLimit = hops
+            dontFragment = head[6] & 0x40 != 0
+            hopLimit = head[8]
             ecn = ECN(rawValue: packet[1] & 3) ?? .notECT
         case 6:
-            guard reader.skip(2), let payload = reader.uint16(), 40 + Int(payload) <= packet.count, reader.skip(1),
+            var reader = ByteReader(packet, at: 4)
+            guard let payload = reader.uint16(), 40 + Int(payload) <= packet.count, reader.skip(1),
                 let hops = reader.uint8(), let from = reader.address6(), let to = reader.address6()
             else { return nil }
             (source, group) = (.v6(from), .v6(to))

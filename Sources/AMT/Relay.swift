@@ -291,10 +291,10 @@ public struct Relay: Sendable {
 
     /// Where packets for the endpoint in `slot` go, and how.
     public func destination(_ slot: Int) -> TunnelDestination {
-        let endpoint = endpoints[slot]
-        return TunnelDestination(
-            gateway: endpoint.gateway, local: endpoint.local, pathMTU: endpoint.pathMTU,
-            isECNCapable: endpoint.isECNCapable)
+        // Field by field: an endpoint as a whole would retain its groups.
+        TunnelDestination(
+            gateway: endpoints[slot].gateway, local: endpoints[slot].local, pathMTU: endpoints[slot].pathMTU,
+            isECNCapable: endpoints[slot].isECNCapable)
     }
 
     /// Whether `packets` of `octets` in all may go into the tunnel in `slot` now, of what `endpointRate` allows it; counts

@@ -188,13 +188,15 @@ final class RelayServer: DatagramHandler {
 
     // MARK: data
 
+    /// Perf/check counts the instructions of this function and of what it calls.
+    @inline(never)
     private func forward(_ capture: PacketCapture) {
         var total = 0
         for _ in 0..<Self.batchesPerTurn {
             let mayHaveMore = capture.receive()
             captureCalls += 1
             total += capture.count
-            fanOut(capture)
+            fanOut(capture.batch)
             if !mayHaveMore { break }
         }
         pauseIfClose(total)
@@ -236,11 +238,16 @@ final class RelayServer: DatagramHandler {
         }
     }
 
-    private func fanOut(_ capture: PacketCapture) {
-        headers.removeAll(keepingCapacity: true)
-        if !remade.isEmpty { remade.removeAll() }
-        lengths.removeAll(keepingCapacity: true)
-        marks.removeAll(keepingCapacity: true)
+    /// Reads what forwarding needs to know of each packet, and takes a hop from it.
+    private func readHeaders(_ capture: CapturedBatch) {
+        // Taken out of the class, whose every access is checked at run time.
+        var all: (headers: [DataHeader?], lengths: [Int], marks: [ECN]) = ([], [], [])
+        swap(&all.headers, &headers)
+        swap(&all.lengths, &lengths)
+        swap(&all.marks, &marks)
+        all.headers.removeAll(keepingCapacity: true)
+        all.lengths.removeAll(keepingCapacity: true)
+        all.marks.removeAll(keepingCapacity: true)
         for index in 0..<capture.count {
             var header = capture.withPacket(index) { DataHeader($0) }
             if header == nil {
@@ -251,10 +258,17 @@ final class RelayServer: DatagramHandler {
             } else {
                 capture.withMutablePacket(index) { takeHop(from: &$0) }
             }
-            headers.append(header)
-            lengths.append(capture.segment(index) == 0 ? header?.length ?? 0 : .max)
-            marks.append(header?.ecn ?? .notECT)
+            all.headers.append(header)
+            all.lengths.append(capture.segment(index) == 0 ? header?.length ?? 0 : .max)
+            all.marks.append(header?.ecn ?? .notECT)
         }
+        (headers, lengths, marks) = all
+    }
+
+    private func fanOut(_ capture: CapturedBatch) {
+        if !remade.isEmpty { remade.removeAll() }
+        readHeaders(capture)
+        let headers = headers
         forwarding.packetsIn += UInt64(headers.count)
         var index = 0
         while index < headers.count {
@@ -272,7 +286,7 @@ final class RelayServer: DatagramHandler {
             let match = relay.collectDestinations(source: first.source, group: first.group, into: &destinations)
             if destinations.isEmpty { forwarding.unwanted += UInt64(end - index) }
             if relay.admit(end - index, octets, of: match, at: reactor.now) {
-                for slot in destinations { send(index..<end, of: capture, to: slot) }
+                send(index..<end, of: capture)
             } else {
                 forwarding.overChannelRate += UInt64(end - index)
             }
@@ -288,21 +302,48 @@ final class RelayServer: DatagramHandler {
             ? configured : min(configured, destination.pathMTU - tunnelOverhead(outerIPv4: isIPv4))
     }
 
-    private func send(_ run: Range<Int>, of capture: PacketCapture, to slot: Int) {
+    /// What decides how packets go into a tunnel.
+    private struct Shape: Equatable {
+        var isIPv4: Bool
+        var limit: Int
+        var isECNCapable: Bool
+    }
+
+    private func shape(_ slot: Int) -> Shape {
         let destination = relay.destination(slot)
-        let (gateway, local) = (destination.gateway, destination.local)
-        guard let socket = gateway.address.isIPv4 ? socket4 : socket6 else { return }
-        let limit = limit(destination)
+        return Shape(
+            isIPv4: destination.gateway.address.isIPv4, limit: limit(destination),
+            isECNCapable: destination.isECNCapable)
+    }
+
+    /// Sends packets of one channel to its destinations.
+    private func send(_ run: Range<Int>, of capture: CapturedBatch) {
+        var first = 0
+        while first < destinations.count {
+            let shape = shape(destinations[first])
+            var end = first + 1
+            while end < destinations.count, self.shape(destinations[end]) == shape { end += 1 }
+            send(run, of: capture, to: first..<end, shape)
+            first = end
+        }
+    }
+
+    /// Sends packets to neighbours among the destinations whose tunnels are alike.
+    private func send(_ run: Range<Int>, of capture: CapturedBatch, to places: Range<Int>, _ shape: Shape) {
+        guard let socket = shape.isIPv4 ? socket4 : socket6 else { return }
         let lengths = lengths
         let marks = marks
         var index = run.lowerBound
         while index < run.upperBound {
             let first = lengths[index]
-            if first > limit {
+            if first > shape.limit {
                 if let header = headers[index] {
-                    let messages = messages(capture, index, header, limit: limit)
-                    if messages.isEmpty { tell(capture, index, header, limit: limit) }
-                    send(messages, to: destination, slot)
+                    let messages = messages(capture, index, header, limit: shape.limit)
+                    for place in places {
+                        if messages.isEmpty { tell(capture, index, header, limit: shape.limit) }
+                        let slot = destinations[place]
+                        send(messages, to: relay.destination(slot), slot)
+                    }
                 }
                 index += 1
                 continue
@@ -312,29 +353,46 @@ final class RelayServer: DatagramHandler {
             var end = index + 1
             var octets = segment
             while end < run.upperBound, lengths[end] <= first, lengths[end - 1] == first, end - index < Self.runLimit,
-                octets + segment <= Self.runOctets, !destination.isECNCapable || marks[end] == marks[index]
+                octets + segment <= Self.runOctets, !shape.isECNCapable || marks[end] == marks[index]
             {
                 octets += lengths[end] + Message.dataHeaderLength
                 end += 1
             }
-            let packets = index..<end
-            let mark = destination.isECNCapable ? marks[index] : .notECT
-            index = end
-            guard relay.spend(octets, packets: packets.count, on: slot, at: reactor.now) else {
-                forwarding.overRate += UInt64(packets.count)
-                continue
-            }
-            let room: Void? = socket.withSendBuffer(octets) { room in
-                var offset = 0
-                for packet in packets {
-                    let size = lengths[packet] + Message.dataHeaderLength
-                    capture.copy(packet, size, into: &room, at: offset)
-                    offset += size
+            let mark = shape.isECNCapable ? marks[index] : .notECT
+            var isCopied = false
+            for place in places {
+                let slot = destinations[place]
+                guard relay.spend(octets, packets: end - index, on: slot, at: reactor.now) else {
+                    forwarding.overRate += UInt64(end - index)
+                    continue
                 }
+                let destination = relay.destination(slot)
+                let (gateway, local) = (destination.gateway, destination.local)
+                // One copy serves all of them.
+                if isCopied {
+                    count(socket.enqueueAgain(to: gateway, from: local, ecn: mark), end - index, octets)
+                    continue
+                }
+                isCopied = copy(index..<end, of: capture, octets, into: socket)
+                if isCopied { socket.enqueue(octets, segment: segment, to: gateway, from: local, ecn: mark) }
+                count(isCopied, end - index, octets)
             }
-            if room != nil { socket.enqueue(octets, segment: segment, to: gateway, from: local, ecn: mark) }
-            count(room != nil, packets.count, octets)
+            index = end
         }
+    }
+
+    /// Copies packets with what makes messages of them into room of the socket: false when it has none.
+    private func copy(_ packets: Range<Int>, of capture: CapturedBatch, _ octets: Int, into socket: UDPSocket) -> Bool {
+        let lengths = lengths
+        let done: Void? = socket.withSendBuffer(octets) { room in
+            var offset = 0
+            for packet in packets {
+                let size = lengths[packet] + Message.dataHeaderLength
+                capture.copy(packet, size, into: &room, at: offset)
+                offset += size
+            }
+        }
+        return done != nil
     }
 
     /// Sends messages that were made for a tunnel.
@@ -358,7 +416,7 @@ final class RelayServer: DatagramHandler {
     }
 
     /// Tells the sender of a packet that no tunnel of this size takes it.
-    private func tell(_ capture: PacketCapture, _ index: Int, _ header: DataHeader, limit: Int) {
+    private func tell(_ capture: CapturedBatch, _ index: Int, _ header: DataHeader, limit: Int) {
         guard let errors = networkErrors[header.source.isIPv4] else { return }
         let message = capture.withPacket(index) { feedback.tooLarge($0, header, limit: limit, at: reactor.now) }
         if let message { reactor.send(message.span, to: header.source, on: errors) }
@@ -375,7 +433,7 @@ final class RelayServer: DatagramHandler {
 
     /// Multicast Data messages of a packet that does not go as it is.
     private func messages(
-        _ capture: PacketCapture, _ index: Int, _ header: DataHeader, limit: Int
+        _ capture: CapturedBatch, _ index: Int, _ header: DataHeader, limit: Int
     ) -> [[UInt8]] {
         let key = Remade(index: index, limit: limit)
         if let known = remade[key] { return known }

@@ -135,13 +135,9 @@ public final class RelayTrial {
 
     private func turn() {
         source.turn()
-        relayTurn()
+        relay.turn()
         gateways.turn()
     }
-
-    /// Perf/check counts the instructions of this function and of what it calls.
-    @inline(never)
-    private func relayTurn() { relay.turn() }
 
     /// What the relay has sent into tunnels, in totals: subtract two of them. Its drops are those of packets on their way in.
     public var forwarded: EndCounts {
@@ -158,7 +154,8 @@ public final class RelayTrial {
         let forwarding = server.forwarding
         return [
             ("unwanted", forwarding.unwanted), ("too_large", forwarding.tooLarge), ("expired", forwarding.expired),
-            ("over_rate", forwarding.overRate), ("queue_full", forwarding.queueFull), ("damaged", forwarding.damaged),
+            ("over_rate", forwarding.overRate), ("over_channel_rate", forwarding.overChannelRate),
+            ("queue_full", forwarding.queueFull), ("damaged", forwarding.damaged),
         ]
     }
     /// Packets that the source has sent to the group.

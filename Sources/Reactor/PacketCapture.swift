@@ -66,12 +66,39 @@ import Wire
         return received == fcio_batch_limit
     }
 
-    /// Packet `index`, its IP header first, with as many octets of `prefix` before it as `prefixed` says.
+    /// The packets of the last `receive`, until the next one.
+    public var batch: CapturedBatch { unsafe CapturedBatch(self, capture, prefix: prefix.count) }
+
+    /// Asks the kernel for its drops.
+    public func updateDrops() {
+        var seen: UInt32 = 0
+        var dropped: UInt32 = 0
+        if unsafe fcio_packet_statistics(descriptor, &seen, &dropped) == 0 { kernelDrops += UInt64(dropped) }
+    }
+}
+
+/// Packets that were captured together. A value: to look at a packet costs no check that the class is not being changed.
+@safe public struct CapturedBatch {
+    /// How many packets there are.
+    public let count: Int
+    private let prefix: Int
+    private let capture: OpaquePointer
+    /// Keeps the octets.
+    private let owner: PacketCapture
+
+    fileprivate init(_ owner: PacketCapture, _ capture: OpaquePointer, prefix: Int) {
+        self.owner = owner
+        unsafe self.capture = unsafe capture
+        self.prefix = prefix
+        count = owner.count
+    }
+
+    /// Packet `index`, its IP header first, with the octets of the prefix before it if `prefixed` says so.
     public func withPacket<R: ~Copyable, E: Error>(
         _ index: Int, prefixed: Bool = false, _ body: (Span<UInt8>) throws(E) -> R
     ) throws(E) -> R {
         let packet = unsafe packet(index)
-        let before = prefixed ? prefix.count : 0
+        let before = prefixed ? prefix : 0
         let span = unsafe Span<UInt8>(_unsafeStart: packet.octets - before, count: Int(packet.count) + before)
         return try body(span)
     }
@@ -88,11 +115,11 @@ import Wire
     /// Copies the prefix of packet `index` and as much of the packet as makes `count` octets into `room` at `offset`.
     public func copy(_ index: Int, _ count: Int, into room: inout MutableSpan<UInt8>, at offset: Int) {
         let packet = unsafe packet(index)
-        let present = unsafe Int(packet.count) + prefix.count
-        precondition(count >= prefix.count && count <= present && offset >= 0 && count <= room.count - offset)
+        let present = unsafe Int(packet.count) + prefix
+        precondition(count >= prefix && count <= present && offset >= 0 && count <= room.count - offset)
         unsafe room.withUnsafeMutableBufferPointer { target in
             guard let base = target.baseAddress else { return }
-            unsafe (base + offset).update(from: packet.octets - prefix.count, count: count)
+            unsafe (base + offset).update(from: packet.octets - prefix, count: count)
         }
     }
 
@@ -103,12 +130,5 @@ import Wire
     private func packet(_ index: Int) -> fcio_packet {
         precondition(index >= 0 && index < count, "packet \(index) of \(count)")
         return unsafe fcio_capture_packet(capture, UInt32(index))
-    }
-
-    /// Asks the kernel for its drops.
-    public func updateDrops() {
-        var seen: UInt32 = 0
-        var dropped: UInt32 = 0
-        if unsafe fcio_packet_statistics(descriptor, &seen, &dropped) == 0 { kernelDrops += UInt64(dropped) }
     }
 }

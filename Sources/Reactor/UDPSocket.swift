@@ -187,8 +187,12 @@ public final class UDPSocket {
 
     /// Queues what the last `enqueue` queued once more, for another destination, without copying it. To be called before
     /// the next `withSendBuffer`; without an `enqueue` before it does nothing.
-    public func enqueueAgain(to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT) {
-        finish(queue.enqueueAgain(to: to, from: from, ecn: ecn))
+    /// - Returns: Whether all of it is queued.
+    @discardableResult
+    public func enqueueAgain(to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT) -> Bool {
+        let enqueued = queue.enqueueAgain(to: to, from: from, ecn: ecn)
+        finish(enqueued)
+        return isOpen && enqueued != .dropped
     }
 
     private func finish(_ enqueued: SendQueue.Enqueued) {

@@ -54,7 +54,7 @@ struct PerfRelayCommand: ParsableCommand {
             let trial = try RelayTrial(options)
             try trial.connect()
             // Buffers and tables, the first use of this and that.
-            trial.run(packets: 5200, until: Reactor.clock() + .seconds(1))
+            trial.run(packets: 2080, until: packets == nil ? Reactor.clock() + .seconds(1) : .distantFuture)
             let report = PerfEndReport(
                 messages: "sends",
                 setting: [

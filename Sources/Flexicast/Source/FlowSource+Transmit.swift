@@ -125,7 +125,8 @@ extension FlowSource {
     private mutating func continueStream(atMost limit: Int, into writer: inout ByteWriter, at now: Instant) -> Int {
         let size = configuration.packetSize
         let first = streams.sent
-        guard limit > 0, first > 0 else { return 0 }
+        let most = min(UInt64(limit), alikeInStream, UInt64(writer.remaining / size))
+        guard most > 0 else { return 0 }
         // All of a header but number and offset, and the header of the frame that fills the packet.
         var header = InlineArray<48, UInt8>(repeating: 0)
         let frame: Int
@@ -143,9 +144,7 @@ extension FlowSource {
         let octets = size - CipherSuite.tagLength - headerLength - width
         // The last offset of this width ends the run: all its packets have as many octets of the stream.
         let alike = UInt64(((1 << (8 * width - 2)) - 1 - first) / octets + 1)
-        let room = UInt64(writer.remaining / size)
-        let count = Int(min(UInt64(limit), alikeInStream, alike, room))
-        guard count > 0 else { return 0 }
+        let count = Int(min(most, alike))
         let bytes = streams.current
         var offset = first
         for index in 0..<UInt64(count) {

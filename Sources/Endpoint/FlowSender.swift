@@ -97,6 +97,10 @@ final class FlowSender {
     /// Writes, seals and queues one run. False when nothing more can be sent now.
     private func sendRun() -> Bool {
         guard let socket = copies.isEmpty ? groupSocket : copySocket else { return false }
+        // When the kernel takes no more, packets stay in the flow, where they are not lost: it slows down to what leaves.
+        guard copies.isEmpty || (socket.hasRoom(forRuns: copies.count) && groupSocket?.isWritable ?? true) else {
+            return false
+        }
         let now = reactor.now
         let run = min(Self.maxRun, UDPSocket.datagramLimit / packetSize)
         runs.removeAll(keepingCapacity: true)

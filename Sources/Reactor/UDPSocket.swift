@@ -195,6 +195,15 @@ public final class UDPSocket {
         return isOpen && enqueued != .dropped
     }
 
+    /// Whether `count` more runs to as many destinations can be queued, at the most as many as the queue holds, and none of
+    /// them is lost. What is queued goes to the kernel before that, if there is no room for them else.
+    public func hasRoom(forRuns count: Int) -> Bool {
+        guard isOpen, isWritable else { return false }
+        if queue.runCount + count <= SendQueue.runLimit { return true }
+        flush()
+        return isWritable
+    }
+
     private func finish(_ enqueued: SendQueue.Enqueued) {
         switch enqueued {
         case .nothing: break

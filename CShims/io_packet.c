@@ -262,3 +262,27 @@ int fcio_write_packet(int fd, const uint8_t *octets, size_t count) {
     ssize_t written = write(fd, octets, count);
     return written < 0 ? -errno : (int)written;
 }
+
+int fcio_link_socket(void) {
+    // Protocol 0: it receives nothing.
+    int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+int fcio_link_send(int fd, unsigned interface, const uint8_t *octets, size_t count) {
+    bool ipv4 = count >= 20 && octets[0] >> 4 == 4;
+    if (!ipv4 && (count < 40 || octets[0] >> 4 != 6)) return -EINVAL;
+    struct sockaddr_ll to = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ipv4 ? ETH_P_IP : ETH_P_IPV6), .sll_ifindex = (int)interface,
+        .sll_halen = 6};
+    if (ipv4) {  // RFC 1112 section 6.4: the low 23 bits of the group
+        memcpy(to.sll_addr, "\x01\x00\x5e", 3);
+        memcpy(to.sll_addr + 3, octets + 17, 3);
+        to.sll_addr[3] &= 0x7f;
+    } else {  // RFC 2464 section 7: the low 32 bits
+        memcpy(to.sll_addr, "\x33\x33", 2);
+        memcpy(to.sll_addr + 2, octets + 36, 4);
+    }
+    ssize_t sent = sendto(fd, octets, count, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to);
+    return sent < 0 ? -errno : 0;
+}

@@ -247,6 +247,12 @@ int fcio_icmp_send(int fd, const uint8_t *octets, size_t count, struct fcio_addr
 int fcio_tun(const char *name);
 int fcio_write_packet(int fd, const uint8_t *octets, size_t count);
 
+/// A socket that sends multicast packets as they are on any interface, by `fcio_link_send`. Needs CAP_NET_RAW.
+int fcio_link_socket(void);
+/// Sends a multicast IP packet, its IP header first, to all on the link: 0 or a negative errno. This host's own members do
+/// not hear it.
+int fcio_link_send(int fd, unsigned interface, const uint8_t *octets, size_t count);
+
 // MARK: multicast routing (io_mroute.c)
 
 /// The one socket that is the kernel's IPv4 multicast router: its routes go when it is closed. It also gets the IGMP

@@ -80,6 +80,8 @@ public struct GatewayDelivery: Hashable, Sendable {
     public var source: SocketAddress
     public var group: SocketAddress
     public var ecn: ECN
+    /// TTL or hop limit.
+    public var hopLimit: UInt8
     /// Where the UDP payload lies in the datagram that was received.
     public var payload: Range<Int>
     /// The UDP payload, when it came in fragments; `payload` is a range of it then.

@@ -237,7 +237,8 @@ final class FlowReception: DatagramHandler {
 
 extension FlowReception: TunnelHandler {
     func tunnelPacketReceived(
-        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN,
+        hopLimit: UInt8
     ) {
         let before = octetsOpened
         receive(&payload, packetSize: payload.count, ecn: ecn)

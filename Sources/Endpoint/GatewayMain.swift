@@ -14,6 +14,10 @@ public struct GatewayOptions: Sendable {
     public var to: SocketAddress?
     /// Name of a TUN interface to make, on which the packets arrive as multicast; needs CAP_NET_ADMIN.
     public var device: String?
+    /// Name of an interface on whose link the packets are sent as multicast; needs CAP_NET_RAW.
+    public var interface: String?
+    /// The most hops that packets may have left on that link.
+    public var timeToLive: UInt8 = 255
     /// Where `/metrics` (Prometheus) is served over HTTP; nil: nowhere.
     public var metrics: SocketAddress?
     /// Stop with success after so many packets.
@@ -57,6 +61,9 @@ public struct GatewayReport: Sendable {
     public var bytes = 0
     /// Packets that were damaged, of others than the relay, or not asked for.
     public var refused = 0
+    /// Packets put on the link of `--interface`, and those that were not.
+    public var emitted = 0
+    public var withheld = 0
 
     public init() {}
 }
@@ -100,7 +107,7 @@ extension GatewayReport {
     fileprivate func json(event: String) -> String {
         jsonObject([
             ("event", .string(event)), ("packets", .integer(packets)), ("bytes", .integer(bytes)),
-            ("refused", .integer(refused)),
+            ("refused", .integer(refused)), ("emitted", .integer(emitted)), ("withheld", .integer(withheld)),
         ])
     }
 }
@@ -132,6 +139,7 @@ final class GatewayRun: TunnelHandler {
     private(set) var tunnels: [AMTTunnel] = []
     private var sink: UDPSocket?
     private var device: TunnelDevice?
+    private(set) var link: LinkOutput?
     private var identification: UInt16 = 0
     private var packets = 0
     private var heard: [Channel: Int] = [:]
@@ -149,7 +157,7 @@ final class GatewayRun: TunnelHandler {
         self.log = log
         start = reactor.now
         // Standard output carries the payloads when nothing else does.
-        if options.json || options.to != nil || options.device != nil {
+        if options.json || options.to != nil || options.device != nil || options.interface != nil {
             writer = OutputWriter()
             output = EventOutput(style: options.json ? .json : .text, writer: writer)
         } else {
@@ -161,13 +169,28 @@ final class GatewayRun: TunnelHandler {
             sink = try reactor.udpSocket(bind: SocketAddress(to.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         }
         if let name = options.device { device = try TunnelDevice(name: name) }
+        if let name = options.interface {
+            let link = try LinkOutput(
+                interface: name, hopLimit: options.timeToLive, wanted: Set(options.channels.map(\.channel)),
+                reactor: reactor)
+            if case .at(let relay) = options.relay, link.isHeard(by: relay.address) {
+                throw EndpointError(
+                    "the relay \(relay.address) is on the link of \(name): it would hear what is sent there, and send it "
+                        + "again; take an interface that leads elsewhere")
+            }
+            self.link = link
+        }
         for (family, source, channels) in Self.grouped(options) {
             let tunnel = try AMTTunnel(
                 relay: options.relay, source: source, family: family, reactor: reactor, log: log)
             tunnels.append(tunnel)
             tunnel.onEvent = { [unowned self] event in
                 switch event {
-                case .joined(let relay): output.report(GatewayProgress.joined(relay: "\(relay)"))
+                case .joined(let relay):
+                    output.report(GatewayProgress.joined(relay: "\(relay)"))
+                    if let link, !link.relayChanged(to: relay.address) {
+                        log.error("the relay is on the link: nothing is sent there", metadata: ["relay": "\(relay)"])
+                    }
                 case .noAnswer(let attempt): output.report(GatewayProgress.noAnswer(attempt: attempt))
                 case .unreachable(let relay): output.report(GatewayProgress.unreachable(relay: "\(relay)"))
                 case .limited: output.report(GatewayProgress.limited)
@@ -220,13 +243,16 @@ final class GatewayRun: TunnelHandler {
     }
 
     func tunnelPacketReceived(
-        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN,
+        hopLimit: UInt8
     ) {
         if let count = options.count, packets >= count { return }
         packets += 1
         count(payload.count, of: Channel(source: source.address, group: group.address))
         if let sink, let to = options.to {
             _ = sink.send(copyOf: payload.span, to: to, ecn: ecn)
+        } else if let link {
+            link.send(payload.span, from: source, to: group, hopLimit: hopLimit, ecn: ecn)
         } else if let device {
             identification &+= 1
             // Whoever listens on this host is the end of the way.
@@ -265,6 +291,12 @@ final class GatewayRun: TunnelHandler {
             report.packets += Int(counters.packetsDelivered)
             report.bytes += Int(counters.octetsDelivered)
             report.refused += Int(counters.damaged + counters.unexpected + counters.notSubscribed)
+        }
+        if let link {
+            report.emitted = Int(link.sent)
+            let withheld = link.counters
+            report.withheld = Int(
+                withheld.expired + withheld.tooLarge + withheld.native + withheld.looped + link.refused)
         }
         return report
     }

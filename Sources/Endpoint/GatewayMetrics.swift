@@ -21,6 +21,15 @@ extension GatewayRun {
                 ("damaged", sum(\.damaged)), ("unexpected", sum(\.unexpected)),
                 ("not_subscribed", sum(\.notSubscribed)), ("reassembly", sum(\.reassemblyFailures)),
             ])
+        if let link {
+            text.add("flexicast_gateway_emitted_packets_total", .counter, "Packets put on the link.", link.sent)
+            text.add(
+                "flexicast_gateway_withheld_packets_total", "Packets not put on the link.", by: "reason",
+                [
+                    ("hops", link.counters.expired), ("too_large", link.counters.tooLarge),
+                    ("native", link.counters.native), ("loop", link.counters.looped), ("refused", link.refused),
+                ])
+        }
         text.add("flexicast_gateway_fragments_total", .counter, "Fragments received.", sum(\.fragments))
         text.add(
             "flexicast_gateway_messages_total", "Control messages.", by: "type",

@@ -8,7 +8,8 @@ import Wire
 protocol TunnelHandler: AnyObject {
     /// One packet to `group`; its octets live until this returns.
     func tunnelPacketReceived(
-        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN)
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN,
+        hopLimit: UInt8)
     /// Those that came together are over.
     func tunnelBatchEnded()
 }
@@ -177,7 +178,8 @@ final class AMTTunnel: DatagramHandler {
             else { continue }
             var payload = bytes._mutatingExtracting(delivery.payload)
             subscription.handler?.tunnelPacketReceived(
-                &payload, from: delivery.source, to: delivery.group, ecn: delivery.ecn)
+                &payload, from: delivery.source, to: delivery.group, ecn: delivery.ecn,
+                hopLimit: delivery.hopLimit)
         }
     }
 }

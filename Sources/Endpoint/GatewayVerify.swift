@@ -172,7 +172,8 @@ private final class Verification: TunnelHandler {
     }
 
     func tunnelPacketReceived(
-        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+        _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN,
+        hopLimit: UInt8
     ) {
         if let joinedAt, findings.firstPacket == nil { findings.firstPacket = reactor.now - joinedAt }
         findings.packets += 1

@@ -45,7 +45,8 @@ public final class RelayTrial {
         init(_ tunnel: AMTTunnel) { self.tunnel = tunnel }
 
         func tunnelPacketReceived(
-            _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN
+            _ payload: inout MutableSpan<UInt8>, from source: SocketAddress, to group: SocketAddress, ecn: ECN,
+            hopLimit: UInt8
         ) { packets += 1 }
         func tunnelBatchEnded() {}
     }

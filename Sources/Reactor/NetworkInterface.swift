@@ -13,6 +13,19 @@ public struct NetworkInterface: Sendable, Hashable {
     public var supportsMulticast: Bool
     public var isPointToPoint: Bool
     public var addresses: [IPAddress]
+    /// The bits that name the network, for each of `addresses`.
+    public var masks: [IPAddress]
+
+    /// Whether `address` is on this link by one of the interface's networks.
+    public func reachesDirectly(_ address: IPAddress) -> Bool {
+        zip(addresses, masks).contains { own, mask in
+            switch (own, mask, address) {
+            case (.v4(let own), .v4(let mask), .v4(let other)): mask != 0 && (own ^ other) & mask == 0
+            case (.v6(let own), .v6(let mask), .v6(let other)): mask != 0 && (own ^ other) & mask == 0
+            default: false
+            }
+        }
+    }
 
     /// All interfaces of this network namespace, in the system's order.
     public static func all() throws(ReactorError) -> [NetworkInterface] {
@@ -35,12 +48,15 @@ public struct NetworkInterface: Sendable, Hashable {
                         name: name, index: unsafe if_nametoindex(each.ifa_name),
                         mtu: unsafe Int(max(0, fcio_interface_mtu(each.ifa_name))),
                         isUp: has(IFF_UP), isLoopback: has(IFF_LOOPBACK), supportsMulticast: has(IFF_MULTICAST),
-                        isPointToPoint: has(IFF_POINTOPOINT), addresses: []))
+                        isPointToPoint: has(IFF_POINTOPOINT), addresses: [], masks: []))
                 position = found.count - 1
             }
             guard let address = unsafe each.ifa_addr else { continue }
             let decoded = unsafe fcio_address_decode(address)
-            if decoded.family != 0 { found[position].addresses.append(IPAddress(decoded)) }
+            guard decoded.family != 0 else { continue }
+            found[position].addresses.append(IPAddress(decoded))
+            let mask = unsafe each.ifa_netmask.map { unsafe fcio_address_decode($0) } ?? fcio_address()
+            found[position].masks.append(mask.family == decoded.family ? IPAddress(mask) : IPAddress(decoded))
         }
         return found
     }

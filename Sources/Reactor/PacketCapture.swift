@@ -21,10 +21,11 @@ import Wire
     /// - Parameters:
     ///   - interface: Its name; nil listens on all, and then not to what this host itself sends.
     ///   - prefix: At most 2 octets that are written before each packet, so that both can be sent on as they lie.
+    ///   - outgoing: Whether to listen to what this host itself sends on the interface as well.
     ///   - receiveBuffer: Octets that may wait to be fetched, packet overhead counted in.
     /// - Throws: `ReactorError` when there is no such interface, or no privilege.
     public init(
-        interface: String?, prefix: [UInt8] = [], receiveBuffer: Int = 16 << 20
+        interface: String?, prefix: [UInt8] = [], outgoing: Bool = true, receiveBuffer: Int = 16 << 20
     ) throws(ReactorError) {
         precondition(prefix.count <= Int(fcio_packet_headroom))
         self.prefix = prefix
@@ -35,7 +36,7 @@ import Wire
             // What is sent on a loopback interface arrives there as well.
             isLoopback = try NetworkInterface.all().first { $0.name == interface }?.isLoopback ?? false
         }
-        let fd = fcio_packet_socket(index, !isLoopback, UInt32(receiveBuffer))
+        let fd = fcio_packet_socket(index, outgoing && !isLoopback, UInt32(receiveBuffer))
         guard fd >= 0 else {
             throw ReactorError(
                 "packet socket", interface ?? "all interfaces", code: fd,

@@ -85,6 +85,18 @@ struct GatewayCommand: ParsableCommand {
     var tun: String?
 
     @Option(
+        help: ArgumentHelp(
+            "Send the packets as multicast on this interface's link, for any receiver there; needs root or CAP_NET_RAW.",
+            valueName: "if"))
+    var interface: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "With --interface: the most hops that packets may have left there (default: 255).", valueName: "n"),
+        transform: parseInteger(in: 1...255, "a number of hops"))
+    var ttl: Int?
+
+    @Option(
         help: ArgumentHelp("Serve /metrics for Prometheus over HTTP here.", valueName: "addr:port"),
         transform: parseListenAddress)
     var metrics: SocketAddress?
@@ -111,12 +123,15 @@ struct GatewayCommand: ParsableCommand {
 
     func validate() throws {
         if (verify == nil) == group.isEmpty { throw ValidationError("give --group, or --verify alone") }
-        if verify != nil, to != nil || tun != nil || count != nil || metrics != nil {
+        if verify != nil, to != nil || tun != nil || interface != nil || count != nil || metrics != nil {
             throw ValidationError(
-                "--verify only tells what it finds: --to, --tun, --metrics and --count do not go with it")
+                "--verify only tells what it finds: --to, --tun, --interface, --metrics and --count do not go with it")
         }
         try search.refuse(without: relay)
-        if to != nil, tun != nil { throw ValidationError("--to and --tun exclude each other; give one of them") }
+        if [to != nil, tun != nil, interface != nil].count(where: { $0 }) > 1 {
+            throw ValidationError("--to, --tun and --interface exclude each other; give one of them")
+        }
+        if ttl != nil, interface == nil { throw ValidationError("--ttl goes with --interface") }
     }
 
     var options: GatewayOptions {
@@ -124,6 +139,8 @@ struct GatewayCommand: ParsableCommand {
         var options = GatewayOptions(relay: relay.choice(search), channels: wanted.map { ($0.channel, $0.port) })
         options.to = to
         options.device = tun
+        options.interface = interface
+        if let ttl { options.timeToLive = UInt8(ttl) }
         options.metrics = metrics
         options.count = count
         options.timeout = timeout

@@ -23,6 +23,7 @@ struct EventLine: Decodable, Sendable {
     var bytes_amt: Int?
     var packets: Int?
     var expired: Int?
+    var withheld: Int?
     var too_large_told: Int?
     var packets_lost: Int?
     var packets_rejected: Int?

@@ -353,3 +353,26 @@ struct DiscoverySearchTests {
         }
     }
 }
+
+@Suite struct DiscoveryHoldTests {
+    /// A relay that takes no new gateways stays behind the others for longer than one that failed (RFC 8777 section 3.3.5).
+    @Test func fullRelaysAreHeldDownForLonger() {
+        for (failure, isLast) in [(RelayFailure.noTraffic, false), (.limited, true)] {
+            var world = SearchWorld(
+                ways: [.given(relay("203.0.113.1")), .given(relay("203.0.113.2"))]
+            ) {
+                $0.holdDown = .seconds(10) ... .seconds(10)
+                $0.limitedHoldDown = .seconds(100)
+            }
+            world.answer("203.0.113.1", "203.0.113.2")
+            world.start()
+            world.run(.seconds(1))
+            #expect(world.found == [relay("203.0.113.1")])
+            world.search.relayFailed(failure, at: world.now)
+            world.run(.seconds(50))
+            #expect(world.found.last == relay("203.0.113.2"))
+            world.search.delivered(1, at: world.now)
+            #expect(world.search.order.last?.address == relay(isLast ? "203.0.113.1" : "203.0.113.2"))
+        }
+    }
+}

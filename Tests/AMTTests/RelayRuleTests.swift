@@ -1,0 +1,298 @@
+import Testing
+import Wire
+
+@testable import AMT
+
+/// Single rules of the relay, each with a case that only it decides.
+@Suite struct RelayRuleTests {
+    let start = seconds(10)
+    let a = address("192.0.2.1:1001")
+    let group = ip("232.1.1.1")
+    let s1 = ip("10.0.0.1")
+    let discovery = hex("0100000019495cff")
+
+    func relayBox(_ change: (inout RelayConfiguration) -> Void = { _ in }) -> RelayBox {
+        var configuration = RelayConfiguration()
+        change(&configuration)
+        return RelayBox(Relay(configuration: configuration, seed: SeededRandom(seed: 4), at: start))
+    }
+
+    /// Gateways with addresses of their own.
+    func stranger(_ number: UInt32) -> SocketAddress { SocketAddress(.v4(0xc612_0000 + number), port: 5) }
+
+    func slot(_ relay: RelayBox, _ source: IPAddress, _ group: IPAddress) -> Int? {
+        var list: [Int] = []
+        relay.relay.collectDestinations(source: source, group: group, into: &list)
+        return list.first
+    }
+
+    // MARK: who is answered
+
+    @Test func impossibleSendersAreNotAnswered() {
+        let relay = relayBox()
+        for sender in ["192.0.2.1:0", "224.1.1.1:5", "[ff3e::1]:5"] {
+            #expect(relay.receive(discovery, from: address(sender), at: start) == nil)
+        }
+        #expect(relay.counters.unexpected == 3 && relay.counters.discoveries == 0)
+    }
+
+    /// A relay has no address to advertise that is not of the gateway's IP version.
+    @Test func advertisementsAreOfTheGatewaysVersion() {
+        let relay = relayBox()
+        let answer = relay.relay.datagramReceived(discovery.span, from: a, to: ip("2001:db8::1"), at: start)
+        #expect(answer == nil)
+    }
+
+    @Test func discoveriesAreLimitedPerSender() {
+        let relay = relayBox()
+        let answers = (0..<500).count { _ in relay.receive(discovery, from: a, at: start) != nil }
+        #expect(answers == 100 && relay.counters.rateLimited == 400)
+    }
+
+    @Test func networksOfIPv6ShareALimit() {
+        let relay = relayBox()
+        let answers = (0..<500).count { number in
+            let sender = SocketAddress(.v6(0x2001_0db8_0001_0002 << 64 | UInt128(number + 1)), port: 5)
+            return relay.query(from: sender, at: start) != nil
+        }
+        #expect(answers == 100)
+    }
+
+    /// A flood of strangers takes what is for strangers, and nothing from those that have a tunnel.
+    @Test func strangersAreLimitedTogether() {
+        let relay = relayBox {
+            $0.strangerRate = 10
+            $0.strangerBurst = 5
+        }
+        relay.join(a, [GroupRecord(.isInclude, group, [s1])])
+        let answers = (0..<50).count { relay.query(from: stranger($0), at: start) != nil }
+        #expect(answers == 4)
+        #expect(relay.query(from: a, at: start) != nil)
+    }
+
+    @Test func limitedFromTheGivenShareOn() {
+        let relay = relayBox { $0.endpointLimit = 10 }
+        for number: UInt32 in 1...9 {
+            #expect(relay.query(from: stranger(100), at: start)?.isLimited == false, "\(number - 1) tunnels")
+            relay.join(stranger(number), [GroupRecord(.isInclude, group, [s1])])
+        }
+        #expect(relay.query(from: stranger(100), at: start)?.isLimited == true)
+    }
+
+    // MARK: the response MAC
+
+    @Test(arguments: ["[2001:db8::2]:5", "[2001:db9::1]:5", "[2001:db8::1]:6"])
+    func macsAreOfOneIPv6Gateway(other: String) throws {
+        let relay = relayBox()
+        let mine = address("[2001:db8::1]:5")
+        let query = try #require(relay.query(from: mine, at: start))
+        relay.update(query, from: address(other), [GroupRecord(.isInclude, group, [s1])], at: start)
+        #expect(relay.counters.invalidMAC == 1 && relay.endpointCount == 0)
+        relay.update(query, from: mine, [GroupRecord(.isInclude, group, [s1])], at: start)
+        #expect(relay.endpointCount == 1)
+    }
+
+    /// RFC 7450 section 5.3.6: two hours, whatever was configured.
+    @Test func secretsAreReplacedAfterTwoHours() throws {
+        let relay = relayBox { $0.secretLifetime = .seconds(36_000) }
+        let query = try #require(relay.query(from: a, at: start))
+        relay.update(query, from: a, [GroupRecord(.isInclude, group, [s1])], at: start + .seconds(7200 + 251))
+        #expect(relay.counters.invalidMAC == 1)
+    }
+
+    // MARK: tunnels
+
+    /// Data leaves from the address that the gateway spoke to last.
+    @Test func dataComesFromWhereTheUpdateWent() throws {
+        let relay = relayBox()
+        let record = GroupRecord(.isInclude, group, [s1])
+        relay.join(a, [record])
+        let other = ip("198.51.100.77")
+        let query = try #require(relay.query(from: a, at: start))
+        let bytes = Message.update(mac: query.mac, nonce: query.nonce)
+            .bytes(datagram: MembershipReport(family: .ipv4, records: [record]).packet())
+        _ = relay.relay.datagramReceived(bytes.span, from: a, to: other, at: start)
+        let place = try #require(slot(relay, s1, group))
+        #expect(relay.relay.destination(place).local == other)
+    }
+
+    @Test func aBlockOpensNoTunnel() {
+        let relay = relayBox()
+        relay.join(a, [GroupRecord(.block, group, [s1])])
+        #expect(relay.endpointCount == 0)
+    }
+
+    @Test func tunnelsOfANetworkAreCountedTogether() throws {
+        let relay = relayBox { $0.endpointsPerAddressLimit = 2 }
+        for host: UInt128 in 1...3 {
+            relay.join(
+                SocketAddress(.v6(0x2001_0db8_0001_0002 << 64 | host), port: 5), [GroupRecord(.isInclude, group, [s1])])
+        }
+        #expect(relay.endpointCount == 2 && relay.counters.refusedEndpoints == 1)
+        // Those that end leave their place to others.
+        relay.timerFired(at: start + .seconds(1000))
+        #expect(relay.endpointCount == 0)
+        relay.join(
+            address("[2001:db8:1:2::9]:5"), [GroupRecord(.isInclude, group, [s1])], at: start + .seconds(1000))
+        #expect(relay.endpointCount == 1)
+    }
+
+    @Test func endedTunnelsLeaveTheirMemory() {
+        let relay = relayBox()
+        for round in 0..<50 {
+            let now = start + .seconds(1000 * round)
+            relay.join(stranger(UInt32(round)), [GroupRecord(.isInclude, group, [s1])], at: now)
+            relay.timerFired(at: now + .seconds(999))
+        }
+        #expect(relay.endpointCount == 0 && relay.endpoints.count == 1)
+    }
+
+    /// A leave that is held back wakes the relay when it is due, not with the tunnel's own timer; going back and forth
+    /// does not fill its memory with deadlines.
+    @Test func heldBackLeavesAreOnTime() {
+        let relay = relayBox {
+            $0.leaveLatency = .seconds(1)
+            $0.requestRate = 1_000_000
+            $0.requestBurst = 1_000_000
+        }
+        var now = start
+        for _ in 0..<200 {
+            relay.join(a, [GroupRecord(.isInclude, group, [s1])], at: now)
+            relay.join(a, [GroupRecord(.block, group, [s1])], at: now)
+            #expect(relay.nextDeadline == now + .seconds(1))
+            #expect(relay.deadlines.count <= 2 * 1 + 64)
+            now += .seconds(1)
+            relay.timerFired(at: now)
+            #expect(slot(relay, s1, group) == nil)
+        }
+    }
+
+    // MARK: records
+
+    /// RFC 4604 section 2.2: what has no sources says nothing about source-specific groups, a leave neither.
+    @Test func oldLeavesDoNotCountForSourceSpecificGroups() throws {
+        let relay = relayBox()
+        relay.join(a, [GroupRecord(.isInclude, group, [s1])])
+        let query = try #require(relay.query(from: a, at: start))
+        let leave = igmpPacket(hex("1700 0000 e8010101"))
+        _ = relay.receive(
+            Message.update(mac: query.mac, nonce: query.nonce).bytes(datagram: leave), from: a, at: start)
+        #expect(relay.counters.ignoredRecords == 1 && slot(relay, s1, group) != nil)
+    }
+
+    @Test func groupsAreNoSources() {
+        let relay = relayBox()
+        relay.join(a, [GroupRecord(.isInclude, group, [ip("239.9.9.9"), s1])])
+        #expect(relay.counters.ignoredSources == 1 && relay.upstreamCount == 1)
+    }
+
+    @Test func upstreamJoinsAreBounded() {
+        let relay = relayBox { $0.upstreamLimit = 2 }
+        relay.join(a, (1...3).map { GroupRecord(.isInclude, .v4(0xe801_0100 + $0), [s1]) })
+        #expect(relay.upstreamCount == 2 && relay.counters.refusedJoins == 1)
+    }
+
+    // MARK: the path's MTU
+
+    @Test func pathMTUIsFollowedOnlyWhereAskedForAndOnlyDown() throws {
+        for isFollowed in [false, true] {
+            let relay = relayBox { $0.followsPathMTU = isFollowed }
+            relay.join(a, [GroupRecord(.isInclude, group, [s1])])
+            let place = try #require(slot(relay, s1, group))
+            var notice = try #require(tooLarge(to: a))
+            for mtu in [1400, 1450] {
+                notice.kind = .tooLarge(mtu: mtu)
+                relay.notice(notice)
+                #expect(relay.relay.destination(place).pathMTU == (isFollowed ? 1400 : .max))
+            }
+        }
+    }
+
+    private func tooLarge(to gateway: SocketAddress) -> TunnelNotice? {
+        TunnelNotice(
+            icmpPacket(3, 4, about: udpPacket(from: address("198.51.100.1:2268"), to: gateway, [1])).span, isIPv4: true)
+    }
+}
+
+/// What the network says of tunnels, octet by octet.
+@Suite struct TunnelNoticeTests {
+    let relay = address("198.51.100.1:2268")
+    let gateway = address("192.0.2.1:1001")
+
+    private func notice(_ bytes: [UInt8], isIPv4: Bool = true) -> TunnelNotice? {
+        TunnelNotice(bytes.span, isIPv4: isIPv4)
+    }
+
+    /// The ports lie behind the options of the packet that is quoted.
+    @Test func optionsOfTheQuotedPacket() throws {
+        var cause = udpPacket(from: relay, to: gateway, [1, 2, 3, 4])
+        cause[0] = 0x46
+        cause.insert(contentsOf: [1, 1, 1, 1], at: 20)
+        let read = try #require(notice(icmpPacket(3, 3, about: cause)))
+        #expect(read.relay == relay && read.gateway == gateway)
+    }
+
+    @Test func onlyAboutUDP() {
+        var cause = udpPacket(from: relay, to: gateway, [1, 2, 3, 4])
+        #expect(notice(icmpPacket(3, 3, about: cause)) != nil)
+        cause[9] = 6
+        #expect(notice(icmpPacket(3, 3, about: cause)) == nil)
+    }
+
+    @Test func version6() throws {
+        let (relay, gateway) = (address("[2001:db8::1]:2268"), address("[2001:db8::7]:40000"))
+        var cause = udpPacket(from: relay, to: gateway, [1, 2, 3, 4])
+        let read = try #require(notice(hex("02000000 00000578") + cause, isIPv4: false))
+        #expect(read == notice(hex("02000000 00000578") + cause, isIPv4: false))
+        #expect(read.kind == .tooLarge(mtu: 1400) && read.relay == relay && read.gateway == gateway)
+        #expect(notice(hex("01040000 00000000") + cause, isIPv4: false)?.kind == .unreachable)
+        cause[6] = 6
+        #expect(notice(hex("02000000 00000578") + cause, isIPv4: false) == nil)
+    }
+}
+
+/// An ICMP error about `cause` as a raw socket delivers it.
+func icmpPacket(_ type: UInt8, _ code: UInt8, about cause: [UInt8]) -> [UInt8] {
+    let body = [type, code, 0, 0, 0, 0, 0x05, 0x78] + cause.prefix(32)
+    return [UInt8].written(capacity: 100) { writer in
+        IPHeader.write(
+            to: &writer, from: ip("203.0.113.254"), to: ip("198.51.100.1"), protocol: 1, payloadLength: body.count,
+            hopLimit: 60)
+        writer.octets(body.span)
+    }
+}
+
+/// An IGMP message in a packet, its checksum filled in.
+func igmpPacket(_ message: [UInt8], to group: IPAddress = ip("224.0.0.22")) -> [UInt8] {
+    var body = message
+    body[2] = 0
+    body[3] = 0
+    var sum = InternetChecksum()
+    sum.add(body.span)
+    body[2] = UInt8(sum.value >> 8)
+    body[3] = UInt8(sum.value & 255)
+    return [UInt8].written(capacity: 24 + body.count) { writer in
+        IPHeader.write(
+            to: &writer, from: ip("10.0.0.9"), to: group, protocol: IPProtocol.igmp, payloadLength: body.count,
+            hopLimit: 1, routerAlert: true)
+        writer.octets(body.span)
+    }
+}
+
+/// An MLD message in a packet, its checksum filled in.
+func mldPacket(_ message: [UInt8], to group: IPAddress = ip("ff02::16")) -> [UInt8] {
+    let from = ip("fe80::9")
+    var body = message
+    body[2] = 0
+    body[3] = 0
+    var sum = InternetChecksum(from: from, to: group, protocol: IPProtocol.icmpv6, length: body.count)
+    sum.add(body.span)
+    body[2] = UInt8(sum.value >> 8)
+    body[3] = UInt8(sum.value & 255)
+    return [UInt8].written(capacity: 48 + body.count) { writer in
+        IPHeader.write(
+            to: &writer, from: from, to: group, protocol: IPProtocol.icmpv6, payloadLength: body.count, hopLimit: 1,
+            routerAlert: true)
+        writer.octets(body.span)
+    }
+}

@@ -314,7 +314,7 @@ int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *pack
     return outcome;
 }
 
-int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run)
+static int seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run)
 {
     uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
     uint8_t *first = buffer + run->start;
@@ -347,16 +347,23 @@ int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run
     return 0;
 }
 
-static int open_one(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run)
+{
+    int64_t begin = fc_part_begin();
+    int outcome = seal_run(aead, mask, buffer, run);
+
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return outcome;
+}
+
+static int open_one(
+    const fc_aead *aead, const struct fc_context *context, uint8_t *buffer, const fc_packet *packet)
 {
     uint8_t nonce[FC_NONCE_LENGTH];
     uint8_t *tag = buffer + packet->end - FC_TAG_LENGTH;
     uint8_t made[FC_TAG_LENGTH];
-    const struct fc_context *context = fc_key_context(&aead->key);
     int written;
 
-    if (!context)
-        return -1;
     make_nonce(aead, packet, nonce);
     /* Both ciphers xor a key stream: a second run with the same nonce gives the ciphertext back. */
     if (aead->key.ipsec_mb) {
@@ -375,13 +382,22 @@ static int open_one(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
     return -1;
 }
 
-int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+uint64_t fc_open_batch(fc_aead *aead, uint8_t *buffer, const fc_packet *packets, size_t count, uint64_t wanted)
 {
     int64_t begin = fc_part_begin();
-    int outcome = open_one(aead, buffer, packet);
+    const struct fc_context *context = fc_key_context(&aead->key);
+    uint64_t opened = 0;
 
+    for (size_t i = 0; context && i < count && i < FC_BATCH_MAX; i++)
+        if (wanted >> i & 1 && open_one(aead, context, buffer, &packets[i]) == 0)
+            opened |= (uint64_t)1 << i;
     fc_part_end(&fc_split_state.times.cryptography, begin);
-    return outcome;
+    return opened;
+}
+
+int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+{
+    return fc_open_batch(aead, buffer, packet, 1, 1) == 1 ? 0 : -1;
 }
 
 /* One half of RFC 2104: the hash of the padded key and of the data. */

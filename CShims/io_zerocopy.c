@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "io_internal.h"
+#include "meter_internal.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -152,7 +153,9 @@ int fcio_zerocopy_send(
     unsigned done = 0;
     while (done < fitting) {
         ++*calls;
+        int64_t begin = fc_part_begin();
         outcome = io_uring_submit_and_wait(&zerocopy->ring, fitting - done);
+        fc_part_end(&fc_split_state.times.io, begin);
         if (outcome < 0 && outcome != -EINTR) return outcome;
         done += collect(zerocopy, runs, results);
     }

@@ -92,6 +92,9 @@ void fc_mask_again(uint8_t *buffer, const fc_packet *packet);
  */
 int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet);
 
+/* The same for those of `count` (at most FC_BATCH_MAX) packets whose bit is set in `wanted`: the bits of those opened. */
+uint64_t fc_open_batch(fc_aead *aead, uint8_t *buffer, const fc_packet *packets, size_t count, uint64_t wanted);
+
 /* HMAC with SHA-384 when `sha384` is set and SHA-256 otherwise; `out` has room for 48 or 32 octets. */
 int fc_hmac(int sha384, const uint8_t *key, size_t key_length, const uint8_t *data, size_t length, uint8_t *out);
 

@@ -57,6 +57,19 @@ import QUIC
             }
         }
     }
+
+    /// Opens those of the first `count` packets in place whose bit is set in `wanted`: the bits of the authentic ones. The
+    /// others stay as they were.
+    func open(_ buffer: inout MutableSpan<UInt8>, _ packets: borrowing PacketBatch, count: Int, wanted: UInt64)
+        -> UInt64
+    {
+        let packets = packets.span
+        return unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+            unsafe packets.withUnsafeBufferPointer { packets in
+                unsafe fc_open_batch(context, buffer.baseAddress, packets.baseAddress, count, wanted)
+            }
+        }
+    }
 }
 
 /// The header protection key of one direction (RFC 9001 section 5.4). Key updates leave it alone.

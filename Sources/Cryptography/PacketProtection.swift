@@ -183,17 +183,25 @@ public final class OpeningKey {
             if rest > 0, rest < least { run.end -= rest }
             guard run.end > run.start else { return }
             let count = mask.remove(&buffer, run, &packets)
+            // All are reckoned from the same number: four octets tell two thousand million packets apart.
+            var wanted: UInt64 = 0
+            for index in 0..<count where opened[first + index] == nil && packets[index].numberLength == 4 {
+                packets[index].number = PacketNumber.decode(
+                    truncated: packets[index].number, length: 4, largest: newest)
+                wanted |= 1 << UInt64(index)
+            }
+            let authentic = cipher.open(&buffer, packets, count: count, wanted: wanted)
+            failedCount += UInt64((wanted & ~authentic).nonzeroBitCount)
             for index in 0..<count {
-                guard opened[first + index] == nil else {
+                guard authentic >> UInt64(index) & 1 == 1 else {
                     mask.restore(&buffer, packets[index])
                     continue
                 }
-                guard var packet = open(&buffer, &packets[index], largest: newest, packetNumberLength: 4) else {
-                    continue
-                }
-                packet.keyGeneration = generation
-                opened[first + index] = packet
-                newest = max(newest ?? 0, packet.packetNumber)
+                let packet = packets[index]
+                opened[first + index] = OpenedPacket(
+                    firstOctet: buffer[packet.start], packetNumber: packet.number,
+                    payload: packet.payload_offset..<(packet.end - CipherSuite.tagLength), keyGeneration: generation)
+                newest = max(newest ?? 0, packet.number)
             }
             first += count
             if count < packets.count { return }

@@ -202,7 +202,7 @@ final class FlowReception: DatagramHandler {
         var opened: [OpenedPacket?] = []
         swap(&opened, &scratch)
         opened.removeAll(keepingCapacity: true)
-        for _ in 0..<count { opened.append(nil) }
+        opened.append(contentsOf: repeatElement(nil, count: count))
         var reach = reach
         for (key, opening) in keys {
             opening.open(

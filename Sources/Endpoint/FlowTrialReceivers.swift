@@ -52,9 +52,12 @@ struct TrialMember {
 final class TrialEar {
     let reactor: Reactor
     private let reception: FlowReception
-    private var heard = Heard()
-    var opened: UInt64 { heard.count }
-    var ranges: [ClosedRange<UInt64>] { heard.ranges }
+    private let heard = Box()
+    var opened: UInt64 { heard.packets.count }
+    var ranges: [ClosedRange<UInt64>] { heard.packets.ranges }
+
+    /// Shared with the closure that hears, one access a packet.
+    private final class Box { var packets = Heard() }
 
     init(_ options: FlowTrialOptions, flow: FlowSource, origin: IPAddress) throws {
         reactor = try Reactor(io: .init(options.io))
@@ -62,8 +65,8 @@ final class TrialEar {
             flow.flowID, source: nil, group: options.group, access: FlowAccess(interface: options.interface),
             reactor: reactor, log: Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() })
         reception.install(flow.currentKey)
-        reception.onPacket = { [unowned self] _, packetNumber, _, _ in
-            heard.note(packetNumber)
+        reception.onPacket = { [heard] _, packetNumber, _, _ in
+            heard.packets.note(packetNumber)
             return true
         }
     }

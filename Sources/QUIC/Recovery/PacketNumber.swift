@@ -15,6 +15,7 @@ public enum PacketNumber {
     }
 
     /// The full number behind the low `length` octets, 1 to 4, where `largest` is the largest number received so far.
+    @inlinable
     public static func decode(truncated: UInt64, length: Int, largest: UInt64?) -> UInt64 {
         let expected = largest.map { $0 + 1 } ?? 0
         let window: UInt64 = 1 << UInt64(8 * length)

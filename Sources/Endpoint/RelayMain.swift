@@ -155,6 +155,8 @@ extension RelayServer {
 /// - Returns: the exit status, 0.
 /// - Throws: an error that says what could not be set up.
 public func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
+    // A group of many sources takes a socket for each.
+    Meters.raiseFileLimit()
     let reactor = try Reactor(io: .init(options.io))
     log.info("\(reactor.backendDescription)")
     defer { reactor.close() }

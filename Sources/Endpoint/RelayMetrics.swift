@@ -52,6 +52,10 @@ extension RelayServer {
         text.add(
             "flexicast_relay_refused_joins_total", "Joins that were refused.", by: "reason",
             RefusalReason.allCases.map { ($0.label, relay.refusals($0)) })
+        text.add(
+            "flexicast_relay_failed_joins_total", .counter,
+            "Joins towards the network that the kernel refused at first.",
+            joins.failures)
         text.add("flexicast_relay_opened_tunnels_total", .counter, "Tunnels opened.", counters.endpointsOpened)
         text.add(
             "flexicast_relay_ended_tunnels_total", "Tunnels ended, but for those that were left.", by: "reason",

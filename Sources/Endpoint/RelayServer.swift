@@ -63,7 +63,7 @@ final class RelayServer: DatagramHandler {
     /// nil: multicast comes by ordinary sockets.
     let capture: PacketCapture?
     private let plain: PlainUpstream?
-    private let joins: UpstreamJoins
+    let joins: UpstreamJoins
 
     private unowned let reactor: Reactor
     private let log: Logger

@@ -9,6 +9,9 @@ final class UpstreamJoins {
     /// `net.ipv4.igmp_max_memberships`, its default.
     static let groupsPerSocket = 20
 
+    /// What cannot be joined, for lack of an interface or of room in the kernel, is tried again after this.
+    static let retryInterval = Duration.seconds(5)
+
     private struct Shard {
         var socket: UDPSocket
         /// At most one channel of a group each, so that the limit on sources of a group is never met.
@@ -20,28 +23,49 @@ final class UpstreamJoins {
     private let log: Logger
     private var shards: [Shard] = []
     private(set) var count = 0
+    /// Joins that failed at first.
     private(set) var failures: UInt64 = 0
+    private var failed: Set<Channel> = []
+    private var failureLog = LogBudget()
+    private var timer: TimerHandle?
 
     init(interface: String?, reactor: Reactor, log: Logger) {
         self.interface = interface
         self.reactor = reactor
         self.log = log
+        timer = reactor.timer { [unowned self] in retry() }
     }
 
     func join(_ channel: Channel) {
+        guard !attempt(channel) else { return }
+        failures += 1
+        if failed.isEmpty { timer?.schedule(at: reactor.now + Self.retryInterval) }
+        failed.insert(channel)
+    }
+
+    private func retry() {
+        failed = failed.filter { !attempt($0) }
+        if !failed.isEmpty { timer?.schedule(at: reactor.now + Self.retryInterval) }
+    }
+
+    private func attempt(_ channel: Channel) -> Bool {
         do throws(ReactorError) {
             let index = try shard(for: channel)
             try shards[index].socket.join(group: channel.group, source: channel.source, interface: interface)
             shards[index].channels[channel.group] = channel
             count += 1
             log.info("joined", metadata: ["channel": "\(channel)"])
+            return true
         } catch {
-            failures += 1
-            log.error("cannot join", metadata: ["channel": "\(channel)", "reason": "\(error)"])
+            if failureLog.take(at: reactor.now) {
+                log.error("cannot join", metadata: ["channel": "\(channel)", "reason": "\(error)"])
+            }
+            return false
         }
     }
 
     func leave(_ channel: Channel) {
+        guard failed.remove(channel) == nil else { return }
         guard let index = shards.firstIndex(where: { $0.channels[channel.group] == channel }) else { return }
         shards[index].channels[channel.group] = nil
         count -= 1
@@ -57,6 +81,7 @@ final class UpstreamJoins {
     }
 
     func close() {
+        timer = nil
         for shard in shards { shard.socket.close() }
         shards = []
         count = 0

@@ -207,6 +207,29 @@ struct AMTDeploymentTests {
         _ = (source, relay)
     }
 
+    /// What the kernel refuses to join now it may join later.
+    @Test func refusedJoinsAreTriedAgain() throws {
+        let stage = try AMTStage(receivers: 1)
+        try stage.relayPlace.shell("echo 0 > /proc/sys/net/ipv4/igmp_max_memberships")
+        let relay = try stage.startRelay()
+        let gateway = try stage.start(
+            "gateway", at: stage.receiverPlaces[0],
+            [
+                "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--group", "10.74.0.2@232.74.0.1:5000",
+                "--to", "127.0.0.1:9999", "--json",
+            ])
+        try gateway.awaitEvent("joined")
+        func isMember() throws -> Bool {
+            try stage.relayPlace.shell("ip maddr show dev src0").contains("232.74.0.1")
+        }
+        try waitUntil(seconds: 10, "the join to fail\n\(relay.logTail)") { relay.log.contains("cannot join") }
+        #expect(try !isMember())
+        try stage.relayPlace.shell("echo 20 > /proc/sys/net/ipv4/igmp_max_memberships")
+        try waitUntil(seconds: 20, "the join\n\(relay.logTail)") { try isMember() }
+        #expect(try gateway.end(SIGTERM) == 0)
+        try waitUntil(seconds: 10, "the group to be left\n\(relay.logTail)") { try !isMember() }
+    }
+
     /// Without a privilege: ordinary sockets for the groups that were configured.
     @Test func relayWithoutPrivilege() throws {
         let stage = try AMTStage(receivers: 1)

@@ -43,6 +43,7 @@ struct fcio_zerocopy {
     uint16_t returned[fcio_zerocopy_flight];
     unsigned returned_count;
     uint64_t done, copied;
+    uint32_t round;  // of `fcio_zerocopy_send`, which completions bear
     struct sockaddr_storage names[fcio_batch_limit];
 };
 
@@ -94,7 +95,8 @@ void fcio_zerocopy_leave(struct fcio_zerocopy *zerocopy, int fd, uint64_t *calls
     set_segment(zerocopy, fd, 0, calls);
 }
 
-/// Takes what has completed: results of sends go to `results`, how many; chunks to give back are kept.
+/// Takes what has completed: results of this round's sends go to `results`, how many; chunks to give back are kept. A send
+/// that an earlier round did not wait for to the end has failed as far as its caller knows: nothing is given back for it.
 static unsigned collect(struct fcio_zerocopy *zerocopy, struct fcio_run *runs, int *results) {
     unsigned head, seen = 0, sends = 0;
     struct io_uring_cqe *cqe;
@@ -110,10 +112,13 @@ static unsigned collect(struct fcio_zerocopy *zerocopy, struct fcio_run *runs, i
                 zerocopy->returned[zerocopy->returned_count++] = zerocopy->chunks[number];
             }
         } else {
-            sends++;
-            results[index] = cqe->res;
-            runs[index].held = more && cqe->res >= 0;
-            if (!runs[index].held) zerocopy->chunks[number] = nothing;
+            bool held = false;
+            if (results && (uint32_t)(cqe->user_data >> 32) == zerocopy->round) {
+                sends++;
+                results[index] = cqe->res;
+                held = runs[index].held = more && cqe->res >= 0;
+            }
+            if (!held) zerocopy->chunks[number] = nothing;
             zerocopy->held += more;
         }
         if (!more) zerocopy->unused[zerocopy->unused_count++] = number;
@@ -134,6 +139,7 @@ int fcio_zerocopy_send(
         fitting++;
     int outcome = set_segment(zerocopy, fd, segment, calls);
     if (outcome < 0) return outcome;
+    zerocopy->round++;
     for (unsigned index = 0; index < fitting; index++) {
         struct fcio_run *run = &runs[index];
         uint16_t number = zerocopy->unused[--zerocopy->unused_count];
@@ -147,7 +153,7 @@ int fcio_zerocopy_send(
         socklen_t size = fcio_encode_address(&zerocopy->names[index], family, run->to);
         io_uring_prep_send_set_addr(sqe, (struct sockaddr *)&zerocopy->names[index], (uint16_t)size);
         if (index + 1 < fitting) sqe->flags |= IOSQE_IO_LINK;
-        io_uring_sqe_set_data64(sqe, number | (uint64_t)index << 16);
+        io_uring_sqe_set_data64(sqe, number | (uint64_t)index << 16 | (uint64_t)zerocopy->round << 32);
     }
     int results[entries];
     unsigned done = 0;

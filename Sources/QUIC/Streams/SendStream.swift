@@ -59,14 +59,20 @@ struct SendStream: Sendable {
         self.isRanged = isRanged
     }
 
+    // Inlined, these: the whole struct, with five arrays to retain, would be copied for the call.
+    @inline(__always)
     var hasFresh: Bool { state == .sending && (!fresh.isEmpty || ending == .fresh) }
+    @inline(__always)
     var hasAgain: Bool { state == .sending && (!again.isEmpty || ending == .again) }
     /// The next fresh octet lies beyond the peer's limit for this stream.
+    @inline(__always)
     var isBlocked: Bool { fresh.first.map { $0.lowerBound >= maxStreamData } ?? false }
     /// The next thing to go out is the beginning of the stream.
+    @inline(__always)
     var isAtStart: Bool { fresh.first.map { $0.lowerBound == 0 } ?? (finalSize == 0) }
 
     /// Everything was sent and acknowledged.
+    @inline(__always)
     var isComplete: Bool {
         guard state == .sending, fresh.isEmpty, again.isEmpty else { return false }
         switch ending {

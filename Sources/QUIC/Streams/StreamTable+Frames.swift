@@ -16,16 +16,16 @@ extension StreamTable {
         writeStreamCounts(bidirectional: true, into: &writer, sent: &sent)
         writeStreamCounts(bidirectional: false, into: &writer, sent: &sent)
         while let id = receiveControlQueue.first {
-            if let at = receiving.index(forKey: id) {
+            if let at = receiving.index(of: id) {
                 guard writeReceiveControl(at, id: id, into: &writer, sent: &sent) else { break }
-                receiving.values[at].isQueued = false
+                receiving[at].isQueued = false
             }
             receiveControlQueue.removeFirst()
         }
         while let id = sendControlQueue.first {
-            if let at = sending.index(forKey: id) {
+            if let at = sending.index(of: id) {
                 guard writeSendControl(at, id: id, into: &writer, sent: &sent) else { break }
-                sending.values[at].isQueuedControl = false
+                sending[at].isQueuedControl = false
             }
             sendControlQueue.removeFirst()
         }
@@ -35,23 +35,23 @@ extension StreamTable {
     /// in which they got something to send, each to its end. A frame that fills the packet has no length.
     @_lifetime(writer: copy writer)
     mutating func writeStreamFrames(into writer: inout ByteWriter, sent: inout [SentFrame]) {
-        while let id = againQueue.first, let at = sending.index(forKey: id) {
-            guard let frame = sending.values[at].writeAgain(into: &writer) else { return }
+        while let id = againQueue.first, let at = sending.index(of: id) {
+            guard let frame = sending[at].writeAgain(into: &writer) else { return }
             if case .stream(_, _, let length, _) = frame { count { $0.octetsResent += UInt64(length) } }
             sent.append(frame)
             settleQueues()
         }
-        while let id = freshQueue.first, let at = sending.index(forKey: id) {
+        while let id = freshQueue.first, let at = sending.index(of: id) {
             let credit = sendCredit
-            if credit == 0, !sending.values[at].fresh.isEmpty { return }
-            let isStart = sending.values[at].isAtStart
-            guard let frame = sending.values[at].writeFresh(into: &writer, credit: credit) else { return }
+            if credit == 0, !sending[at].fresh.isEmpty { return }
+            let isStart = sending[at].isAtStart
+            guard let frame = sending[at].writeFresh(into: &writer, credit: credit) else { return }
             if case .stream(_, _, let length, _) = frame {
                 dataSent += UInt64(length)
                 count { $0.octetsSent += UInt64(length) }
             }
-            if isStart, sending.values[at].owesStreamCredit {
-                sending.values[at].owesStreamCredit = false
+            if isStart, sending[at].owesStreamCredit {
+                sending[at].owesStreamCredit = false
                 sharedStreamsSent += 1
             }
             sent.append(frame)
@@ -63,15 +63,15 @@ extension StreamTable {
     mutating func frameAcknowledged(_ frame: SentFrame) {
         switch frame {
         case .stream(let id, let offset, let length, let fin):
-            guard let at = sending.index(forKey: id) else { return }
-            let held = sending.values[at].content.held
-            sending.values[at].acknowledge(offset..<(offset + UInt64(length)), fin: fin)
-            heldOctets -= held - sending.values[at].content.held
+            guard let at = sending.index(of: id) else { return }
+            let held = sending[at].content.held
+            sending[at].acknowledge(offset..<(offset + UInt64(length)), fin: fin)
+            heldOctets -= held - sending[at].content.held
             completeIfDone(at, id: id)
             settleQueues()
             makeWritable()
         case .resetStream(let id):
-            guard let at = sending.index(forKey: id), sending.values[at].state == .resetSent else { return }
+            guard let at = sending.index(of: id), sending[at].state == .resetSent else { return }
             sendingEnded(id)
         default:
             return
@@ -82,24 +82,24 @@ extension StreamTable {
     mutating func frameLost(_ frame: SentFrame) {
         switch frame {
         case .stream(let id, let offset, let length, let fin):
-            guard let at = sending.index(forKey: id) else { return }
-            sending.values[at].lose(offset..<(offset + UInt64(length)), fin: fin)
+            guard let at = sending.index(of: id) else { return }
+            sending[at].lose(offset..<(offset + UInt64(length)), fin: fin)
             queueAgain(at, id: id)
         case .resetStream(let id):
-            guard let at = sending.index(forKey: id), sending.values[at].state == .resetSent else { return }
-            sending.values[at].owesReset = true
+            guard let at = sending.index(of: id), sending[at].state == .resetSent else { return }
+            sending[at].owesReset = true
             queueSendControl(at, id: id)
         case .streamDataBlocked(let id):
-            guard let at = sending.index(forKey: id), sending.values[at].awaitsStreamData else { return }
-            sending.values[at].owesBlocked = true
+            guard let at = sending.index(of: id), sending[at].awaitsStreamData else { return }
+            sending[at].owesBlocked = true
             queueSendControl(at, id: id)
         case .stopSending(let id):
-            guard let at = receiving.index(forKey: id), receiving.values[at].state == .receiving else { return }
-            receiving.values[at].owesStopSending = true
+            guard let at = receiving.index(of: id), receiving[at].state == .receiving else { return }
+            receiving[at].owesStopSending = true
             requeue(at, id: id)
         case .maxStreamData(let id):
-            guard let at = receiving.index(forKey: id), receiving.values[at].state == .receiving else { return }
-            receiving.values[at].owesMaxStreamData = true
+            guard let at = receiving.index(of: id), receiving[at].state == .receiving else { return }
+            receiving[at].owesMaxStreamData = true
             requeue(at, id: id)
         case .maxData:
             owesMaxData = true
@@ -114,9 +114,9 @@ extension StreamTable {
         }
     }
 
-    private mutating func requeue(_ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID) {
-        guard !receiving.values[at].isQueued else { return }
-        receiving.values[at].isQueued = true
+    private mutating func requeue(_ at: StreamMap<ReceiveStream>.Index, id: StreamID) {
+        guard !receiving[at].isQueued else { return }
+        receiving[at].isQueued = true
         receiveControlQueue.append(id)
     }
 
@@ -152,7 +152,8 @@ extension StreamTable {
             owesMaxStreams[bidirectional] = false
             sent.append(.maxStreams(bidirectional: bidirectional))
         }
-        if owesStreamsBlocked[bidirectional], Self.writeLimit(0x16 | kind, peerMaxStreams[bidirectional], into: &writer) {
+        if owesStreamsBlocked[bidirectional], Self.writeLimit(0x16 | kind, peerMaxStreams[bidirectional], into: &writer)
+        {
             owesStreamsBlocked[bidirectional] = false
             sent.append(.streamsBlocked(bidirectional: bidirectional))
         }
@@ -161,18 +162,18 @@ extension StreamTable {
     /// False when something is left that did not fit.
     @_lifetime(writer: copy writer)
     private mutating func writeReceiveControl(
-        _ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID, into writer: inout ByteWriter,
+        _ at: StreamMap<ReceiveStream>.Index, id: StreamID, into writer: inout ByteWriter,
         sent: inout [SentFrame]
     ) -> Bool {
-        if receiving.values[at].owesStopSending {
-            let code = receiving.values[at].stopCode ?? 0
+        if receiving[at].owesStopSending {
+            let code = receiving[at].stopCode ?? 0
             guard Self.writeStream(0x05, id, code, into: &writer) else { return false }
-            receiving.values[at].owesStopSending = false
+            receiving[at].owesStopSending = false
             sent.append(.stopSending(id))
         }
-        if receiving.values[at].owesMaxStreamData {
-            guard Self.writeStream(0x11, id, receiving.values[at].maxStreamData, into: &writer) else { return false }
-            receiving.values[at].owesMaxStreamData = false
+        if receiving[at].owesMaxStreamData {
+            guard Self.writeStream(0x11, id, receiving[at].maxStreamData, into: &writer) else { return false }
+            receiving[at].owesMaxStreamData = false
             sent.append(.maxStreamData(id))
         }
         return true
@@ -180,18 +181,18 @@ extension StreamTable {
 
     @_lifetime(writer: copy writer)
     private mutating func writeSendControl(
-        _ at: Dictionary<StreamID, SendStream>.Index, id: StreamID, into writer: inout ByteWriter,
+        _ at: StreamMap<SendStream>.Index, id: StreamID, into writer: inout ByteWriter,
         sent: inout [SentFrame]
     ) -> Bool {
-        if sending.values[at].owesReset {
-            let size = sending.values[at].finalSize ?? 0
-            guard Self.writeStream(0x04, id, sending.values[at].resetCode, size, into: &writer) else { return false }
-            sending.values[at].owesReset = false
+        if sending[at].owesReset {
+            let size = sending[at].finalSize ?? 0
+            guard Self.writeStream(0x04, id, sending[at].resetCode, size, into: &writer) else { return false }
+            sending[at].owesReset = false
             sent.append(.resetStream(id))
         }
-        if sending.values[at].owesBlocked {
-            guard Self.writeStream(0x15, id, sending.values[at].maxStreamData, into: &writer) else { return false }
-            sending.values[at].owesBlocked = false
+        if sending[at].owesBlocked {
+            guard Self.writeStream(0x15, id, sending[at].maxStreamData, into: &writer) else { return false }
+            sending[at].owesBlocked = false
             sent.append(.streamDataBlocked(id))
         }
         return true

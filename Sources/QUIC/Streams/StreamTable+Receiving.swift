@@ -16,7 +16,7 @@ extension StreamTable {
             return
         }
         let end = offset + UInt64(bytes.count)
-        guard end <= receiving.values[at].maxStreamData else {
+        guard end <= receiving[at].maxStreamData else {
             // A late listener hears the middle of a stream whose beginning comes by unicast.
             if origin == .flow, isShared(id) { return refuse(bytes.count) }
             throw TransportError(
@@ -26,15 +26,15 @@ extension StreamTable {
             return refuse(bytes.count)
         }
 
-        let before = receiving.values[at].highest
-        let held = receiving.values[at].buffer.segmentCount
-        let refusedBefore = receiving.values[at].buffer.refused
-        let added = try receiving.values[at].receive(
+        let before = receiving[at].highest
+        let held = receiving[at].buffer.segmentCount
+        let refusedBefore = receiving[at].buffer.refused
+        let added = try receiving[at].receive(
             bytes, at: offset, fin: fin, origin: origin, room: StreamBounds.segmentsPerConnection - segments)
-        segments += receiving.values[at].buffer.segmentCount - held
-        dataReceived += isShared(id) ? UInt64(added) : receiving.values[at].highest - before
+        segments += receiving[at].buffer.segmentCount - held
+        dataReceived += isShared(id) ? UInt64(added) : receiving[at].highest - before
         let octets = UInt64(added)
-        let lost = receiving.values[at].buffer.refused - refusedBefore
+        let lost = receiving[at].buffer.refused - refusedBefore
         count {
             if origin == .flow { $0.octetsFromFlow += octets } else { $0.octetsFromUnicast += octets }
             $0.octetsDuplicate += UInt64(bytes.count) - octets - lost
@@ -45,10 +45,10 @@ extension StreamTable {
             }
             refuse(Int(lost))
         }
-        if receiving.values[at].isDiscarding {
+        if receiving[at].isDiscarding {
             throwAway(at, id: id)
-        } else if receiving.values[at].isReadable, !receiving.values[at].isAnnounced {
-            receiving.values[at].isAnnounced = true
+        } else if receiving[at].isReadable, !receiving[at].isAnnounced {
+            receiving[at].isAnnounced = true
             events.append(.readable(id))
         }
     }
@@ -59,26 +59,26 @@ extension StreamTable {
     ) throws(TransportError) {
         let frameType: UInt64 = 0x04
         guard let at = try receivingIndex(id, origin: origin, frameType: frameType) else { return }
-        if receiving.values[at].state == .reset {
+        if receiving[at].state == .reset {
             // Charged before; only its size may be wrong.
-            _ = try receiving.values[at].reset(finalSize: finalSize)
+            _ = try receiving[at].reset(finalSize: finalSize)
             return
         }
         let shared = isShared(id)
-        guard finalSize <= receiving.values[at].maxStreamData || shared else {
+        guard finalSize <= receiving[at].maxStreamData || shared else {
             throw TransportError(
                 .flowControlError, "stream \(id.rawValue) ends beyond its limit", frameType: frameType)
         }
         // What was never received counts all the same. On the shared space the source may have sent it to others only,
         // so that there it never breaks the limit.
-        let counted = shared ? receiving.values[at].received : receiving.values[at].highest
+        let counted = shared ? receiving[at].received : receiving[at].highest
         let rest = finalSize > counted ? finalSize - counted : 0
         guard shared || rest <= maxData - min(maxData, dataReceived) else {
             throw TransportError(.flowControlError, "reset beyond the connection's limit", frameType: frameType)
         }
-        let consumed = receiving.values[at].buffer.readOffset
-        let held = receiving.values[at].buffer.segmentCount
-        guard try receiving.values[at].reset(finalSize: finalSize) else { return }
+        let consumed = receiving[at].buffer.readOffset
+        let held = receiving[at].buffer.segmentCount
+        guard try receiving[at].reset(finalSize: finalSize) else { return }
         segments -= held
         // Without a limit to hold it against, the size may be anything.
         dataReceived = min(dataReceived + rest, Varint.max)
@@ -89,7 +89,7 @@ extension StreamTable {
     /// A STOP_SENDING frame (RFC 9000 section 19.5), answered with RESET_STREAM.
     mutating func stopSendingReceived(_ id: StreamID, code: UInt64) throws(TransportError) {
         guard let at = try sendingIndex(id, frameType: 0x05) else { return }
-        guard sending.values[at].state == .sending else { return }
+        guard sending[at].state == .sending else { return }
         reset(id, code: code)
         events.append(.stopSending(id, code: code))
     }
@@ -148,10 +148,10 @@ extension StreamTable {
     /// All octets of the stream that have come in order and were not read, and whether it ends with them; nil when there is
     /// nothing new. Lets the peer send more once half of a window was read.
     mutating func read(_ id: StreamID) -> StreamChunk? {
-        guard let at = receiving.index(forKey: id), !receiving.values[at].isDiscarding,
-            let chunk = receiving.values[at].take()
+        guard let at = receiving.index(of: id), !receiving[at].isDiscarding,
+            let chunk = receiving[at].take()
         else { return nil }
-        if receiving.values[at].openWindow() { queueReceiveControl(at, id: id) }
+        if receiving[at].openWindow() { queueReceiveControl(at, id: id) }
         consume(UInt64(chunk.bytes.count))
         if chunk.isFinished { receivingEnded(id) }
         return chunk
@@ -159,13 +159,13 @@ extension StreamTable {
 
     /// Asks the peer to send no more on the stream (RFC 9000 section 3.5). What was received and not read is dropped.
     mutating func stopSending(_ id: StreamID, code: UInt64) {
-        guard let at = receiving.index(forKey: id) else { return }
-        if receiving.values[at].stop(code: code) {
-            if receiving.values[at].owesStopSending { queueReceiveControl(at, id: id) }
+        guard let at = receiving.index(of: id) else { return }
+        if receiving[at].stop(code: code) {
+            if receiving[at].owesStopSending { queueReceiveControl(at, id: id) }
             throwAway(at, id: id)
-        } else if receiving.values[at].state == .allReceived {
+        } else if receiving[at].state == .allReceived {
             // Nothing is left to stop, and nobody will read.
-            consume(UInt64(receiving.values[at].buffer.buffered))
+            consume(UInt64(receiving[at].buffer.buffered))
             receivingEnded(id)
         }
     }
@@ -176,25 +176,25 @@ extension StreamTable {
     /// to be ignored, because the stream is over or was refused.
     private mutating func receivingIndex(
         _ id: StreamID, origin: StreamOrigin, frameType: UInt64
-    ) throws(TransportError) -> Dictionary<StreamID, ReceiveStream>.Index? {
-        if let at = receiving.index(forKey: id) { return at }
+    ) throws(TransportError) -> StreamMap<ReceiveStream>.Index? {
+        if let at = receiving.index(of: id) { return at }
         guard canReceive(id) else {
             throw TransportError(.streamStateError, "stream \(id.rawValue) is ours to send on", frameType: frameType)
         }
         guard try openByPeer(id, origin: origin, frameType: frameType) else { return nil }
-        return receiving.index(forKey: id)
+        return receiving.index(of: id)
     }
 
     /// The same for the streams that we send on.
     private mutating func sendingIndex(
         _ id: StreamID, frameType: UInt64
-    ) throws(TransportError) -> Dictionary<StreamID, SendStream>.Index? {
-        if let at = sending.index(forKey: id) { return at }
+    ) throws(TransportError) -> StreamMap<SendStream>.Index? {
+        if let at = sending.index(of: id) { return at }
         guard canSend(id) else {
             throw TransportError(.streamStateError, "stream \(id.rawValue) is the peer's", frameType: frameType)
         }
         guard try openByPeer(id, origin: .unicast, frameType: frameType) else { return nil }
-        return sending.index(forKey: id)
+        return sending.index(of: id)
     }
 
     /// Opens the peer's stream `id`, unless it is open or over. False when there is nothing new.
@@ -211,7 +211,7 @@ extension StreamTable {
             return false
         }
         // Both parts of a bidirectional stream begin together, so that one alone means that the other is over.
-        if kind, receiving[id] != nil || sending[id] != nil { return false }
+        if kind, receiving.contains(id) || sending.contains(id) { return false }
         if isShared(id) {
             if finished[kind].contains(id.index) { return false }
             let limit = maxStreams[kind] + local.maxStreams(bidirectional: kind)
@@ -230,8 +230,8 @@ extension StreamTable {
             if finished[kind].contains(id.index) { return false }
         }
         openedByPeer[kind] += 1
-        receiving[id] = ReceiveStream(id: id, window: receiveWindow(id))
-        if kind { sending[id] = SendStream(id: id, maxStreamData: initialSendLimit(id), isRanged: false) }
+        receiving.insert(ReceiveStream(id: id, window: receiveWindow(id)), id: id)
+        if kind { sending.insert(SendStream(id: id, maxStreamData: initialSendLimit(id), isRanged: false), id: id) }
         count { $0.streamsOpenedByPeer += 1 }
         events.append(.opened(id))
         return true
@@ -239,19 +239,19 @@ extension StreamTable {
 
     /// Whether the connection's window has room for a frame. False for one from the flow that is to be refused.
     private func isWithinMaxData(
-        _ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID, end: UInt64, count: Int, offset: UInt64,
+        _ at: StreamMap<ReceiveStream>.Index, id: StreamID, end: UInt64, count: Int, offset: UInt64,
         origin: StreamOrigin
     ) throws(TransportError) -> Bool {
         // All of a reset stream was charged with the reset; its data may come later all the same.
-        if receiving.values[at].state == .reset { return true }
+        if receiving[at].state == .reset { return true }
         var limit = maxData
         var new = UInt64(count)
         if isShared(id) {
             limit += local.initialMaxData
             if dataReceived + new <= limit { return true }
-            new = UInt64(receiving.values[at].buffer.missing(count, at: offset))
+            new = UInt64(receiving[at].buffer.missing(count, at: offset))
         } else {
-            let highest = receiving.values[at].highest
+            let highest = receiving[at].highest
             new = end > highest ? end - highest : 0
         }
         if new == 0 || dataReceived + new <= limit { return true }
@@ -267,9 +267,9 @@ extension StreamTable {
     }
 
     /// Reads a stopped stream for nobody.
-    private mutating func throwAway(_ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID) {
-        guard let chunk = receiving.values[at].take() else { return }
-        if receiving.values[at].openWindow() { queueReceiveControl(at, id: id) }
+    private mutating func throwAway(_ at: StreamMap<ReceiveStream>.Index, id: StreamID) {
+        guard let chunk = receiving[at].take() else { return }
+        if receiving[at].openWindow() { queueReceiveControl(at, id: id) }
         consume(UInt64(chunk.bytes.count))
         if chunk.isFinished { receivingEnded(id) }
     }
@@ -284,9 +284,9 @@ extension StreamTable {
         owesMaxData = true
     }
 
-    private mutating func queueReceiveControl(_ at: Dictionary<StreamID, ReceiveStream>.Index, id: StreamID) {
-        guard !receiving.values[at].isQueued else { return }
-        receiving.values[at].isQueued = true
+    private mutating func queueReceiveControl(_ at: StreamMap<ReceiveStream>.Index, id: StreamID) {
+        guard !receiving[at].isQueued else { return }
+        receiving[at].isQueued = true
         receiveControlQueue.append(id)
     }
 

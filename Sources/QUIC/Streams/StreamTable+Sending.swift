@@ -27,21 +27,21 @@ extension StreamTable {
         let id = StreamID(initiator: role, bidirectional: bidirectional, index: index)
         nextIndex[bidirectional] += 1
         makeSending(id)
-        if bidirectional { receiving[id] = ReceiveStream(id: id, window: receiveWindow(id)) }
+        if bidirectional { receiving.insert(ReceiveStream(id: id, window: receiveWindow(id)), id: id) }
         return id
     }
 
     /// Appends `bytes`, which are kept by reference until they are acknowledged, and with `fin` the end of the stream.
     mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
-        guard let at = sending.index(forKey: id), !sending.values[at].isRanged else { throw .unknownStream }
-        guard sending.values[at].state == .sending else { throw .reset }
-        guard sending.values[at].finalSize == nil else { throw .alreadyFinished }
+        guard let at = sending.index(of: id), !sending[at].isRanged else { throw .unknownStream }
+        guard sending[at].state == .sending else { throw .reset }
+        guard sending[at].finalSize == nil else { throw .alreadyFinished }
         guard heldOctets < StreamBounds.heldOctets || bytes.isEmpty else {
             owesWritable = true
             throw .full
         }
         heldOctets += bytes.count
-        sending.values[at].write(bytes, fin: fin)
+        sending[at].write(bytes, fin: fin)
         queueFresh(at, id: id)
         settleQueues()
     }
@@ -54,12 +54,12 @@ extension StreamTable {
     /// The stream itself is charged to the peer's stream limit when its first octet goes out counted.
     mutating func sendRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
         guard isShared(id), id.initiator == role else { return }
-        let at = sending.index(forKey: id) ?? makeSending(id, isRanged: true)
+        let at = sending.index(of: id) ?? makeSending(id, isRanged: true)
         // One that was opened before the space was shared is not the flow's.
-        guard sending.values[at].isRanged else { return }
-        let held = sending.values[at].content.held
-        sending.values[at].sendRange(bytes: bytes, range: range, fin: fin, counted: counted)
-        heldOctets += sending.values[at].content.held - held
+        guard sending[at].isRanged else { return }
+        let held = sending[at].content.held
+        sending[at].sendRange(bytes: bytes, range: range, fin: fin, counted: counted)
+        heldOctets += sending[at].content.held - held
         queueFresh(at, id: id)
         queueAgain(at, id: id)
         settleQueues()
@@ -74,11 +74,11 @@ extension StreamTable {
 
     /// Gives up sending on a stream (RFC 9000 section 3.1).
     mutating func reset(_ id: StreamID, code: UInt64) {
-        guard let at = sending.index(forKey: id), sending.values[at].state == .sending else { return }
-        heldOctets -= sending.values[at].content.held
+        guard let at = sending.index(of: id), sending[at].state == .sending else { return }
+        heldOctets -= sending[at].content.held
         // The receiver charges a shared stream up to its end; so does this.
-        if sending.values[at].isRanged { dataSent += sending.values[at].fresh.octetCount }
-        sending.values[at].reset(code: code)
+        if sending[at].isRanged { dataSent += sending[at].fresh.octetCount }
+        sending[at].reset(code: code)
         queueSendControl(at, id: id)
         settleQueues()
         makeWritable()
@@ -98,44 +98,44 @@ extension StreamTable {
     var wantsToSendStreams: Bool {
         if !againQueue.isEmpty { return true }
         guard let id = freshQueue.first else { return false }
-        return sendCredit > 0 || sending[id]?.fresh.isEmpty ?? false
+        if sendCredit > 0 { return true }
+        return sending.index(of: id).map { sending[$0].fresh.isEmpty } ?? false
     }
 
     @discardableResult
     private mutating func makeSending(
         _ id: StreamID, isRanged: Bool = false
-    ) -> Dictionary<StreamID, SendStream>.Index {
+    ) -> StreamMap<SendStream>.Index {
         var limit = initialSendLimit(id)
         if isShared(id), let raised = sharedStreamLimits[id] { limit = max(limit, raised) }
-        sending[id] = SendStream(id: id, maxStreamData: limit, isRanged: isRanged)
-        return sending.index(forKey: id)!
+        return sending.insert(SendStream(id: id, maxStreamData: limit, isRanged: isRanged), id: id)
     }
 
-    mutating func queueFresh(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
-        guard sending.values[at].hasFresh, !sending.values[at].isQueuedFresh, !sending.values[at].awaitsStreamCredit
+    mutating func queueFresh(_ at: StreamMap<SendStream>.Index, id: StreamID) {
+        guard sending[at].hasFresh, !sending[at].isQueuedFresh, !sending[at].awaitsStreamCredit
         else { return }
-        sending.values[at].isQueuedFresh = true
+        sending[at].isQueuedFresh = true
         freshQueue.append(id)
     }
 
-    mutating func queueAgain(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
-        guard sending.values[at].hasAgain, !sending.values[at].isQueuedAgain else { return }
-        sending.values[at].isQueuedAgain = true
+    mutating func queueAgain(_ at: StreamMap<SendStream>.Index, id: StreamID) {
+        guard sending[at].hasAgain, !sending[at].isQueuedAgain else { return }
+        sending[at].isQueuedAgain = true
         againQueue.append(id)
     }
 
-    mutating func queueSendControl(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
-        guard !sending.values[at].isQueuedControl else { return }
-        sending.values[at].isQueuedControl = true
+    mutating func queueSendControl(_ at: StreamMap<SendStream>.Index, id: StreamID) {
+        guard !sending[at].isQueuedControl else { return }
+        sending[at].isQueuedControl = true
         sendControlQueue.append(id)
     }
 
     mutating func raise(_ id: StreamID, maxStreamData limit: UInt64) {
-        guard let at = sending.index(forKey: id) else { return }
-        sending.values[at].raise(maxStreamData: limit)
-        if sending.values[at].awaitsStreamData, !sending.values[at].isBlocked {
-            sending.values[at].awaitsStreamData = false
-            sending.values[at].owesBlocked = false
+        guard let at = sending.index(of: id) else { return }
+        sending[at].raise(maxStreamData: limit)
+        if sending[at].awaitsStreamData, !sending[at].isBlocked {
+            sending[at].awaitsStreamData = false
+            sending[at].owesBlocked = false
             queueFresh(at, id: id)
         }
     }
@@ -144,27 +144,27 @@ extension StreamTable {
     /// closed, and asks for room where a limit holds data back.
     mutating func settleQueues() {
         while let id = againQueue.first {
-            if let at = sending.index(forKey: id) {
-                if sending.values[at].hasAgain { break }
-                sending.values[at].isQueuedAgain = false
+            if let at = sending.index(of: id) {
+                if sending[at].hasAgain { break }
+                sending[at].isQueuedAgain = false
             }
             againQueue.removeFirst()
         }
         while let id = freshQueue.first {
-            if let at = sending.index(forKey: id), sending.values[at].hasFresh {
+            if let at = sending.index(of: id), sending[at].hasFresh {
                 if needsStreamCredit(at, id: id) {
-                    sending.values[at].awaitsStreamCredit = true
+                    sending[at].awaitsStreamCredit = true
                     creditQueue.append(id)
                     blockStreams(bidirectional: id.isBidirectional)
-                } else if sending.values[at].isBlocked {
-                    sending.values[at].awaitsStreamData = true
+                } else if sending[at].isBlocked {
+                    sending[at].awaitsStreamData = true
                     blockStream(at, id: id)
                 } else {
-                    if sendCredit == 0, !sending.values[at].fresh.isEmpty { blockData() }
+                    if sendCredit == 0, !sending[at].fresh.isEmpty { blockData() }
                     break
                 }
             }
-            if let at = sending.index(forKey: id) { sending.values[at].isQueuedFresh = false }
+            if let at = sending.index(of: id) { sending[at].isQueuedFresh = false }
             freshQueue.removeFirst()
         }
     }
@@ -173,18 +173,18 @@ extension StreamTable {
     mutating func releaseCreditWaiters() {
         while let id = creditQueue.first {
             creditQueue.removeFirst()
-            guard let at = sending.index(forKey: id) else { continue }
-            sending.values[at].awaitsStreamCredit = false
+            guard let at = sending.index(of: id) else { continue }
+            sending[at].awaitsStreamCredit = false
             queueFresh(at, id: id)
         }
     }
 
     // Inlined: the whole table would be copied for the call.
     @inline(__always)
-    private func needsStreamCredit(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) -> Bool {
+    private func needsStreamCredit(_ at: StreamMap<SendStream>.Index, id: StreamID) -> Bool {
         guard id.initiator == role else { return false }
         guard isShared(id) else { return id.index >= peerMaxStreams[id.isBidirectional] }
-        return sending.values[at].owesStreamCredit && sending.values[at].isAtStart && streamCredit == 0
+        return sending[at].owesStreamCredit && sending[at].isAtStart && streamCredit == 0
     }
 
     /// Each of the three is sent once for each limit that held us back (RFC 9000 section 4.1), and not before the peer's
@@ -202,17 +202,17 @@ extension StreamTable {
         owesStreamsBlocked[bidirectional] = true
     }
 
-    private mutating func blockStream(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
-        let limit = sending.values[at].maxStreamData
-        guard knowsPeer, sending.values[at].blockedAt != limit else { return }
-        sending.values[at].blockedAt = limit
-        sending.values[at].owesBlocked = true
+    private mutating func blockStream(_ at: StreamMap<SendStream>.Index, id: StreamID) {
+        let limit = sending[at].maxStreamData
+        guard knowsPeer, sending[at].blockedAt != limit else { return }
+        sending[at].blockedAt = limit
+        sending[at].owesBlocked = true
         queueSendControl(at, id: id)
     }
 
     /// Forgets a stream of which everything was acknowledged.
-    mutating func completeIfDone(_ at: Dictionary<StreamID, SendStream>.Index, id: StreamID) {
-        guard sending.values[at].isComplete else { return }
+    mutating func completeIfDone(_ at: StreamMap<SendStream>.Index, id: StreamID) {
+        guard sending[at].isComplete else { return }
         sendingEnded(id)
         events.append(.sendCompleted(id))
     }

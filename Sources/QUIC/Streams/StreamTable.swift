@@ -51,8 +51,8 @@ struct StreamTable: Sendable {
     var knowsPeer = false
     private(set) var statistics = StreamStatistics()
 
-    var receiving: [StreamID: ReceiveStream] = [:]
-    var sending: [StreamID: SendStream] = [:]
+    var receiving = StreamMap<ReceiveStream>()
+    var sending = StreamMap<SendStream>()
     var events = Ring<Event>()
 
     // Receiving: what we allow.
@@ -132,7 +132,7 @@ struct StreamTable: Sendable {
         peerMaxData = max(peerMaxData, parameters.initialMaxData)
         peerMaxStreams.bidirectional = max(peerMaxStreams.bidirectional, parameters.initialMaxStreamsBidi)
         peerMaxStreams.unidirectional = max(peerMaxStreams.unidirectional, parameters.initialMaxStreamsUni)
-        for id in sending.keys.sorted() { raise(id, maxStreamData: initialSendLimit(id)) }
+        for id in sending.ids.sorted() { raise(id, maxStreamData: initialSendLimit(id)) }
         releaseCreditWaiters()
         settleQueues()
     }
@@ -152,7 +152,7 @@ struct StreamTable: Sendable {
     /// Streams of which something is to be sent or acknowledged, or that were not finished.
     var openSendCount: Int { sending.count }
     /// Received octets that wait to be read or for a hole to be filled.
-    var bufferedOctets: Int { receiving.values.reduce(0) { $0 + $1.buffer.buffered } }
+    var bufferedOctets: Int { receiving.streams.reduce(0) { $0 + $1.buffer.buffered } }
 
     mutating func count(_ change: (inout StreamStatistics) -> Void) { change(&statistics) }
 
@@ -179,21 +179,21 @@ struct StreamTable: Sendable {
 
     /// Forgets the receiving part of a stream.
     mutating func receivingEnded(_ id: StreamID) {
-        guard let stream = receiving.removeValue(forKey: id) else { return }
+        guard let stream = receiving.remove(id) else { return }
         segments -= stream.buffer.segmentCount
         partEnded(id)
     }
 
     /// Forgets the sending part of a stream.
     mutating func sendingEnded(_ id: StreamID) {
-        guard let stream = sending.removeValue(forKey: id) else { return }
+        guard let stream = sending.remove(id) else { return }
         heldOctets -= stream.content.held
         partEnded(id)
         makeWritable()
     }
 
     private mutating func partEnded(_ id: StreamID) {
-        guard receiving[id] == nil, sending[id] == nil else { return }
+        guard !receiving.contains(id), !sending.contains(id) else { return }
         statistics.streamsFinished += 1
         guard id.initiator != role else { return }
         let kind = id.isBidirectional

@@ -64,11 +64,11 @@ import Wire
             } catch is TransportError {
                 errors += 1
             }
-            #expect(table.segments == table.receiving.values.reduce(0) { $0 + $1.buffer.segmentCount })
-            #expect(table.receiving.values.filter { $0.id.initiator != role }.count <= 20)
+            #expect(table.segments == table.receiving.streams.reduce(0) { $0 + $1.buffer.segmentCount })
+            #expect(table.receiving.streams.filter { $0.id.initiator != role }.count <= 20)
             #expect(table.bufferedOctets <= 6000)
             #expect(table.dataConsumed <= table.dataReceived)
-            #expect(table.heldOctets == table.sending.values.reduce(0) { $0 + $1.content.held })
+            #expect(table.heldOctets == table.sending.streams.reduce(0) { $0 + $1.content.held })
         }
         #expect(errors > 0, "the fuzz reaches the checks")
         // What it says it wants to send, it sends.

@@ -1,0 +1,54 @@
+/// Streams by their IDs, as a dictionary would hold them, but side by side in an array: an index stays good until a stream
+/// is removed, values are changed where they lie, and the ID looked up most often, that of the stream used last, is not
+/// hashed again for each frame.
+struct StreamMap<Stream: Sendable>: Sendable {
+    struct Index: Sendable, Equatable {
+        fileprivate var slot: Int
+    }
+
+    private var slots: [(id: StreamID, stream: Stream)] = []
+    private var slotOfID: [StreamID: Int] = [:]
+    /// The slot that was changed last, if it is still there.
+    private var last = 0
+
+    var count: Int { slots.count }
+    var ids: Dictionary<StreamID, Int>.Keys { slotOfID.keys }
+    var streams: some Sequence<Stream> { slots.lazy.map(\.stream) }
+
+    @inline(__always)
+    func contains(_ id: StreamID) -> Bool { index(of: id) != nil }
+
+    @inline(__always)
+    func index(of id: StreamID) -> Index? {
+        if last < slots.count, slots[last].id == id { return Index(slot: last) }
+        return slotOfID[id].map { Index(slot: $0) }
+    }
+
+    subscript(_ index: Index) -> Stream {
+        @inline(__always) get { slots[index.slot].stream }
+        @inline(__always) _modify {
+            last = index.slot
+            yield &slots[index.slot].stream
+        }
+    }
+
+    /// Adds a stream whose ID is not there yet.
+    @discardableResult
+    mutating func insert(_ stream: Stream, id: StreamID) -> Index {
+        precondition(slotOfID.updateValue(slots.count, forKey: id) == nil, "stream \(id.rawValue) is there already")
+        last = slots.count
+        slots.append((id, stream))
+        return Index(slot: last)
+    }
+
+    /// Removes a stream; indexes are void afterwards.
+    mutating func remove(_ id: StreamID) -> Stream? {
+        guard let slot = slotOfID.removeValue(forKey: id) else { return nil }
+        // The newest one fills the hole.
+        let end = slots.removeLast()
+        guard slot < slots.count else { return end.stream }
+        defer { slots[slot] = end }
+        slotOfID[end.id] = slot
+        return slots[slot].stream
+    }
+}

@@ -386,7 +386,8 @@ public struct Gateway: Sendable {
         return GatewayDelivery(
             source: SocketAddress(header.source, port: udp.sourcePort),
             group: SocketAddress(header.destination, port: udp.destinationPort), ecn: ecn,
-            hopLimit: header.hopLimit, payload: (offset + UDPHeader.length)..<(offset + udp.length), reassembled: reassembled)
+            hopLimit: header.hopLimit, payload: (offset + UDPHeader.length)..<(offset + udp.length),
+            reassembled: reassembled)
     }
 
     /// The mark that counts after the tunnel (RFC 6040 section 4.2); nil: congestion that the sender cannot be told of,

@@ -163,7 +163,8 @@ public struct MembershipReport: Hashable, Sendable {
                 for source in record.sources { writer.address(source) }
             }
         }
-        var sum = isIPv4
+        var sum =
+            isIPv4
             ? InternetChecksum() : InternetChecksum(from: from, to: to, protocol: number, length: size)
         sum.add(body.span)
         return [UInt8].written(capacity: size + 48) { writer in

@@ -57,7 +57,9 @@ struct Reassembly: Sendable {
         if packets[index].pieces.contains(where: { $0.offset == fragment.offset && $0.octets.count == payload.count }) {
             return nil
         }
-        let overlaps = packets[index].pieces.contains { $0.offset < end && fragment.offset < $0.offset + $0.octets.count }
+        let overlaps = packets[index].pieces.contains {
+            $0.offset < end && fragment.offset < $0.offset + $0.octets.count
+        }
         let isPastEnd =
             if let total = packets[index].total {
                 end > total || !fragment.hasMore

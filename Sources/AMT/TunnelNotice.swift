@@ -35,7 +35,8 @@ public struct TunnelNotice: Hashable, Sendable {
         let source: IPAddress
         let destination: IPAddress
         if isIPv4 {
-            guard let first = reader.uint8(), first >> 4 == 4, first & 15 >= 5, reader.skip(8), reader.uint8() == IPProtocol.udp,
+            guard let first = reader.uint8(), first >> 4 == 4, first & 15 >= 5, reader.skip(8),
+                reader.uint8() == IPProtocol.udp,
                 reader.skip(2), let from = reader.uint32(), let to = reader.uint32(),
                 reader.skip(4 * Int(first & 15) - 20)
             else { return nil }

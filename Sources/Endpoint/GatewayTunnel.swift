@@ -42,7 +42,8 @@ final class AMTTunnel: DatagramHandler {
     ///   - relay: a relay, an address to discover one at, or how to search for one.
     ///   - source: whose relays are searched for.
     init(
-        relay: RelayChoice, source: IPAddress?, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
+        relay: RelayChoice, source: IPAddress?, family: DataFamily,
+        configuration: GatewayConfiguration = GatewayConfiguration(),
         reactor: Reactor, log: Logger
     ) throws(ReactorError) {
         self.reactor = reactor
@@ -135,7 +136,9 @@ final class AMTTunnel: DatagramHandler {
             case .relayFound(let relay): log.info("relay found", metadata: ["relay": "\(relay)"])
             case .joined(let relay): log.info("tunnel open", metadata: ["relay": "\(relay)"])
             case .noAnswer(let attempt):
-                log.notice("no relay answers", metadata: ["relay": "\(gateway.discovery.map { "\($0)" } ?? "none")", "attempt": "\(attempt)"])
+                log.notice(
+                    "no relay answers",
+                    metadata: ["relay": "\(gateway.discovery.map { "\($0)" } ?? "none")", "attempt": "\(attempt)"])
             case .limited: log.notice("the relay takes no new gateways")
             case .silent: log.info("nothing comes through the tunnel; asking again")
             case .unreachable(let host): log.notice("there is no relay", metadata: ["relay": "\(host)"])

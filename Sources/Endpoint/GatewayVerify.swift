@@ -109,7 +109,9 @@ extension GatewayFindings: EventLine {
         if let firstPacket {
             lines.append("data      first packet \(milliseconds(firstPacket)) after the join")
             lines.append("          \(packets) packets, \(bytes) B, largest IP packet \(largestPacket) B")
-            if fragments > 0 { lines.append("          \(fragments) fragments: the source sends more than the tunnel takes") }
+            if fragments > 0 {
+                lines.append("          \(fragments) fragments: the source sends more than the tunnel takes")
+            }
             let sequence = lost.map { "\($0) lost, \(reordered ?? 0) out of order" }
             lines.append("sequence  " + (sequence ?? "no sequence numbers that can be read"))
         } else if join != nil {
@@ -153,7 +155,8 @@ private final class Verification: TunnelHandler {
         findings = GatewayFindings(channel: "\(channel)")
         start = Reactor.clock()
         tunnel = try AMTTunnel(
-            relay: relay, source: channel.source, family: channel.group.isIPv4 ? .ipv4 : .ipv6, reactor: reactor, log: log)
+            relay: relay, source: channel.source, family: channel.group.isIPv4 ? .ipv4 : .ipv6, reactor: reactor,
+            log: log)
         tunnel.onEvent = { [unowned self] event in
             switch event {
             case .relayFound(let relay) where findings.relay.isEmpty:

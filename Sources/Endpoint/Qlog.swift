@@ -58,7 +58,8 @@ final class Qlog {
 
     func closed(_ reason: CloseReason, at now: Instant) {
         event(
-            "quic:connection_closed", at: now, jsonObject([("initiator", .string(Self.initiator(reason))), ("reason", .string("\(reason)"))]))
+            "quic:connection_closed", at: now,
+            jsonObject([("initiator", .string(Self.initiator(reason))), ("reason", .string("\(reason)"))]))
         flush()
     }
 

@@ -96,7 +96,8 @@ extension Connection {
     @_lifetime(reader: copy reader)
     private mutating func multipathReceived(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) {
         func malformed() -> TransportError {
-            TransportError(.frameEncodingError, "malformed multipath frame 0x\(String(type, radix: 16))", frameType: type)
+            TransportError(
+                .frameEncodingError, "malformed multipath frame 0x\(String(type, radix: 16))", frameType: type)
         }
         guard isMultipathNegotiated else {
             throw TransportError(

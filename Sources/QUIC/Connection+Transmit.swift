@@ -50,7 +50,9 @@ extension Connection {
         {
             return writeMTUProbe(size, into: &writer, plans: &plans, at: now)
         }
-        guard ProtectionLevel.allCases.contains(where: { wants($0, mayCongest: mayCongest, at: now) }) else { return nil }
+        guard ProtectionLevel.allCases.contains(where: { wants($0, mayCongest: mayCongest, at: now) }) else {
+            return nil
+        }
         return writeDatagram(
             into: &writer, plans: &plans, limit: min(mtu.current, allowance), to: path.remote, at: now)
     }
@@ -63,7 +65,9 @@ extension Connection {
         if level == .application, !isHandshakeComplete { return false }
         if probes[space] > 0 || acks[space].mustAckNow(at: now) { return true }
         if level == .application {
-            if wantsPathValidation(at: now) || flowPaths.contains(where: { $0.acks.mustAckNow(at: now) }) { return true }
+            if wantsPathValidation(at: now) || flowPaths.contains(where: { $0.acks.mustAckNow(at: now) }) {
+                return true
+            }
         }
         guard mayCongest else { return false }
         return crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now)
@@ -75,7 +79,8 @@ extension Connection {
 
     private func wantsApplicationFrames(at now: Instant) -> Bool {
         handshakeDoneDue || pingDue || !newTokens.isEmpty || wantsPathValidation(at: now) || !localIDs.pending.isEmpty
-            || !remoteIDs.pendingRetire.isEmpty || extensionFrames.hasPending || !datagrams.isEmpty || streams.wantsToSend
+            || !remoteIDs.pendingRetire.isEmpty || extensionFrames.hasPending || !datagrams.isEmpty
+            || streams.wantsToSend
     }
 
     /// Something waits only for the pacer or the window.
@@ -143,7 +148,8 @@ extension Connection {
 
     @_lifetime(writer: copy writer)
     private mutating func sent(
-        from begin: Int, into writer: inout ByteWriter, to remote: SocketAddress, carriesStreams: Bool = false, at now: Instant
+        from begin: Int, into writer: inout ByteWriter, to remote: SocketAddress, carriesStreams: Bool = false,
+        at now: Instant
     ) -> OutgoingDatagram? {
         let count = writer.offset - begin
         guard count > 0 else { return nil }
@@ -191,7 +197,8 @@ extension Connection {
 
     @_lifetime(writer: copy writer)
     private mutating func finish(
-        _ packet: OpenPacket, isAckEliciting: Bool, isPadded: Bool, isPathProbe: Bool = false, into writer: inout ByteWriter,
+        _ packet: OpenPacket, isAckEliciting: Bool, isPadded: Bool, isPathProbe: Bool = false,
+        into writer: inout ByteWriter,
         plans: inout [PacketPlan], at now: Instant
     ) {
         // The header protection sample needs four octets of packet number and payload before the tag (RFC 9001 section 5.4.2).
@@ -236,7 +243,8 @@ extension Connection {
         let space = level.rawValue
         let isProbe = probes[space] > 0
         let mayElicit = mayCongest || isProbe
-        let hasMore = mayElicit && (crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now))
+        let hasMore =
+            mayElicit && (crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now))
         if acks[space].mustAckNow(at: now) || (hasMore || isProbe) && acks[space].hasUnacknowledged {
             writeACKs(level, into: &writer, at: now)
         }
@@ -263,7 +271,8 @@ extension Connection {
         let space = level.rawValue
         guard
             acks[space].writeACK(
-                into: &writer, pathID: nil, ackDelayExponent: level == .application ? localParameters.ackDelayExponent : 0,
+                into: &writer, pathID: nil,
+                ackDelayExponent: level == .application ? localParameters.ackDelayExponent : 0,
                 at: now), let largest = acks[space].lastAckLargest
         else { return }
         if level == .application { peerKey.isAcknowledged = true }

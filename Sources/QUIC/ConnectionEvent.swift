@@ -24,7 +24,8 @@ extension CloseReason: CustomStringConvertible {
         case .peerApplication(let code, let reason): "closed by the peer, application code \(code): \(reason)"
         case .idleTimeout: "timed out: nothing was heard from the peer"
         case .statelessReset: "the peer has lost the connection's state"
-        case .versionNegotiation(let versions): "the server speaks only versions \(versions.map { "0x" + String($0, radix: 16) })"
+        case .versionNegotiation(let versions):
+            "the server speaks only versions \(versions.map { "0x" + String($0, radix: 16) })"
         }
     }
 }

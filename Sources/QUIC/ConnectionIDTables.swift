@@ -92,7 +92,8 @@ struct RemoteConnectionIDs: Sendable {
     }
 
     /// NEW_CONNECTION_ID (RFC 9000 section 19.15).
-    mutating func add(sequence: UInt64, retirePriorTo: UInt64, id: ConnectionID, token: [UInt8]) throws(TransportError) {
+    mutating func add(sequence: UInt64, retirePriorTo: UInt64, id: ConnectionID, token: [UInt8]) throws(TransportError)
+    {
         func refuse(_ code: TransportError.Code, _ why: String) -> TransportError {
             TransportError(code, "NEW_CONNECTION_ID: \(why)", frameType: 0x18)
         }
@@ -115,7 +116,9 @@ struct RemoteConnectionIDs: Sendable {
             active.removeAll { $0.sequence < retirePriorTo }
             guard !active.isEmpty else { throw refuse(.protocolViolation, "no connection ID is left") }
         }
-        guard active.count <= Self.limit else { throw refuse(.connectionIDLimitError, "more than \(Self.limit) active") }
+        guard active.count <= Self.limit else {
+            throw refuse(.connectionIDLimitError, "more than \(Self.limit) active")
+        }
     }
 
     /// Goes over to a fresh ID, as when the path changes (RFC 9000 section 9.5); false when there is none.
@@ -128,7 +131,8 @@ struct RemoteConnectionIDs: Sendable {
     private mutating func retireLater(_ sequence: UInt64) throws(TransportError) {
         guard pendingRetire.count + unacknowledged < Self.maxRetirePending else {
             throw TransportError(
-                .connectionIDLimitError, "more than \(Self.maxRetirePending) retired IDs unacknowledged", frameType: 0x18)
+                .connectionIDLimitError, "more than \(Self.maxRetirePending) retired IDs unacknowledged",
+                frameType: 0x18)
         }
         pendingRetire.append(sequence)
     }

@@ -26,5 +26,6 @@ public struct NoExtension: FrameExtension {
     public init() {}
     public mutating func frameReceived(type: UInt64, body: Span<UInt8>) throws(TransportError) -> Int? { nil }
     public mutating func pathAcknowledged(pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration)
-        throws(TransportError) {}
+        throws(TransportError)
+    {}
 }

@@ -81,7 +81,9 @@ public struct TransportParameters: Sendable, Equatable {
     /// Reads what `sender` sent. Throws TRANSPORT_PARAMETER_ERROR for any of section 18.2's reasons.
     public init(_ octets: [UInt8], from sender: Role) throws(TransportError) {
         func refuse(_ why: String) -> TransportError { TransportError(.transportParameterError, why) }
-        guard octets.count <= Self.maxEncodedLength else { throw refuse("more than \(Self.maxEncodedLength) octets of parameters") }
+        guard octets.count <= Self.maxEncodedLength else {
+            throw refuse("more than \(Self.maxEncodedLength) octets of parameters")
+        }
         var reader = ByteReader(octets.span)
         var seen: Set<UInt64> = []
         while !reader.isAtEnd {

@@ -18,12 +18,13 @@ public final class TunnelDevice {
         }
         let fd = unsafe fcio_tun(name)
         guard fd >= 0 else {
-            let advice: String? = switch -fd {
-            case EPERM, EACCES: "run as root or with CAP_NET_ADMIN"
-            case EBUSY, EINVAL: "the name may be taken: see `ip link`"
-            case ENOENT: "this machine has no /dev/net/tun"
-            default: nil
-            }
+            let advice: String? =
+                switch -fd {
+                case EPERM, EACCES: "run as root or with CAP_NET_ADMIN"
+                case EBUSY, EINVAL: "the name may be taken: see `ip link`"
+                case ENOENT: "this machine has no /dev/net/tun"
+                default: nil
+                }
             throw ReactorError("tun", name, code: fd, advice: advice)
         }
         self.name = name

@@ -98,7 +98,8 @@ public enum IPAddress: Hashable, Sendable {
         }
         let count = halves.reduce(0) { $0 + $1.count }
         guard halves.count == 1 ? count == 8 : count <= 7 else { return nil }
-        let groups = halves.count == 1
+        let groups =
+            halves.count == 1
             ? halves[0] : halves[0] + [UInt16](repeating: 0, count: 8 - count) + halves[1]
         return groups.reduce(0) { $0 << 16 | UInt128($1) }
     }
@@ -117,7 +118,10 @@ extension IPAddress: CustomStringConvertible {
             var best = 0..<0
             var start = 0
             while start < 8 {
-                guard groups[start] == 0 else { start += 1; continue }
+                guard groups[start] == 0 else {
+                    start += 1
+                    continue
+                }
                 var end = start
                 while end < 8, groups[end] == 0 { end += 1 }
                 if end - start > max(best.count, 1) { best = start..<end }

@@ -28,7 +28,8 @@ struct SearchWorld {
         var configuration = RelaySearchConfiguration()
         configuration.ways = ways
         change(&configuration)
-        search = RelaySearch(source: source.map { ip($0) }, configuration: configuration, seed: SeededRandom(seed: seed))
+        search = RelaySearch(
+            source: source.map { ip($0) }, configuration: configuration, seed: SeededRandom(seed: seed))
     }
 
     mutating func publish(_ records: [AMTRelayRecord]) {

@@ -14,10 +14,11 @@ import Wire
 
     static func text(_ state: GroupState) -> String {
         func letters(_ sources: [IPAddress]) -> String {
-            String(sources.map { source in
-                guard case .v4(let bits) = source else { return "?" }
-                return Character(UnicodeScalar(UInt8(bits & 0xff)))
-            }.sorted())
+            String(
+                sources.map { source in
+                    guard case .v4(let bits) = source else { return "?" }
+                    return Character(UnicodeScalar(UInt8(bits & 0xff)))
+                }.sorted())
         }
         let requested = letters(state.requested.map(\.source))
         return state.isExclude ? "EX(\(requested),\(letters(state.excluded)))" : "IN(\(requested))"

@@ -149,13 +149,16 @@ final class RelayBox {
         relay.join(b, [GroupRecord(.isInclude, group, [s1, s2])])
         #expect(relay.destinations("10.0.0.1", "232.1.1.1") == [a, b])
         #expect(relay.destinations("10.0.0.2", "232.1.1.1") == [b])
-        #expect(relay.changes() == [.join(Channel(source: s1, group: group)), .join(Channel(source: s2, group: group))])
+        #expect(
+            relay.changes() == [.join(Channel(source: s1, group: group)), .join(Channel(source: s2, group: group))])
         relay.join(a, [GroupRecord(.block, group, [s1])])
         #expect(relay.destinations("10.0.0.1", "232.1.1.1") == [b])
         #expect(relay.changes().isEmpty)
         relay.join(b, [GroupRecord(.toInclude, group)])
         #expect(
-            Set(relay.changes()) == [.leave(Channel(source: s1, group: group)), .leave(Channel(source: s2, group: group))])
+            Set(relay.changes()) == [
+                .leave(Channel(source: s1, group: group)), .leave(Channel(source: s2, group: group)),
+            ])
     }
 
     @Test func anySource() {
@@ -175,7 +178,8 @@ final class RelayBox {
 
     @Test func groupsThatAreNotServed() {
         let relay = relayBox()
-        relay.join(a,
+        relay.join(
+            a,
             [
                 GroupRecord(.isInclude, ip("224.0.0.251"), [s1]), GroupRecord(.isExclude, group),
                 GroupRecord(.toExclude, group), GroupRecord(.isInclude, ip("10.1.1.1"), [s1]),
@@ -360,7 +364,8 @@ final class RelayBox {
                     }.map(\.gateway)
                     #expect(
                         Set(relay.destinations("\(source)", "\(group)")) == Set(expected))
-                    let isJoined = joined.contains(Channel(source: source, group: group))
+                    let isJoined =
+                        joined.contains(Channel(source: source, group: group))
                         || joined.contains(Channel(source: nil, group: group))
                     #expect(expected.isEmpty || isJoined)
                 }

@@ -1,8 +1,9 @@
-@testable import Endpoint
 import Foundation
 import QUIC
 import Testing
 import Wire
+
+@testable import Endpoint
 
 @Suite("qlog files")
 struct QlogTests {

@@ -25,7 +25,10 @@ struct AioquicTests {
     private func client(_ server: TransferServer, _ arguments: [String]) throws -> Report {
         let result = try run(
             Machine.python,
-            [Machine.peers.appending(path: "aioquic_peer.py").path, "client", "--port", "\(server.port)", "--ca", server.certificate.path]
+            [
+                Machine.peers.appending(path: "aioquic_peer.py").path, "client", "--port", "\(server.port)", "--ca",
+                server.certificate.path,
+            ]
                 + arguments)
         guard result.status == 0 else { throw Failure(description: result.errors) }
         return try JSONDecoder().decode(Report.self, from: Data(result.output.utf8))
@@ -94,7 +97,8 @@ struct AioquicTests {
         let made = try run(
             Machine.path(of: "openssl") ?? "openssl",
             [
-                "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout",
+                "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                "-keyout",
                 key.path, "-out", certificate.path, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
             ])
         guard made.status == 0 else { throw Failure(description: made.errors) }

@@ -3,7 +3,9 @@ import QUIC
 import TestSupport
 import Testing
 
-@Suite("ngtcp2 agrees with us", .serialized, .enabled(if: Machine.has("gtlsclient"), "missing: apt-get install ngtcp2-client"))
+@Suite(
+    "ngtcp2 agrees with us", .serialized,
+    .enabled(if: Machine.has("gtlsclient"), "missing: apt-get install ngtcp2-client"))
 struct NGTCP2Tests {
     /// ngtcp2's client downloads `/size` over HTTP/3. Its exit status says nothing, so the file is what counts.
     private func download(_ size: Int, _ server: TransferServer, _ arguments: [String] = []) throws -> [UInt8] {
@@ -11,7 +13,8 @@ struct NGTCP2Tests {
         let result = try run(
             Machine.path(of: "gtlsclient") ?? "gtlsclient",
             [
-                "-q", "--exit-on-all-streams-close", "--no-quic-dump", "--no-http-dump", "--download=\(directory.url.path)",
+                "-q", "--exit-on-all-streams-close", "--no-quic-dump", "--no-http-dump",
+                "--download=\(directory.url.path)",
             ] + arguments + ["127.0.0.1", "\(server.port)", "https://localhost:\(server.port)/\(size)"])
         guard let data = try? Data(contentsOf: directory.url.appending(path: "\(size)")) else {
             throw Failure(description: "nothing was downloaded: \(result.errors.suffix(1000))")

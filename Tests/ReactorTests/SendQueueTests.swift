@@ -144,7 +144,8 @@ import Wire
         }
         #expect(
             reactor.turns {
-                collectors.reduce(0) { $0 + $1.datagrams.count } + Int(reactor.counters.sendErrors.other) >= sent.count * 5
+                collectors.reduce(0) { $0 + $1.datagrams.count } + Int(reactor.counters.sendErrors.other) >= sent.count
+                    * 5
             })
         #expect(sender.queuedOctets == 0)
         for collector in collectors {

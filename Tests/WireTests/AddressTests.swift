@@ -15,7 +15,8 @@ struct AddressTests {
     }
 
     @Test(arguments: [
-        "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1:2", ":::", "1::2::3", "12345::", "1:2:3:4:5:6:7:8:9", "g::",
+        "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1:2", ":::", "1::2::3", "12345::", "1:2:3:4:5:6:7:8:9",
+        "g::",
         "1:2:3:4:5:6:7:", "::1.2.3", "+1.2.3.4",
     ])
     func refused(_ text: String) {
@@ -43,8 +44,9 @@ struct SeededRandomTests {
     /// RFC 8439 Appendix A.1, test vector 1: all-zero key and nonce, block counter 0.
     @Test func chaCha20Block() {
         var random = SeededRandom(seed: 0)
-        #expect(random.octets(16) == [
-            0x76, 0xb8, 0xe0, 0xad, 0xa0, 0xf1, 0x3d, 0x90, 0x40, 0x5d, 0x6a, 0xe5, 0x53, 0x86, 0xbd, 0x28,
-        ])
+        #expect(
+            random.octets(16) == [
+                0x76, 0xb8, 0xe0, 0xad, 0xa0, 0xf1, 0x3d, 0x90, 0x40, 0x5d, 0x6a, 0xe5, 0x53, 0x86, 0xbd, 0x28,
+            ])
     }
 }

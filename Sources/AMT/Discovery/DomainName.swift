@@ -125,7 +125,9 @@ extension ByteReader {
     @_lifetime(self: copy self)
     mutating func domainName(compressed: Bool) -> DomainName? {
         var end = offset
-        guard let name = DomainName.read(bytes, at: &end, compressed: compressed), skip(end - offset) else { return nil }
+        guard let name = DomainName.read(bytes, at: &end, compressed: compressed), skip(end - offset) else {
+            return nil
+        }
         return name
     }
 }

@@ -367,7 +367,8 @@ public struct RelaySearch: Sendable {
 
     private mutating func endRound() {
         isSearching = false
-        let longest = min(configuration.restart.lowerBound * (1 << min(emptyRounds, 16)), configuration.restart.upperBound)
+        let longest = min(
+            configuration.restart.lowerBound * (1 << min(emptyRounds, 16)), configuration.restart.upperBound)
         emptyRounds += 1
         let wait = between(configuration.restart.lowerBound, longest)
         restartAt = now + wait

@@ -186,7 +186,8 @@ struct ConnectionTests {
         var pair = ClearPair(client: configuration, server: configuration)
         pair.handshake()
         #expect(pair.server.isMultipathNegotiated && pair.client.isMultipathNegotiated)
-        ClearPair.inject([0x3e, 0, 0, 0, 0, 0], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        ClearPair.inject(
+            [0x3e, 0, 0, 0, 0, 0], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
         #expect(pair.server.isActive == true)
         ClearPair.inject(
             [0x7e, 0x76, 5, 0], number: 1001, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
@@ -219,7 +220,8 @@ struct ConnectionTests {
                 } else {
                     var none = NoExtension()
                     target.flowPacketReceived(
-                        pathID: 1, packetNumber: random.next() & Varint.max, payload: payload.span, ecn: .ce, at: pair.now,
+                        pathID: 1, packetNumber: random.next() & Varint.max, payload: payload.span, ecn: .ce,
+                        at: pair.now,
                         extension: &none)
                 }
                 pair.now += .milliseconds(1)

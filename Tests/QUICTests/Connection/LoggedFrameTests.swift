@@ -4,12 +4,15 @@ import Wire
 
 @Suite("Frames as a log shows them")
 struct LoggedFrameTests {
-    @Test(arguments: [
-        ([0x01], "ping"), ([0x00, 0x00, 0x00], "padding"), ([0x02, 5, 0, 1, 1, 0, 0], "ack"),
-        ([0x3f, 1, 5, 0, 0, 0, 1, 2, 3], "path_ack"), ([0x0f, 3, 0, 2, 9, 9], "stream"), ([0x06, 0, 2, 1, 1], "crypto"),
-        ([0x04, 3, 1, 2], "reset_stream"), ([0x1c, 7, 0, 2, 0x6f, 0x6b], "connection_close"), ([0x1e], "handshake_done"),
-        ([0x31, 2, 1, 1], "datagram"), ([0x12, 5], "max_streams"), ([0x21], "unknown"), ([0x02, 5], "unknown"),
-    ] as [([UInt8], String)])
+    @Test(
+        arguments: [
+            ([0x01], "ping"), ([0x00, 0x00, 0x00], "padding"), ([0x02, 5, 0, 1, 1, 0, 0], "ack"),
+            ([0x3f, 1, 5, 0, 0, 0, 1, 2, 3], "path_ack"), ([0x0f, 3, 0, 2, 9, 9], "stream"),
+            ([0x06, 0, 2, 1, 1], "crypto"),
+            ([0x04, 3, 1, 2], "reset_stream"), ([0x1c, 7, 0, 2, 0x6f, 0x6b], "connection_close"),
+            ([0x1e], "handshake_done"),
+            ([0x31, 2, 1, 1], "datagram"), ([0x12, 5], "max_streams"), ([0x21], "unknown"), ([0x02, 5], "unknown"),
+        ] as [([UInt8], String)])
     func names(_ payload: [UInt8], _ name: String) {
         let frames = LoggedFrame.frames(in: payload.span)
         #expect(frames.map(\.type) == [name])

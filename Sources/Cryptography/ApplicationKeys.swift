@@ -77,15 +77,11 @@ public struct ApplicationKeys {
         _ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int, end: Int, largest: UInt64?,
         pathID: UInt32 = 0
     ) -> OpenedPacket? {
-        guard start >= 0, start < packetNumberOffset, end <= buffer.count,
-            packetNumberOffset + 4 + CipherSuite.tagLength <= end
+        guard
+            var packet = fc_packet(
+                start: start, packetNumberOffset: packetNumberOffset, end: end, pathID: pathID, in: buffer.count)
         else { return nil }
         let mask = currentRead.mask
-        var packet = fc_packet()
-        packet.start = start
-        packet.number_offset = packetNumberOffset
-        packet.end = end
-        packet.path = pathID
         mask.remove(&buffer, &packet)
         let number = PacketNumber.decode(truncated: packet.number, length: packet.numberLength, largest: largest)
         packet.number = number

@@ -12,6 +12,19 @@ extension fc_packet {
             start: plan.start, number_offset: plan.packetNumberOffset, payload_offset: plan.payloadOffset,
             end: plan.end, number: plan.packetNumber, path: plan.pathID, mask: 0)
     }
+
+    /// A packet that came, with its mask still on; nil when it does not fit its buffer, or is too short for a header
+    /// protection sample.
+    init?(start: Int, packetNumberOffset: Int, end: Int, pathID: UInt32, in size: Int) {
+        guard start >= 0, start < packetNumberOffset, end <= size,
+            packetNumberOffset + 4 + CipherSuite.tagLength <= end
+        else { return nil }
+        self.init()
+        self.start = start
+        number_offset = packetNumberOffset
+        self.end = end
+        path = pathID
+    }
 }
 
 extension fc_run {
@@ -141,14 +154,10 @@ public final class OpeningKey {
         _ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int, end: Int, largest: UInt64?,
         pathID: UInt32 = 0, packetNumberLength: Int? = nil
     ) -> OpenedPacket? {
-        guard start >= 0, start < packetNumberOffset, end <= buffer.count,
-            packetNumberOffset + 4 + CipherSuite.tagLength <= end
+        guard
+            var packet = fc_packet(
+                start: start, packetNumberOffset: packetNumberOffset, end: end, pathID: pathID, in: buffer.count)
         else { return nil }
-        var packet = fc_packet()
-        packet.start = start
-        packet.number_offset = packetNumberOffset
-        packet.end = end
-        packet.path = pathID
         mask.remove(&buffer, &packet)
         return open(&buffer, &packet, largest: largest, packetNumberLength: packetNumberLength)
     }

@@ -141,6 +141,8 @@ public struct SourceCounts: Sendable {
     public var packetsRejected = 0
     /// Connections that were closed because too much waited for a slow receiver.
     public var receiversLetGo = 0
+    /// Whether the flow's packets leave without a copy, and why; nil without a flow to a group.
+    public var zeroCopy: String?
 
     public init() {}
 }
@@ -237,12 +239,15 @@ extension SourceEvent: EventLine {
 
 extension SourceCounts {
     fileprivate func json(event: String) -> String {
-        jsonObject([
-            ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)), ("bytes_unicast", .integer(bytesUnicast)),
-            ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
-            ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
-            ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
-            ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
-        ])
+        let zeroCopy: [(String, JSONValue)] = zeroCopy.map { [("zero_copy", .string($0))] } ?? []
+        return jsonObject(
+            [
+                ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)),
+                ("bytes_unicast", .integer(bytesUnicast)),
+                ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
+                ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
+                ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
+                ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
+            ] + zeroCopy)
     }
 }

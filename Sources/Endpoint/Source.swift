@@ -475,6 +475,7 @@ final class Source {
             counts.bytesUnicast = withStreams - onUnicast
             counts.bytesReplicated = Int(sender.octetsCopied)
             counts.replicated = copied.count
+            counts.zeroCopy = sender.zeroCopyDescription
         } else {
             counts.bytesUnicast = withStreams
         }

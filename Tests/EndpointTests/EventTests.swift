@@ -32,6 +32,9 @@ import Testing
                 "receivers":5,"members":6,"items":7,"packets_rejected":8,"receivers_let_go":9,\#
                 "bytes_replicated":10,"replicated":11}
                 """#)
+        counts.zeroCopy = "off: it takes io_uring"
+        #expect(
+            SourceEvent.interval(counts).json.hasSuffix(#","replicated":11,"zero_copy":"off: it takes io_uring"}"#))
     }
 
     @Test func latencyIsMillisecondsWithMicrosecondPrecision() {

@@ -53,7 +53,7 @@ let package = Package(
         .testTarget(
             name: "CryptographyTests", dependencies: ["TestSupport", "Cryptography", "CShims", "QUIC", "Wire"],
             swiftSettings: room),
-        .testTarget(name: "ReactorTests", dependencies: ["Reactor", "Wire"], swiftSettings: room),
+        .testTarget(name: "ReactorTests", dependencies: ["TestShims", "Reactor", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",
             dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor"],

@@ -2,6 +2,7 @@
 #include "include/io_zerocopy.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <liburing.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -28,22 +29,23 @@
 enum {
     entries = fcio_batch_limit,
     completions = 2 * (fcio_batch_limit + fcio_zerocopy_flight),
-    nothing = UINT16_MAX,
+    unknown = INT_MIN,
     least = 8192,  // octets below which a copy is cheaper than a notification
 };
 
 struct fcio_zerocopy {
     struct io_uring ring;
     uint16_t segment;  // the socket's UDP_SEGMENT
-    // Sends under way by number, which completions bear: the chunk each lies in, or `nothing` if it failed.
+    // Sends under way by number, which completions bear: the chunk each lies in, and whether it is known to have gone.
     uint16_t chunks[fcio_zerocopy_flight];
+    bool sent[fcio_zerocopy_flight];
     uint16_t unused[fcio_zerocopy_flight];
     unsigned unused_count;
     unsigned held;
     uint16_t returned[fcio_zerocopy_flight];
     unsigned returned_count;
     uint64_t done, copied;
-    uint32_t round;  // of `fcio_zerocopy_send`, which completions bear
+    int failure;  // of the ring, after which nothing is sent any more
     struct sockaddr_storage names[fcio_batch_limit];
 };
 
@@ -95,8 +97,13 @@ void fcio_zerocopy_leave(struct fcio_zerocopy *zerocopy, int fd, uint64_t *calls
     set_segment(zerocopy, fd, 0, calls);
 }
 
-/// Takes what has completed: results of this round's sends go to `results`, how many; chunks to give back are kept. A send
-/// that an earlier round did not wait for to the end has failed as far as its caller knows: nothing is given back for it.
+static void give_back(struct fcio_zerocopy *zerocopy, uint16_t number) {
+    zerocopy->held--;
+    zerocopy->returned[zerocopy->returned_count++] = zerocopy->chunks[number];
+}
+
+/// Takes what has completed: chunks to give back are kept, and results of sends that are waited for go to `results`, how
+/// many. Without `results` a send that completes is one that was abandoned, and counted as held then.
 static unsigned collect(struct fcio_zerocopy *zerocopy, struct fcio_run *runs, int *results) {
     unsigned head, seen = 0, sends = 0;
     struct io_uring_cqe *cqe;
@@ -105,21 +112,18 @@ static unsigned collect(struct fcio_zerocopy *zerocopy, struct fcio_run *runs, i
         uint16_t number = (uint16_t)cqe->user_data, index = (uint16_t)(cqe->user_data >> 16);
         bool more = cqe->flags & IORING_CQE_F_MORE;
         if (cqe->flags & IORING_CQE_F_NOTIF) {
-            zerocopy->held--;
-            if (zerocopy->chunks[number] != nothing) {
-                zerocopy->done++;
-                zerocopy->copied += ((uint32_t)cqe->res & IORING_NOTIF_USAGE_ZC_COPIED) != 0;
-                zerocopy->returned[zerocopy->returned_count++] = zerocopy->chunks[number];
-            }
-        } else {
-            bool held = false;
-            if (results && (uint32_t)(cqe->user_data >> 32) == zerocopy->round) {
-                sends++;
-                results[index] = cqe->res;
-                held = runs[index].held = more && cqe->res >= 0;
-            }
-            if (!held) zerocopy->chunks[number] = nothing;
+            bool copied = (uint32_t)cqe->res & IORING_NOTIF_USAGE_ZC_COPIED;
+            zerocopy->done += zerocopy->sent[number];
+            zerocopy->copied += zerocopy->sent[number] && copied;
+            give_back(zerocopy, number);
+        } else if (results) {
+            sends++;
+            results[index] = cqe->res;
+            zerocopy->sent[number] = cqe->res >= 0;
+            runs[index].held = more;
             zerocopy->held += more;
+        } else if (!more) {
+            give_back(zerocopy, number);
         }
         if (!more) zerocopy->unused[zerocopy->unused_count++] = number;
     }
@@ -127,8 +131,22 @@ static unsigned collect(struct fcio_zerocopy *zerocopy, struct fcio_run *runs, i
     return sends;
 }
 
+/// The ring has failed. What it took and has not answered is held until it is: its octets may be read at any time. What it
+/// did not take it never will.
+static void abandon(
+    struct fcio_zerocopy *zerocopy, int failure, struct fcio_run *runs, unsigned count, const int *results) {
+    zerocopy->failure = failure;
+    unsigned taken = count - io_uring_sq_ready(&zerocopy->ring);
+    for (unsigned index = 0; index < taken; index++) {
+        if (results[index] != unknown) continue;
+        runs[index].held = true;
+        zerocopy->held++;
+    }
+}
+
 int fcio_zerocopy_send(
     struct fcio_zerocopy *zerocopy, int fd, int family, struct fcio_run *runs, unsigned count, uint64_t *calls) {
+    if (zerocopy->failure) return zerocopy->failure;
     if (count > entries) count = entries;
     // Room for every chunk that may come back.
     if (zerocopy->returned_count + count > zerocopy->unused_count) return -ENOBUFS;
@@ -139,11 +157,12 @@ int fcio_zerocopy_send(
         fitting++;
     int outcome = set_segment(zerocopy, fd, segment, calls);
     if (outcome < 0) return outcome;
-    zerocopy->round++;
+    int results[entries];
     for (unsigned index = 0; index < fitting; index++) {
         struct fcio_run *run = &runs[index];
         uint16_t number = zerocopy->unused[--zerocopy->unused_count];
         zerocopy->chunks[number] = run->chunk;
+        zerocopy->sent[number] = false;
         struct io_uring_sqe *sqe = io_uring_get_sqe(&zerocopy->ring);
         if (run->count >= least)
             io_uring_prep_send_zc_fixed(
@@ -153,21 +172,30 @@ int fcio_zerocopy_send(
         socklen_t size = fcio_encode_address(&zerocopy->names[index], family, run->to);
         io_uring_prep_send_set_addr(sqe, (struct sockaddr *)&zerocopy->names[index], (uint16_t)size);
         if (index + 1 < fitting) sqe->flags |= IOSQE_IO_LINK;
-        io_uring_sqe_set_data64(sqe, number | (uint64_t)index << 16 | (uint64_t)zerocopy->round << 32);
+        io_uring_sqe_set_data64(sqe, number | (uint64_t)index << 16);
+        run->held = false;
+        results[index] = unknown;
     }
-    int results[entries];
     unsigned done = 0;
     while (done < fitting) {
         ++*calls;
         int64_t begin = fc_part_begin();
         outcome = io_uring_submit_and_wait(&zerocopy->ring, fitting - done);
         fc_part_end(&fc_split_state.times.io, begin);
-        if (outcome < 0 && outcome != -EINTR) return outcome;
+        if (outcome < 0 && outcome != -EINTR) {
+            abandon(zerocopy, outcome, runs, fitting, results);
+            break;
+        }
         done += collect(zerocopy, runs, results);
     }
     unsigned sent = 0;
     while (sent < fitting && results[sent] >= 0) sent++;
-    return sent > 0 ? (int)sent : results[0];
+    if (sent > 0) return (int)sent;
+    return results[0] == unknown ? zerocopy->failure : results[0];
+}
+
+int fcio_zerocopy_failure(const struct fcio_zerocopy *zerocopy) {
+    return zerocopy->failure;
 }
 
 int fcio_zerocopy_next(struct fcio_zerocopy *zerocopy, bool look, uint64_t *calls) {

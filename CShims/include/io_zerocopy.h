@@ -15,10 +15,14 @@ int fcio_zerocopy_create(struct fcio_zerocopy **out, uint8_t *arena, size_t octe
 void fcio_zerocopy_destroy(struct fcio_zerocopy *zerocopy);
 
 /// Sends the first `count` runs in order by socket `fd`, whose UDP_SEGMENT becomes what they want; large ones without a
-/// copy. How many went, or the negative errno of the first when none did. A run that is `held` has to stay as it is until
-/// `fcio_zerocopy_next` gives its chunk back, once for each such run. `calls` is raised by the system calls this took.
+/// copy. How many went, or the negative errno of the first when none did. A run that is `held` then, sent or not, has to
+/// stay as it is until `fcio_zerocopy_next` gives its chunk back, once for each such run. `calls` is raised by the system
+/// calls this took.
 int fcio_zerocopy_send(
     struct fcio_zerocopy *zerocopy, int fd, int family, struct fcio_run *runs, unsigned count, uint64_t *calls);
+/// The negative errno that the ring itself has failed with, or 0. Nothing can be sent after that, and what it holds may
+/// never be given back.
+int fcio_zerocopy_failure(const struct fcio_zerocopy *zerocopy);
 /// Whether a run can go this way: what takes a control message cannot.
 bool fcio_zerocopy_takes(const struct fcio_run *run);
 /// The next chunk that the kernel gives back, or -1. With `look` it is asked, which is a system call.

@@ -33,7 +33,7 @@ import Wire
     /// Datagrams of the first run that have been sent already; only of a plain run.
     private var skip = 0
 
-    /// Runs that lie in each chunk, those sent but still read by the kernel included.
+    /// Runs that lie in each chunk, and sends from it that the kernel still reads.
     private var uses: [Int]
     /// Of them, those that are yet to be sent; and the chunks that have any.
     private var waiting: [Int]
@@ -252,21 +252,21 @@ import Wire
         if skip == segments {
             skip = 0
             head += 1
-            finish(unsafe Int(run.chunk), isHeld: unsafe run.held)
+            finish(unsafe Int(run.chunk))
         }
         return done
     }
 
-    private mutating func finish(_ done: Int, isHeld: Bool) {
+    private mutating func finish(_ done: Int) {
         waiting[done] -= 1
         if waiting[done] == 0 { waitingChunks -= 1 }
-        if !isHeld { giveBack(done) }
+        giveBack(done)
         guard isEmpty else { return }
         head = 0
         tail = 0
     }
 
-    /// A run that was sent from this chunk is read no more.
+    /// A run that lies in this chunk is done with, or a send from it is read no more.
     mutating func giveBack(_ done: Int) {
         uses[done] -= 1
         if uses[done] == 0, done != chunk { free.append(done) }
@@ -281,6 +281,15 @@ import Wire
 
     /// The runs to send.
     var next: UnsafeMutablePointer<fcio_run> { unsafe runs + head }
+
+    /// Chunks of those of the first runs that the kernel now reads stay as they are until `giveBack`, whatever becomes of
+    /// the runs: they may be sent again another way.
+    mutating func hold(first count: Int) {
+        for index in head..<(head + count) where unsafe runs[index].held {
+            unsafe runs[index].held = false
+            uses[unsafe Int(runs[index].chunk)] += 1
+        }
+    }
 
     /// What comes next is not part of the last run: that is about to be sent.
     mutating func endRun() { open = nil }

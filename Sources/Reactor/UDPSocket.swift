@@ -260,10 +260,11 @@ public final class UDPSocket {
         if way == .zeroCopy {
             queue.endRun()
             result = (zeroCopy.send(&queue, count: runs.runs, calls: &calls), UInt32(runs.runs))
-            if result.result < 0, result.result != -EAGAIN {
+            if result.result < 0, result.result != -EAGAIN || !zeroCopy.isUsable {
                 // Too little memory, or a way that cannot be segmented: the ordinary send tells.
-                let error = ReactorError("send_zc", "", code: result.result)
-                zeroCopy.choice.failed("\(error)", at: reactor.now)
+                if zeroCopy.isUsable {
+                    zeroCopy.choice.failed("\(ReactorError("send_zc", "", code: result.result))", at: reactor.now)
+                }
                 way = .copy
                 isMeasured = false
             }

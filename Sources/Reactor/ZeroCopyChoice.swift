@@ -24,7 +24,7 @@ struct ZeroCopyChoice {
     /// What has to be saved for the choice to fall on it.
     static let least = 0.95
 
-    let mode: ZeroCopyMode
+    private(set) var mode: ZeroCopyMode
     /// The way outside of trials.
     private(set) var way: Way
     /// One line for people: what was chosen and why.
@@ -96,6 +96,14 @@ struct ZeroCopyChoice {
         way = .copy
         left = 0
         due = now + Self.interval
+        reason = "off: \(what)"
+    }
+
+    /// Sending without a copy will not work again.
+    mutating func end(_ what: String) {
+        mode = .off
+        way = .copy
+        left = 0
         reason = "off: \(what)"
     }
 }

@@ -32,8 +32,15 @@ import Wire
 
     /// Sends the first runs of `queue`, which all can go this way: how many went, or the negative errno of the first.
     func send(_ queue: inout SendQueue, count: Int, calls: inout UInt64) -> Int32 {
-        unsafe fcio_zerocopy_send(sender, descriptor, family, queue.next, UInt32(count), &calls)
+        let sent = unsafe fcio_zerocopy_send(sender, descriptor, family, queue.next, UInt32(count), &calls)
+        queue.hold(first: count)
+        let failure = unsafe fcio_zerocopy_failure(sender)
+        if failure != 0 { choice.end("\(ReactorError("io_uring_enter", "", code: failure))") }
+        return sent
     }
+
+    /// Whether anything can be sent this way at all.
+    var isUsable: Bool { unsafe fcio_zerocopy_failure(sender) == 0 }
 
     /// Makes the socket fit for ordinary sends again.
     func leave(calls: inout UInt64) { unsafe fcio_zerocopy_leave(sender, descriptor, &calls) }

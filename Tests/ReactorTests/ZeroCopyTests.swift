@@ -193,6 +193,7 @@ struct ZeroCopyTests {
             _ = queue.enqueue(count, segment: Self.size, to: to, from: nil, ecn: .notECT)
             let chunk = unsafe Int(queue.next.pointee.chunk)
             unsafe queue.next.pointee.held = true
+            queue.hold(first: 1)
             _ = queue.advance()
             return chunk
         }

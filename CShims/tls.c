@@ -4,6 +4,7 @@
 #error "OpenSSL headers are missing: apt-get install libssl-dev"
 #else
 
+#include "meter_internal.h"
 #include "tls_internal.h"
 
 #include <openssl/err.h>
@@ -444,7 +445,7 @@ int fc_tls_receive(fc_tls *tls, const uint8_t *records, size_t length)
     return BIO_write(tls->records, records, (int)length) == (int)length ? 0 : -1;
 }
 
-int fc_tls_advance(fc_tls *tls)
+static int advance(fc_tls *tls)
 {
     uint8_t unused[16];
     int outcome;
@@ -459,6 +460,14 @@ int fc_tls_advance(fc_tls *tls)
     /* Reading takes in what follows a handshake, such as tickets. No application data ever comes as records. */
     outcome = SSL_read(tls->ssl, unused, sizeof unused);
     return outcome <= 0 && SSL_get_error(tls->ssl, outcome) == SSL_ERROR_WANT_READ ? 1 : -1;
+}
+
+int fc_tls_advance(fc_tls *tls)
+{
+    int64_t begin = fc_part_begin();
+    int outcome = advance(tls);
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return outcome;
 }
 
 uint8_t fc_tls_alert(const fc_tls *tls)

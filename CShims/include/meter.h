@@ -10,7 +10,7 @@ int64_t fc_thread_time(void);
 /* Where a thread's CPU time goes, in nanoseconds. */
 struct fc_split_times {
     int64_t io;           /* calls into the kernel to wait, receive and send */
-    int64_t cryptography; /* packet protection: sealing, opening, header masks */
+    int64_t cryptography; /* packet protection (sealing, opening, header masks) and TLS */
     int64_t clock;        /* the measuring itself */
 };
 

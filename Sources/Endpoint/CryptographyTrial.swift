@@ -22,6 +22,8 @@ public struct CryptographyTrial {
     private let plans: [PacketPlan]
     private let clear: [UInt8]
     private var buffer: [UInt8]
+    /// All that was sealed in runs. Nothing else happens: its time is that of CPU, and all of that is cryptography.
+    public private(set) var sealed = EndCounts()
 
     /// Packets of a run.
     public static let run = 52
@@ -54,7 +56,9 @@ public struct CryptographyTrial {
     public mutating func round(runs: Int) -> Costs {
         let (sealing, plans) = (sealing, plans)
         var costs = Costs()
+        let before = (Meters.allocations, Meters.copied)
         costs.seal = measure(runs) { sealing.seal(&$0, plans.span) }
+        count(runs, nanoseconds: costs.seal, since: before)
         let bare = measure(runs) { sealing.seal(&$0, plans.span, masking: false) }
         costs.masks = max(0, costs.seal - bare)
         costs.sealSingly = measure(runs) { buffer in
@@ -62,6 +66,18 @@ public struct CryptographyTrial {
         }
         costs.open = measureOpening(runs)
         return costs
+    }
+
+    private mutating func count(_ runs: Int, nanoseconds: Double, since before: (UInt64?, UInt64?)) {
+        let packets = runs * Self.run
+        let cpu = Int64(nanoseconds * Double(packets))
+        for path in [\EndCounts.time, \.cpu, \.measured, \.cryptography] { sealed[keyPath: path] += cpu }
+        sealed.packets += UInt64(packets)
+        sealed.octets += UInt64(packets * size)
+        if let now = Meters.allocations, let then = before.0 {
+            sealed.allocations = (sealed.allocations ?? 0) + now - then
+        }
+        if let now = Meters.copied, let then = before.1 { sealed.copied = (sealed.copied ?? 0) + now - then }
     }
 
     private mutating func measure(_ runs: Int, _ body: (inout MutableSpan<UInt8>) -> Void) -> Double {

@@ -18,7 +18,7 @@ public struct EndCounts: Sendable, Equatable {
     /// Messages handed to the kernel or taken from it: each is a run of packets.
     public var messages: UInt64 = 0
     public var turns: UInt64 = 0
-    /// The longest turn of the loop since the beginning; not a total.
+    /// The longest turn of the loop since the measurement began; not a total.
     public var longestTurn: UInt64 = 0
     /// Packets that the kernel dropped because they were not fetched in time.
     public var kernelDrops: UInt64 = 0
@@ -105,16 +105,20 @@ final class TurnMeter {
     private var measured: Int64 = 0
     private var inputOutput: Int64 = 0
     private var cryptography: Int64 = 0
+    private let isOn: Bool
+
+    /// With `isOn` false it looks nowhere.
+    init(isOn: Bool = true) { self.isOn = isOn }
 
     /// Runs `body`, one turn.
-    func measure(_ body: () -> Void) {
+    func measure(_ body: () throws -> Void) rethrows {
         turn += 1
-        guard turn % 17 == 0 else { return body() }
+        guard isOn, turn % 17 == 0 else { return try body() }
         let before = Meters.split
         let start = Meters.threadTime
         Meters.measureSplit(true)
-        body()
-        Meters.measureSplit(false)
+        defer { Meters.measureSplit(false) }
+        try body()
         let time = Meters.threadTime - start
         let after = Meters.split
         measured += max(0, time - (after.clock - before.clock))
@@ -138,9 +142,10 @@ final class ChargedReactor {
     /// Heap allocations in its turns; nil when no counter is preloaded.
     private var allocations: UInt64?
     private var copied: UInt64?
-    private let meter = TurnMeter()
+    private let meter: TurnMeter
 
-    init(io: IOBackendChoice) throws {
+    init(io: IOBackendChoice, splitsTime: Bool = true) throws {
+        meter = TurnMeter(isOn: splitsTime)
         reactor = try Reactor(io: .init(io))
         allocations = Meters.allocations.map { _ in 0 }
         copied = Meters.copied.map { _ in 0 }

@@ -18,6 +18,8 @@ public enum FanoutWay: String, CaseIterable, Sendable {
 /// What a measurement with many receivers is made of.
 public struct FanoutTrialOptions: Sendable {
     public var receivers = 1
+    /// Octets of a full packet, whichever way it goes: the UDP payload.
+    public var packetSize = 1200
     /// Octets of each published item.
     public var itemSize = 1 << 18
     /// Bits per second of the flow at the most; nil is what the receivers bear that share one thread.
@@ -49,8 +51,6 @@ public final class FanoutTrial {
     private var published = 0
     /// Items that may be on their way.
     private static let window = 4
-    /// Packets are what is compared, so that those of connections must not be the large ones that only lo carries.
-    private static let maxDatagramSize = 1452
     /// Receivers that connect at the same time.
     private static let crowd = 32
 
@@ -79,7 +79,7 @@ public final class FanoutTrial {
                 options, origin: origin, copySocket: way == .replicated ? listen : nil, reactor: source.reactor)
         self.origin = Source(
             listen: listen, tls: server, sender: sender, replicates: way == .replicated, history: 0,
-            maxDatagramSize: Self.maxDatagramSize, reactor: source.reactor, log: Self.quiet)
+            maxDatagramSize: options.packetSize, reactor: source.reactor, log: Self.quiet)
     }
 
     deinit {
@@ -95,6 +95,7 @@ public final class FanoutTrial {
         _ options: FanoutTrialOptions, origin: IPAddress, copySocket: UDPSocket?, reactor: Reactor
     ) throws -> FlowSender {
         var configuration = FlowConfiguration()
+        configuration.packetSize = options.packetSize
         configuration.rateCeiling = options.rateCeiling
         configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
         // All share one thread: the last of many waits long for its turn.
@@ -154,6 +155,11 @@ public final class FanoutTrial {
     }
 
     // MARK: Running
+
+    /// What comes from now on is measured: the longest turn begins anew.
+    public func begin() {
+        for end in [source, receivers] { end.reactor.forgetLongestTurn() }
+    }
 
     /// Publishes items one after the other until `deadline`.
     public func run(until deadline: Instant) {

@@ -30,8 +30,6 @@ final class FlowSender {
     private(set) var octetsCopied: UInt64 = 0
     /// Whether packets to the group leave without a copy, and why; nil without a group.
     var zeroCopyDescription: String? { groupSocket?.zeroCopyDescription }
-    /// Measures where the time goes, in `flexicast perf`.
-    var meter: FlowMeter?
 
     private unowned let reactor: Reactor
     private var timer: TimerHandle?
@@ -105,11 +103,8 @@ final class FlowSender {
         let run = min(Self.maxRun, UDPSocket.datagramLimit / packetSize)
         runs.removeAll(keepingCapacity: true)
         let written: Int? = socket.withSendBuffer(run * packetSize) { buffer in
-            meter?.start()
             let count = write(into: &buffer, run: run, at: now)
-            meter?.stop(.flow)
             seal(&buffer)
-            meter?.stop(.cryptography)
             if let group, !copies.isEmpty, count > 0 {
                 _ = groupSocket?.send(copyOf: buffer.span.extracting(0..<count), segment: packetSize, to: group)
             }

@@ -31,7 +31,7 @@ public struct FlowTrialOptions: Sendable {
     public var members = 1
     /// Members acknowledge after so many packets instead of after the ack delay, so that counts are exact.
     public var acknowledgeEvery: UInt64?
-    /// Read the clock in one turn of sixteen to tell protocol from cryptography.
+    /// Look in one turn of seventeen where the time goes.
     public var splitsTime = true
     /// A receiver in the same thread listens to the group and opens every packet; members then acknowledge only what
     /// it has opened.
@@ -51,7 +51,7 @@ public struct FlowTrialOptions: Sendable {
 public final class FlowTrial {
     let reactor: Reactor
     let sender: FlowSender
-    let meter: FlowMeter
+    private let meter: TurnMeter
     private let socket: UDPSocket
 
     private let options: FlowTrialOptions
@@ -62,7 +62,6 @@ public final class FlowTrial {
     private var acknowledgedPackets: UInt64 = 0
     private let ear: TrialEar?
     private var ranges: [ClosedRange<UInt64>] = []
-    private var counted = FlowTrialCounts()
 
     /// Room for the packets of two turns.
     private static let queue: UInt64 = 1 << 20
@@ -73,7 +72,7 @@ public final class FlowTrial {
 
     public init(_ options: FlowTrialOptions) throws {
         self.options = options
-        meter = FlowMeter(every: options.splitsTime ? 16 : 0)
+        meter = TurnMeter(isOn: options.splitsTime)
         reactor = try Reactor(io: .init(options.io))
         item = [UInt8](repeating: 0x61, count: options.itemSize)
         var udp = UDPOptions()
@@ -108,7 +107,6 @@ public final class FlowTrial {
         ear = options.isHeard ? try TrialEar(options, flow: flow, origin: origin) : nil
 
         ranges.reserveCapacity(64)
-        sender.meter = meter
         sender.onAction = { [unowned self] action in
             if case .sendKey(let key) = action { ear?.install(key) }
         }
@@ -136,24 +134,15 @@ public final class FlowTrial {
 
     /// One turn of the source, then one of the receiver, if there is one.
     private func turn() {
-        let packets = sender.flow.statistics.packetsSent
-        let isMeasured = meter.begin()
-        reactor.turn(timeout: .milliseconds(20))
-        meter.end()
-        if isMeasured { counted.measuredPackets += sender.flow.statistics.packetsSent - packets }
-        guard let ear else { return }
-        let time = Meters.threadTime
-        ear.reactor.turn(timeout: .zero)
-        counted.receiverTime += Meters.threadTime - time
+        meter.measure { reactor.turn(timeout: .milliseconds(20)) }
+        ear?.charged.turn()
     }
 
     private func turnEnded() {
-        meter.start()
         var isDirty = sender.flow.queuedOctets == 0
         // Without members nothing is queued.
         while sender.flow.queuedOctets < Self.queue, sender.flow.publish(bytes: item).onFlow {}
         if acknowledgeDue() { isDirty = true }
-        meter.stop(.flow)
         if isDirty { sender.pump() }
     }
 
@@ -190,102 +179,46 @@ public final class FlowTrial {
         }
     }
 
-    /// Totals so far: subtract two of them.
-    public var counts: FlowTrialCounts {
-        var counts = counted
-        counts.time = Reactor.clock().nanoseconds
-        counts.threadTime = Meters.threadTime - counted.receiverTime
-        counts.allocations = Meters.allocations ?? 0
-        counts.copied = Meters.copied ?? 0
-        counts.flowTime = meter[.flow]
-        counts.cryptographyTime = meter[.cryptography]
-        let flow = sender.flow.statistics
-        counts.packets = flow.packetsSent
-        counts.octets = flow.octetsSent
-        counts.overhead = flow.octetsSent - flow.newOctets - flow.octetsRepairedOnFlow
-        counts.acknowledgements = flow.acknowledgements
-        counts.lossReports = flow.lossReports
-        let io = reactor.counters
-        counts.systemCalls = io.systemCalls
-        counts.sends = io.messagesOut
-        counts.turns = io.turns
-        counts.longestTurn = io.longestTurnNanoseconds
-        counts.blocked = io.sendBlocked + io.sendQueueFull
-        counts.refused = io.sendErrors.total
-        counts.unsegmented = io.segmentationFallbacks
-        let usage = socket.zeroCopyUsage
-        counts.zeroCopySends = usage.done
-        counts.zeroCopyCopied = usage.copied
-        if let ear {
-            counts.received = ear.opened
-            counts.receiverSystemCalls = ear.reactor.counters.systemCalls
-            counts.receives = ear.reactor.counters.messagesIn
-            counts.receiverDrops = ear.reactor.counters.kernelDrops
-        }
+    /// What comes from now on is measured: the longest turn begins anew.
+    public func begin() {
+        reactor.forgetLongestTurn()
+        ear?.charged.reactor.forgetLongestTurn()
+    }
+
+    /// What the source has sent, in totals: subtract two of them. Allocations and copies are those of the thread, the
+    /// receiver's included.
+    public var sent: EndCounts {
+        var counts = EndCounts(sending: reactor.counters, cpu: Meters.threadTime - (ear?.charged.cpu ?? 0))
+        meter.fill(&counts)
+        counts.allocations = Meters.allocations
+        counts.copied = Meters.copied
         return counts
     }
-}
 
-/// What a trial did, in totals or between two readings. Times are in nanoseconds, of CPU but for `time`.
-public struct FlowTrialCounts: Sendable {
-    public var time: Int64 = 0
-    /// Source's CPU.
-    public var threadTime: Int64 = 0
-    /// Of `measuredPackets` packets.
-    public var flowTime: Int64 = 0
-    public var cryptographyTime: Int64 = 0
-    public var measuredPackets: UInt64 = 0
+    /// Packets that the receiver has opened, and what they came by; nil without one.
+    public var heard: EndCounts? {
+        guard let ear else { return nil }
+        var counts = ear.charged.receiving
+        counts.packets = ear.opened
+        return counts
+    }
 
-    public var packets: UInt64 = 0
-    /// Octets of UDP payload.
-    public var octets: UInt64 = 0
-    /// Those of them that are no stream data: headers and tags.
-    public var overhead: UInt64 = 0
-    public var acknowledgements: UInt64 = 0
-    public var lossReports: UInt64 = 0
-    public var systemCalls: UInt64 = 0
-    /// Messages handed to the kernel, each of them a run of packets.
-    public var sends: UInt64 = 0
-    public var turns: UInt64 = 0
-    /// The longest turn since the beginning; not a total.
-    public var longestTurn: UInt64 = 0
-    /// Times the kernel or the send queue was full.
-    public var blocked: UInt64 = 0
-    /// Packets that the kernel refused.
-    public var refused: UInt64 = 0
-    /// Runs that had to leave packet by packet.
-    public var unsegmented: UInt64 = 0
+    /// Packets that the flow has written, whether or not the kernel took them.
+    public var written: UInt64 { sender.flow.statistics.packetsSent }
+
+    /// Octets of the packets that are no stream data: headers and tags.
+    public var overhead: UInt64 {
+        let flow = sender.flow.statistics
+        return flow.octetsSent - flow.newOctets - flow.octetsRepairedOnFlow
+    }
+
+    /// What members have told the source.
+    public var acknowledgements: UInt64 { sender.flow.statistics.acknowledgements }
+    public var lossReports: UInt64 { sender.flow.statistics.lossReports }
+
     /// Sends without a copy that the kernel has done with, and those of them that it copied all the same.
-    public var zeroCopySends: UInt64 = 0
-    public var zeroCopyCopied: UInt64 = 0
-    /// Heap allocations of the thread, source's and receiver's; zero when no counter is preloaded.
-    public var allocations: UInt64 = 0
-    /// Octets copied by the C library, likewise.
-    public var copied: UInt64 = 0
-
-    /// Packets that the receiver has opened.
-    public var received: UInt64 = 0
-    public var receiverTime: Int64 = 0
-    public var receiverSystemCalls: UInt64 = 0
-    /// Messages they came in, each of them a run of packets.
-    public var receives: UInt64 = 0
-    public var receiverDrops: UInt64 = 0
-
-    public init() {}
-
-    public static func - (a: Self, b: Self) -> Self {
-        var d = a
-        for path in [\Self.time, \.threadTime, \.flowTime, \.cryptographyTime, \.receiverTime] {
-            d[keyPath: path] -= b[keyPath: path]
-        }
-        for path in [
-            \Self.measuredPackets, \.packets, \.octets, \.overhead, \.acknowledgements, \.lossReports, \.systemCalls,
-            \.sends,
-            \.turns, \.blocked, \.refused, \.unsegmented, \.allocations, \.received, \.receiverSystemCalls, \.receives,
-            \.receiverDrops, \.copied, \.zeroCopySends, \.zeroCopyCopied,
-        ] {
-            d[keyPath: path] -= b[keyPath: path]
-        }
-        return d
+    public var zeroCopySends: (done: UInt64, copied: UInt64) {
+        let usage = socket.zeroCopyUsage
+        return (usage.done, usage.copied)
     }
 }

@@ -50,7 +50,7 @@ struct TrialMember {
 
 /// Hears the flow on a reactor of its own, opens every packet and remembers which came.
 final class TrialEar {
-    let reactor: Reactor
+    let charged: ChargedReactor
     private let reception: FlowReception
     private let heard = Box()
     var opened: UInt64 { heard.packets.count }
@@ -60,10 +60,10 @@ final class TrialEar {
     private final class Box { var packets = Heard() }
 
     init(_ options: FlowTrialOptions, flow: FlowSource, origin: IPAddress) throws {
-        reactor = try Reactor(io: .init(options.io))
+        charged = try ChargedReactor(io: options.io, splitsTime: options.splitsTime)
         reception = try FlowReception(
             flow.flowID, source: nil, group: options.group, access: FlowAccess(interface: options.interface),
-            reactor: reactor, log: Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() })
+            reactor: charged.reactor, log: Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() })
         reception.install(flow.currentKey)
         reception.onPacket = { [heard] _, packetNumber, _, _ in
             heard.packets.note(packetNumber)
@@ -78,7 +78,7 @@ final class TrialEar {
 
     func close() {
         reception.close()
-        reactor.close()
+        charged.reactor.close()
     }
 }
 

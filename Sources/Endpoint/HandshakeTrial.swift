@@ -18,6 +18,8 @@ public final class HandshakeTrial {
     private var ticket: [UInt8]?
     private var toServer = [UInt8](repeating: 0, count: 2048)
     private var toClient = [UInt8](repeating: 0, count: 2048)
+    private let meter = TurnMeter()
+    private var counted = EndCounts()
 
     private static let clientAddress = SocketAddress(.v4(0xc000_0201), port: 5000)
     private static let serverAddress = SocketAddress(.v4(0xc000_0202), port: 4433)
@@ -38,15 +40,29 @@ public final class HandshakeTrial {
 
     /// Nanoseconds of CPU for `count` handshakes, both ends together: QUIC's, and those of OpenSSL alone.
     public func round(_ kind: Kind, count: Int) throws -> (quic: Int64, alone: Int64) {
+        let before = (Reactor.clock(), Meters.allocations, Meters.copied)
         let start = Meters.threadTime
-        for _ in 0..<count { try handshake(kind) }
+        for _ in 0..<count { try meter.measure { try handshake(kind) } }
         let middle = Meters.threadTime
+        counted.time += (Reactor.clock() - before.0).nanoseconds
+        counted.cpu += middle - start
+        if let now = Meters.allocations, let then = before.1 {
+            counted.allocations = (counted.allocations ?? 0) + now - then
+        }
+        if let now = Meters.copied, let then = before.2 { counted.copied = (counted.copied ?? 0) + now - then }
         for _ in 0..<count {
             guard alone.handshake(resuming: kind == .resumed) == (kind == .resumed) else {
                 throw EndpointError("OpenSSL alone fails a \(kind.rawValue) handshake")
             }
         }
         return (middle - start, Meters.threadTime - middle)
+    }
+
+    /// The datagrams of both ends in all rounds so far, and what they took. Nothing goes through the kernel.
+    public var counts: EndCounts {
+        var counts = counted
+        meter.fill(&counts)
+        return counts
     }
 
     private func handshake(_ kind: Kind) throws {
@@ -60,13 +76,13 @@ public final class HandshakeTrial {
         var isConfirmed = false
         for _ in 0..<Self.patience {
             now += .milliseconds(1)
-            if let count = Self.transmit(client, into: &toServer, at: now) {
+            if let count = transmit(client, into: &toServer, at: now) {
                 if server == nil { server = try accept(Array(toServer[..<count]), at: now) }
                 if let server { Self.deliver(&toServer, count, from: Self.clientAddress, to: server, at: now) }
                 while server?.nextEvent(at: now) != nil {}
             }
             guard let server else { break }
-            while let count = Self.transmit(server, into: &toClient, at: now) {
+            while let count = transmit(server, into: &toClient, at: now) {
                 Self.deliver(&toClient, count, from: Self.serverAddress, to: client, at: now)
                 while let event = client.nextEvent(at: now) {
                     if case .confirmed = event { isConfirmed = true }
@@ -101,8 +117,11 @@ public final class HandshakeTrial {
     }
 
     /// Octets of the next datagram.
-    private static func transmit(_ end: SecureConnection, into buffer: inout [UInt8], at now: Instant) -> Int? {
+    private func transmit(_ end: SecureConnection, into buffer: inout [UInt8], at now: Instant) -> Int? {
         var span = buffer.mutableSpan
-        return end.transmit(into: &span, at: now)?.count
+        guard let count = end.transmit(into: &span, at: now)?.count else { return nil }
+        counted.packets += 1
+        counted.octets += UInt64(count)
+        return count
     }
 }

@@ -24,7 +24,7 @@ public struct RelayTrialOptions: Sendable {
 /// A source of plain multicast, a relay and its gateways in one thread, each on a reactor of its own: the relay is the one
 /// that is measured.
 public final class RelayTrial {
-    private let source: ChargedReactor
+    private let origin: ChargedReactor
     private let relay: ChargedReactor
     private let gateways: ChargedReactor
     private let socket: UDPSocket
@@ -57,19 +57,19 @@ public final class RelayTrial {
         self.options = options
         Meters.raiseFileLimit()
         payload = [UInt8](repeating: 0x61, count: options.size)
-        source = try ChargedReactor(io: options.io)
+        origin = try ChargedReactor(io: options.io)
         relay = try ChargedReactor(io: options.io)
         gateways = try ChargedReactor(io: options.io)
         let log = Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() }
-        let origin = try FlowTrial.address(of: options.interface)
+        let address = try FlowTrial.address(of: options.interface)
         var udp = UDPOptions()
         udp.multicastInterface = options.interface
         // A relay gets packets off a wire, one by one.
         udp.segment = false
         // The relay takes a hop.
         udp.multicastTTL = 2
-        socket = try source.reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
-        var relayOptions = RelayOptions(listen: [SocketAddress(origin, port: 0)])
+        socket = try origin.reactor.udpSocket(bind: SocketAddress(address, port: 0), options: udp)
+        var relayOptions = RelayOptions(listen: [SocketAddress(address, port: 0)])
         relayOptions.upstream = options.interface
         if options.isPlain { relayOptions.groups = [options.group] }
         do {
@@ -77,12 +77,12 @@ public final class RelayTrial {
         } catch let error as ReactorError where error.code == EPERM {
             throw EndpointError("\(error); or take packets by ordinary sockets with --plain")
         }
-        start = source.reactor.now
-        let address = server.sockets[0].localAddress
+        start = origin.reactor.now
+        let relayAddress = server.sockets[0].localAddress
         let channel = Channel(source: nil, group: options.group.address)
         for _ in 0..<options.gateways {
             let tunnel = try AMTTunnel(
-                relay: .at(address), source: nil, family: .ipv4, reactor: gateways.reactor, log: log)
+                relay: .at(relayAddress), source: nil, family: .ipv4, reactor: gateways.reactor, log: log)
             let ear = Ear(tunnel)
             tunnel.subscribe(channel, port: options.group.port, handler: ear)
             ears.append(ear)
@@ -94,7 +94,7 @@ public final class RelayTrial {
         server.close()
         gateways.reactor.close()
         relay.reactor.close()
-        source.reactor.close()
+        origin.reactor.close()
     }
 
     /// Waits until every gateway gets packets.
@@ -106,9 +106,14 @@ public final class RelayTrial {
                 throw EndpointError("\(count) of \(options.gateways) gateways get packets after \(limit)")
             }
             // One now and then, until all have joined.
-            if source.reactor.counters.turns % 64 == 0 { send(1) }
+            if origin.reactor.counters.turns % 64 == 0 { send(1) }
             turn()
         }
+    }
+
+    /// What comes from now on is measured: the longest turn begins anew.
+    public func begin() {
+        for end in [origin, relay, gateways] { end.reactor.forgetLongestTurn() }
     }
 
     /// Sends and forwards until the source has sent `packets` more, or until `deadline`.
@@ -135,7 +140,7 @@ public final class RelayTrial {
     }
 
     private func turn() {
-        source.turn()
+        origin.turn()
         relay.turn()
         gateways.turn()
     }
@@ -163,6 +168,12 @@ public final class RelayTrial {
     public var sent: UInt64 { sentPackets }
     /// Packets that the relay has seen.
     public var captured: UInt64 { server.forwarding.packetsIn }
-    /// Packets that gateways have received.
-    public var received: UInt64 { ears.reduce(0) { $0 + $1.packets } }
+    /// What the source's own socket has sent, and what gateways have received: each packet counts as often as it came out
+    /// of a tunnel.
+    public var source: EndCounts { origin.sending }
+    public var received: EndCounts {
+        var counts = gateways.receiving
+        counts.packets = ears.reduce(0) { $0 + $1.packets }
+        return counts
+    }
 }

@@ -9,7 +9,7 @@ public enum Meters {
     public struct Split: Sendable {
         /// Calls into the kernel to wait, receive and send.
         public let inputOutput: Int64
-        /// Packet protection: sealing, opening, header masks.
+        /// Packet protection (sealing, opening, header masks) and TLS.
         public let cryptography: Int64
         /// The measuring itself.
         public let clock: Int64

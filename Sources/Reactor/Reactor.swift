@@ -71,6 +71,10 @@ import Wire
     /// The time, read once per turn.
     public private(set) var now: Instant
     public internal(set) var counters = ReactorCounters()
+
+    /// The longest turn is looked for anew: what came before a measurement is not part of it.
+    public func forgetLongestTurn() { counters.longestTurnNanoseconds = 0 }
+
     /// The door for other threads.
     public let wakeup: Wakeup
     /// One line that says which backend runs and why.

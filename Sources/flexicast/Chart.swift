@@ -64,8 +64,9 @@ struct Chart {
         let (place, text) = (Self.place, Self.text)
         let largest = curves.flatMap { $0.points.map(\.y) }.max() ?? 0
         let stepY = Self.niceStep(largest, steps: 8)
-        // Room for the legend above what goes up to the top.
-        let topY = max(stepY, (largest / stepY).rounded(.up) * stepY)
+        // Room for the legend above all points: curves of a sweep may begin high. Others begin at nothing.
+        let legend = isLogarithmic ? Double(curves.count) * 20 / (height - top - bottom) : 0
+        let topY = max(stepY, (largest / (1 - legend) / stepY).rounded(.up) * stepY)
         let y = { (value: Double) in height - bottom - value / topY * (height - top - bottom) }
         var svg = """
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" width="\(Int(width))" \
@@ -114,6 +115,14 @@ struct Chart {
             }
         }
         return svg + "</svg>\n"
+    }
+
+    /// Refuses a place where `write` cannot write, before anything is measured.
+    static func check(_ path: String) throws {
+        let directory = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        guard FileManager.default.isWritableFile(atPath: directory) else {
+            throw ArgumentProblem("\(path): there is no directory \(directory) to write to")
+        }
     }
 
     /// Writes the chart beside `path`, whose ending does not matter, as SVG and PNG.

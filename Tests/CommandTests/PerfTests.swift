@@ -21,6 +21,9 @@ import Testing
         (["perf", "flow", "--least", "many"], "such as 500k"),
         (["perf", "relay", "--cpu=-1"], "from 0 to 1023"),
         (["perf", "serve", "--listen", ":1", "--key", "k"], "go together"),
+        (["perf", "flow", "--plot", "/no/such/place/sweep"], "there is no directory /no/such/place"),
+        (["perf", "fanout", "--aead", "rot13"], "'auto', 'openssl' or 'ipsec-mb'"),
+        (["perf", "fanout", "--size", "1199"], "from 1200 to 8972"),
     ])
     func refusalsSayWhatWouldBeAccepted(arguments: [String], text: String) {
         do {
@@ -72,6 +75,64 @@ import Testing
         #expect(object["kernel"] as? String == "a \"b\"")
     }
 
+    /// What every result says, whatever was measured, by the names that scripts read.
+    private static let promised = [
+        "mode", "packets_per_s", "bits_per_s", "cpu_ns_per_packet", "protocol_ns_per_packet", "crypto_ns_per_packet",
+        "io_ns_per_packet", "system_calls_per_packet", "turns", "longest_turn_us", "kernel_drops", "send_blocked",
+        "send_refused", "send_refused_too_large", "send_refused_unreachable", "send_refused_forbidden",
+        "send_refused_no_buffers", "send_refused_other", "backend", "offloads", "kernel", "cpu",
+    ]
+
+    @Test(arguments: [
+        (
+            ["flow", "--heard", "--group", "239.10.0.6:5990"],
+            [
+                "aead", "packets_per_send", "receiver_packets_per_receive",
+                "receiver_cpu_ns_per_packet", "receiver_crypto_ns_per_packet", "overhead_octets_per_packet",
+                "zero_copy",
+            ]
+        ),
+        (
+            ["fanout", "--receivers", "1", "--way", "unicast", "--no-memory"],
+            [
+                "aead", "packets_per_send",
+                "packets_delivered_per_s", "bits_delivered_per_s", "receiver_packets_per_receive",
+                "receiver_cpu_ns_per_packet",
+            ]
+        ),
+        (
+            ["relay", "--receivers", "1", "--plain"],
+            [
+                "aead", "packets_per_send", "receiver_packets_per_receive",
+                "source_cpu_ns_per_packet", "drops_queue_full",
+            ]
+        ),
+        (["crypto", "--suite", "aes-128-gcm"], ["aead", "packets_per_send"]),
+        (["handshake"], ["aead", "packets_per_send", "packets_per_handshake"]),
+    ])
+    func everyResultSaysWhatIsPromised(arguments: [String], more: [String]) throws {
+        let (status, output, errors) = try run(
+            Self.program, ["perf"] + arguments + ["--duration", "500ms", "--json"])
+        #expect(status == 0, "\(errors)")
+        var results = 0
+        for line in output.split(separator: "\n") {
+            let object = try #require(
+                try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any], "\(line)")
+            guard object["event"] as? String == "summary" else { continue }
+            results += 1
+            for name in Self.promised + more { #expect(object[name] != nil, "\(name) is missing: \(line)") }
+            #expect(object["packets_per_s"] as? Double ?? 0 > 0)
+        }
+        #expect(results > 0)
+        // What names the machine and its ways is there for people, too.
+        let text = try run(Self.program, ["perf"] + arguments + ["--duration", "500ms"]).output
+        for name in ["backend", "offloads", "kernel", "cpu"] { #expect(text.contains("\(name): "), "\(text)") }
+    }
+
+    /// The one that is built with the tests.
+    private static let program = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        .deletingLastPathComponent().appending(path: "flexicast").path
+
     /// On a logarithmic axis each factor of ten is as wide as the next.
     @Test func sweepsAreDrawnByFactors() throws {
         let chart = Chart(
@@ -83,6 +144,10 @@ import Testing
         }
         #expect(marks.count == 3)
         #expect(abs((marks[1] - marks[0]) - (marks[2] - marks[1])) < 0.2)
+        // No curve goes through the legend, of one line of twenty that ends at 70.
+        for height in try document.nodes(forXPath: "//*[local-name()='circle']/@cy") {
+            #expect(Double(height.stringValue ?? "") ?? 0 >= 70)
+        }
     }
 
     /// What Perf/compare judges by: pairs, base and head.

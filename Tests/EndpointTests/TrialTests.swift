@@ -108,7 +108,7 @@ import Wire
         }
         #expect(trial.itemsDelivered >= 30)
         #expect(trial.closed == 0)
-        let packets = UInt64(trial.itemsDelivered * 20_000 / 1452)
+        let packets = UInt64(trial.itemsDelivered * 20_000 / 1200)
         #expect(trial.delivered.packets > packets)
         // On the flow each of the packets sent is delivered to all.
         if way == .flow { #expect(trial.sent.packets < trial.delivered.packets) }
@@ -144,6 +144,6 @@ import Wire
         }
         #expect(trial.forwarded.packets >= 200)
         #expect(trial.captured * 2 >= trial.forwarded.packets)
-        #expect(trial.received > 0)
+        #expect(trial.received.packets > 0)
     }
 }

@@ -68,9 +68,9 @@ struct PerfSendCommand: ParsableCommand {
                 ("offloads", .text(datagrams.offload ? "segmentation" : "none")),
             ] + perf.machine)
         output.report(report.begin)
-        let counts = perf.measure({ trial.counts }, { output.report(report.interval($0, from: $1)) }) {
-            trial.run(until: $0)
-        }
+        let counts = perf.measure(
+            until: Reactor.clock() + perf.duration, { trial.counts }, { output.report(report.interval($0, from: $1)) }
+        ) { trial.run(until: $0) }
         trial.finish()
         let heard = trial.reports.sorted { "\($0.key)" < "\($1.key)" }
         var more: [(String, PerfLine.Value)] = [("receivers", .integer(heard.count))]
@@ -82,11 +82,12 @@ struct PerfSendCommand: ParsableCommand {
                 (prefix + "address", .text("\(address)")), (prefix + "packets", .integer(Int(totals.packets))),
                 (prefix + "lost", .integer(Int(totals.lost))), (prefix + "reordered", .integer(Int(totals.reordered))),
                 (prefix + "cpu_ns_per_packet", .number(Double(totals.cpu) / Double(totals.packets))),
+                (prefix + "cpu_percent", .number(Double(totals.cpu) / Double(counts.time) * 100)),
                 (prefix + "system_calls_per_packet", .number(Double(totals.systemCalls) / Double(totals.packets))),
                 (prefix + "packets_per_receive", .number(Double(totals.packets) / Double(totals.messages))),
                 (prefix + "kernel_drops", .integer(Int(totals.kernelDrops))),
             ]
-            notes.append("at \(address): \(describe(totals))")
+            notes.append("at \(address): \(describe(totals, over: counts.time))")
         }
         if heard.isEmpty {
             notes = ["no receiver answers at \(destination): flexicast perf receive --listen \(destination)"]
@@ -96,12 +97,14 @@ struct PerfSendCommand: ParsableCommand {
         try perf.judge(Double(counts.packets) / Double(counts.time) * 1e9)
     }
 
-    private func describe(_ totals: DatagramTrialTotals) -> String {
+    private func describe(_ totals: DatagramTrialTotals, over time: Int64) -> String {
         let sent = Double(totals.packets + totals.lost)
         let packets = Double(totals.packets)
         return """
             \(totals.packets) packets, \(totals.lost) lost (\(fixed(Double(totals.lost) / sent * 100, 2)) %), \
-            \(totals.reordered) reordered; \(fixed(Double(totals.cpu) / packets, 0)) ns of CPU, \
+            \(totals.reordered) reordered, \(totals.kernelDrops) dropped by the kernel; \
+            \(fixed(Double(totals.cpu) / Double(time) * 100, 0)) % of a processor, \
+            \(fixed(Double(totals.cpu) / packets, 0)) ns of CPU, \
             \(fixed(Double(totals.systemCalls) / packets, 4)) system calls per packet, \
             \(fixed(packets / Double(totals.messages), 1)) packets per receive
             """
@@ -146,19 +149,13 @@ struct PerfReceiveCommand: ParsableCommand {
             output.flush()
             throw EndpointProblem("nothing came to \(trial.localAddress): flexicast perf send \(trial.localAddress)")
         }
-        let start = trial.counts
-        var last = start
-        let end = Reactor.clock() + perf.duration
-        while Reactor.clock() < end, trial.sent == nil {
-            trial.run(until: min(Reactor.clock() + perf.interval, end)) { $0.sent != nil }
-            let now = trial.counts
-            output.report(report.interval(now - last, from: last.time - start.time))
-            last = now
-        }
+        var counts = perf.measure(
+            until: Reactor.clock() + perf.duration, or: { trial.sent != nil }, { trial.counts },
+            { output.report(report.interval($0, from: $1)) }
+        ) { trial.run(until: $0) { $0.sent != nil } }
         // The sender asks again when the answer was lost.
         trial.run(until: Reactor.clock() + .milliseconds(300))
         let totals = trial.totals
-        var counts = last - start
         counts.packets = totals.packets
         counts.octets = totals.octets
         var more: [(String, PerfLine.Value)] = [
@@ -167,11 +164,17 @@ struct PerfReceiveCommand: ParsableCommand {
         ]
         var note = "\(totals.lost) lost, \(totals.reordered) reordered, \(totals.duplicate) twice"
         if let sent = trial.sent {
-            let perPacket = Double(sent.cpu) / Double(sent.packets)
+            let packets = Double(sent.packets)
+            let (cpu, calls) = (Double(sent.cpu) / packets, Double(sent.systemCalls) / packets)
+            let percent = Double(sent.cpu) / Double(counts.time) * 100
             more += [
-                ("sender_packets", .integer(Int(sent.packets))), ("sender_cpu_ns_per_packet", .number(perPacket)),
+                ("sender_packets", .integer(Int(sent.packets))), ("sender_cpu_ns_per_packet", .number(cpu)),
+                ("sender_cpu_percent", .number(percent)), ("sender_system_calls_per_packet", .number(calls)),
+                ("sender_packets_per_send", .number(packets / Double(sent.messages))),
             ]
-            note += "; sent \(sent.packets), \(fixed(perPacket, 0)) ns of the sender's CPU per packet"
+            note += "; sent \(sent.packets): \(fixed(percent, 0)) % of a processor, \(fixed(cpu, 0)) ns of CPU, "
+            note += "\(fixed(calls, 4)) system calls per packet, "
+            note += "\(fixed(packets / Double(sent.messages), 1)) packets per send"
         }
         output.report(report.summary(counts, more, note: note))
         output.flush()

@@ -24,24 +24,48 @@ struct PerfEndReport {
 
     /// `more`: what came of it besides; `note` is that in words.
     func summary(_ counts: EndCounts, _ more: [(String, PerfLine.Value)] = [], note: String = "") -> PerfLine {
-        let packets = Double(counts.packets)
         var text = row(counts, from: 0) + "\n\(counts.packets) packets, "
-        text += "\(fixed(1e6 / (Double(counts.cpu) / packets), 1)) kpackets per second of CPU; \(counts.turns) turns, "
-        text += "the longest \(fixed(Double(counts.longestTurn) / 1e3, 0)) us; full \(counts.blocked) times, "
-        text += "dropped by the kernel \(counts.kernelDrops), refused \(counts.refused)"
-        let reasons = counts.refusals.byReason.filter { $0.count > 0 }.map { "\($0.count) \($0.name)" }
-        if !reasons.isEmpty { text += " (\(reasons.joined(separator: ", ")))" }
-        if counts.truncated > 0 { text += ", cut short \(counts.truncated)" }
-        if counts.receiveErrors > 0 { text += ", receives failed \(counts.receiveErrors)" }
-        if let allocations = counts.allocations {
-            text += "; \(fixed(Double(allocations) / packets, 4)) allocations per packet"
-        } else {
+        text += "\(fixed(Double(counts.packets) / Double(counts.cpu) * 1e6, 1)) kpackets per second of CPU, "
+        text += "\(fixed(counts.cpuPercent, 0)) % of one; \(Self.notes(counts))"
+        if counts.allocations == nil {
             text += "; allocations are counted with LD_PRELOAD=.build/perf/counter.so (Perf/prepare)"
         }
         if !note.isEmpty { text += "\n" + note }
         return PerfLine(
             fields: [("event", .text("summary")), ("start_s", .number(0))] + fields(counts) + more + setting, text: text
         )
+    }
+
+    /// Turns, drops by cause and allocations, in words.
+    static func notes(_ counts: EndCounts) -> String {
+        var text = "\(counts.turns) turns, the longest \(fixed(Double(counts.longestTurn) / 1e3, 0)) us; "
+        text += "full \(counts.blocked) times, dropped by the kernel \(counts.kernelDrops), refused \(counts.refused)"
+        let reasons = counts.refusals.byReason.filter { $0.count > 0 }.map { "\($0.count) \($0.name)" }
+        if !reasons.isEmpty { text += " (\(reasons.joined(separator: ", ")))" }
+        if counts.truncated > 0 { text += ", cut short \(counts.truncated)" }
+        if counts.receiveErrors > 0 { text += ", receives failed \(counts.receiveErrors)" }
+        guard let allocations = counts.allocations else { return text }
+        return text + "; \(fixed(Double(allocations) / Double(counts.packets), 4)) allocations per packet"
+    }
+
+    /// What a packet costs another end, in words.
+    static func costs(_ counts: EndCounts, messages: String) -> String {
+        let packets = Double(counts.packets)
+        var text = "\(fixed(Double(counts.cpu) / packets, 0)) ns of CPU"
+        if let split = counts.split(per: packets) {
+            text += " (protocol \(fixed(split.protocol, 0)), cryptography \(fixed(split.cryptography, 0)), "
+            text += "I/O \(fixed(split.inputOutput, 0)))"
+        }
+        text += " and \(fixed(Double(counts.systemCalls) / packets, 4)) system calls per packet, "
+        text += "\(fixed(packets / Double(counts.messages), 1)) packets per \(messages.dropLast()); "
+        return text + notes(counts)
+    }
+
+    /// The fields of another end, that of `counts`, each with `name` before it.
+    static func otherEnd(_ name: String, _ counts: EndCounts, messages: String = "receives") -> [(
+        String, PerfLine.Value
+    )] {
+        PerfEndReport(messages: messages, setting: []).fields(counts).map { ("\(name)_\($0.0)", $0.1) }
     }
 
     func fields(_ counts: EndCounts) -> [(String, PerfLine.Value)] {
@@ -53,7 +77,7 @@ struct PerfEndReport {
             ("packets_per_cpu_s", .number(packets / Double(counts.cpu) * 1e9)),
             ("bits_per_s", .number(Double(counts.octets) * 8 / seconds)),
             ("cpu_ns_per_packet", .number(Double(counts.cpu) / packets)),
-            ("cpu_percent", .number(Double(counts.cpu) / Double(counts.time) * 100)),
+            ("cpu_percent", .number(counts.cpuPercent)),
             ("system_calls", .integer(Int(counts.systemCalls))),
             ("system_calls_per_packet", .number(Double(counts.systemCalls) / packets)),
             ("packets_per_\(messages.dropLast())", .number(packets / Double(counts.messages))),
@@ -97,6 +121,11 @@ struct PerfEndReport {
         text += padded(fixed(packets / Double(counts.messages), 1), 6 + messages.count - 1)
         return text + padded("\(counts.kernelDrops + counts.refused)", 11)
     }
+}
+
+extension EndCounts {
+    /// Of one processor.
+    var cpuPercent: Double { Double(cpu) / Double(time) * 100 }
 }
 
 extension ReactorCounters.SendErrors {

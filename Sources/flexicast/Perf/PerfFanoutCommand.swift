@@ -34,6 +34,12 @@ struct PerfFanoutCommand: ParsableCommand {
     var rate: UInt64?
 
     @Option(
+        help: ArgumentHelp(
+            "Octets of a packet's UDP payload, whichever way it goes (default: 1200).", valueName: "octets"),
+        transform: parseInteger(in: 1200...8972, "octets"))
+    var size: Int = 1200
+
+    @Option(
         help: ArgumentHelp("Octets of an item (default: 262144).", valueName: "octets"),
         transform: parseInteger(in: 1...4_194_304, "octets"))
     var itemSize: Int = 1 << 18
@@ -41,7 +47,9 @@ struct PerfFanoutCommand: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "State the heap that one idle receiver costs the source.")
     var memory = true
 
-    @Option(help: ArgumentHelp("Draw the rows as FILE.svg and FILE.png.", valueName: "file"))
+    @OptionGroup var cipherLibrary: AEADOptions
+
+    @Option(help: ArgumentHelp("Draw the rows as FILE.svg and FILE.png.", valueName: "file"), transform: parsePlot)
     var plot: String?
 
     @OptionGroup var perf: PerfOptions
@@ -55,23 +63,11 @@ struct PerfFanoutCommand: ParsableCommand {
 
     func run() throws {
         let output = try perf.begin()
-        let setting: [(String, PerfLine.Value)] =
-            [
-                ("mode", .text("fanout")), ("item_octets", .integer(itemSize)),
-                ("aead", .text("\(CipherChoice.aes128.rawValue) (\(cryptographyLibrary))")),
-                ("offloads", .text("segmentation, coalescing")),
-            ] + perf.machine
-        output.report(
-            PerfLine(
-                fields: [("event", .text("begin"))] + setting,
-                text: describe(setting)
-                    + "way         receivers  delivered/CPU-s  ns/delivered = protocol + crypto +   I/O  calls/pkt  pkts/send  receiver ns  idle B  "
-            ))
         let ways = way.isEmpty ? FanoutWay.allCases : way
         let share = perf.duration / (receivers.count * ways.count)
         var rows: [Row] = []
         for count in receivers {
-            for way in ways { rows.append(try measure(way, count, for: share, setting, output)) }
+            for way in ways { rows.append(try measure(way, count, for: share, isFirst: rows.isEmpty, output)) }
         }
         for row in rows where row.way != .unicast {
             guard let other = rows.first(where: { $0.way == .unicast && $0.receivers == row.receivers }) else {
@@ -92,50 +88,80 @@ struct PerfFanoutCommand: ParsableCommand {
         try perf.judge(rows.last?.rate ?? 0)
     }
 
+    private func setting(_ backend: String) -> [(String, PerfLine.Value)] {
+        [
+            ("mode", .text("fanout")), ("backend", .text(backend)), ("packet_octets", .integer(size)),
+            ("item_octets", .integer(itemSize)),
+            ("aead", .text("\(CipherChoice.aes128.rawValue) (\(cryptographyLibrary))")),
+            ("offloads", .text("segmentation, coalescing")),
+        ] + perf.machine
+    }
+
+    private static let heading = """
+        way         receivers      seconds  delivered/CPU-s  ns/delivered = protocol + crypto +   I/O  calls/pkt  \
+        pkts/send  receiver ns  idle B
+        """
+
     private func measure(
-        _ way: FanoutWay, _ count: Int, for share: Duration, _ setting: [(String, PerfLine.Value)],
-        _ output: EventOutput
+        _ way: FanoutWay, _ count: Int, for share: Duration, isFirst: Bool, _ output: EventOutput
     ) throws -> Row {
         var options = FanoutTrialOptions()
         options.receivers = count
+        options.packetSize = size
         options.itemSize = itemSize
         options.rate = rate
         options.io = perf.io
         let idle = memory ? try FanoutTrial.idleMemory(way, options) : nil
         let trial = try FanoutTrial(way, options)
+        let setting = setting(trial.backendDescription)
+        if isFirst {
+            output.report(
+                PerfLine(fields: [("event", .text("begin"))] + setting, text: describe(setting) + Self.heading))
+        }
         try trial.connect()
         // Windows open, rates are found.
         trial.run(until: Reactor.clock() + share / 3)
-        let (sent, delivered, items) = (trial.sent, trial.delivered, trial.itemsDelivered)
-        trial.run(until: Reactor.clock() + share * 2 / 3)
-        let source = trial.sent - sent
+        trial.begin()
+        let (delivered, items) = (trial.delivered, trial.itemsDelivered)
+        var received = delivered
+        let source = perf.measure(
+            until: Reactor.clock() + share * 2 / 3, { trial.sent },
+            { counts, start in
+                // One interval is all there is of a short row.
+                let now = trial.delivered
+                defer { received = now }
+                guard share * 2 / 3 > perf.interval else { return }
+                output.report(line("interval", way, count, counts, now - received, from: start, idle: nil))
+            }
+        ) { trial.run(until: $0) }
         let receivers = trial.delivered - delivered
-        let packets = Double(receivers.packets)
-        let rate = packets / Double(source.cpu) * 1e9
-        let left = Double(source.packets)
-        var fields: [(String, PerfLine.Value)] = [
-            ("event", .text("summary")), ("way", .text(way.rawValue)), ("receivers", .integer(count)),
-            ("backend", .text(trial.backendDescription)), ("seconds", .number(Double(source.time) / 1e9)),
-            ("packets_sent", .integer(Int(source.packets))), ("packets_delivered", .integer(Int(receivers.packets))),
-            ("packets_delivered_per_cpu_s", .number(rate)),
-            ("packets_delivered_per_s", .number(packets / Double(source.time) * 1e9)),
-            ("bits_delivered_per_s", .number(Double(receivers.octets) * 8 / Double(source.time) * 1e9)),
-            ("items_delivered", .integer(trial.itemsDelivered - items)),
-            ("cpu_ns_per_packet_sent", .number(Double(source.cpu) / left)),
-            ("cpu_ns_per_packet_delivered", .number(Double(source.cpu) / packets)),
-            ("system_calls_per_packet", .number(Double(source.systemCalls) / left)),
-            ("packets_per_send", .number(left / Double(source.messages))),
-            ("turns", .integer(Int(source.turns))), ("longest_turn_us", .number(Double(source.longestTurn) / 1e3)),
-            ("send_blocked", .integer(Int(source.blocked))), ("send_refused", .integer(Int(source.refused))),
-            ("unsegmented_runs", .integer(Int(source.unsegmented))),
-            ("kernel_drops", .integer(Int(source.kernelDrops))),
-            ("receiver_cpu_ns_per_packet", .number(Double(receivers.cpu) / packets)),
-            ("receiver_system_calls_per_packet", .number(Double(receivers.systemCalls) / packets)),
-            ("packets_per_receive", .number(packets / Double(receivers.messages))),
-            ("receiver_drops", .integer(Int(receivers.kernelDrops))), ("fallbacks", .integer(trial.fallbacks)),
+        var more: [(String, PerfLine.Value)] = [
+            ("items_delivered", .integer(trial.itemsDelivered - items)), ("fallbacks", .integer(trial.fallbacks)),
         ]
-        fields += source.refusals.byReason.map { ("send_refused_\($0.name)", .integer(Int($0.count))) }
+        if let idle { more.append(("idle_receiver_octets", .integer(idle))) }
+        var summary = line("summary", way, count, source, receivers, from: 0, idle: idle)
+        summary.fields += more + setting
+        summary.text? += "\n" + notes(source, receivers)
+        if trial.fallbacks > 0 { summary.text? += "; \(trial.fallbacks) fell back" }
+        output.report(summary)
+        return Row(way: way, receivers: count, rate: Double(receivers.packets) / Double(source.cpu) * 1e9)
+    }
+
+    private func line(
+        _ event: String, _ way: FanoutWay, _ count: Int, _ source: EndCounts, _ receivers: EndCounts,
+        from start: Int64, idle: Int?
+    ) -> PerfLine {
+        let (packets, left) = (Double(receivers.packets), Double(source.packets))
+        let seconds = Double(source.time) / 1e9
         let split = source.split(per: packets)
+        var fields: [(String, PerfLine.Value)] = [
+            ("event", .text(event)), ("way", .text(way.rawValue)), ("receivers", .integer(count)),
+            ("start_s", .number(Double(start) / 1e9)), ("packets_delivered", .integer(Int(receivers.packets))),
+            ("packets_delivered_per_cpu_s", .number(packets / Double(source.cpu) * 1e9)),
+            ("packets_delivered_per_s", .number(packets / seconds)),
+            ("bits_delivered_per_s", .number(Double(receivers.octets) * 8 / seconds)),
+            ("cpu_ns_per_packet_delivered", .number(Double(source.cpu) / packets)),
+        ]
         if let split {
             fields += [
                 ("protocol_ns_per_packet_delivered", .number(split.protocol)),
@@ -143,22 +169,33 @@ struct PerfFanoutCommand: ParsableCommand {
                 ("io_ns_per_packet_delivered", .number(split.inputOutput)),
             ]
         }
-        if let idle { fields.append(("idle_receiver_octets", .integer(idle))) }
-        if let allocations = source.allocations {
-            fields.append(("allocations_per_packet", .number(Double(allocations) / left)))
-        }
+        fields += PerfEndReport(messages: "sends", setting: []).fields(source)
+        fields += PerfEndReport.otherEnd("receiver", receivers)
         var text = way.rawValue + String(repeating: " ", count: 12 - way.rawValue.count) + padded("\(count)", 9)
-        text += padded(fixed(rate, 0), 17) + padded(fixed(Double(source.cpu) / packets, 0), 14)
+        text += padded("\(fixed(Double(start) / 1e9, 1))-\(fixed(Double(start) / 1e9 + seconds, 1))", 13)
+        text += padded(fixed(packets / Double(source.cpu) * 1e9, 0), 17)
+        text += padded(fixed(Double(source.cpu) / packets, 0), 14)
         text += padded(split.map { fixed($0.protocol, 0) } ?? "-", 11)
         text += padded(split.map { fixed($0.cryptography, 0) } ?? "-", 9)
         text += padded(split.map { fixed($0.inputOutput, 0) } ?? "-", 8)
         text += padded(fixed(Double(source.systemCalls) / left, 4), 11)
         text += padded(fixed(left / Double(source.messages), 1), 11)
         text += padded(fixed(Double(receivers.cpu) / packets, 0), 13) + padded(idle.map { "\($0)" } ?? "-", 8)
-        if receivers.kernelDrops > 0 { text += "  \(receivers.kernelDrops) dropped" }
-        if trial.fallbacks > 0 { text += "  \(trial.fallbacks) fell back" }
-        output.report(PerfLine(fields: fields + setting, text: text))
-        return Row(way: way, receivers: count, rate: rate)
+        return PerfLine(fields: fields, text: text)
+    }
+
+    /// What the table has no room for.
+    private func notes(_ source: EndCounts, _ receivers: EndCounts) -> String {
+        func rates(_ counts: EndCounts) -> String {
+            let seconds = Double(counts.time) / 1e9
+            return "\(fixed(Double(counts.packets) / seconds / 1e3, 1)) kpackets/s, "
+                + "\(fixed(Double(counts.octets) * 8 / seconds / 1e6, 1)) Mbit/s"
+        }
+        return """
+                sent \(rates(source)); \(PerfEndReport.notes(source))
+                delivered \(rates(receivers)), \(fixed(Double(receivers.packets) / Double(receivers.messages), 1)) packets \
+            per receive; \(PerfEndReport.notes(receivers))
+            """
     }
 
     private func chart(_ rows: [Row], _ ways: [FanoutWay]) -> Chart {

@@ -17,8 +17,8 @@ struct PerfFlowCommand: ParsableCommand {
             in the same thread opens every packet, and members acknowledge only what it has opened. Times are CPU \
             times: the packet rate that one core allows is one second by the source's CPU time for a packet.
 
-            Before the first line a second at the most goes by to warm up. CPU is split by reading the clock in one turn of sixteen: protocol (frames, packet records, \
-            acknowledgements), cryptography (sealing, header masks), and the rest, which is I/O (system calls, the loop).
+            Before the first line a second at the most goes by to warm up. CPU is told apart by looking at one turn of \
+            seventeen: cryptography is packet protection, I/O is calls into the kernel, protocol is all else.
 
             Allocations are counted when Perf/counter.c is preloaded, as `make perf` does.
             """)
@@ -75,13 +75,13 @@ struct PerfFlowCommand: ParsableCommand {
             "Send without a copy (io_uring): auto measures which is cheaper, on, off.", valueName: "auto|on|off"))
     var zeroCopy = ZeroCopyMode.auto
 
-    @Flag(inversion: .prefixedNo, help: "Tell protocol from cryptography, which reads the clock.")
+    @Flag(inversion: .prefixedNo, help: "Tell protocol, cryptography and I/O apart, which reads the clock.")
     var split = true
 
     @Flag(help: "Listen to the group and open every packet.")
     var heard = false
 
-    @Option(help: ArgumentHelp("Draw the sweep as FILE.svg and FILE.png.", valueName: "file"))
+    @Option(help: ArgumentHelp("Draw the sweep as FILE.svg and FILE.png.", valueName: "file"), transform: parsePlot)
     var plot: String?
 
     @OptionGroup var perf: PerfOptions
@@ -94,16 +94,17 @@ struct PerfFlowCommand: ParsableCommand {
 
     func run() throws {
         let output = try perf.begin()
-        var sweep: [(members: Int, counts: FlowTrialCounts)] = []
+        var sweep: [(receivers: Int, counts: EndCounts)] = []
         for members in receivers { sweep.append((members, try measure(members, output))) }
         if let plot {
-            for file in try chart(sweep).write(to: plot) where !perf.json { print("plot: \(file)") }
+            let chart = costChart("What a packet of the flow costs the source", "receivers that acknowledge", sweep)
+            for file in try chart.write(to: plot) where !perf.json { print("plot: \(file)") }
         }
         output.flush()
         if let last = sweep.last?.counts { try perf.judge(Double(last.packets) / Double(last.time) * 1e9) }
     }
 
-    private func measure(_ members: Int, _ output: EventOutput) throws -> FlowTrialCounts {
+    private func measure(_ members: Int, _ output: EventOutput) throws -> EndCounts {
         var options = FlowTrialOptions()
         options.rate = rate
         options.packetSize = size
@@ -118,47 +119,45 @@ struct PerfFlowCommand: ParsableCommand {
         options.io = perf.io
         options.zeroCopy = zeroCopy
         let trial = try FlowTrial(options)
-        let report = PerfFlowReport(
+        let report = PerfEndReport(
+            messages: "sends",
             setting: [
-                ("backend", .text(trial.backendDescription)), ("interface", .text(interface)),
+                ("mode", .text("flow")), ("backend", .text(trial.backendDescription)), ("interface", .text(interface)),
                 ("aead", .text("\(suite.rawValue) (\(cryptographyLibrary))")), ("packet_octets", .integer(size)),
                 ("item_octets", .integer(itemSize)), ("members", .integer(members)), ("heard", .flag(heard)),
                 ("offloads", .text("segmentation, coalescing")),
-            ] + perf.machine, isHeard: heard, countsAllocations: Meters.allocations != nil)
+            ] + perf.machine)
         output.report(report.begin)
 
         // Keys, tables, the first use of this and that.
         trial.run(packets: 5000, until: Reactor.clock() + .seconds(1))
-        let start = trial.counts
-        var last = start
-        let limit = packets.map(UInt64.init) ?? .max
-        let end = Reactor.clock() + perf.duration
-        var sent: UInt64 = 0
-        while sent < limit, packets != nil || Reactor.clock() < end {
-            let until = packets == nil ? min(Reactor.clock() + perf.interval, end) : Reactor.clock() + perf.interval
-            trial.run(packets: limit - sent, until: until)
-            let now = trial.counts
-            sent = (now - start).packets
-            output.report(report.line(now - last, from: last.time - start.time, name: "interval"))
-            last = now
-        }
-        output.report(
-            report.line(last - start, from: 0, name: "summary", zeroCopy: trial.zeroCopyDescription))
-        return last - start
-    }
+        trial.begin()
+        let before = (trial.written, trial.heard, trial.overhead, trial.acknowledgements, trial.lossReports)
+        let copies = trial.zeroCopySends
+        let limit = packets.map { before.0 + UInt64($0) } ?? .max
+        let counts = perf.measure(
+            until: packets == nil ? Reactor.clock() + perf.duration : .distantFuture, or: { trial.written >= limit },
+            { trial.sent }, { output.report(report.interval($0, from: $1)) }
+        ) { trial.run(packets: limit - trial.written, until: $0) }
 
-    private func chart(_ sweep: [(members: Int, counts: FlowTrialCounts)]) -> Chart {
-        func curve(_ name: String, _ color: String, _ nanoseconds: (FlowTrialCounts) -> Double) -> Chart.Curve {
-            Chart.Curve(
-                name: name, color: color, points: sweep.map { (Double($0.members), nanoseconds($0.counts)) })
+        let overhead = trial.overhead - before.2
+        let acknowledgements = trial.acknowledgements - before.3
+        let lost = trial.lossReports - before.4
+        var more: [(String, PerfLine.Value)] = [
+            ("overhead_octets", .integer(Int(overhead))),
+            ("overhead_octets_per_packet", .number(Double(overhead) / Double(counts.packets))),
+            ("acknowledgements", .integer(Int(acknowledgements))), ("loss_reports", .integer(Int(lost))),
+            ("zero_copy", .text(trial.zeroCopyDescription)),
+            ("zero_copy_sends", .integer(Int(trial.zeroCopySends.done - copies.done))),
+            ("zero_copy_copied", .integer(Int(trial.zeroCopySends.copied - copies.copied))),
+        ]
+        var note = "\(acknowledgements) acknowledgements, lost \(lost); zero-copy \(trial.zeroCopyDescription)"
+        if let heard = trial.heard, let start = before.1 {
+            let received = heard - start
+            more += PerfEndReport.otherEnd("receiver", received)
+            note += "\nheard \(received.packets) packets; " + PerfEndReport.costs(received, messages: "receives")
         }
-        return Chart(
-            title: "What a packet of the flow costs the source", xLabel: "receivers that acknowledge",
-            yLabel: "CPU per packet (ns)",
-            curves: [
-                curve("all", "#2c3e50") { Double($0.threadTime) / Double($0.packets) },
-                curve("cryptography", "#2980b9") { Double($0.cryptographyTime) / Double($0.measuredPackets) },
-                curve("protocol", "#27ae60") { Double($0.flowTime) / Double($0.measuredPackets) },
-            ], isLogarithmic: true)
+        output.report(report.summary(counts, more, note: note))
+        return counts
     }
 }

@@ -52,16 +52,15 @@ struct PerfOptions: ParsableArguments {
     /// What was asked has not been reached.
     private var belowLimit: ExitCode { ExitCode(2) }
 
-    /// Takes readings of `counts` while `run` runs, for `duration` unless it is said, a line for each interval: the
-    /// difference of the last and the first.
+    /// Takes readings of `counts` while `run` runs, until `end` or `isDone`, a line for each interval: the difference of the
+    /// last and the first.
     func measure(
-        for share: Duration? = nil, _ counts: () -> EndCounts, _ report: (EndCounts, Int64) -> Void,
-        _ run: (_ deadline: Instant) -> Void
+        until end: Instant, or isDone: () -> Bool = { false }, _ counts: () -> EndCounts,
+        _ report: (EndCounts, Int64) -> Void, _ run: (_ deadline: Instant) -> Void
     ) -> EndCounts {
         let start = counts()
         var last = start
-        let end = Reactor.clock() + (share ?? duration)
-        while Reactor.clock() < end {
+        while Reactor.clock() < end, !isDone() {
             run(min(Reactor.clock() + interval, end))
             let now = counts()
             report(now - last, last.time - start.time)
@@ -69,6 +68,29 @@ struct PerfOptions: ParsableArguments {
         }
         return last - start
     }
+}
+
+/// What a packet costs over a sweep of how many receive it.
+func costChart(_ title: String, _ xLabel: String, _ rows: [(receivers: Int, counts: EndCounts)]) -> Chart {
+    func curve(_ name: String, _ color: String, _ nanoseconds: (EndCounts) -> Double?) -> Chart.Curve {
+        Chart.Curve(
+            name: name, color: color,
+            points: rows.compactMap { row in nanoseconds(row.counts).map { (Double(row.receivers), $0) } })
+    }
+    return Chart(
+        title: title, xLabel: xLabel, yLabel: "CPU per packet (ns)",
+        curves: [
+            curve("all", "#2c3e50") { Double($0.cpu) / Double($0.packets) },
+            curve("input and output", "#e67e22") { $0.split(per: Double($0.packets))?.inputOutput },
+            curve("cryptography", "#2980b9") { $0.split(per: Double($0.packets))?.cryptography },
+            curve("protocol", "#27ae60") { $0.split(per: Double($0.packets))?.protocol },
+        ], isLogarithmic: true)
+}
+
+/// A place for a chart.
+func parsePlot(_ path: String) throws -> String {
+    try Chart.check(path)
+    return path
 }
 
 /// `500k`, `1.5M`, `20000`.

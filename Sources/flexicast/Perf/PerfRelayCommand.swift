@@ -38,12 +38,15 @@ struct PerfRelayCommand: ParsableCommand {
     @Flag(help: "Take packets by ordinary sockets, without privilege.")
     var plain = false
 
+    @Option(help: ArgumentHelp("Draw the sweep as FILE.svg and FILE.png.", valueName: "file"), transform: parsePlot)
+    var plot: String?
+
     @OptionGroup var perf: PerfOptions
 
     func run() throws {
         let output = try perf.begin()
         let share = perf.duration / receivers.count
-        var last = 0.0
+        var sweep: [(receivers: Int, counts: EndCounts)] = []
         for count in receivers {
             var options = RelayTrialOptions()
             options.gateways = count
@@ -63,37 +66,37 @@ struct PerfRelayCommand: ParsableCommand {
                     ("upstream", .text(plain ? "sockets" : "packet socket")), ("offloads", .text("segmentation")),
                 ] + perf.machine)
             output.report(report.begin)
-            let (captured, received, drops) = (trial.captured, trial.received, trial.drops)
-            let counts = measure(trial, for: share) { output.report(report.interval($0, from: $1)) }
+            trial.begin()
+            let (captured, drops, source, gateways) = (trial.captured, trial.drops, trial.source, trial.received)
+            let first = trial.sent
+            let limit = packets.map { first + UInt64($0) } ?? .max
+            let counts = perf.measure(
+                until: packets == nil ? Reactor.clock() + share : .distantFuture, or: { trial.sent >= limit },
+                { trial.forwarded }, { output.report(report.interval($0, from: $1)) }
+            ) { trial.run(packets: limit - trial.sent, until: $0) }
+            let packetsIn = trial.captured - captured
+            let received = trial.received - gateways
             var more: [(String, PerfLine.Value)] = [
-                ("packets_in", .integer(Int(trial.captured - captured))),
-                ("received", .integer(Int(trial.received - received))),
-                (
-                    "cpu_ns_per_packet_in",
-                    .number(Double(counts.cpu) / Double(trial.captured - captured))
-                ),
+                ("packets_in", .integer(Int(packetsIn))),
+                ("cpu_ns_per_packet_in", .number(Double(counts.cpu) / Double(packetsIn))),
             ]
-            var note = "\(trial.captured - captured) packets in; gateways received \(trial.received - received)"
+            var note = "\(packetsIn) packets in"
             for (before, after) in zip(drops, trial.drops) {
                 let count = after.count - before.count
                 more.append(("drops_\(after.name)", .integer(Int(count))))
                 if count > 0 { note += "; \(count) \(after.name.replacing("_", with: " "))" }
             }
+            note += "\ngateways received \(received.packets); " + PerfEndReport.costs(received, messages: "receives")
+            more += PerfEndReport.otherEnd("receiver", received)
+            more += PerfEndReport.otherEnd("source", trial.source - source, messages: "sends")
             output.report(report.summary(counts, more, note: note))
-            last = Double(counts.packets) / Double(counts.time) * 1e9
+            sweep.append((count, counts))
+        }
+        if let plot {
+            let chart = costChart("What a forwarded packet costs the relay", "tunnels", sweep)
+            for file in try chart.write(to: plot) where !perf.json { print("plot: \(file)") }
         }
         output.flush()
-        try perf.judge(last)
-    }
-
-    private func measure(
-        _ trial: RelayTrial, for share: Duration, _ report: (EndCounts, Int64) -> Void
-    ) -> EndCounts {
-        guard let packets else {
-            return perf.measure(for: share, { trial.forwarded }, report, { trial.run(until: $0) })
-        }
-        let start = trial.forwarded
-        trial.run(packets: UInt64(packets))
-        return trial.forwarded - start
+        if let last = sweep.last?.counts { try perf.judge(Double(last.packets) / Double(last.time) * 1e9) }
     }
 }

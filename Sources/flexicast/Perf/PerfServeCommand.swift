@@ -49,17 +49,10 @@ struct PerfServeCommand: ParsableCommand {
                 ("offloads", .text("segmentation, coalescing")),
             ] + perf.machine)
         output.report(report.begin)
-        let start = trial.counts
-        var last = start
-        let end = Reactor.clock() + perf.duration
-        while Reactor.clock() < end, !trial.isStopping {
-            trial.run(until: min(Reactor.clock() + perf.interval, end))
-            let now = trial.counts
-            let counts = now - last
-            if counts.packets > 0 { output.report(report.interval(counts, from: last.time - start.time)) }
-            last = now
-        }
-        let counts = last - start
+        let counts = perf.measure(
+            until: Reactor.clock() + perf.duration, or: { trial.isStopping }, { trial.counts },
+            { if $0.packets > 0 { output.report(report.interval($0, from: $1)) } }
+        ) { trial.run(until: $0) }
         output.report(
             report.summary(
                 counts, [("connections", .integer(trial.connections))], note: "\(trial.connections) connections"))

@@ -161,7 +161,9 @@ struct LossRecovery: Sendable {
         }
         if inFlight {
             bytesInFlight += size
-            pacer.sent(size, rate: pacerRate, at: now.nanoseconds)
+            // By a guessed round trip a handshake of three packets would hold the first flight back for 80 ms; until one is
+            // measured the window is small.
+            if rtt.hasSample { pacer.sent(size, rate: pacerRate, at: now.nanoseconds) }
         }
         spaces[index].ledger.append(
             SentPacket(

@@ -75,6 +75,19 @@ struct PacerTests {
         #expect(sender.recovery.pacerDeadline == nil, "it is the window that is full")
     }
 
+    @Test func aGuessedRoundTripHoldsNothingBack() throws {
+        var sender = Sender()
+        for _ in 0..<3 { sender.send(at: at(0)) }
+        try sender.acknowledge(0...2, at: at(1))
+        var sent = 0
+        while sender.recovery.bytesInFlight + 1200 <= sender.recovery.congestionWindow {
+            guard sender.recovery.canSend(at: at(1)) else { break }
+            sender.send(at: at(1))
+            sent += 1
+        }
+        #expect(sent >= 10 && sender.recovery.bytesInFlight + 1200 > sender.recovery.congestionWindow)
+    }
+
     @Test func whatWaitsForThePacerGoesInQuanta() throws {
         var sender = Sender()
         // A window of 480 datagrams at 20 ms: 600 datagrams per round trip.

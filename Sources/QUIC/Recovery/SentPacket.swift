@@ -95,9 +95,19 @@ struct SentLedger: Sendable {
         framesGone = 0
     }
 
+    /// Octets of a stream that follow each other are one frame in `list`.
     func appendFrames(of packet: SentPacket, to list: inout [SentFrame]) {
         let start = Int(packet.frameStart &- framesGone)
-        for index in start..<(start + Int(packet.frameCount)) { list.append(frames[index]) }
+        for index in start..<(start + Int(packet.frameCount)) {
+            let frame = frames[index]
+            if case .stream(let id, let offset, let length, let fin) = frame,
+                case .stream(id, let begin, let before, false)? = list.last, begin + UInt64(before) == offset
+            {
+                list[list.count - 1] = .stream(id: id, offset: begin, length: before + length, fin: fin)
+            } else {
+                list.append(frame)
+            }
+        }
     }
 
     /// Calls `body` with every packet that is still open, oldest first.

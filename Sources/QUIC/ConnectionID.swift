@@ -4,7 +4,7 @@ import Wire
 /// multicast flow.
 public struct ConnectionID: Hashable, Sendable {
     // Three words instead of an array: comparing and hashing then cost no allocation.
-    private var words: (UInt64, UInt64, UInt64)
+    fileprivate private(set) var words: (UInt64, UInt64, UInt64)
     public let count: Int
 
     /// The longest that version 1 allows.
@@ -16,6 +16,12 @@ public struct ConnectionID: Hashable, Sendable {
         words = (0, 0, 0)
         count = octets.count
         for index in octets.indices { self[index] = octets[index] }
+    }
+
+    /// Of eight octets.
+    fileprivate init(_ word: UInt64) {
+        words = (word, 0, 0)
+        count = 8
     }
 
     /// nil when `octets` is longer than `maxLength`.
@@ -62,6 +68,8 @@ extension ByteReader {
     /// The next `count` octets as a connection ID; nil when there are fewer, or more than 20 are asked for.
     @_lifetime(self: copy self)
     mutating func connectionID(_ count: Int) -> ConnectionID? {
+        // Ours have eight, and every packet that comes has one of ours.
+        if count == 8 { return uint64().map { ConnectionID($0) } }
         guard count <= ConnectionID.maxLength, let octets = take(count) else { return nil }
         return ConnectionID(octets)
     }
@@ -70,6 +78,15 @@ extension ByteReader {
 extension ByteWriter {
     @_lifetime(self: copy self)
     mutating func connectionID(_ id: ConnectionID) {
-        for index in 0..<id.count { uint8(id[index]) }
+        first(id.count, of: id.words.0)
+        if id.count > 8 { first(id.count - 8, of: id.words.1) }
+        if id.count > 16 { first(id.count - 16, of: id.words.2) }
+    }
+
+    /// The first `count` octets of `word`, or all eight.
+    @inline(__always)
+    @_lifetime(self: copy self)
+    private mutating func first(_ count: Int, of word: UInt64) {
+        if count >= 8 { uint64(word) } else { bigEndian(word >> UInt64(64 - 8 * count), width: count) }
     }
 }

@@ -22,6 +22,13 @@ int64_t fcio_now(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+void fcio_sleep(int64_t nanoseconds) {
+    struct timespec time = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+    int64_t begin = fc_part_begin();
+    nanosleep(&time, NULL);
+    fc_part_end(&fc_split_state.times.io, begin);
+}
+
 void fcio_precise_timers(void) {
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 }

@@ -172,6 +172,8 @@ int fcio_next_error(int fd, struct fcio_error *out, uint8_t *quoted, size_t room
 
 /// Nanoseconds on CLOCK_MONOTONIC.
 int64_t fcio_now(void);
+/// Sleeps for so long, or until a signal comes.
+void fcio_sleep(int64_t nanoseconds);
 /// Asks the kernel to wake this thread as close to its deadlines as it can.
 void fcio_precise_timers(void);
 

@@ -66,6 +66,7 @@ final class Peer<Extension: FrameExtension> {
         }
         let deadline = connection.nextDeadline
         timer?.schedule(at: deadline > now ? deadline : now + Self.spinGuard)
+        if let gathered = connection.machine.gatherDeadline(at: now) { reactor.gather(until: gathered) }
     }
 
     /// Datagrams of one batch at the most: as many of 1452 octets as one segmented send carries.

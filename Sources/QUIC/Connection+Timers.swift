@@ -21,6 +21,11 @@ extension Connection {
         return deadline
     }
 
+    /// Until when acknowledgements may be left to gather; nil unless packets wait for them or for the pacer.
+    public func gatherDeadline(at now: Instant) -> Instant? {
+        isActive && streams.wantsToSendStreams ? recovery.gatherDeadline(at: now) : nil
+    }
+
     /// Time has come to `now`. Call `transmit` afterwards.
     public mutating func timerFired(at now: Instant) {
         switch phase {

@@ -56,6 +56,7 @@
 //
 // ## The rest
 //
+// `gather(until:)` has the next turn sleep first, so that what arrives meanwhile is handled together.
 // `onTurnEnd` runs once per turn before the flush: the place to let every touched connection transmit.
 // `reactor.wakeup.post { reactor in … }` and `reactor.mailbox { message in … }` are the doors for other threads.
 // `watch` follows pipes and standard input, `watchProcess` child processes, `onSignal` signals.
@@ -187,6 +188,12 @@ import Wire
             wait = wait < 0 ? left : min(wait, left)
         }
         if !troubled.isEmpty { wait = 0 }
+        if let gathering {
+            self.gathering = nil
+            let pause = max(0, gathering.nanoseconds - start.nanoseconds)
+            if wait > pause || wait < 0 { gather(pause) } else { gather(wait) }
+            if wait > 0 { wait = max(0, wait - pause) }
+        }
         counters.turns += 1
         if wait != 0 { counters.sleeps += 1 }
         awoken = nil
@@ -200,6 +207,20 @@ import Wire
         let busy = UInt64(max(0, Self.clock().nanoseconds - now.nanoseconds))
         counters.busyNanoseconds += busy
         counters.longestTurnNanoseconds = max(counters.longestTurnNanoseconds, busy)
+    }
+
+    /// Until when arrivals gather before the next turn looks at them.
+    private var gathering: Instant?
+
+    /// Leaves arrivals alone until `deadline`, or a timer, comes: for who gains little from each and saves turns and calls by
+    /// taking many together. It is for the next turn only, and the earliest of several deadlines counts.
+    public func gather(until deadline: Instant) { gathering = min(deadline, gathering ?? .distantFuture) }
+
+    private func gather(_ nanoseconds: Int64) {
+        guard nanoseconds > 0 else { return }
+        counters.systemCalls += 1
+        counters.gatherings += 1
+        fcio_sleep(nanoseconds)
     }
 
     /// When this turn's wait ended, once it has.

@@ -4,6 +4,8 @@ public struct ReactorCounters: Sendable, Equatable {
     public var turns: UInt64 = 0
     /// Turns that found nothing to do at once and slept.
     public var sleeps: UInt64 = 0
+    /// Times that arrivals were left to gather.
+    public var gatherings: UInt64 = 0
     /// Nanoseconds spent in turns outside of waiting.
     public var busyNanoseconds: UInt64 = 0
     /// Nanoseconds of the longest turn, waiting left out.

@@ -60,6 +60,35 @@ import Wire
         }
     }
 
+    @Test(arguments: backends)
+    func whatGathersIsNotLookedAtBeforeItsTime(io: Reactor.IO) throws {
+        let reactor = try Reactor(io: io)
+        defer { reactor.close() }
+        let socket = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        let collector = Collector()
+        socket.handler = collector
+        let peer = try RawSocket(ipv4: true)
+        let deadline = Reactor.clock() + .milliseconds(20)
+        peer.send([1], to: socket.localAddress)
+        reactor.gather(until: deadline + .seconds(60))
+        reactor.gather(until: deadline)
+        reactor.turn()
+        #expect(reactor.now >= deadline)
+        #expect(reactor.turns { collector.datagrams.count == 1 })
+        #expect(reactor.counters.gatherings == 1)
+
+        // A timer does not wait, and a turn that may not wait does not either.
+        var fired: Instant?
+        let timer = reactor.timer(at: Reactor.clock() + .milliseconds(2)) { [unowned reactor] in fired = reactor.now }
+        reactor.gather(until: reactor.now + .seconds(60))
+        reactor.turn()
+        #expect(try #require(fired) < reactor.now + .seconds(30))
+        reactor.gather(until: reactor.now + .seconds(60))
+        reactor.turn(timeout: .zero)
+        #expect(reactor.counters.gatherings == 2)
+        withExtendedLifetime(timer) {}
+    }
+
     /// A thousand random moves against a plain table.
     @Test func timersAgreeWithATable() throws {
         let reactor = try Reactor(io: .epoll)

@@ -186,6 +186,17 @@ struct LossRecovery: Sendable {
         return Instant(nanoseconds: pacer.nextQuantum(rate: rate))
     }
 
+    /// Until when acknowledgements may gather while the window or the pacer holds packets back: each alone lets few go, and
+    /// many share a turn, a receive call and a segmented send. The path has packets enough meanwhile: for three
+    /// quarters of the time that they queue on it, or an eighth of the round trip; and no longer than who waits for the pacer.
+    func gatherDeadline(at now: Instant) -> Instant? {
+        guard handshakeConfirmed, rtt.hasSample, ptoCount == 0, bytesInFlight > 0,
+            !(windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds))
+        else { return nil }
+        let time = max((rtt.smoothedTime - rtt.minTime) * 3 / 4, rtt.smoothedTime / 8)
+        return Instant(nanoseconds: now.nanoseconds + min(time, Pacer.quantumTime))
+    }
+
     /// Whether the window has room for a probe of `size` octets of the path's MTU. What is beyond the first step pays only
     /// for who sends much: that is, whose window has grown.
     func mayProbe(_ size: Int) -> Bool {

@@ -127,3 +127,42 @@ struct PacerTests {
         #expect(sender.recovery.canSend(at: at(0)) == true)
     }
 }
+
+@Suite("Acknowledgements that gather")
+struct GatheringTests {
+    /// With a round trip of `milliseconds`, and as much in flight as may be.
+    private func full(_ milliseconds: Int64) throws -> Sender {
+        var sender = Sender()
+        sender.send(at: at(0))
+        try sender.acknowledge(0...0, at: at(milliseconds))
+        while sender.recovery.canSend(at: at(milliseconds)) { sender.send(at: at(milliseconds)) }
+        return sender
+    }
+
+    @Test func anEighthOfTheRoundTripAndAMillisecondAtTheMost() throws {
+        #expect(try full(2).recovery.gatherDeadline(at: at(2)) == at(2) + .microseconds(250))
+        #expect(try full(8).recovery.gatherDeadline(at: at(8)) == at(9))
+        #expect(try full(100).recovery.gatherDeadline(at: at(100)) == at(101))
+    }
+
+    @Test func threeQuartersOfTheTimeThatPacketsQueue() throws {
+        var sender = try full(1)
+        let last = sender.recovery.nextPacketNumber(.application) - 1
+        // Smoothed: 7/8 of 1 ms and 1/8 of 9 ms, that is a queue of a millisecond.
+        try sender.acknowledge(1...last, at: at(10))
+        #expect(sender.recovery.rtt.smoothed == .milliseconds(2))
+        while sender.recovery.canSend(at: at(10)) { sender.send(at: at(10)) }
+        #expect(sender.recovery.gatherDeadline(at: at(10)) == at(10) + .microseconds(750))
+    }
+
+    @Test func notWhilePacketsMayGoNorWhenAcknowledgementsStayOut() throws {
+        var sender = Sender()
+        #expect(sender.recovery.gatherDeadline(at: at(0)) == nil)
+        sender = try full(8)
+        let last = sender.recovery.nextPacketNumber(.application) - 1
+        #expect(sender.fire(at: at(1000)) == .probe(.application))
+        #expect(sender.recovery.gatherDeadline(at: at(1000)) == nil)
+        try sender.acknowledge(1...last, at: at(1001))
+        #expect(sender.recovery.gatherDeadline(at: at(1001)) == nil)
+    }
+}

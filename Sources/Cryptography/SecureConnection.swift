@@ -410,23 +410,17 @@ public final class SecureConnection {
     }
 
     /// Writes protected datagrams one after the other from the beginning of `buffer` on, `most` of them or as many as
-    /// there is room for, and appends them to `datagrams`. They are sealed together, which is cheaper than one by one.
+    /// there is room for, and appends them to `datagrams`, runs of those that are alike as one. They are sealed together,
+    /// which is cheaper than one by one.
     /// - Returns: whether there is nothing more to send now; otherwise call again.
     public func transmit(
         into buffer: inout MutableSpan<UInt8>, most: Int, datagrams: inout [OutgoingDatagram], at now: Instant
     ) -> Bool {
         plans.removeAll(keepingCapacity: true)
-        var isDone = false
+        let isDone: Bool
         do {
             var writer = ByteWriter(&buffer)
-            for index in 0..<most {
-                if index > 0, writer.remaining < machine.datagramSize { break }
-                guard let datagram = machine.transmit(into: &writer, plans: &plans, at: now) else {
-                    isDone = true
-                    break
-                }
-                datagrams.append(datagram)
-            }
+            isDone = machine.transmit(into: &writer, most: most, plans: &plans, datagrams: &datagrams, at: now)
         }
         guard !plans.isEmpty else { return isDone }
         if let onPacket {
@@ -472,11 +466,13 @@ public final class SecureConnection {
     /// Updates a 1-RTT key before it has sealed too much, and ends the connection if that never succeeds
     /// (RFC 9001 section 6.6).
     private func keepKeyYoung(at now: Instant) {
-        guard let application, machine.keyGeneration == application.writeGeneration else { return }
-        let sealed = application.sealedCount
-        guard sealed >= min(packetsPerKey, application.suite.confidentialityLimit / 2) else { return }
+        // Asked for after each batch, and a copy of the keys would be five references to retain.
+        guard let sealed = application?.sealedCount, let suite,
+            sealed >= min(packetsPerKey, suite.confidentialityLimit / 2),
+            machine.keyGeneration == application?.writeGeneration
+        else { return }
         if machine.updateKeys() { return }
-        if sealed >= application.suite.confidentialityLimit {
+        if sealed >= suite.confidentialityLimit {
             machine.close(TransportError(.aeadLimitReached, "the key is used up and could not be updated"), at: now)
         }
     }

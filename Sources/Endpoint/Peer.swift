@@ -73,9 +73,11 @@ final class Peer<Extension: FrameExtension> {
     private static var longestBatch: Int { 44 }
     private func transmit(at now: Instant) {
         // Who has one datagram to send may have more, and many when there were several.
-        var most = 1
+        var least = 1
         var isDone = false
         while !isDone {
+            // All of them in one room are one run.
+            let most = min(max(least, connection.machine.datagramsReady), Self.longestBatch)
             scratch.outgoing.removeAll(keepingCapacity: true)
             let room = min(
                 (most - 1) * connection.machine.datagramSize + connection.machine.datagramRoom(at: now),
@@ -87,7 +89,7 @@ final class Peer<Extension: FrameExtension> {
             guard let result else { return }
             isDone = result
             enqueue()
-            most = min(most * 4, Self.longestBatch)
+            least = most == least ? most * 4 : 1
         }
     }
 
@@ -99,12 +101,13 @@ final class Peer<Extension: FrameExtension> {
             let first = outgoing[begin]
             var count = first.count
             var end = begin + 1
-            while end < outgoing.count, outgoing[end].isLike(first), outgoing[end].count <= first.count {
+            while end < outgoing.count, count % first.segment == 0, outgoing[end].isLike(first),
+                outgoing[end].segment == first.segment || outgoing[end].count < first.segment
+            {
                 count += outgoing[end].count
                 end += 1
-                if outgoing[end - 1].count < first.count { break }
             }
-            socket.enqueue(count, segment: first.count, to: first.to, from: first.from?.address, ecn: first.ecn)
+            socket.enqueue(count, segment: first.segment, to: first.to, from: first.from?.address, ecn: first.ecn)
             begin = end
         }
     }

@@ -33,6 +33,72 @@ extension Connection {
             plans: &plans, at: now)
     }
 
+    /// The same for datagrams one after the other, `most` of them or as many as there is room for: appends them to
+    /// `datagrams`, runs of those that are alike as one.
+    /// - Returns: whether there is nothing more to send now; otherwise call again.
+    @_lifetime(writer: copy writer)
+    public mutating func transmit(
+        into writer: inout ByteWriter, most: Int, plans: inout [PacketPlan], datagrams: inout [OutgoingDatagram],
+        at now: Instant
+    ) -> Bool {
+        let first = plans.count
+        while plans.count - first < most, plans.count == first || writer.remaining >= mtu.current {
+            if let run = transmitRun(most - (plans.count - first), into: &writer, plans: &plans, at: now) {
+                datagrams.append(run)
+            } else if let datagram = transmit(into: &writer, plans: &plans, at: now) {
+                datagrams.append(datagram)
+            } else {
+                return true
+            }
+        }
+        return false
+    }
+
+    /// Full datagrams with nothing but octets of one stream, `most` at the most: what has to be asked and noted for each
+    /// datagram else is asked and noted once. Nil when there is anything else to send, or less than one of them.
+    @_lifetime(writer: copy writer)
+    private mutating func transmitRun(
+        _ most: Int, into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
+    ) -> OutgoingDatagram? {
+        guard let bulk = streams.bulk, sendsOnlyStreams(at: now) else { return nil }
+        let size = mtu.current
+        let begin = writer.offset
+        let count = min(most, recovery.datagramsAllowed(at: now), writer.remaining / size)
+        mark = recovery.ecnCapable ? .ect0 : .notECT
+        var next = bulk.range.lowerBound
+        while writer.offset < begin + count * size {
+            let end = writer.offset + size
+            let packet = open(.application, into: &writer)
+            writer.uint8(UInt8(FrameType.stream.lowerBound) | (next > 0 ? 4 : 0))
+            writer.varint(bulk.id.rawValue)
+            if next > 0 { writer.varint(next) }
+            let length = end - CipherSuite.tagLength - writer.offset
+            // The stream's end, or a limit's, is not for here.
+            guard length > 0, UInt64(length) < bulk.range.upperBound - next else {
+                writer.rewind(to: packet.start)
+                break
+            }
+            streams.writeContent(bulk.at, next..<(next + UInt64(length)), into: &writer)
+            sentFrames.removeAll(keepingCapacity: true)
+            sentFrames.append(.stream(id: bulk.id, offset: next, length: length, fin: false))
+            finish(packet, isAckEliciting: true, isPadded: false, into: &writer, plans: &plans, at: now)
+            next += UInt64(length)
+        }
+        guard writer.offset > begin else { return nil }
+        streams.bulkWritten(bulk.at, bulk.range.lowerBound..<next)
+        return sent(from: begin, segment: size, into: &writer, to: path.remote, carriesStreams: true, at: now)
+    }
+
+    /// Nothing but stream data is to be sent, to a peer whose address is proven.
+    private func sendsOnlyStreams(at now: Instant) -> Bool {
+        let space = ProtectionLevel.application.rawValue
+        guard isActive, isHandshakeConfirmed, path.isValidated, path.challenge == nil, previousPathChallenge == nil,
+            pathResponses.isEmpty, probes[space] == 0, !acks[space].hasUnacknowledged, !crypto[space].hasPending,
+            !wantsControlFrames(at: now), !flowPaths.contains(where: { $0.acks.mustAckNow(at: now) })
+        else { return false }
+        return mtu.nextSize(at: now).map { !recovery.mayProbe($0) } ?? true
+    }
+
     /// The next datagram for the active path.
     @_lifetime(writer: copy writer)
     private mutating func transmitOnPath(
@@ -78,9 +144,14 @@ extension Connection {
     private func wantsPathValidation(at now: Instant) -> Bool { !pathResponses.isEmpty || path.challengeDue(at: now) }
 
     private func wantsApplicationFrames(at now: Instant) -> Bool {
+        wantsControlFrames(at: now) || streams.wantsToSendStreams
+    }
+
+    /// Any but STREAM frames.
+    private func wantsControlFrames(at now: Instant) -> Bool {
         handshakeDoneDue || pingDue || !newTokens.isEmpty || wantsPathValidation(at: now) || !localIDs.pending.isEmpty
             || !remoteIDs.pendingRetire.isEmpty || extensionFrames.hasPending || !datagrams.isEmpty
-            || streams.wantsToSend
+            || streams.wantsToSendControl
     }
 
     /// Something waits only for the pacer or the window.
@@ -148,12 +219,13 @@ extension Connection {
 
     @_lifetime(writer: copy writer)
     private mutating func sent(
-        from begin: Int, into writer: inout ByteWriter, to remote: SocketAddress, carriesStreams: Bool = false,
-        at now: Instant
+        from begin: Int, segment: Int? = nil, into writer: inout ByteWriter, to remote: SocketAddress,
+        carriesStreams: Bool = false, at now: Instant
     ) -> OutgoingDatagram? {
         let count = writer.offset - begin
         guard count > 0 else { return nil }
-        statistics.datagramsSent += 1
+        let segment = segment ?? count
+        statistics.datagramsSent += UInt64((count + segment - 1) / segment)
         statistics.octetsSent += UInt64(count)
         if carriesStreams { statistics.octetsSentWithStreams += UInt64(count) }
         if remote == path.remote {
@@ -161,7 +233,8 @@ extension Connection {
             recovery.amplificationBlocked = path.allowance < PathMTU.floor
         }
         return OutgoingDatagram(
-            count: count, to: remote, from: path.local?.address.isUnspecified == false ? path.local : nil,
+            count: count, segment: segment, to: remote,
+            from: path.local?.address.isUnspecified == false ? path.local : nil,
             ecn: mark)
     }
 

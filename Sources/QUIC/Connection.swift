@@ -225,6 +225,8 @@ public struct Connection: ~Copyable, Sendable {
         guard mayProbeMTU, let size = mtu.nextSize(at: now), recovery.mayProbe(size) else { return mtu.current }
         return max(size, mtu.current)
     }
+    /// Full datagrams that stream and window have ready, as far as can be told without writing them.
+    public var datagramsReady: Int { min(recovery.windowRoom, streams.bulk?.range.count ?? 0) / mtu.current }
     public var congestionWindow: Int { recovery.congestionWindow }
     public var bytesInFlight: Int { recovery.bytesInFlight }
     /// Neither end has closed.

@@ -96,9 +96,12 @@ public struct ReceivedPacket: Sendable {
     }
 }
 
-/// A datagram that was written into the send buffer.
+/// A datagram that was written into the send buffer, or several alike.
 public struct OutgoingDatagram: Sendable, Equatable {
+    /// Octets, of all of them.
     public var count: Int
+    /// Octets of each, the last possibly shorter.
+    public var segment: Int
     public var to: SocketAddress
     /// The local address to send from, when one is known.
     public var from: SocketAddress?

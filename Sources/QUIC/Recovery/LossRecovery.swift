@@ -178,6 +178,15 @@ struct LossRecovery: Sendable {
         return windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds)
     }
 
+    /// Full datagrams that window and pacer let go now, one after the other; none while marks are tried out.
+    func datagramsAllowed(at now: Instant) -> Int {
+        guard ecn.state != .testing else { return 0 }
+        return min(
+            windowRoom / congestion.maxDatagramSize,
+            Self.maxTrackedPackets - spaces[ProtectionLevel.application.rawValue].ledger.count,
+            pacer.datagramsAllowed(rate: pacerRate, at: now.nanoseconds))
+    }
+
     /// When the pacer lets packets go again; nil unless the last answer of `canSend` was no and the pacer the only
     /// reason. Who asks again at that time gets another answer, so this is never a deadline that stays in the past.
     var pacerDeadline: Instant? {
@@ -196,6 +205,9 @@ struct LossRecovery: Sendable {
         let time = max((rtt.smoothedTime - rtt.minTime) * 3 / 4, rtt.smoothedTime / 8)
         return Instant(nanoseconds: now.nanoseconds + min(time, Pacer.quantumTime))
     }
+
+    /// Octets that the window has room for.
+    var windowRoom: Int { max(0, congestion.window - bytesInFlight) }
 
     /// Whether the window has room for a probe of `size` octets of the path's MTU. What is beyond the first step pays only
     /// for who sends much: that is, whose window has grown.

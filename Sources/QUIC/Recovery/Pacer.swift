@@ -40,6 +40,12 @@ struct Pacer: Sendable {
         max(virtualTime, now) - now + rate.datagramTime <= rate.burst
     }
 
+    /// How many full datagrams may go now.
+    func datagramsAllowed(rate: Rate, at now: Int64) -> Int {
+        let one = rate.datagramTime
+        return Int(max(0, rate.burst - (max(virtualTime, now) - now)) / one)
+    }
+
     /// The time from which on a quantum may go.
     func nextQuantum(rate: Rate) -> Int64 {
         guard virtualTime > .min else { return .min }

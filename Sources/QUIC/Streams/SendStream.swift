@@ -160,6 +160,12 @@ struct SendStream: Sendable {
         return didWrite(frame)
     }
 
+    /// Fresh octets before the end of the stream were written.
+    mutating func bulkWritten(_ range: Range<UInt64>) {
+        fresh.remove(range)
+        sent.insert(range)
+    }
+
     private var endRange: Range<UInt64> {
         let end = finalSize ?? content.end
         return end..<end

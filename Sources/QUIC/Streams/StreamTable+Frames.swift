@@ -59,6 +59,30 @@ extension StreamTable {
         }
     }
 
+    /// The stream whose turn it is, with octets that go before all else of streams and that no limit holds back.
+    var bulk: (at: StreamMap<SendStream>.Index, id: StreamID, range: Range<UInt64>)? {
+        guard againQueue.isEmpty, let id = freshQueue.first, let at = sending.index(of: id),
+            !sending[at].owesStreamCredit, let fresh = sending[at].fresh.first
+        else { return nil }
+        let limit = min(fresh.upperBound, sending[at].maxStreamData)
+        guard limit > fresh.lowerBound else { return nil }
+        return (at, id, fresh.lowerBound..<(fresh.lowerBound + min(limit - fresh.lowerBound, sendCredit)))
+    }
+
+    /// Writes octets of a stream and nothing else.
+    @_lifetime(writer: copy writer)
+    func writeContent(_ at: StreamMap<SendStream>.Index, _ range: Range<UInt64>, into writer: inout ByteWriter) {
+        sending[at].content.write(range, into: &writer)
+    }
+
+    /// `range`, a part of `bulk`, went out in STREAM frames.
+    mutating func bulkWritten(_ at: StreamMap<SendStream>.Index, _ range: Range<UInt64>) {
+        sending[at].bulkWritten(range)
+        dataSent += UInt64(range.count)
+        count { $0.octetsSent += UInt64(range.count) }
+        settleQueues()
+    }
+
     /// A packet that carried `frame` was acknowledged.
     mutating func frameAcknowledged(_ frame: SentFrame) {
         switch frame {

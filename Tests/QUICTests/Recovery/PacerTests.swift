@@ -126,6 +126,31 @@ struct PacerTests {
         for _ in 0..<1000 { sender.send(eliciting: false, at: at(0)) }
         #expect(sender.recovery.canSend(at: at(0)) == true)
     }
+
+    @Test("so many datagrams at once as one by one", arguments: 0..<200 as Range<UInt64>)
+    func datagramsAllowed(seed: UInt64) throws {
+        var random = SeededRandom(seed: seed)
+        var sender = Sender()
+        // Nothing is marked here: the test of marks comes to its end by time.
+        for _ in 0..<3 { sender.recovery.ecn.testTimedOut() }
+        var now: Int64 = 0
+        for _ in 0..<Int.random(in: 0..<12, using: &random) {
+            var sent: [UInt64] = []
+            for _ in 0..<Int.random(in: 1...40, using: &random) where sender.recovery.canSend(at: at(now)) {
+                sent.append(sender.send(at: at(now)))
+            }
+            now += Int64.random(in: 1...20, using: &random)
+            if let first = sent.first, let last = sent.last { try sender.acknowledge(first...last, at: at(now)) }
+        }
+        let allowed = sender.recovery.datagramsAllowed(at: at(now))
+        var count = 0
+        while sender.recovery.canSend(at: at(now)) {
+            sender.send(at: at(now))
+            count += 1
+        }
+        #expect(allowed == count)
+        #expect(sender.recovery.datagramsAllowed(at: at(now)) == 0)
+    }
 }
 
 @Suite("Acknowledgements that gather")

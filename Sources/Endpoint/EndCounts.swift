@@ -102,18 +102,22 @@ extension EndCounts {
 /// what repeats itself repeats in powers of two.)
 final class TurnMeter {
     private var turn = 0
+    private let every: Int
     private var measured: Int64 = 0
     private var inputOutput: Int64 = 0
     private var cryptography: Int64 = 0
     private let isOn: Bool
 
     /// With `isOn` false it looks nowhere.
-    init(isOn: Bool = true) { self.isOn = isOn }
+    init(isOn: Bool = true, every: Int = 17) {
+        self.isOn = isOn
+        self.every = every
+    }
 
     /// Runs `body`, one turn.
     func measure(_ body: () throws -> Void) rethrows {
         turn += 1
-        guard isOn, turn % 17 == 0 else { return try body() }
+        guard isOn, turn % every == 0 else { return try body() }
         let before = Meters.split
         let start = Meters.threadTime
         Meters.measureSplit(true)

@@ -343,8 +343,8 @@ extension Connection {
         case .crypto: crypto[level.rawValue].frameAcknowledged(frame)
         case .retireConnectionID: remoteIDs.retireFrameAcknowledged()
         case .extensionFrame(let key, let version): extensionFrames.acknowledged(key: key, version: version)
-        case .mtuProbe:
-            mtu.probeAcknowledged()
+        case .mtuProbe(let packetNumber):
+            mtu.probeAcknowledged(packetNumber)
             recovery.maxDatagramSize = mtu.current
         case .newConnectionID, .handshakeDone, .newToken, .pathResponse, .pathChallenge, .ping, .datagram: break
         default: streams.frameAcknowledged(frame)
@@ -366,7 +366,7 @@ extension Connection {
         case .retireConnectionID(let sequence): remoteIDs.retireFrameLost(sequence)
         case .handshakeDone: handshakeDoneDue = true
         case .extensionFrame(let key, let version): extensionFrames.lost(key: key, version: version)
-        case .mtuProbe: mtu.probeLost()
+        case .mtuProbe(let packetNumber): mtu.probeLost(packetNumber)
         // A token and a path's validation are only of use when new; datagrams are not repaired (RFC 9221 section 5.2).
         case .ack, .newToken, .pathResponse, .pathChallenge, .ping, .datagram: break
         default: streams.frameLost(frame)

@@ -458,10 +458,10 @@ extension Connection {
         let packet = open(.application, into: &writer)
         sentFrames.removeAll(keepingCapacity: true)
         writer.uint8(UInt8(FrameType.ping))
-        sentFrames.append(.mtuProbe)
+        sentFrames.append(.mtuProbe(packetNumber: packet.packetNumber))
         writer.zeros(begin + size - CipherSuite.tagLength - writer.offset)
         finish(packet, isAckEliciting: true, isPadded: true, isPathProbe: true, into: &writer, plans: &plans, at: now)
-        mtu.probeSent(size)
+        mtu.probeSent(size, in: packet.packetNumber)
         var datagram = sent(from: begin, into: &writer, to: path.remote, at: now)
         datagram?.isProbe = true
         return datagram

@@ -32,7 +32,6 @@ struct PathMTU: Sendable {
             current = min(current, ceiling)
             tooLarge = ceiling + 1
             isSearching = true
-            raiseAt = nil
             outstanding = nil
             losses = 0
         }
@@ -40,7 +39,8 @@ struct PathMTU: Sendable {
 
     /// The least size known or assumed not to pass.
     private var tooLarge: Int
-    private var outstanding: Int?
+    /// The probe under way. Its packet number tells it from one of an earlier search, or of another path.
+    private var outstanding: (size: Int, packetNumber: UInt64)?
     private var losses = 0
     private var isSearching = true
     private var raiseAt: Instant?
@@ -74,7 +74,6 @@ struct PathMTU: Sendable {
                 return nil
             }
             guard now >= raiseAt else { return nil }
-            self.raiseAt = nil
             isSearching = true
             tooLarge = ceiling + 1
             losses = 0
@@ -86,39 +85,37 @@ struct PathMTU: Sendable {
 
     /// The next step, then the ceiling itself: on most paths one passes and the next one ends the search.
     private static func candidate(above current: Int, below tooLarge: Int, ceiling: Int) -> Int? {
-        for step in steps where step > current && step < min(tooLarge, ceiling) { return step }
+        for step in steps where step > current && step < tooLarge { return step }
         if tooLarge > ceiling { return ceiling }
         guard current < fineLimit, tooLarge - current > precision else { return nil }
         return (current + tooLarge) / 2
     }
 
-    mutating func probeSent(_ size: Int) { outstanding = size }
+    mutating func probeSent(_ size: Int, in packetNumber: UInt64) { outstanding = (size, packetNumber) }
 
-    /// The outstanding probe arrived.
-    mutating func probeAcknowledged() {
-        if let outstanding { probeAcknowledged(outstanding) }
-    }
-
-    /// The outstanding probe was lost.
-    mutating func probeLost() {
-        if let outstanding { probeLost(outstanding) }
-    }
-
-    mutating func probeAcknowledged(_ size: Int) {
-        outstanding = nil
+    /// A probe arrived.
+    mutating func probeAcknowledged(_ packetNumber: UInt64) {
+        guard let size = end(packetNumber) else { return }
         losses = 0
-        current = min(max(current, size), ceiling)
-        if tooLarge <= current { tooLarge = ceiling + 1 }
+        current = size
         settle()
     }
 
-    mutating func probeLost(_ size: Int) {
-        outstanding = nil
+    /// A probe was lost.
+    mutating func probeLost(_ packetNumber: UInt64) {
+        guard let size = end(packetNumber) else { return }
         losses += 1
-        guard losses >= Self.maxProbes, size > current else { return }
+        guard losses >= Self.maxProbes else { return }
         losses = 0
-        tooLarge = min(tooLarge, size)
+        tooLarge = size
         settle()
+    }
+
+    /// The size of the probe under way, if it is this one.
+    private mutating func end(_ packetNumber: UInt64) -> Int? {
+        guard let outstanding, outstanding.packetNumber == packetNumber else { return nil }
+        self.outstanding = nil
+        return outstanding.size
     }
 
     /// Falls back to 1200 octets, and says so, when the path seems to swallow what it once carried: `largeLosses`
@@ -129,7 +126,6 @@ struct PathMTU: Sendable {
         }
         current = Self.floor
         outstanding = nil
-        losses = 0
         isSearching = false
         raiseAt = nil
         isSuspect = true

@@ -24,7 +24,7 @@ enum SentFrame: Sendable, Equatable {
     case ping
     case datagram
     case extensionFrame(key: UInt64, version: UInt64)
-    case mtuProbe
+    case mtuProbe(packetNumber: UInt64)
 }
 
 /// A packet that is neither known to have arrived nor given up: 32 octets, with its frames in the ledger's ring.

@@ -45,6 +45,9 @@ let package = Package(
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: room),
+        .target(
+            name: "ReactorTestSupport", dependencies: ["Reactor", "Wire"], path: "Tests/ReactorTestSupport",
+            swiftSettings: room),
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
@@ -53,10 +56,15 @@ let package = Package(
         .testTarget(
             name: "CryptographyTests", dependencies: ["TestSupport", "Cryptography", "CShims", "QUIC", "Wire"],
             swiftSettings: room),
-        .testTarget(name: "ReactorTests", dependencies: ["TestShims", "Reactor", "Wire"], swiftSettings: room),
+        .testTarget(
+            name: "ReactorTests", dependencies: ["TestShims", "ReactorTestSupport", "Reactor", "Wire"],
+            swiftSettings: room),
         .testTarget(
             name: "EndpointTests",
-            dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography", "Reactor"],
+            dependencies: [
+                "TestSupport", "ReactorTestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography",
+                "Reactor",
+            ],
             swiftSettings: room),
         .testTarget(
             name: "SimulationTests", dependencies: ["Simulation", "Wire", "QUIC", "Flexicast", "Cryptography"],

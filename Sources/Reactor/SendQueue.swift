@@ -309,14 +309,14 @@ import Wire
         return found
     }
 
-    /// The kernel refuses to segment the first run: it goes out datagram by datagram, and so do later ones like it.
-    /// False when it is not a segmented one.
-    /// - Parameter anySize: Whether smaller segments would be refused as well.
-    mutating func makePlain(anySize: Bool) -> Bool {
+    /// The kernel refuses to segment the first run: it goes out datagram by datagram, and so do later ones of datagrams
+    /// as large. Smaller ones may fit: the first of this run may be a probe of the path. False when it is not a
+    /// segmented one.
+    mutating func makePlain() -> Bool {
         guard !isEmpty, unsafe runs[head].segments > 1, unsafe !runs[head].plain else { return false }
         unsafe runs[head].plain = true
-        let segment = unsafe anySize ? 0 : Int(runs[head].segment)
-        memory.remember(unsafe IPAddress(runs[head].to), segment: segment, now: Reactor.clock())
+        memory.remember(
+            unsafe IPAddress(runs[head].to), segment: unsafe Int(runs[head].segment), now: Reactor.clock())
         return true
     }
 
@@ -351,7 +351,7 @@ struct SegmentationMemory {
     mutating func remember(_ address: IPAddress, segment: Int, now: Instant) {
         let entry = (address, segment, now + Self.lifetime)
         if let index = refused.firstIndex(where: { $0.to == address }) {
-            refused[index] = entry
+            if segment <= refused[index].segment || refused[index].until <= now { refused[index] = entry }
         } else if refused.count < Self.limit {
             refused.append(entry)
         } else {

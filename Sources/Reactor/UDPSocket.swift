@@ -319,10 +319,10 @@ public final class UDPSocket {
 
     /// The kernel refuses the first message, for a reason that will not go away by waiting.
     private func refused(code: Int32) {
-        // An interface without checksum offload, one that cannot segment, or a segment above its MTU. Only the last
-        // depends on the size.
+        // An interface without checksum offload, one that cannot segment, or a segment above its MTU: EMSGSIZE, before
+        // Linux 6.14 EINVAL as well.
         if takesErrors, isExcused() { return }
-        if code == EIO || code == EINVAL || code == EMSGSIZE, queue.makePlain(anySize: code != EMSGSIZE) {
+        if code == EIO || code == EINVAL || code == EMSGSIZE, queue.makePlain() {
             reactor.counters.segmentationFallbacks += 1
             return
         }

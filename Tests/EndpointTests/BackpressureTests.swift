@@ -1,51 +1,21 @@
 import Flexicast
+import Glibc
 import QUIC
+import Reactor
 import Testing
 import Wire
 
 @testable import Endpoint
-@testable import Reactor
+@testable import ReactorTestSupport
 
 /// A flow that is copied to many, and a kernel that takes nothing for a while.
 @Suite struct BackpressureTests {
-    /// Sends through epoll, or says that the buffer is full.
-    final class Full: Backend {
-        let inner: EpollBackend
-        var isFull = true
-        var blocked: [Token] = []
-
-        init() throws { inner = try EpollBackend(reason: "full") }
-
-        var description: String { inner.description }
-        var hasRings: Bool { false }
-        var overflow: UInt64 { 0 }
-        func receive(_ token: Token, descriptor: Int32) throws(ReactorError) {
-            try inner.receive(token, descriptor: descriptor)
-        }
-        func watch(_ token: Token, descriptor: Int32) throws(ReactorError) {
-            try inner.watch(token, descriptor: descriptor)
-        }
-        func awaitWritable(_ token: Token, descriptor: Int32) { blocked.append(token) }
-        func remove(_ token: Token, descriptor: Int32) { inner.remove(token, descriptor: descriptor) }
-        func close() { inner.close() }
-
-        func wait(nanoseconds: Int64, events: some BackendEvents) {
-            inner.wait(nanoseconds: isFull ? nanoseconds : 0, events: events)
-            guard !isFull else { return }
-            let tokens = blocked
-            blocked = []
-            for token in tokens { events.writable(token) }
-        }
-
-        func send(_ outbox: OpaquePointer, count: UInt32, on descriptor: Int32) -> Int32 {
-            isFull ? -11 : unsafe inner.send(outbox, count: count, on: descriptor)
-        }
-    }
-
     /// Six hundred copies of each run do not fit the queue twice: they leave, or are not made.
     @Test func noCopyIsLostWhenTheKernelIsFull() throws {
-        let backend = try Full()
-        let reactor = try Reactor(backend: backend)
+        let backend = try StandInBackend()
+        backend.answer = { [unowned backend] count in backend.hasRoom ? .takes(count) : .refuses(EAGAIN) }
+        backend.hasRoom = false
+        let reactor = try backend.makeReactor()
         defer { reactor.close() }
         let sink = try reactor.udpSocket(bind: try #require(SocketAddress("127.0.0.1:0")))
         let socket = try reactor.udpSocket(bind: try #require(SocketAddress("127.0.0.1:0")))
@@ -77,7 +47,7 @@ import Wire
         #expect(reactor.counters.datagramsOut == 0)
         #expect(!socket.hasRoom(forRuns: 1))
 
-        backend.isFull = false
+        backend.hasRoom = true
         let end = Reactor.clock() + .seconds(30)
         while sender.flow.queuedOctets > 0 || socket.queuedOctets > 0, Reactor.clock() < end {
             sender.pump()

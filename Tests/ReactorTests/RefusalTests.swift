@@ -83,6 +83,13 @@ import Wire
         let equal = memory.refuses(.v4(999), segment: 1400, now: now)
         let later = memory.refuses(.v4(999), segment: 1400, now: now + SegmentationMemory.lifetime)
         #expect(!smaller && equal && !later)
+        // The smallest counts, until it is forgotten.
+        memory.remember(.v4(7), segment: 900, now: now)
+        memory.remember(.v4(7), segment: 1400, now: now + .seconds(1))
+        let kept = memory.refuses(.v4(7), segment: 900, now: now + .seconds(2))
+        memory.remember(.v4(7), segment: 1400, now: now + SegmentationMemory.lifetime)
+        let forgotten = memory.refuses(.v4(7), segment: 1399, now: now + SegmentationMemory.lifetime)
+        #expect(kept && !forgotten)
     }
 
     @Test(.enabled(if: mayMakeNamespaces, "needs root"), arguments: backends)

@@ -3,61 +3,30 @@ import Testing
 import Wire
 
 @testable import Reactor
+@testable import ReactorTestSupport
 
 /// The send queue against a kernel that takes what it likes.
 @Suite struct SendQueueTests {
-    /// Sends through epoll, but takes only some of what it is given, blocks, and refuses to segment, by the dice.
-    final class Moody: Backend {
-        let inner: EpollBackend
-        var random: SeededRandom
-        var blocked: [Token] = []
-        var segments = true
-
-        init(seed: UInt64) throws {
-            inner = try EpollBackend(reason: "moody")
-            random = SeededRandom(seed: seed)
-        }
-
-        var description: String { inner.description }
-        var hasRings: Bool { false }
-        var overflow: UInt64 { 0 }
-
-        func receive(_ token: Token, descriptor: Int32) throws(ReactorError) {
-            try inner.receive(token, descriptor: descriptor)
-        }
-
-        func watch(_ token: Token, descriptor: Int32) throws(ReactorError) {
-            try inner.watch(token, descriptor: descriptor)
-        }
-
-        func awaitWritable(_ token: Token, descriptor: Int32) { blocked.append(token) }
-        func remove(_ token: Token, descriptor: Int32) { inner.remove(token, descriptor: descriptor) }
-        func close() { inner.close() }
-
-        func wait(nanoseconds: Int64, events: some BackendEvents) {
-            inner.wait(nanoseconds: blocked.isEmpty ? nanoseconds : 0, events: events)
-            let tokens = blocked
-            blocked = []
-            for token in tokens { events.writable(token) }
-        }
-
-        func send(_ outbox: OpaquePointer, count: UInt32, on descriptor: Int32) -> Int32 {
+    /// Takes only some of what it is given, blocks, and refuses to segment, by the dice.
+    private func makeMoody(seed: UInt64) throws -> Reactor {
+        let backend = try StandInBackend()
+        var random = SeededRandom(seed: seed)
+        backend.answer = { count in
             switch random.next() % 8 {
-            case 0...2: -EAGAIN
-            case 3 where segments: -EINVAL
-            case 4...5: unsafe inner.send(outbox, count: UInt32(random.next() % UInt64(count)) + 1, on: descriptor)
-            default: unsafe inner.send(outbox, count: count, on: descriptor)
+            case 0...2: .refuses(EAGAIN)
+            case 3 where seed % 2 == 0: .refuses(EINVAL)
+            case 4...5: .takes(UInt32(random.next() % UInt64(count)) + 1)
+            default: .takes(count)
             }
         }
+        return try backend.makeReactor()
     }
 
     /// Whatever the kernel does, each destination gets its datagrams whole and in order, less those that were counted
     /// as refused; and when all is over nothing is queued.
     @Test(arguments: 0..<12 as Range<UInt64>)
     func nothingIsLostDoubledOrReordered(seed: UInt64) throws {
-        let backend = try Moody(seed: seed)
-        backend.segments = seed % 2 == 0
-        let reactor = try Reactor(backend: backend)
+        let reactor = try makeMoody(seed: seed)
         defer { reactor.close() }
         var random = SeededRandom(seed: seed + 1000)
         var options = UDPOptions()
@@ -118,9 +87,7 @@ import Wire
     /// A run goes to many destinations from where it lies, whatever of it the kernel has taken in between.
     @Test(arguments: 0..<6 as Range<UInt64>)
     func oneRunGoesToMany(seed: UInt64) throws {
-        let backend = try Moody(seed: seed)
-        backend.segments = seed % 2 == 0
-        let reactor = try Reactor(backend: backend)
+        let reactor = try makeMoody(seed: seed)
         defer { reactor.close() }
         let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"))
         let receivers = try (0..<5).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
@@ -153,6 +120,42 @@ import Wire
             #expect(reactor.counters.sendErrors.other > 0 || heard == sent)
             #expect(isSubsequence(heard, of: sent))
         }
+    }
+
+    /// A probe of the path leaves together with the smaller datagram behind it. Where it is too large both go by
+    /// themselves, and what comes later in runs, whichever error the kernel has for it.
+    @Test(arguments: [EINVAL, EMSGSIZE])
+    func aProbeThatIsTooLargeKeepsNoRunFromLeaving(code: Int32) throws {
+        let backend = try StandInBackend()
+        let reactor = try backend.makeReactor()
+        defer { reactor.close() }
+        let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        let receiver = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        let collector = Collector()
+        receiver.handler = collector
+        var sizes: [Int] = []
+        func send(_ size: Int) {
+            #expect(sender.send([UInt8](repeating: 7, count: size), to: receiver.localAddress))
+            sizes.append(size)
+        }
+        var refusals = 1
+        backend.answer = { count in
+            refusals -= 1
+            return refusals == 0 ? .refuses(code) : .takes(count)
+        }
+        send(8952)
+        for _ in 0..<11 { send(1452) }
+        sender.flush()
+        // The probe, what was behind it, and the rest at once.
+        #expect(reactor.counters.messagesOut == 3 && reactor.counters.segmentationFallbacks == 1)
+        for _ in 0..<10 { send(1452) }
+        sender.flush()
+        #expect(reactor.counters.messagesOut == 4)
+        // The next one goes alone at once.
+        for size in [8952, 1452, 1452, 1452] { send(size) }
+        #expect(reactor.turns { collector.datagrams.count == sizes.count })
+        #expect(collector.datagrams.map(\.bytes.count) == sizes)
+        #expect(reactor.counters.sendErrors.total == 0)
     }
 
     /// As many runs as there is room for, each to a destination of its own: the queue flushes by itself.

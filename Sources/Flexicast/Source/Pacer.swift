@@ -20,12 +20,12 @@ struct Pacer: Sendable {
     }
 
     /// What has to gather before sending goes on: ten milliseconds' worth, at the most one segmented send; a fast flow
-    /// waits for up to four of them, as long as they are no more than two hundred microseconds' worth: waking up costs as
+    /// waits for up to eight of them, as long as they are no more than two hundred microseconds' worth: waking up costs as
     /// much as two such packets.
     private func quantum(_ rate: UInt64) -> Double {
         let run = burst / 2
         guard Double(rate) / 800 > run else { return max(packet, Double(rate) / 800) }
-        return run * max(1, min(4, (Double(rate) / 40_000 / run).rounded(.down)))
+        return run * max(1, min(8, (Double(rate) / 40_000 / run).rounded(.down)))
     }
 
     /// Whether a packet may leave now at `rate` bits per second.

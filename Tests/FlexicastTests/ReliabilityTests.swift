@@ -85,7 +85,7 @@ import Wire
                 for member in members[..<2] { try bench.acknowledge(member, [0...number]) }
                 if step % 10 == 9 { try bench.acknowledge(members[2], [0...number]) }
             }
-            capacities.append(bench.flow.log.packets.capacity + bench.flow.log.frames.capacity)
+            capacities.append(bench.flow.log.capacity)
         }
         #expect(Set(capacities).count == 1)
         #expect(capacities[0] <= 256)

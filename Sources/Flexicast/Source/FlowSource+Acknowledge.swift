@@ -14,7 +14,8 @@ extension FlowSource {
     static var reorderingThreshold: UInt64 { 3 }
 
     /// A member's acknowledgement of packets of the flow, ranges highest first, disjoint. Losses that it reveals are
-    /// repaired by actions at once. Costs O(ranges + losses + log members).
+    /// repaired by actions at once. Costs O(ranges + losses + log members
+    /// + log packets).
     ///
     /// Throws PROTOCOL_VIOLATION, having changed nothing, when a range holds a number that was never sent: close that
     /// member's connection. An acknowledgement by a former member is ignored.
@@ -101,7 +102,7 @@ extension FlowSource {
                 statistics.acknowledgementSteps += 1
                 let record = log[packetNumber]
                 if record.skipped {
-                    packetNumber = max(packetNumber + 1, min(record.frames, ranges[index].lowerBound))
+                    packetNumber = max(packetNumber + 1, min(record.skippedUpTo, ranges[index].lowerBound))
                     continue
                 }
                 if top >= packetNumber + Self.reorderingThreshold {
@@ -144,18 +145,20 @@ extension FlowSource {
         let reports = log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
         // Lost near the root: at least every other of the acknowledgements that came since reports it too.
         let isCommon = reports.missing >= Self.earlyReports && reports.missing >= reports.of / 2
-        guard record.frameCount > 0, !record.repairedOnFlow else { return }
-        let frames = record.frames..<(record.frames + UInt64(record.frameCount))
+        guard record.frameCount > 0, !log.isRepairedOnFlow(packetNumber) else { return }
         if reports.missing >= flowRepairThreshold || isCommon {
             log.markRepairedOnFlow(packetNumber)
             statistics.flowRepairs += 1
-            for index in frames {
-                streams.retain(log.frame(index).stream)
-                repairs.append(log.frame(index))
+            for index in 0..<record.frameCount {
+                let frame = log.frame(index, of: record)
+                streams.retain(frame.stream)
+                repairs.append(frame)
             }
         } else {
             statistics.unicastRepairs += 1
-            for index in frames { repairOnUnicast(slot, log.frame(index), counted: false) }
+            for index in 0..<record.frameCount {
+                repairOnUnicast(slot, log.frame(index, of: record), counted: false)
+            }
         }
     }
 

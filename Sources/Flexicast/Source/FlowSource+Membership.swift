@@ -125,8 +125,8 @@ extension FlowSource {
         while packetNumber < log.next {
             let record = log[packetNumber]
             if !record.skipped, packetNumber >= horizon || members[slot].isPending(packetNumber) {
-                for index in record.frames..<(record.frames + UInt64(record.frameCount)) {
-                    repairOnUnicast(slot, log.frame(index), counted: false)
+                for index in 0..<record.frameCount {
+                    repairOnUnicast(slot, log.frame(index, of: record), counted: false)
                 }
             }
             packetNumber += 1

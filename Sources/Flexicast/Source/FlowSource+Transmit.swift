@@ -96,8 +96,7 @@ extension FlowSource {
         writer.advance(CipherSuite.tagLength)
 
         let octets = writer.offset - start
-        log.appendPacket(
-            firstFrame: firstFrame, frameCount: UInt16(log.frames.end - firstFrame), octets: octets, at: now)
+        log.appendPacket(firstFrame: firstFrame, octets: octets, at: now)
         pacer.spent(octets)
         schedulePing(wasPing: isPing, at: now)
         statistics.packetsSent += 1
@@ -157,8 +156,10 @@ extension FlowSource {
             offset += octets
         }
         log.appendPackets(
-            count, octets: size, stream: streams.cursor, offset: UInt32(truncatingIfNeeded: first),
-            length: UInt16(truncatingIfNeeded: octets), at: now)
+            count, octets: size,
+            frame: FrameRecord(
+                stream: streams.cursor, offset: UInt32(truncatingIfNeeded: first),
+                length: UInt16(truncatingIfNeeded: octets), fin: false), at: now)
         let total = UInt64(offset - first)
         octetPosition += total
         statistics.newOctets += total

@@ -53,20 +53,6 @@ struct Ring<Element: Sendable>: Sendable {
         if held >= most { most = held &+ 1 }
     }
 
-    /// Appends `count` elements, each made from how many come before it: what is looked at for one is looked at once for
-    /// all.
-    @inline(__always)
-    mutating func append(_ count: Int, _ make: (Int) -> Element) {
-        let held = Int(truncatingIfNeeded: end &- base)
-        while storage.count - held < count { grow() }
-        let mask = storage.count &- 1
-        let first = Int(truncatingIfNeeded: end)
-        var places = storage.mutableSpan
-        for index in 0..<count { places[(first &+ index) & mask] = make(index) }
-        end &+= UInt64(count)
-        most = max(most, held &+ count)
-    }
-
     mutating func removeFirst() { removeFirst(upTo: base + 1) }
 
     /// Halves what was less than a quarter full, so that a flow whose every acknowledgement empties it keeps its ring.

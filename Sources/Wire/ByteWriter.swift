@@ -91,30 +91,42 @@ public struct ByteWriter: ~Copyable, ~Escapable {
 
     @_lifetime(self: copy self)
     public mutating func octets(_ span: Span<UInt8>) {
-        precondition(span.count <= bytes.byteCount - position)
+        let count = span.count
+        precondition(count <= bytes.byteCount - position)
         var next = 0
-        while span.count - next >= 1024 {
+        while count - next >= 1024 {
             storeBlock(InlineArray<1024, UInt8>.self, of: span, at: next)
             next += 1024
         }
-        while span.count - next >= 128 {
-            storeBlock(InlineArray<128, UInt8>.self, of: span, at: next)
-            next += 128
+        if count - next >= 512 {
+            storeBlock(InlineArray<512, UInt8>.self, of: span, at: next)
+            next += 512
         }
-        if next < span.count, span.count >= 128 {
-            // The last block once more, shifted, is cheaper than what is left of it in pieces.
-            storeBlock(InlineArray<128, UInt8>.self, of: span, at: span.count - 128)
-            next = span.count
+        if count - next >= 256 {
+            storeBlock(InlineArray<256, UInt8>.self, of: span, at: next)
+            next += 256
         }
-        while span.count - next >= 16 {
-            storeBlock(InlineArray<16, UInt8>.self, of: span, at: next)
-            next += 16
+        // A last block that overlaps those before is cheaper than what is left of it in pieces.
+        if next < count {
+            if count >= 256 {
+                storeBlock(InlineArray<256, UInt8>.self, of: span, at: count - 256)
+            } else if count >= 128 {
+                storeBlock(InlineArray<128, UInt8>.self, of: span, at: 0)
+                storeBlock(InlineArray<128, UInt8>.self, of: span, at: count - 128)
+            } else if count >= 16 {
+                while next < count - 16 {
+                    storeBlock(InlineArray<16, UInt8>.self, of: span, at: next)
+                    next += 16
+                }
+                storeBlock(InlineArray<16, UInt8>.self, of: span, at: count - 16)
+            } else {
+                while next < count {
+                    bytes.storeBytes(of: span[next], toByteOffset: position + next, as: UInt8.self)
+                    next += 1
+                }
+            }
         }
-        while next < span.count {
-            bytes.storeBytes(of: span[next], toByteOffset: position + next, as: UInt8.self)
-            next += 1
-        }
-        position += span.count
+        position += count
     }
 
     /// Swift 6.3 has no way to copy one span to another. Octet by octet, the compiler has to reckon with an overlap; a block

@@ -7,7 +7,11 @@ import Wire
 /// A multicast flow on the reactor: what `FlowSource` writes is sealed in runs of equal packets, each run in one call, and
 /// leaves as one segmented send, to the group and to each receiver that is sent copies.
 final class FlowSender {
-    var flow: FlowSource
+    private var writer: FlowWriter
+    var flow: FlowSource {
+        _read { yield writer.flow }
+        _modify { yield &writer.flow }
+    }
     /// Where the packets go once for all, and the socket that they leave by; nil when there are only copies.
     let group: SocketAddress?
     private let groupSocket: UDPSocket?
@@ -33,13 +37,9 @@ final class FlowSender {
 
     private unowned let reactor: Reactor
     private var timer: TimerHandle?
-    private var keys: [UInt64: SealingKey] = [:]
-    // Reused, so that a packet allocates nothing.
-    private var runs: [RunPlan] = []
+    /// Packets of one run.
+    private let run: Int
     private let packetSize: Int
-
-    /// Packets in one segmented send at the most: 65 507 octets of payload bound it.
-    private static var maxRun: Int { 52 }
 
     /// A flow to `group`, and with `copySocket` to some receivers one by one.
     convenience init(
@@ -56,15 +56,15 @@ final class FlowSender {
     private init(
         _ flow: FlowSource, group: SocketAddress?, groupSocket: UDPSocket?, copySocket: UDPSocket?, reactor: Reactor
     ) {
-        self.flow = flow
+        writer = FlowWriter(flow)
         self.group = group
         self.groupSocket = groupSocket
         self.copySocket = copySocket
         self.reactor = reactor
         packetSize = flow.configuration.packetSize
-        runs.reserveCapacity(Self.maxRun)
+        run = writer.runLength(datagramLimit: UDPSocket.datagramLimit)
         timer = reactor.timer { [unowned self] in
-            self.flow.timerFired(at: self.reactor.now)
+            writer.flow.timerFired(at: self.reactor.now)
             pump()
         }
     }
@@ -74,47 +74,48 @@ final class FlowSender {
         drainActions()
         copies.removeAll(keepingCapacity: true)
         collectCopies(&copies)
-        while sendRun() {}
-        drainActions()
         let now = reactor.now
-        let deadline = flow.nextDeadline
-        // A deadline that has passed with nothing to send waits for something else than time.
-        timer?.schedule(at: deadline > now ? deadline : now + .milliseconds(1))
+        if let socket = copies.isEmpty ? groupSocket : copySocket {
+            while copies.isEmpty ? sendRun(socket, at: now) : sendCopies(copies, socket, at: now) {}
+        }
+        drainActions()
+        timer?.schedule(at: writer.nextDeadline(after: now))
     }
 
     func drainActions() {
-        while let action = flow.nextAction() {
+        while let action = writer.flow.nextAction() {
             switch action {
-            case .installKey(let key): keys[key.generation] = SealingKey(suite: key.suite, secret: key.secret)
-            case .dropKey(let generation): keys[generation] = nil
+            case .installKey(let key): writer.install(key)
+            case .dropKey(let generation): writer.dropKey(generation)
             default: onAction(action)
             }
         }
     }
 
-    /// Writes, seals and queues one run. False when nothing more can be sent now.
-    private func sendRun() -> Bool {
-        guard let socket = copies.isEmpty ? groupSocket : copySocket else { return false }
-        // When the kernel takes no more, packets stay in the flow, where they are not lost: it slows down to what leaves.
-        guard copies.isEmpty || (socket.hasRoom(forRuns: copies.count) && groupSocket?.isWritable ?? true) else {
-            return false
-        }
-        let now = reactor.now
-        let run = min(Self.maxRun, UDPSocket.datagramLimit / packetSize)
-        runs.removeAll(keepingCapacity: true)
+    /// Writes, seals and queues one run for the group. False when nothing more can be sent now.
+    private func sendRun(_ socket: UDPSocket, at now: Instant) -> Bool {
         let written: Int? = socket.withSendBuffer(run * packetSize) { buffer in
-            let count = write(into: &buffer, run: run, at: now)
-            seal(&buffer)
-            if let group, !copies.isEmpty, count > 0 {
+            writer.write(into: &buffer, packets: run, at: now)
+        }
+        guard let count = written, count > 0, let group else { return false }
+        octetsSent += UInt64(count)
+        socket.enqueue(count, segment: packetSize, to: group)
+        return true
+    }
+
+    /// The same for receivers of copies, and for the group if there is one.
+    private func sendCopies(_ copies: [Copy], _ socket: UDPSocket, at now: Instant) -> Bool {
+        // When the kernel takes no more, packets stay in the flow, where they are not lost: it slows down to what leaves.
+        guard socket.hasRoom(forRuns: copies.count), groupSocket?.isWritable ?? true else { return false }
+        let written: Int? = socket.withSendBuffer(run * packetSize) { buffer in
+            let count = writer.write(into: &buffer, packets: run, at: now)
+            if let group, count > 0 {
+                octetsSent += UInt64(count)
                 _ = groupSocket?.send(copyOf: buffer.span.extracting(0..<count), segment: packetSize, to: group)
             }
             return count
         }
         guard let count = written, count > 0 else { return false }
-        if let group {
-            octetsSent += UInt64(count)
-            if copies.isEmpty { socket.enqueue(count, segment: packetSize, to: group) }
-        }
         for (index, copy) in copies.enumerated() {
             if index == 0 {
                 socket.enqueue(count, segment: packetSize, to: copy.to, from: copy.from)
@@ -124,22 +125,5 @@ final class FlowSender {
         }
         octetsCopied += UInt64(count * copies.count)
         return true
-    }
-
-    /// Fills the buffer with full packets; a shorter one ends the run.
-    private func write(into buffer: inout MutableSpan<UInt8>, run: Int, at now: Instant) -> Int {
-        var writer = ByteWriter(&buffer)
-        flow.transmitRun(of: run, into: &writer, runs: &runs, at: now)
-        return writer.offset
-    }
-
-    /// One call for each stretch of consecutive numbers: nearly always one for all.
-    private func seal(_ buffer: inout MutableSpan<UInt8>) {
-        for run in runs {
-            guard let key = keys[run.keyGeneration] else {
-                preconditionFailure("no key of generation \(run.keyGeneration)")
-            }
-            key.seal(&buffer, run)
-        }
     }
 }

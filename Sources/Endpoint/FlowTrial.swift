@@ -156,7 +156,7 @@ public final class FlowTrial {
             for index in members.indices { acknowledge(index) }
             return true
         }
-        let share = sender.flow.parameters.ackDelay / members.count
+        let share = Duration.nanoseconds(sender.flow.parameters.ackDelay.nanoseconds / Int64(members.count))
         var done = 0
         while reactor.now - acknowledgedAt >= share, done < members.count {
             acknowledgedAt = max(acknowledgedAt + share, reactor.now - sender.flow.parameters.ackDelay)

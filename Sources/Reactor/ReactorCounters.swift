@@ -61,6 +61,15 @@ public struct ReactorCounters: Sendable, Equatable {
 
     public init() {}
 
+    /// The kernel has taken so many messages in one call.
+    mutating func sent(messages: Int, _ done: (datagrams: Int, octets: Int)) {
+        sendBatches += 1
+        messagesOut += UInt64(messages)
+        datagramsOut += UInt64(done.datagrams)
+        octetsOut += UInt64(done.octets)
+        longestSendBatch = max(longestSendBatch, UInt64(messages))
+    }
+
     /// Datagrams given up at the sending socket. None of these closes anything: the path lost a datagram.
     public struct SendErrors: Sendable, Equatable {
         /// Larger than the path or the interface takes (EMSGSIZE); what a path MTU probe may meet.

@@ -257,6 +257,17 @@ import Wire
         return done
     }
 
+    /// So many messages are done: how many datagrams and octets they had.
+    mutating func advance(messages: Int) -> (datagrams: Int, octets: Int) {
+        var total = (datagrams: 0, octets: 0)
+        for _ in 0..<messages {
+            let done = advance()
+            total.datagrams += done.datagrams
+            total.octets += done.octets
+        }
+        return total
+    }
+
     private mutating func finish(_ done: Int) {
         waiting[done] -= 1
         if waiting[done] == 0 { waitingChunks -= 1 }

@@ -225,17 +225,18 @@ public final class UDPSocket {
     public func flush() {
         guard isOpen, isWritable else { return }
         while !queue.isEmpty {
-            let (result, count) = zeroCopy.map { send($0) } ?? sendCopied()
-            reactor.counters.sendBatches += 1
+            let (result, count) = if let zeroCopy { send(zeroCopy) } else { sendCopied() }
             if result > 0 {
-                errors.excuses = PendingErrors.excusesPerMessage
+                if takesErrors { errors.excuses = PendingErrors.excusesPerMessage }
                 // An error that ended the call is the kernel's secret, and gone; its reason waits in the queue.
                 if takesErrors, result < count { takeErrors() }
-                countSent(messages: Int(result))
-            } else if result == -EAGAIN {
-                block()
-                return
+                reactor.counters.sent(messages: Int(result), queue.advance(messages: Int(result)))
             } else {
+                reactor.counters.sendBatches += 1
+                if result == -EAGAIN {
+                    block()
+                    return
+                }
                 refused(code: -result)
             }
         }
@@ -295,20 +296,6 @@ public final class UDPSocket {
             }
         }
         keptTimer?.schedule(at: reactor.now + .milliseconds(1))
-    }
-
-    private func countSent(messages: Int) {
-        var datagrams = 0
-        var octets = 0
-        for _ in 0..<messages {
-            let done = queue.advance()
-            datagrams += done.datagrams
-            octets += done.octets
-        }
-        reactor.counters.messagesOut += UInt64(messages)
-        reactor.counters.datagramsOut += UInt64(datagrams)
-        reactor.counters.octetsOut += UInt64(octets)
-        reactor.counters.longestSendBatch = max(reactor.counters.longestSendBatch, UInt64(messages))
     }
 
     private func block() {

@@ -38,7 +38,9 @@ public struct FlowSource: Sendable {
 
     var members: [Member] = []
     var freeSlots: [Int] = []
-    public internal(set) var memberCount = 0
+    public internal(set) var memberCount = 0 {
+        didSet { noteAckDelay() }
+    }
     /// Connections that were told of the flow: while there are any, it is kept alive.
     public internal(set) var audience = 0
 
@@ -64,6 +66,8 @@ public struct FlowSource: Sendable {
     var lastLossCheck: Instant
     var creditBlockedSince: Instant?
     var ackDelayChangeableAt: Instant
+    /// The number of members asks for another ack delay than is announced.
+    private(set) var ackDelayIsDue = false
 
     private var actions: [FlowAction] = []
     private var actionsTaken = 0
@@ -102,6 +106,10 @@ public struct FlowSource: Sendable {
     }
 
     private mutating func noteAckDelay() {
+        let wanted = wantedAckDelay
+        let now = parameters.ackDelay
+        // A change of less than a quarter is not worth N frames.
+        ackDelayIsDue = wanted > now + now / 4 || wanted + wanted / 4 < now
         busyWait = min(max(configuration.tailProbeInterval, parameters.ackDelay).nanoseconds, keepAliveWait)
     }
 
@@ -113,6 +121,7 @@ public struct FlowSource: Sendable {
 
     /// The next thing to do; nil when all is done. Call until nil after every other call.
     public mutating func nextAction() -> FlowAction? {
+        guard !actions.isEmpty else { return nil }
         guard actionsTaken < actions.count else {
             actions.removeAll(keepingCapacity: true)
             actionsTaken = 0
@@ -235,11 +244,4 @@ public struct FlowSource: Sendable {
 
     /// How often the ack delay is announced anew at the most.
     static var ackDelayHold: Duration { .seconds(1) }
-
-    /// A change of less than a quarter is not worth N frames.
-    var ackDelayIsDue: Bool {
-        let wanted = wantedAckDelay
-        let now = parameters.ackDelay
-        return wanted > now + now / 4 || wanted + wanted / 4 < now
-    }
 }

@@ -154,7 +154,7 @@ static int seal_one(const fc_aead *aead, const struct fc_context *context, uint8
 
     make_nonce(aead, packet, nonce);
     if (aead->key.ipsec_mb) {
-        fc_gcm_seal(context->gcm, nonce, buffer + packet->start, header_length(packet),
+        fc_gcm_run(context->gcm->seal, context->gcm, nonce, buffer + packet->start, header_length(packet),
             buffer + packet->payload_offset, text_length(packet), tag);
         return 0;
     }
@@ -368,10 +368,10 @@ static int open_one(
     /* Both ciphers xor a key stream: a second run with the same nonce gives the ciphertext back. */
     if (aead->key.ipsec_mb) {
         uint8_t *header = buffer + packet->start, *text = buffer + packet->payload_offset;
-        fc_gcm_open(context->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
+        fc_gcm_run(context->gcm->open, context->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
         if (CRYPTO_memcmp(made, tag, FC_TAG_LENGTH) == 0)
             return 0;
-        fc_gcm_seal(context->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
+        fc_gcm_run(context->gcm->seal, context->gcm, nonce, header, header_length(packet), text, text_length(packet), made);
         return -1;
     }
     if (run_cipher(context->evp, nonce, buffer, packet) == 0

@@ -15,22 +15,13 @@
 
 #include "include/aead.h"
 
-/* Twice what version 1.5 needs: expanded keys and hash keys; and the state of a message. */
-enum { key_room = 2048, context_room = 256, alignment = 64 };
+enum { alignment = 64 };
 
 typedef void prepare_kernel(const void *key, void *expanded);
-typedef void crypt_kernel(const void *expanded, void *context, uint8_t *out, const uint8_t *in, uint64_t length,
-    const uint8_t *nonce, const uint8_t *header, uint64_t header_length, uint8_t *tag, uint64_t tag_length);
 
 struct kernels {
     prepare_kernel *prepare;
-    crypt_kernel *seal, *open;
-};
-
-struct fc_gcm {
-    uint8_t expanded[key_room];
-    uint8_t context[context_room];
-    const struct kernels *kernels;
+    fc_gcm_crypt *seal, *open;
 };
 
 static struct {
@@ -76,8 +67,8 @@ static void *kernel(void *handle, const char *work, int bits, const char *suffix
 static int find(void *handle, struct kernels *out, int bits, const char *suffix)
 {
     out->prepare = (prepare_kernel *)kernel(handle, "pre", bits, suffix);
-    out->seal = (crypt_kernel *)kernel(handle, "enc", bits, suffix);
-    out->open = (crypt_kernel *)kernel(handle, "dec", bits, suffix);
+    out->seal = (fc_gcm_crypt *)kernel(handle, "enc", bits, suffix);
+    out->open = (fc_gcm_crypt *)kernel(handle, "dec", bits, suffix);
     return out->prepare && out->seal && out->open;
 }
 
@@ -85,7 +76,7 @@ static int find(void *handle, struct kernels *out, int bits, const char *suffix)
 static int agrees(const struct kernels *kernels, const EVP_CIPHER *cipher, size_t length)
 {
     uint8_t key[32], nonce[FC_NONCE_LENGTH], header[13], text[256], ours[256], theirs[256], tag[2][FC_TAG_LENGTH];
-    _Alignas(alignment) uint8_t expanded[key_room], context[context_room];
+    _Alignas(alignment) struct fc_gcm gcm;
     EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
     int written;
 
@@ -102,11 +93,11 @@ static int agrees(const struct kernels *kernels, const EVP_CIPHER *cipher, size_
     EVP_CIPHER_CTX_free(evp);
     if (!ok)
         return 0;
-    kernels->prepare(key, expanded);
-    kernels->seal(expanded, context, ours, text, length, nonce, header, sizeof header, tag[1], FC_TAG_LENGTH);
+    kernels->prepare(key, gcm.expanded);
+    kernels->seal(gcm.expanded, gcm.context, ours, text, length, nonce, header, sizeof header, tag[1], FC_TAG_LENGTH);
     if (memcmp(ours, theirs, length) != 0 || memcmp(tag[0], tag[1], FC_TAG_LENGTH) != 0)
         return 0;
-    kernels->open(expanded, context, ours, ours, length, nonce, header, sizeof header, tag[1], FC_TAG_LENGTH);
+    kernels->open(gcm.expanded, gcm.context, ours, ours, length, nonce, header, sizeof header, tag[1], FC_TAG_LENGTH);
     return memcmp(ours, text, length) == 0 && memcmp(tag[0], tag[1], FC_TAG_LENGTH) == 0;
 }
 
@@ -164,8 +155,11 @@ struct fc_gcm *fc_gcm_new(void)
 
 void fc_gcm_use(struct fc_gcm *gcm, uint16_t suite, const uint8_t *key)
 {
-    gcm->kernels = kernels_of(suite);
-    gcm->kernels->prepare(key, gcm->expanded);
+    const struct kernels *kernels = kernels_of(suite);
+
+    gcm->seal = kernels->seal;
+    gcm->open = kernels->open;
+    kernels->prepare(key, gcm->expanded);
 }
 
 void fc_gcm_clear(struct fc_gcm *gcm)
@@ -179,20 +173,6 @@ void fc_gcm_free(struct fc_gcm *gcm)
         return;
     fc_gcm_clear(gcm);
     free(gcm);
-}
-
-void fc_gcm_seal(struct fc_gcm *gcm, const uint8_t *nonce, const uint8_t *header, size_t header_length, uint8_t *text,
-    size_t length, uint8_t *tag)
-{
-    gcm->kernels->seal(
-        gcm->expanded, gcm->context, text, text, length, nonce, header, header_length, tag, FC_TAG_LENGTH);
-}
-
-void fc_gcm_open(struct fc_gcm *gcm, const uint8_t *nonce, const uint8_t *header, size_t header_length, uint8_t *text,
-    size_t length, uint8_t *tag)
-{
-    gcm->kernels->open(
-        gcm->expanded, gcm->context, text, text, length, nonce, header, header_length, tag, FC_TAG_LENGTH);
 }
 
 const char *fc_ipsec_mb(void)

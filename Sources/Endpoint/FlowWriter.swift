@@ -47,7 +47,7 @@ struct FlowWriter {
     mutating func write(
         into buffer: inout MutableSpan<UInt8>, packets count: Int, at now: Instant
     ) -> Int {
-        if !runs.isEmpty { runs.removeAll(keepingCapacity: true) }
+        while !runs.isEmpty { runs.removeLast() }
         var writer = ByteWriter(&buffer)
         flow.transmitRun(of: count, into: &writer, runs: &runs, at: now)
         let octets = writer.offset

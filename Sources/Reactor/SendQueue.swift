@@ -146,13 +146,7 @@ import Wire
         var left = count
         repeat {
             guard makeRunSlot() else { return .dropped }
-            let segments =
-                left == 0
-                ? 1
-                : min(
-                    (left + segment - 1) / segment, Self.segmentLimit,
-                    max(1, Self.runOctets / segment))
-            let size = min(left, segments * segment)
+            let (segments, size) = Self.share(of: left, segment: segment)
             let run = unsafe fcio_run(
                 octets: arena + (chunk * Self.chunkSize + start), count: UInt32(size),
                 segment: UInt16(segments == 1 ? size : segment), segments: UInt16(segments), chunk: UInt16(chunk),
@@ -168,13 +162,21 @@ import Wire
             queuedOctets += size
             left -= size
             // A run whose last datagram is short has ended; an empty datagram is a run of its own.
-            open = size > 0 && size % (segments == 1 ? size : segment) == 0 ? (to, from, ecn) : nil
+            open = size > 0 && (segments == 1 || size == segments * segment) ? (to, from, ecn) : nil
         } while left > 0
         if !isDirty {
             isDirty = true
             return .markDirty
         }
         return hasRunSlot ? .nothing : .flush
+    }
+
+    /// How many datagrams, and how many of `count` octets, one run takes.
+    private static func share(of count: Int, segment: Int) -> (segments: Int, octets: Int) {
+        guard count > segment else { return (1, count) }
+        if count <= runOctets, count <= segmentLimit * segment { return ((count + segment - 1) / segment, count) }
+        let segments = min(segmentLimit, max(1, runOctets / segment))
+        return (segments, min(count, segments * segment))
     }
 
     private mutating func isRefused(_ address: IPAddress, segment: Int) -> Bool {

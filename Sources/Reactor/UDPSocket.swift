@@ -223,27 +223,28 @@ public final class UDPSocket {
 
     /// Hands what is queued to the kernel now. What it does not take stays queued, and `isWritable` becomes false.
     public func flush() {
-        guard isOpen, isWritable else { return }
-        while !queue.isEmpty {
-            let (result, count) = if let zeroCopy { send(zeroCopy) } else { sendCopied() }
+        guard isOpen, isWritable, !queue.isEmpty else { return }
+        let reactor = reactor
+        repeat {
+            let (result, count) = if let zeroCopy { send(zeroCopy) } else { sendCopied(reactor) }
             if result > 0 {
                 if takesErrors { errors.excuses = PendingErrors.excusesPerMessage }
                 // An error that ended the call is the kernel's secret, and gone; its reason waits in the queue.
                 if takesErrors, result < count { takeErrors() }
                 reactor.counters.sent(messages: Int(result), queue.advance(messages: Int(result)))
-            } else {
-                reactor.counters.sendBatches += 1
-                if result == -EAGAIN {
-                    block()
-                    return
-                }
-                refused(code: -result)
+                continue
             }
-        }
+            reactor.counters.sendBatches += 1
+            if result == -EAGAIN {
+                block()
+                return
+            }
+            refused(code: -result)
+        } while !queue.isEmpty
     }
 
     /// Sends what is queued: how many messages went, or a negative errno, and of how many.
-    private func sendCopied() -> (result: Int32, count: UInt32) {
+    private func sendCopied(_ reactor: Reactor) -> (result: Int32, count: UInt32) {
         let count = unsafe queue.fill(reactor.outbox, family: family)
         reactor.counters.systemCalls += 1
         return (unsafe reactor.backend.send(reactor.outbox, count: count, on: descriptor), count)
@@ -273,7 +274,7 @@ public final class UDPSocket {
         }
         if way == .copy {
             zeroCopy.leave(calls: &calls)
-            result = sendCopied()
+            result = sendCopied(reactor)
         }
         reactor.counters.systemCalls += calls
         if isMeasured, result.result > 0 {

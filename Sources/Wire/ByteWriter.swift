@@ -129,11 +129,30 @@ public struct ByteWriter: ~Copyable, ~Escapable {
         position += count
     }
 
+    /// Writes the octets of `span` from `first` on, `count` of them. Of the room behind them it makes free use: what comes
+    /// next is written over it.
+    @inlinable @inline(__always)
+    @_lifetime(self: copy self)
+    public mutating func octets(of span: Span<UInt8>, from first: Int, count: Int) {
+        precondition(first >= 0 && count >= 0 && count <= span.count - first && count <= bytes.byteCount - position)
+        // One block, rounded up, for the packets of an Internet path.
+        let room = min(span.count - first, bytes.byteCount - position)
+        if count > 1024, count <= 1280, room >= 1280 {
+            storeBlock(InlineArray<1280, UInt8>.self, of: span.extracting(first..<(first + 1280)), at: 0)
+            position += count
+        } else if count > 1280, count <= 1536, room >= 1536 {
+            storeBlock(InlineArray<1536, UInt8>.self, of: span.extracting(first..<(first + 1536)), at: 0)
+            position += count
+        } else {
+            octets(span.extracting(first..<(first + count)))
+        }
+    }
+
     /// Swift 6.3 has no way to copy one span to another. Octet by octet, the compiler has to reckon with an overlap; a block
     /// of known size it copies as one, by `memmove` if it is large.
-    @inline(__always)
+    @inlinable @inline(__always)
     @_lifetime(self: copy self)
-    private mutating func storeBlock<let count: Int>(
+    mutating func storeBlock<let count: Int>(
         _ type: InlineArray<count, UInt8>.Type, of span: Span<UInt8>, at first: Int
     ) {
         let source = span.extracting(first..<(first + count))

@@ -40,10 +40,12 @@ extension FlowSource {
                 leaveOutNumbers(at: now)
                 plan = newPlan(at: writer.offset)
             }
-            let octets = writePacket(into: &writer, hasData: hasData, at: now)
-            left -= 1
-            if hasData, octets == configuration.packetSize {
-                left -= continueStream(atMost: left, into: &writer, at: now)
+            var octets = configuration.packetSize
+            let alike = hasData ? continueStream(atMost: left, into: &writer, at: now) : 0
+            left -= alike
+            if alike == 0 {
+                octets = writePacket(into: &writer, hasData: hasData, at: now)
+                left -= 1
             }
             plan.end = writer.offset
             if keys.used(before: log.next) >= keyBudget { keys.wanted = true }
@@ -117,9 +119,10 @@ extension FlowSource {
         writer.uint32(UInt32(truncatingIfNeeded: log.next))
     }
 
-    /// Writes packets that the stream at the cursor fills and does not end in, as one before them may have been: they
-    /// differ in nothing but number and offset, so that all that is looked at before a packet is looked at once for all of
-    /// them. How many there are, which may be none.
+    /// Writes packets that the stream at the cursor fills and neither begins nor ends in: they differ in nothing but number
+    /// and offset, so that all that is looked at before a packet is looked at once for all of them. How many there are, which
+    /// may be none.
+    @inline(__always)
     @_lifetime(writer: copy writer)
     private mutating func continueStream(atMost limit: Int, into writer: inout ByteWriter, at now: Instant) -> Int {
         let size = configuration.packetSize
@@ -151,7 +154,7 @@ extension FlowSource {
             writer.uint32(UInt32(truncatingIfNeeded: log.next &+ index))
             writer.advance(headerLength - frame)
             writer.varint(UInt64(offset))
-            writer.octets(bytes.span.extracting(offset..<(offset + octets)))
+            writer.octets(of: bytes.span, from: offset, count: octets)
             writer.advance(CipherSuite.tagLength)
             offset += octets
         }

@@ -55,7 +55,7 @@ import Wire
             short.append(value)
             if short.count > 50 { short.removeFirst() }
         }
-        #expect(short.capacity == 64)
+        #expect(short.capacity == 256)
     }
 
     @Test func aFastFlowWaitsForSeveralRuns() {

@@ -88,7 +88,7 @@ import Wire
             capacities.append(bench.flow.log.capacity)
         }
         #expect(Set(capacities).count == 1)
-        #expect(capacities[0] <= 256)
+        #expect(capacities[0] <= 512)
     }
 
     @Test func aWithdrawnFlowHandsEverythingOverAndFallsSilent() throws {

@@ -10,7 +10,7 @@ struct Ring<Element: Sendable>: Sendable {
     /// One past the index of the newest.
     private(set) var end: UInt64
 
-    private static var smallest: Int { 64 }
+    private static var smallest: Int { 256 }
     /// A ring larger than this gives memory back when it has not needed it.
     private static var largestIdle: Int { 8192 }
     /// Elements held at the most since it was last empty.

@@ -85,7 +85,7 @@ import Testing
 
     @Test(arguments: [
         (
-            ["flow", "--heard", "--group", "239.10.0.6:5990"],
+            ["flow", "--heard", "--packets", "20000", "--group", "239.10.0.6:5990"],
             [
                 "aead", "packets_per_send", "receiver_packets_per_receive",
                 "receiver_cpu_ns_per_packet", "receiver_crypto_ns_per_packet", "overhead_octets_per_packet",
@@ -101,7 +101,7 @@ import Testing
             ]
         ),
         (
-            ["relay", "--receivers", "1", "--plain"],
+            ["relay", "--receivers", "1", "--plain", "--packets", "5000"],
             [
                 "aead", "packets_per_send", "receiver_packets_per_receive",
                 "source_cpu_ns_per_packet", "drops_queue_full",
@@ -112,7 +112,7 @@ import Testing
     ])
     func everyResultSaysWhatIsPromised(arguments: [String], more: [String]) throws {
         let (status, output, errors) = try run(
-            Self.program, ["perf"] + arguments + ["--duration", "500ms", "--json"])
+            Self.program, ["perf"] + arguments + ["--duration", "1500ms", "--json"])
         #expect(status == 0, "\(errors)")
         var results = 0
         for line in output.split(separator: "\n") {
@@ -125,7 +125,7 @@ import Testing
         }
         #expect(results > 0)
         // What names the machine and its ways is there for people, too.
-        let text = try run(Self.program, ["perf"] + arguments + ["--duration", "500ms"]).output
+        let text = try run(Self.program, ["perf"] + arguments + ["--duration", "1500ms"]).output
         for name in ["backend", "offloads", "kernel", "cpu"] { #expect(text.contains("\(name): "), "\(text)") }
     }
 

@@ -82,6 +82,13 @@ void fc_raise_file_limit(void)
     }
 }
 
+void fc_keep_heap(int octets)
+{
+    /* One without the other would end the C library's own adjustment of both. */
+    mallopt(M_MMAP_THRESHOLD, octets);
+    mallopt(M_TRIM_THRESHOLD, 2 * octets);
+}
+
 void fc_processor_name(char *out, int size)
 {
     char line[256];

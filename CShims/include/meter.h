@@ -35,6 +35,9 @@ int fc_pin(int processor);
 /* As many open files as the process may have. */
 void fc_raise_file_limit(void);
 
+/* Memory that was freed is kept for what is allocated next, for allocations of up to so many octets (32 MiB at the most). */
+void fc_keep_heap(int octets);
+
 /* The processor's name into `out`, cut to `size` octets and ended by 0; empty when the kernel does not tell. */
 void fc_processor_name(char *out, int size);
 

@@ -27,14 +27,14 @@ public struct FlowTrialOptions: Sendable {
     public var packetSize = 1200
     /// Octets of each published item.
     public var itemSize = 1 << 20
-    /// Receivers that acknowledge. They share the process: what they say is made up, what the source does is real.
+    /// Members that acknowledge. They share the process: what they say is made up, what the source does is real.
     public var members = 1
     /// Members acknowledge after so many packets instead of after the ack delay, so that counts are exact.
     public var acknowledgeEvery: UInt64?
     /// Look in one turn of seventeen where the time goes.
     public var splitsTime = true
-    /// A receiver in the same thread listens to the group and opens every packet; members then acknowledge only what
-    /// it has opened.
+    /// A whole receiver in the same thread is the only member: it has a connection, takes items from the flow, grants credit
+    /// and acknowledges. `members` and `acknowledgeEvery` say nothing then.
     public var isHeard = false
     /// Where the packets leave: `lo` needs no privilege.
     public var interface = "lo"
@@ -104,13 +104,18 @@ public final class FlowTrial {
             configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
         sender = FlowSender(flow, group: options.group, socket: socket, reactor: reactor)
         acknowledgedAt = reactor.now
-        ear = options.isHeard ? try TrialEar(options, flow: flow, origin: origin) : nil
+        ear = options.isHeard ? try TrialEar(options, sender: sender, origin: origin, reactor: reactor) : nil
 
-        ranges.reserveCapacity(64)
-        sender.onAction = { [unowned self] action in
-            if case .sendKey(let key) = action { ear?.install(key) }
+        if let ear {
+            let limit = Reactor.clock() + .seconds(20)
+            while !ear.isMember {
+                guard Reactor.clock() < limit else { throw EndpointError("the receiver does not hear the flow") }
+                turn()
+            }
+        } else {
+            ranges.reserveCapacity(64)
+            for _ in 0..<options.members { try members.append(TrialMember(&sender.flow, at: reactor.now)) }
         }
-        for _ in 0..<options.members { try members.append(TrialMember(&sender.flow, at: reactor.now)) }
         reactor.onTurnEnd { [unowned self] in turnEnded() }
     }
 
@@ -127,9 +132,12 @@ public final class FlowTrial {
     }
 
     /// Lets the flow run until it has sent `packets` more, or until `deadline`.
-    public func run(packets: UInt64 = .max, until deadline: Instant = .distantFuture) {
+    public func run(packets: UInt64 = .max, until deadline: Instant = .distantFuture) throws {
         let start = sender.flow.statistics.packetsSent
-        while sender.flow.statistics.packetsSent - start < packets, reactor.now < deadline { turn() }
+        while sender.flow.statistics.packetsSent - start < packets, reactor.now < deadline {
+            turn()
+            if let ear, ear.isLost { throw EndpointError("the receiver has lost the flow") }
+        }
     }
 
     /// One turn of the source, then one of the receiver, if there is one.
@@ -168,15 +176,10 @@ public final class FlowTrial {
     }
 
     private func acknowledge(_ index: Int) {
-        if let ear {
-            guard !ear.ranges.isEmpty else { return }
-            members[index].acknowledge(ear.ranges, &sender.flow, at: reactor.now)
-        } else {
-            guard sender.flow.nextPacketNumber > 0 else { return }
-            ranges.removeAll(keepingCapacity: true)
-            ranges.append(0...(sender.flow.nextPacketNumber - 1))
-            members[index].acknowledge(ranges, &sender.flow, at: reactor.now)
-        }
+        guard sender.flow.nextPacketNumber > 0 else { return }
+        ranges.removeAll(keepingCapacity: true)
+        ranges.append(0...(sender.flow.nextPacketNumber - 1))
+        members[index].acknowledge(ranges, &sender.flow, at: reactor.now)
     }
 
     /// What comes from now on is measured: the longest turn begins anew.
@@ -202,6 +205,9 @@ public final class FlowTrial {
         counts.packets = ear.opened
         return counts
     }
+
+    /// Items that the receiver has whole, and their octets.
+    public var items: (count: UInt64, octets: UInt64) { (ear?.items ?? 0, ear?.itemOctets ?? 0) }
 
     /// Packets that the flow has written, whether or not the kernel took them.
     public var written: UInt64 { sender.flow.statistics.packetsSent }

@@ -48,62 +48,47 @@ struct TrialMember {
     }
 }
 
-/// Hears the flow on a reactor of its own, opens every packet and remembers which came.
+/// A whole receiver on a reactor of its own, connected to a source that serves nobody else: it hears the flow, opens every
+/// packet, takes its frames, gathers items, grants credit and acknowledges.
 final class TrialEar {
     let charged: ChargedReactor
-    private let reception: FlowReception
-    private let heard = Box()
-    var opened: UInt64 { heard.packets.count }
-    var ranges: [ClosedRange<UInt64>] { heard.packets.ranges }
+    private let source: Source
+    private let receiver: Receiver
+    /// Items that came whole, and their octets.
+    private(set) var items: UInt64 = 0
+    private(set) var itemOctets: UInt64 = 0
+    /// It has left the flow, or its connection has ended: nothing more would come.
+    private(set) var isLost = false
+    var opened: UInt64 { receiver.peer.extension.statistics.packetsOpened }
+    var isMember: Bool { source.counts.members == 1 }
 
-    /// Shared with the closure that hears, one access a packet.
-    private final class Box { var packets = Heard() }
-
-    init(_ options: FlowTrialOptions, flow: FlowSource, origin: IPAddress) throws {
+    init(_ options: FlowTrialOptions, sender: FlowSender, origin: IPAddress, reactor: Reactor) throws {
         charged = try ChargedReactor(io: options.io, splitsTime: options.splitsTime)
-        reception = try FlowReception(
-            flow.flowID, source: nil, group: options.group, access: FlowAccess(interface: options.interface),
-            reactor: charged.reactor, log: Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() })
-        reception.install(flow.currentKey)
-        reception.onPacket = { [heard] _, packetNumber, _, _ in
-            heard.packets.note(packetNumber)
-            return true
+        Meters.keepHeap(Receiver.maxItemOctets)
+        let log = Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() }
+        let listen = try reactor.udpSocket(bind: SocketAddress(origin, port: 0))
+        source = Source(
+            listen: listen, tls: try TLSContext.server(selfSignedFor: ["\(origin)"], alpn: [applicationProtocol]),
+            sender: sender, history: 0, reactor: reactor, log: log)
+        receiver = try Receiver(
+            to: listen.localAddress, serverName: "\(origin)",
+            tls: try TLSContext.client(trust: .none, alpn: [applicationProtocol]), usesFlow: true,
+            access: FlowAccess(interface: options.interface), reactor: charged.reactor, log: log)
+        receiver.onEvent = { [unowned self] event in
+            switch event {
+            case .item(let item):
+                items += 1
+                itemOctets += UInt64(item.bytes.count)
+            case .fellBack, .closed: isLost = true
+            case .connected, .listening, .way, .returned: break
+            }
         }
-    }
-
-    func install(_ key: FlowKey) {
-        reception.install(key)
-        if key.generation > 1 { reception.drop(key.generation - 2) }
+        receiver.start()
     }
 
     func close() {
-        reception.close()
+        receiver.onEvent = { _ in }
+        receiver.release()
         charged.reactor.close()
-    }
-}
-
-/// Which packets were opened.
-private struct Heard {
-    private(set) var count: UInt64 = 0
-    /// Packet numbers, highest first; old ones are forgotten.
-    private(set) var ranges: [ClosedRange<UInt64>] = []
-    private static let limit = 64
-
-    init() { ranges.reserveCapacity(Self.limit + 1) }
-
-    mutating func note(_ packetNumber: UInt64) {
-        count += 1
-        guard let newest = ranges.first else {
-            ranges.append(packetNumber...packetNumber)
-            return
-        }
-        // Older than the newest: reordered, which one machine does not do.
-        guard packetNumber > newest.upperBound else { return }
-        if packetNumber == newest.upperBound + 1 {
-            ranges[0] = newest.lowerBound...packetNumber
-        } else {
-            ranges.insert(packetNumber...packetNumber, at: 0)
-            if ranges.count > Self.limit { ranges.removeLast() }
-        }
     }
 }

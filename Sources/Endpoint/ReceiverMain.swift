@@ -14,6 +14,8 @@ public func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32
     let reactor = try Reactor(io: .init(options.io))
     log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
+    // The next item takes about as much as the one before.
+    Meters.keepHeap(Receiver.maxItemOctets)
     let run = try ReceiverRun(options, reactor: reactor, log: log)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
     try run.start()

@@ -39,6 +39,10 @@ public enum Meters {
     /// Lets the process open as many files as the system allows it.
     public static func raiseFileLimit() { fc_raise_file_limit() }
 
+    /// Keeps memory that was freed, allocations of up to `octets` each, for what is allocated next: pages that are given back
+    /// and taken anew cost more than what is written to them.
+    public static func keepHeap(_ octets: Int) { fc_keep_heap(Int32(clamping: octets)) }
+
     /// The processor's name as the kernel gives it, empty when it does not.
     public static var processor: String {
         var name = [CChar](repeating: 0, count: 128)

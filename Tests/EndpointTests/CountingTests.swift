@@ -36,10 +36,10 @@ import Wire
         options.group = SocketAddress(.v4(0xef0a_0002), port: way.io == .epoll ? 5997 : 5998)
         let trial = try FlowTrial(options)
         // Until every table has its size.
-        trial.run(packets: 8000)
+        try trial.run(packets: 8000)
 
-        let short = measure(trial, packets: 2000)
-        let long = measure(trial, packets: 6000)
+        let short = try measure(trial, packets: 2000)
+        let long = try measure(trial, packets: 6000)
         let packets = Double(long.packets - short.packets)
         #expect(packets > 3500)
 
@@ -48,6 +48,8 @@ import Wire
 
         // It was real: all of it was sent, heard, opened and acknowledged.
         #expect(long.heard >= long.packets - 1000)
+        #expect(trial.items.octets >= 1000 * (trial.heard?.packets ?? 0) - UInt64(2 * way.itemSize))
+        #expect(trial.items.octets == trial.items.count * UInt64(way.itemSize))
         #expect(long.acknowledgements > 0)
         #expect(long.refused == 0)
     }
@@ -56,9 +58,9 @@ import Wire
         var packets, systemCalls, heard, acknowledgements, refused: UInt64
     }
 
-    private func measure(_ trial: FlowTrial, packets: UInt64) -> Counts {
+    private func measure(_ trial: FlowTrial, packets: UInt64) throws -> Counts {
         let (sent, heard, acknowledgements) = (trial.sent, trial.heard?.packets ?? 0, trial.acknowledgements)
-        trial.run(packets: packets)
+        try trial.run(packets: packets)
         let counts = trial.sent - sent
         return Counts(
             packets: counts.packets, systemCalls: counts.systemCalls, heard: (trial.heard?.packets ?? 0) - heard,

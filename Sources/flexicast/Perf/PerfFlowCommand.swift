@@ -13,8 +13,9 @@ struct PerfFlowCommand: ParsableCommand {
         abstract: "Send a sealed flow as a source does, and say what a packet costs.",
         discussion: """
             Items that never end go through the source's own sender to a group, in one thread. The members' \
-            acknowledgements are made in the process; what the source does with them is real. With --heard a receiver \
-            in the same thread opens every packet, and members acknowledge only what it has opened. Times are CPU \
+            acknowledgements are made in the process; what the source does with them is real. With --heard a whole \
+            receiver in the same thread is the only member: it opens every packet, takes the items, grants credit and \
+            acknowledges on its connection. Times are CPU \
             times: the packet rate that one core allows is one second by the source's CPU time for a packet.
 
             Before the first line a second at the most goes by to warm up. CPU is told apart by looking at one turn of \
@@ -78,7 +79,7 @@ struct PerfFlowCommand: ParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Tell protocol, cryptography and I/O apart, which reads the clock.")
     var split = true
 
-    @Flag(help: "Listen to the group and open every packet.")
+    @Flag(help: "A whole receiver is the member, with its own account of CPU.")
     var heard = false
 
     @Option(help: ArgumentHelp("Draw the sweep as FILE.svg and FILE.png.", valueName: "file"), transform: parsePlot)
@@ -89,6 +90,10 @@ struct PerfFlowCommand: ParsableCommand {
     func validate() throws {
         guard group?.address.isIPv4 ?? true else {
             throw ValidationError("--group: IPv4 only, such as 239.10.0.1:5999")
+        }
+        guard !heard || receivers == [1] && ackEvery == nil else {
+            throw ValidationError(
+                "--heard: one receiver, which acknowledges when it has to; no --receivers, no --ack-every")
         }
     }
 
@@ -130,15 +135,15 @@ struct PerfFlowCommand: ParsableCommand {
         output.report(report.begin)
 
         // Keys, tables, the first use of this and that. Exact counts want the same of it whatever the time.
-        trial.run(packets: 5000, until: packets == nil ? Reactor.clock() + .seconds(1) : .distantFuture)
+        try trial.run(packets: 5000, until: packets == nil ? Reactor.clock() + .seconds(1) : .distantFuture)
         trial.begin()
         let before = (trial.written, trial.heard, trial.overhead, trial.acknowledgements, trial.lossReports)
-        let copies = trial.zeroCopySends
+        let (copies, items) = (trial.zeroCopySends, trial.items)
         let limit = packets.map { before.0 + UInt64($0) } ?? .max
-        let counts = perf.measure(
+        let counts = try perf.measure(
             until: packets == nil ? Reactor.clock() + perf.duration : .distantFuture, or: { trial.written >= limit },
             { trial.sent }, { output.report(report.interval($0, from: $1)) }
-        ) { trial.run(packets: limit - trial.written, until: $0) }
+        ) { try trial.run(packets: limit - trial.written, until: $0) }
 
         let overhead = trial.overhead - before.2
         let acknowledgements = trial.acknowledgements - before.3
@@ -155,7 +160,13 @@ struct PerfFlowCommand: ParsableCommand {
         if let heard = trial.heard, let start = before.1 {
             let received = heard - start
             more += PerfEndReport.otherEnd("receiver", received)
-            note += "\nheard \(received.packets) packets; " + PerfEndReport.costs(received, messages: "receives")
+            more += [
+                ("receiver_items", .integer(Int(trial.items.count - items.count))),
+                ("receiver_item_octets", .integer(Int(trial.items.octets - items.octets))),
+            ]
+            note +=
+                "\nheard \(received.packets) packets, \(trial.items.count - items.count) items; "
+                + PerfEndReport.costs(received, messages: "receives")
         }
         output.report(report.summary(counts, more, note: note))
         return counts

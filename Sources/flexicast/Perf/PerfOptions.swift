@@ -56,12 +56,12 @@ struct PerfOptions: ParsableArguments {
     /// last and the first.
     func measure(
         until end: Instant, or isDone: () -> Bool = { false }, _ counts: () -> EndCounts,
-        _ report: (EndCounts, Int64) -> Void, _ run: (_ deadline: Instant) -> Void
-    ) -> EndCounts {
+        _ report: (EndCounts, Int64) -> Void, _ run: (_ deadline: Instant) throws -> Void
+    ) rethrows -> EndCounts {
         let start = counts()
         var last = start
         while Reactor.clock() < end, !isDone() {
-            run(min(Reactor.clock() + interval, end))
+            try run(min(Reactor.clock() + interval, end))
             let now = counts()
             report(now - last, last.time - start.time)
             last = now

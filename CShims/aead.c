@@ -257,34 +257,6 @@ int fc_unmask(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count)
     return outcome;
 }
 
-/* How many packets there are, or -1 when they are too many. */
-static int split(const fc_run *run, fc_packet *packets)
-{
-    int count = 0;
-
-    for (size_t start = run->start; start < run->end; start += run->packet_size, count++) {
-        if (count == FC_BATCH_MAX)
-            return -1;
-        size_t rest = run->end - start, number = start + run->header_length;
-        packets[count] = (fc_packet){
-            .start = start,
-            .number_offset = number,
-            .payload_offset = number + 4,
-            .end = start + (rest < run->packet_size ? rest : run->packet_size),
-            .number = run->number + (uint64_t)count,
-            .path = run->path,
-        };
-    }
-    return count;
-}
-
-int fc_unmask_run(fc_mask *mask, uint8_t *buffer, const fc_run *run, fc_packet *packets)
-{
-    int count = split(run, packets);
-
-    return count < 0 || fc_unmask(mask, buffer, packets, (size_t)count) != 0 ? -1 : count;
-}
-
 static int seal_all(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count)
 {
     uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
@@ -382,22 +354,74 @@ static int open_one(
     return -1;
 }
 
-uint64_t fc_open_batch(fc_aead *aead, uint8_t *buffer, const fc_packet *packets, size_t count, uint64_t wanted)
+int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
 {
     int64_t begin = fc_part_begin();
     const struct fc_context *context = fc_key_context(&aead->key);
+    int outcome = context ? open_one(aead, context, buffer, packet) : -1;
+
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return outcome;
+}
+
+/* The number nearest to `expected` that ends with these 32 bits (RFC 9000 appendix A.3). */
+static uint64_t decode_number(uint32_t truncated, uint64_t expected)
+{
+    const uint64_t window = (uint64_t)1 << 32, most = ((uint64_t)1 << 62) - 1;
+    uint64_t ahead = (uint32_t)(truncated - (uint32_t)expected);
+
+    if (ahead <= window / 2 ? expected + ahead <= most : expected + ahead < window)
+        return expected + ahead;
+    return expected + ahead - window;
+}
+
+static uint64_t open_run(
+    fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run, uint64_t wanted, uint64_t *numbers)
+{
+    uint8_t blocks[FC_BATCH_MAX][FC_TAG_LENGTH];
+    const struct fc_context *context = fc_key_context(&aead->key);
+    const size_t length = run->header_length;
+    size_t count = (run->end - run->start + run->packet_size - 1) / run->packet_size;
+    uint8_t *first = buffer + run->start;
     uint64_t opened = 0;
 
-    for (size_t i = 0; context && i < count && i < FC_BATCH_MAX; i++)
-        if (wanted >> i & 1 && open_one(aead, context, buffer, &packets[i]) == 0)
-            opened |= (uint64_t)1 << i;
-    fc_part_end(&fc_split_state.times.cryptography, begin);
+    if (!context || count > FC_BATCH_MAX)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        memcpy(blocks[i], first + i * run->packet_size + length + 4, FC_TAG_LENGTH);
+    if (encrypt_samples(mask, blocks, count) != 0)
+        return 0;
+    fc_packet packet = {.start = run->start, .payload_offset = run->start + length + 4, .path = run->path};
+    for (size_t i = 0; i < count; i++, first += run->packet_size) {
+        if (wanted >> i & 1) {
+            size_t rest = run->end - packet.start;
+            uint32_t truncated;
+            packet.end = packet.start + (rest < run->packet_size ? rest : run->packet_size);
+            mask_first(first, blocks[i]);
+            mask_number(first + length, blocks[i], 4);
+            memcpy(&truncated, first + length, sizeof truncated);
+            packet.number = numbers[i] = decode_number(be32toh(truncated), run->number);
+            if ((*first & 3) == 3 && open_one(aead, context, buffer, &packet) == 0) {
+                opened |= (uint64_t)1 << i;
+            } else {
+                mask_first(first, blocks[i]);
+                mask_number(first + length, blocks[i], 4);
+            }
+        }
+        packet.start += run->packet_size;
+        packet.payload_offset += run->packet_size;
+    }
     return opened;
 }
 
-int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet)
+uint64_t fc_open_run(
+    fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run, uint64_t wanted, uint64_t *numbers)
 {
-    return fc_open_batch(aead, buffer, packet, 1, 1) == 1 ? 0 : -1;
+    int64_t begin = fc_part_begin();
+    uint64_t opened = open_run(aead, mask, buffer, run, wanted, numbers);
+
+    fc_part_end(&fc_split_state.times.cryptography, begin);
+    return opened;
 }
 
 /* One half of RFC 2104: the hash of the padded key and of the data. */

@@ -87,6 +87,7 @@ void fcio_inbox_clear(struct fcio_inbox *inbox) {
     inbox->truncated = 0;
     inbox->octets = 0;
     inbox->has_drops = false;
+    inbox->is_split = false;
 }
 
 bool fcio_inbox_is_full(const struct fcio_inbox *inbox) {
@@ -131,8 +132,7 @@ static uint32_t read_controls(
 
 void fcio_inbox_add(
     struct fcio_inbox *inbox, struct msghdr *header, uint8_t *octets, uint32_t count, uint16_t buffer) {
-    uint32_t index = inbox->message_count++;
-    struct fcio_message *message = &inbox->messages[index];
+    struct fcio_message *message = &inbox->messages[inbox->message_count++];
     *message = (struct fcio_message){.buffer = buffer};
     uint32_t segment = read_controls(inbox, message, header, count);
     bool cut = (header->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || header->msg_namelen == 0;
@@ -145,13 +145,22 @@ void fcio_inbox_add(
     message->count = count;
     message->segment = segment;
     inbox->octets += count;
-    uint32_t offset = 0;
-    do {  // once even for an empty datagram
-        uint32_t size = count - offset < segment ? count - offset : segment;
-        inbox->datagrams[inbox->datagram_count++] =
-            (struct fcio_datagram){.octets = octets + offset, .count = size, .message = index};
-        offset += size;
-    } while (offset < count);
+    inbox->datagram_count += count ? (count - 1) / segment + 1 : 1;
+}
+
+void fcio_inbox_split(struct fcio_inbox *inbox) {
+    struct fcio_datagram *next = inbox->datagrams;
+    inbox->is_split = true;
+    for (uint32_t index = 0; index < inbox->message_count; index++) {
+        struct fcio_message *message = &inbox->messages[index];
+        if (!message->octets) continue;  // given up
+        uint32_t offset = 0;
+        do {  // once even for an empty datagram
+            uint32_t left = message->count - offset, size = left < message->segment ? left : message->segment;
+            *next++ = (struct fcio_datagram){.octets = message->octets + offset, .count = size, .message = index};
+            offset += size;
+        } while (offset < message->count);
+    }
 }
 
 int fcio_receive(struct fcio_inbox *inbox, int fd, unsigned limit) {

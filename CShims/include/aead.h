@@ -81,9 +81,6 @@ int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run
  */
 int fc_unmask(fc_mask *mask, uint8_t *buffer, fc_packet *packets, size_t count);
 
-/* The same for a run of at most FC_BATCH_MAX packets, which `packets` gets: how many they are, or -1. */
-int fc_unmask_run(fc_mask *mask, uint8_t *buffer, const fc_run *run, fc_packet *packets);
-
 /* Puts back what fc_unmask took off. */
 void fc_mask_again(uint8_t *buffer, const fc_packet *packet);
 
@@ -92,8 +89,13 @@ void fc_mask_again(uint8_t *buffer, const fc_packet *packet);
  */
 int fc_open(fc_aead *aead, uint8_t *buffer, const fc_packet *packet);
 
-/* The same for those of `count` (at most FC_BATCH_MAX) packets whose bit is set in `wanted`: the bits of those opened. */
-uint64_t fc_open_batch(fc_aead *aead, uint8_t *buffer, const fc_packet *packets, size_t count, uint64_t wanted);
+/*
+ * Opens a run in place, of at most FC_BATCH_MAX packets whose numbers have four octets: those whose bit is set in `wanted`.
+ * `number` of the run is the one to expect, near which all of them are. Returns the bits of the packets that are
+ * authentic, whose numbers `numbers` gets; the others are as before.
+ */
+uint64_t fc_open_run(
+    fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run, uint64_t wanted, uint64_t *numbers);
 
 /* HMAC with SHA-384 when `sha384` is set and SHA-256 otherwise; `out` has room for 48 or 32 octets. */
 int fc_hmac(int sha384, const uint8_t *key, size_t key_length, const uint8_t *data, size_t length, uint8_t *out);

@@ -97,15 +97,16 @@ struct fcio_datagram {
     uint32_t message;           // index of its message
 };
 
-/// What one receive call brought, split into datagrams.
+/// What one receive call brought.
 struct fcio_inbox {
     struct fcio_message *messages;
-    struct fcio_datagram *datagrams;
+    struct fcio_datagram *datagrams;  // once it is split
     uint32_t message_count;
     uint32_t datagram_count;
     uint32_t truncated;         // messages given up because they, or their control data, were cut
     uint32_t drops;             // the socket's total of datagrams dropped in the kernel, when has_drops
     bool has_drops;
+    bool is_split;
     uint64_t octets;
     struct fcio_slots *slots;   // recvmmsg's arena, made on first use
 };
@@ -121,6 +122,9 @@ int fcio_receive(struct fcio_inbox *inbox, int fd, unsigned limit);
 struct msghdr;
 /// Adds a message that lies at `octets`; `header` gives its name, control data and flags.
 void fcio_inbox_add(struct fcio_inbox *inbox, struct msghdr *header, uint8_t *octets, uint32_t count, uint16_t buffer);
+
+/// Splits what came into datagrams: not every reader wants them one by one.
+void fcio_inbox_split(struct fcio_inbox *inbox);
 
 /// Datagrams of equal size to one destination, back to back; the last may be shorter.
 struct fcio_run {

@@ -58,15 +58,19 @@ import QUIC
         }
     }
 
-    /// Opens those of the first `count` packets in place whose bit is set in `wanted`: the bits of the authentic ones. The
-    /// others stay as they were.
-    func open(_ buffer: inout MutableSpan<UInt8>, _ packets: borrowing PacketBatch, count: Int, wanted: UInt64)
-        -> UInt64
-    {
-        let packets = packets.span
-        return unsafe buffer.withUnsafeMutableBufferPointer { buffer in
-            unsafe packets.withUnsafeBufferPointer { packets in
-                unsafe fc_open_batch(context, buffer.baseAddress, packets.baseAddress, count, wanted)
+    /// Opens those packets of a run, which the caller has checked against the buffer, whose bit is set in `wanted`: the bits
+    /// of the authentic ones, whose numbers `numbers` gets. The others stay as they were.
+    func open(
+        _ buffer: inout MutableSpan<UInt8>, _ run: fc_run, wanted: UInt64, numbers: inout PacketNumbers,
+        mask: HeaderProtection
+    ) -> UInt64 {
+        unsafe buffer.withUnsafeMutableBufferPointer { buffer in
+            var numbers = numbers.mutableSpan
+            return unsafe numbers.withUnsafeMutableBufferPointer { numbers in
+                unsafe withUnsafePointer(to: run) { run in
+                    unsafe fc_open_run(
+                        context, mask.context, buffer.baseAddress, run, wanted, numbers.baseAddress)
+                }
             }
         }
     }
@@ -98,21 +102,6 @@ import QUIC
         precondition(result == 0, "OpenSSL refused a header protection mask")
     }
 
-    /// The same for a run of as many packets as `packets` has room for at the most: how many they are.
-    func remove(_ buffer: inout MutableSpan<UInt8>, _ run: fc_run, _ packets: inout PacketBatch) -> Int {
-        precondition(run.start + run.header_length + 20 <= run.end && run.end <= buffer.count)
-        let count = unsafe buffer.withUnsafeMutableBufferPointer { buffer in
-            var packets = packets.mutableSpan
-            return unsafe packets.withUnsafeMutableBufferPointer { packets in
-                unsafe withUnsafePointer(to: run) { run in
-                    unsafe fc_unmask_run(context, buffer.baseAddress, run, packets.baseAddress)
-                }
-            }
-        }
-        precondition(count >= 0, "OpenSSL refused header protection masks")
-        return Int(count)
-    }
-
     /// Puts the mask back that `remove` took off.
     func restore(_ buffer: inout MutableSpan<UInt8>, _ packet: fc_packet) {
         precondition(packet.start < packet.payload_offset && packet.payload_offset <= buffer.count)
@@ -124,8 +113,8 @@ import QUIC
     }
 }
 
-/// The packets of one call.
-typealias PacketBatch = InlineArray<64, fc_packet>
+/// The numbers of a run's packets: as many as one call opens.
+public typealias PacketNumbers = InlineArray<64, UInt64>
 
 extension fc_packet {
     var numberLength: Int { payload_offset - number_offset }

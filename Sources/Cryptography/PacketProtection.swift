@@ -162,59 +162,39 @@ public final class OpeningKey {
         return open(&buffer, &packet, largest: largest, packetNumberLength: packetNumberLength)
     }
 
-    /// Opens packets of equal size that lie back to back in `buffer`, the last possibly shorter, as one sender's datagrams
-    /// do that the kernel has coalesced. Their masks are made in one call for 64 of them.
+    /// Opens packets that lie back to back, as one sender's datagrams do that the kernel has coalesced: at most 64 of them,
+    /// in one call of the library's shim. Their numbers have four octets.
     ///
     /// - Parameters:
-    ///   - packetSize: octets of each packet but the last.
-    ///   - headerLength: octets before the packet number, which has four.
-    ///   - largest: the largest packet number received so far, nil before the first.
-    ///   - generation: what opened packets get as theirs.
-    ///   - opened: a place for each packet. Those that hold nil are tried, and get the packet if it is authentic; of the
-    ///     others, the buffer stays as it was.
+    ///   - start: index of the first header octet.
+    ///   - end: index just after the last packet.
+    ///   - packetSize: octets of each packet but the last, which may have fewer.
+    ///   - headerLength: octets before a packet number.
+    ///   - largest: the largest packet number received so far, nil before the first. All are reckoned from it: four octets
+    ///     tell two thousand million packets apart.
+    ///   - wanted: a bit for each packet that is to be tried. Of the others the buffer stays as it was.
+    ///   - numbers: gets the numbers of those that are authentic.
+    /// - Returns: a bit for each packet that is authentic.
     public func open(
-        _ buffer: inout MutableSpan<UInt8>, packetSize: Int, headerLength: Int, largest: UInt64?,
-        generation: UInt64 = 0,
-        opened: inout [OpenedPacket?]
-    ) {
-        var packets = PacketBatch(repeating: fc_packet())
-        var first = 0
-        var newest = largest
+        _ buffer: inout MutableSpan<UInt8>, from start: Int, to end: Int, packetSize: Int, headerLength: Int,
+        largest: UInt64?, wanted: UInt64, numbers: inout PacketNumbers
+    ) -> UInt64 {
         let least = headerLength + 4 + CipherSuite.tagLength
-        guard packetSize >= least else { return }
-        while first < opened.count {
-            let start = first * packetSize
-            let end = min(buffer.count, start + packets.count * packetSize)
-            var run = fc_run(
-                start: start, end: end, packet_size: packetSize, header_length: headerLength, number: 0, path: 0)
-            // The last packet may be too short to be one.
-            let rest = (end - start) % packetSize
-            if rest > 0, rest < least { run.end -= rest }
-            guard run.end > run.start else { return }
-            let count = mask.remove(&buffer, run, &packets)
-            // All are reckoned from the same number: four octets tell two thousand million packets apart.
-            var wanted: UInt64 = 0
-            for index in 0..<count where opened[first + index] == nil && packets[index].numberLength == 4 {
-                packets[index].number = PacketNumber.decode(
-                    truncated: packets[index].number, length: 4, largest: newest)
-                wanted |= 1 << UInt64(index)
-            }
-            let authentic = cipher.open(&buffer, packets, count: count, wanted: wanted)
-            failedCount += UInt64((wanted & ~authentic).nonzeroBitCount)
-            for index in 0..<count {
-                guard authentic >> UInt64(index) & 1 == 1 else {
-                    mask.restore(&buffer, packets[index])
-                    continue
-                }
-                let packet = packets[index]
-                opened[first + index] = OpenedPacket(
-                    firstOctet: buffer[packet.start], packetNumber: packet.number,
-                    payload: packet.payload_offset..<(packet.end - CipherSuite.tagLength), keyGeneration: generation)
-                newest = max(newest ?? 0, packet.number)
-            }
-            first += count
-            if count < packets.count { return }
-        }
+        guard packetSize >= least, headerLength > 0 else { return 0 }
+        precondition(start >= 0 && start <= end && end <= buffer.count, "the run does not fit its buffer")
+        // The last packet may be too short to be one.
+        let rest = (end - start) % packetSize
+        let end = rest < least ? end - rest : end
+        let count = (end - start + packetSize - 1) / packetSize
+        precondition(count <= numbers.count, "\(count) packets in one call")
+        guard count > 0 else { return 0 }
+        let run = fc_run(
+            start: start, end: end, packet_size: packetSize, header_length: headerLength,
+            number: largest.map { $0 + 1 } ?? 0, path: 0)
+        let wanted = wanted & (.max >> UInt64(64 - count))
+        let authentic = cipher.open(&buffer, run, wanted: wanted, numbers: &numbers, mask: mask)
+        failedCount += UInt64((wanted & ~authentic).nonzeroBitCount)
+        return authentic
     }
 
     private func open(

@@ -24,17 +24,14 @@ final class FlowReception: DatagramHandler {
     let source: IPAddress?
     /// The newest key first: header protection differs too, so a key is tried, not read off the packet.
     private(set) var keys: [(key: FlowKey, opening: OpeningKey)] = []
-    /// Of the message under way; reused, so that a packet allocates nothing.
-    private var scratch: [OpenedPacket?] = []
     /// Octets of UDP payload in opened packets.
     private(set) var octetsOpened: UInt64 = 0
     /// Datagrams that are not of the flow at all.
     private(set) var strangers: UInt64 = 0
 
-    /// Takes an opened packet, generation, packet number and frames, and says whether it counts as received.
-    var onPacket: (_ generation: UInt64, _ packetNumber: UInt64, _ payload: Span<UInt8>, _ ecn: ECN) -> Bool = {
-        _, _, _, _ in true
-    }
+    /// Takes opened packets and says how many of them are new and count as received; nil: of several, each is to be
+    /// handed on by itself.
+    var onPackets: (_ run: RunPlan, _ datagrams: Span<UInt8>, _ ecn: ECN) -> Int? = { run, _, _ in run.count }
     /// As many datagrams with the flow's ID have come.
     var onHeard: (Int) -> Void = { _ in }
     var onRejected: () -> Void = {}
@@ -50,10 +47,10 @@ final class FlowReception: DatagramHandler {
         var last: UInt64
         var count: UInt64
 
-        mutating func note(_ number: UInt64) {
-            first = min(first, number)
-            last = max(last, number)
-            count += 1
+        mutating func note(_ numbers: ClosedRange<UInt64>, new: Int) {
+            first = min(first, numbers.lowerBound)
+            last = max(last, numbers.upperBound)
+            count += UInt64(new)
         }
 
         /// Numbers between the first and the last that did not come.
@@ -163,7 +160,7 @@ final class FlowReception: DatagramHandler {
     }
 
     /// Whether a datagram that came on the connection's socket is of this flow.
-    func owns(_ datagram: Span<UInt8>) -> Bool { isOurs(datagram, at: 0) }
+    func owns(_ datagram: Span<UInt8>) -> Bool { PacketHeader.isShort(datagram, at: 0, to: flowID) }
 
     /// Takes datagrams that lie back to back, all of `packetSize` octets but the last. Whether any was of the flow.
     @discardableResult
@@ -173,13 +170,13 @@ final class FlowReception: DatagramHandler {
             return false
         }
         let count = (bytes.count + packetSize - 1) / packetSize
-        var isAnyOurs = false
         // Nearly always all of them are of the flow; else each is looked at by itself.
-        for index in 0..<count where !isOurs(bytes.span, at: index * packetSize) {
+        guard PacketHeader.areShort(bytes.span, ofSize: packetSize, to: flowID) else {
             guard count > 1 else {
                 strangers += 1
                 return false
             }
+            var isAnyOurs = false
             for index in 0..<count {
                 let start = index * packetSize
                 var one = bytes._mutatingExtracting(start..<min(bytes.count, start + packetSize))
@@ -192,40 +189,48 @@ final class FlowReception: DatagramHandler {
         return true
     }
 
-    private func isOurs(_ bytes: Span<UInt8>, at start: Int) -> Bool {
-        PacketHeader.isShort(bytes, at: start, to: flowID)
+    /// Opens packets and hands them on in runs of consecutive numbers: nearly always one.
+    private func open(_ bytes: inout MutableSpan<UInt8>, packetSize: Int, count: Int, ecn: ECN) {
+        var numbers = PacketNumbers(repeating: 0)
+        for first in stride(from: 0, to: count, by: numbers.count) {
+            let some = min(numbers.count, count - first)
+            let all = UInt64.max >> UInt64(64 - some)
+            let end = min(bytes.count, (first + some) * packetSize)
+            var missing = all
+            for (key, opening) in keys where missing != 0 {
+                let opened = opening.open(
+                    &bytes, from: first * packetSize, to: end, packetSize: packetSize, headerLength: 1 + flowID.count,
+                    largest: reach?.last ?? key.firstPacketNumber, wanted: missing, numbers: &numbers)
+                missing &= ~opened
+                var rest = opened
+                while rest != 0 {
+                    let begin = rest.trailingZeroBitCount
+                    var stop = begin + 1
+                    while stop < some, opened >> UInt64(stop) & 1 == 1, numbers[stop] == numbers[stop - 1] + 1 {
+                        stop += 1
+                    }
+                    rest &= stop < 64 ? .max << UInt64(stop) : 0
+                    let run = RunPlan(
+                        start: (first + begin) * packetSize, packetSize: packetSize,
+                        end: min(end, (first + stop) * packetSize), headerLength: 1 + flowID.count,
+                        firstPacketNumber: numbers[begin], keyGeneration: key.generation)
+                    octetsOpened += UInt64(run.end - run.start)
+                    hand(on: run, bytes.span, ecn)
+                }
+            }
+            for _ in 0..<missing.nonzeroBitCount { onRejected() }
+        }
     }
 
-    private func open(_ bytes: inout MutableSpan<UInt8>, packetSize: Int, count: Int, ecn: ECN) {
-        guard !keys.isEmpty else { return }
-        // Local while they change with every packet: an access to a class is looked after by the runtime each time.
-        var opened: [OpenedPacket?] = []
-        swap(&opened, &scratch)
-        opened.removeAll(keepingCapacity: true)
-        opened.append(contentsOf: repeatElement(nil, count: count))
-        var reach = reach
-        for (key, opening) in keys {
-            opening.open(
-                &bytes, packetSize: packetSize, headerLength: 1 + flowID.count,
-                largest: reach?.last ?? key.firstPacketNumber, generation: key.generation, opened: &opened)
-            if !opened.contains(where: { $0 == nil }) { break }
+    private func hand(on run: RunPlan, _ bytes: Span<UInt8>, _ ecn: ECN) {
+        guard let new = onPackets(run, bytes, ecn) else {
+            for index in 0..<run.count { hand(on: run.packets(index..<(index + 1)), bytes, ecn) }
+            return
         }
-        let take = onPacket
-        var octets = 0
-        for index in 0..<count {
-            guard let packet = opened[index] else {
-                onRejected()
-                continue
-            }
-            let number = packet.packetNumber
-            octets += min(packetSize, bytes.count - index * packetSize)
-            guard take(packet.keyGeneration, number, bytes.span.extracting(packet.payload), ecn) else { continue }
-            if reach == nil { reach = Reach(first: number, last: number, count: 0) }
-            reach?.note(number)
-        }
-        self.reach = reach
-        octetsOpened += UInt64(octets)
-        swap(&opened, &scratch)
+        guard new > 0 else { return }
+        let numbers = run.packetNumbers
+        if reach == nil { reach = Reach(first: numbers.lowerBound, last: numbers.upperBound, count: 0) }
+        reach?.note(numbers, new: new)
     }
 
     /// What was missing until now is asked for no more: the number of packets.

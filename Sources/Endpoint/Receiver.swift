@@ -51,8 +51,9 @@ final class Receiver {
     /// Those of them whose packets come on the connection's own way.
     private var replicated: [FlowReception] = []
     private var sessionTimer: TimerHandle?
-    private var items: [StreamID: (bytes: [UInt8], since: Instant)] = [:]
-    /// Octets in `items`.
+    /// How much has come of those that are not whole, and since when.
+    private var items: [StreamID: (octets: Int, since: Instant)] = [:]
+    /// Octets of `items`.
     private(set) var unfinishedOctets = 0
     private var random: SeededRandom
     private let socket: UDPSocket
@@ -152,7 +153,7 @@ final class Receiver {
     private func handle(_ event: ConnectionEvent) {
         switch event {
         case .connected: connected()
-        case .streamOpened(let id): items[id] = ([], reactor.now)
+        case .streamOpened(let id): items[id] = (0, reactor.now)
         case .streamReadable(let id): read(id)
         case .streamReset(let id, let code):
             log.warning("the source gave up an item", metadata: ["stream": "\(id.rawValue)", "code": "\(code)"])
@@ -185,34 +186,36 @@ final class Receiver {
     }
 
     private func read(_ id: StreamID) {
-        guard id.initiator == .server, !id.isBidirectional else { return }
-        while let chunk = peer.connection.machine.read(id) {
-            var item = takeUnfinished(id) ?? ([], reactor.now)
-            if item.bytes.isEmpty { item.bytes = chunk.bytes } else { item.bytes += chunk.bytes }
-            guard item.bytes.count <= Self.maxItemOctets,
-                unfinishedOctets + item.bytes.count <= Self.maxUnfinishedOctets
-            else {
-                log.warning(
-                    "an item was refused: more than \(Self.maxItemOctets) octets, or \(Self.maxUnfinishedOctets) in all unfinished ones",
-                    metadata: ["stream": "\(id.rawValue)", "octets": "\(item.bytes.count)"])
-                peer.connection.machine.stopSending(id, code: 1)
-                return
-            }
-            guard chunk.isFinished else {
-                unfinishedOctets += item.bytes.count
-                items[id] = item
-                continue
-            }
-            let via: Via = chunk.octetsFromUnicast == 0 ? .flow : chunk.octetsFromFlow == 0 ? .unicast : .mixed
-            onEvent(.item(ReceivedItem(stream: id, bytes: item.bytes, via: via, latency: reactor.now - item.since)))
+        guard id.initiator == .server, !id.isBidirectional, let gathered = peer.connection.machine.gather(id) else {
             return
         }
+        let since = takeUnfinished(id) ?? reactor.now
+        let octets =
+            switch gathered {
+            case .part(let octets): octets
+            case .whole(let chunk): chunk.bytes.count
+            }
+        guard octets <= Self.maxItemOctets, unfinishedOctets + octets <= Self.maxUnfinishedOctets else {
+            log.warning(
+                "an item was refused: more than \(Self.maxItemOctets) octets, or \(Self.maxUnfinishedOctets) in all unfinished ones",
+                metadata: ["stream": "\(id.rawValue)", "octets": "\(octets)"])
+            peer.connection.machine.stopSending(id, code: 1)
+            return
+        }
+        guard case .whole(let chunk) = gathered else {
+            unfinishedOctets += octets
+            items[id] = (octets, since)
+            return
+        }
+        let via: Via = chunk.octetsFromUnicast == 0 ? .flow : chunk.octetsFromFlow == 0 ? .unicast : .mixed
+        onEvent(.item(ReceivedItem(stream: id, bytes: chunk.bytes, via: via, latency: reactor.now - since)))
     }
 
-    private func takeUnfinished(_ id: StreamID) -> (bytes: [UInt8], since: Instant)? {
+    /// Forgets an item that is not whole: since when it came.
+    private func takeUnfinished(_ id: StreamID) -> Instant? {
         guard let item = items.removeValue(forKey: id) else { return nil }
-        unfinishedOctets -= item.bytes.count
-        return item
+        unfinishedOctets -= item.octets
+        return item.since
     }
 
     // MARK: Flows
@@ -264,9 +267,7 @@ final class Receiver {
             if isReplicated { replicated.append(flow) }
             flow.onHeard = { [unowned self] in peer.extension.flowPacketHeard(id, count: $0, at: reactor.now) }
             flow.onRejected = { [unowned self] in peer.extension.flowPacketRejected(id, at: reactor.now) }
-            flow.onPacket = { [unowned self] generation, number, payload, ecn in
-                take(id, generation: generation, number: number, payload: payload, ecn: ecn)
-            }
+            flow.onPackets = { [unowned self] run, datagrams, ecn in take(id, run, in: datagrams, ecn: ecn) }
             flow.onWay = { [unowned self] way in onEvent(.way(way)) }
             flow.onBatchEnd = { [unowned self] in peer.pump() }
         } catch {
@@ -294,18 +295,27 @@ final class Receiver {
         return false
     }
 
-    /// Whether the packet is new and what it says can be used.
-    private func take(
-        _ id: FlowID, generation: UInt64, number: UInt64, payload: Span<UInt8>, ecn: ECN
-    ) -> Bool {
+    /// How many of the packets are new and can be used; nil: ask for each of them.
+    private func take(_ id: FlowID, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN) -> Int? {
         let now = reactor.now
-        guard
-            let pathID = peer.extension.flowPacketOpened(id, generation: generation, packetNumber: number, at: now)
-        else { return false }
-        qlog?.flowPacket(pathID: pathID, packetNumber: number, size: payload.count, payload: payload, at: now)
-        let before = peer.connection.machine.statistics.flowPacketsDuplicate
-        peer.connection.machine.flowPacketReceived(
-            pathID: pathID, packetNumber: number, payload: payload, ecn: ecn, at: now, extension: &peer.extension)
-        return peer.connection.machine.statistics.flowPacketsDuplicate == before
+        let numbers = run.packetNumbers
+        var pathID = peer.extension.flowPacketsOpened(
+            id, generation: run.keyGeneration, packetNumbers: numbers, at: now)
+        if pathID == nil {
+            guard numbers.count == 1 else { return nil }
+            pathID = peer.extension.flowPacketOpened(
+                id, generation: run.keyGeneration, packetNumber: run.firstPacketNumber, at: now)
+        }
+        guard let pathID else { return 0 }
+        if let qlog {
+            for index in 0..<run.count {
+                let payload = datagrams.extracting(run.payload(index))
+                qlog.flowPacket(
+                    pathID: pathID, packetNumber: run.firstPacketNumber + UInt64(index), size: payload.count,
+                    payload: payload, at: now)
+            }
+        }
+        return peer.connection.machine.flowPacketsReceived(
+            pathID: pathID, run, in: datagrams, ecn: ecn, at: now, extension: &peer.extension)
     }
 }

@@ -196,37 +196,75 @@ extension Connection {
         return content
     }
 
-    /// A packet of `pathID`'s flow, opened with the flow's key. Only frames that a shared flow may carry are accepted; others
-    /// are a violation (draft-navarre-quic-flexicast-02 section 7).
-    public mutating func flowPacketReceived<E: FrameExtension>(
-        pathID: UInt64, packetNumber: UInt64, payload: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
-    ) {
-        guard isActive, let index = flowPaths.firstIndex(where: { $0.id == pathID }) else { return }
-        guard !flowPaths[index].acks.isDuplicate(packetNumber) else {
-            statistics.flowPacketsDuplicate += 1
-            return
-        }
-        statistics.flowPacketsReceived += 1
-        let refused = streams.statistics.framesRefused
-        do throws(TransportError) {
-            var reader = ByteReader(payload)
-            var isAckEliciting = false
-            while !reader.isAtEnd {
-                guard let type = reader.varint() else { throw Self.truncated(0) }
-                if type == FrameType.padding { continue }
-                isAckEliciting = true
-                switch type {
-                case FrameType.ping: break
-                case FrameType.stream: try streamReceived(type, &reader, origin: .flow)
-                case FrameType.resetStream: try resetReceived(&reader, origin: .flow)
-                case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
-                default: throw `extension`.forbiddenOnFlow(type: type)
-                }
+    /// Packets of `pathID`'s flow, opened with the flow's key, in the datagrams they came in: how many are new. Only frames
+    /// that a shared flow may carry are accepted; others are a violation (draft-navarre-quic-flexicast-02 section 7).
+    @discardableResult
+    public mutating func flowPacketsReceived<E: FrameExtension>(
+        pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
+    ) -> Int {
+        guard isActive, let path = flowPaths.firstIndex(where: { $0.id == pathID }) else { return run.count }
+        let numbers = run.packetNumbers
+        guard flowPaths[path].acks.isNew(numbers) else {
+            guard run.count > 1 else {
+                statistics.flowPacketsDuplicate += 1
+                return 0
             }
-            // What our limits had no room for must come again, so the packet does not count as received.
-            guard streams.statistics.framesRefused == refused else { return }
-            flowPaths[index].acks.received(packetNumber, ackEliciting: isAckEliciting, ecn: ecn, at: now)
+            var new = 0
+            for index in 0..<run.count {
+                new += flowPacketsReceived(
+                    pathID: pathID, run.packets(index..<(index + 1)), in: datagrams, ecn: ecn, at: now,
+                    extension: &`extension`)
+            }
+            return new
+        }
+        statistics.flowPacketsReceived += UInt64(run.count)
+        // From `first` on packets are taken, all of them ack-eliciting or none, and not acknowledged.
+        var first = numbers.lowerBound
+        var isAckEliciting = true
+        do throws(TransportError) {
+            for index in 0..<run.count {
+                let refused = streams.statistics.framesRefused
+                let wants = try flowFramesReceived(
+                    datagrams.extracting(run.payload(index)), extension: &`extension`)
+                // What our limits had no room for must come again, so the packet does not count as received.
+                let isRefused = streams.statistics.framesRefused != refused
+                guard isRefused || wants != isAckEliciting else { continue }
+                let number = numbers.lowerBound + UInt64(index)
+                if first < number {
+                    flowPaths[path].acks.received(
+                        first...(number - 1), ackEliciting: isAckEliciting, ecn: ecn, at: now)
+                }
+                first = isRefused ? number + 1 : number
+                isAckEliciting = wants
+            }
+            if first <= numbers.upperBound {
+                flowPaths[path].acks.received(
+                    first...numbers.upperBound, ackEliciting: isAckEliciting, ecn: ecn, at: now)
+            }
         } catch { close(error, at: now) }
+        return run.count
+    }
+
+    /// Whether the packet wants to be acknowledged.
+    @inline(__always)
+    private mutating func flowFramesReceived<E: FrameExtension>(
+        _ payload: Span<UInt8>, extension: inout E
+    ) throws(TransportError) -> Bool {
+        var reader = ByteReader(payload)
+        var isAckEliciting = false
+        while !reader.isAtEnd {
+            guard let type = reader.varint() else { throw Self.truncated(0) }
+            if type == FrameType.padding { continue }
+            isAckEliciting = true
+            switch type {
+            case FrameType.ping: break
+            case FrameType.stream: try streamReceived(type, &reader, origin: .flow)
+            case FrameType.resetStream: try resetReceived(&reader, origin: .flow)
+            case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
+            default: throw `extension`.forbiddenOnFlow(type: type)
+            }
+        }
+        return isAckEliciting
     }
 
     private func isKnown(_ type: UInt64) -> Bool {
@@ -395,6 +433,7 @@ extension Connection {
         if let ready = crypto[level.rawValue].read() { events.append(.handshakeBytes(level, ready)) }
     }
 
+    @inline(__always)
     @_lifetime(reader: copy reader)
     private mutating func streamReceived(_ type: UInt64, _ reader: inout ByteReader, origin: StreamOrigin)
         throws(TransportError)

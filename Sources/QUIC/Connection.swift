@@ -406,6 +406,9 @@ public struct Connection: ~Copyable, Sendable {
 
     /// The octets of a stream that arrived in order since the last read; nil when there are none and it has not ended.
     public mutating func read(_ id: StreamID) -> StreamChunk? { streams.read(id) }
+    /// The same, but they stay here until the stream has ended and all of it is handed over at once, not copied. Whoever
+    /// gathers bounds what gathers: by `stopSending`.
+    public mutating func gather(_ id: StreamID) -> StreamGathering? { streams.gather(id) }
 
     public mutating func reset(_ id: StreamID, code: UInt64) { streams.reset(id, code: code) }
     public mutating func stopSending(_ id: StreamID, code: UInt64) { streams.stopSending(id, code: code) }
@@ -489,7 +492,7 @@ public struct Connection: ~Copyable, Sendable {
         extensionFrames.enqueue(octets, key: key)
     }
 
-    /// Opens the packet number space of `pathID`, whose packets arrive by `flowPacketReceived` and are acknowledged with PATH_ACK
+    /// Opens the packet number space of `pathID`, whose packets arrive by `flowPacketsReceived` and are acknowledged with PATH_ACK
     /// every `ackDelay`, at times shifted by `phase` so that many receivers do not report at once.
     public mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration) {
         if let index = flowPaths.firstIndex(where: { $0.id == pathID }) {

@@ -25,11 +25,20 @@ public struct PacketHeader: Sendable, Equatable {
     public static let version1: UInt32 = 1
 
     /// Whether the packet that begins at `start` has a short header with the destination `id`.
+    @inline(__always)
     public static func isShort(_ datagram: Span<UInt8>, at start: Int, to id: ConnectionID) -> Bool {
         guard datagram.count - start > id.count, datagram[start] & 0xc0 == 0x40 else { return false }
         var reader = ByteReader(datagram, at: start + 1)
         if id.count == 8 { return reader.uint64() == id.prefix }
         return reader.connectionID(id.count) == id
+    }
+
+    /// Whether all datagrams, which lie back to back, each of `size` octets but for the last, begin like that.
+    public static func areShort(_ datagrams: Span<UInt8>, ofSize size: Int, to id: ConnectionID) -> Bool {
+        for start in stride(from: 0, to: datagrams.count, by: size) where !isShort(datagrams, at: start, to: id) {
+            return false
+        }
+        return true
     }
 
     /// Reads the packet that begins at `start`. `shortIDLength` is the length of the connection IDs that we hand out.

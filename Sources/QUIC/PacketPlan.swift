@@ -36,7 +36,7 @@ public struct PacketPlan: Sendable, Equatable {
 }
 
 /// The same for packets with consecutive numbers that lie back to back, all of one size but for the last: what a
-/// multicast flow sends as one segmented send.
+/// multicast flow sends as one segmented send, and what is opened of it at the other end.
 public struct RunPlan: Sendable, Equatable {
     /// Index of the first packet's first octet in the send buffer.
     public var start: Int
@@ -60,8 +60,35 @@ public struct RunPlan: Sendable, Equatable {
         self.keyGeneration = keyGeneration
     }
 
+    /// A run of one packet, whose number has four octets.
+    public init(_ plan: PacketPlan) {
+        precondition(plan.packetNumberLength == 4)
+        self.init(
+            start: plan.start, packetSize: plan.end - plan.start, end: plan.end,
+            headerLength: plan.packetNumberOffset - plan.start, firstPacketNumber: plan.packetNumber,
+            keyGeneration: plan.keyGeneration)
+    }
+
     /// How many packets there are.
     public var count: Int { (end - start + packetSize - 1) / packetSize }
+
+    public var packetNumbers: ClosedRange<UInt64> { firstPacketNumber...(firstPacketNumber + UInt64(count - 1)) }
+
+    /// Where the frames of a packet lie.
+    @inlinable
+    public func payload(_ index: Int) -> Range<Int> {
+        let begin = start + index * packetSize
+        return (begin + headerLength + 4)..<(min(end, begin + packetSize) - CipherSuite.tagLength)
+    }
+
+    /// Some of the packets.
+    public func packets(_ range: Range<Int>) -> RunPlan {
+        var part = self
+        part.start += range.lowerBound * packetSize
+        part.end = min(end, start + range.upperBound * packetSize)
+        part.firstPacketNumber += UInt64(range.lowerBound)
+        return part
+    }
 
     /// The plan of the first packet alone.
     public var first: PacketPlan {

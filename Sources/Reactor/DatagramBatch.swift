@@ -87,6 +87,7 @@ extension DatagramHandler {
 
     private func datagram(_ index: Int) -> fcio_datagram {
         precondition(index >= 0 && index < count, "datagram \(index) of a batch of \(count)")
+        if unsafe !inbox.pointee.is_split { unsafe fcio_inbox_split(inbox) }
         return unsafe inbox.pointee.datagrams[index]
     }
 

@@ -18,12 +18,12 @@ public final class SimulatedReceiver {
     public private(set) var octetsFromUnicast: UInt64 = 0
 
     /// Streams of which something was read and the end not yet.
-    public var unfinishedStreams: Int { partial.count }
+    public var unfinishedStreams: Int { unfinished.count }
 
     let configuration: ReceiverConfiguration
     var isInGroup = false
     private var keys: [FlowKey] = []
-    private var partial: [StreamID: [UInt8]] = [:]
+    private var unfinished: Set<StreamID> = []
     private var random: SeededRandom
     private let flow: FlowID
     let address: SocketAddress
@@ -72,10 +72,8 @@ public final class SimulatedReceiver {
         else { return }
         // READY and the opened path come before the packet that caused them is acknowledged.
         drainSession(at: now)
-        let payload = packet.bytes.span.extracting(plan.payloadOffset..<(plan.end - CipherSuite.tagLength))
-        connection.flowPacketReceived(
-            pathID: path, packetNumber: plan.packetNumber, payload: payload, ecn: .notECT, at: now,
-            extension: &session)
+        connection.flowPacketsReceived(
+            pathID: path, RunPlan(plan), in: packet.bytes.span, ecn: .notECT, at: now, extension: &session)
     }
 
     /// Leaves the flow by the user's wish; `join` undoes it.
@@ -123,13 +121,14 @@ public final class SimulatedReceiver {
     }
 
     private func read(_ stream: StreamID) {
-        while let chunk = connection.read(stream) {
-            partial[stream, default: []] += chunk.bytes
-            guard chunk.isFinished else { continue }
+        switch connection.gather(stream) {
+        case .part: unfinished.insert(stream)
+        case .whole(let chunk):
+            unfinished.remove(stream)
             octetsFromFlow += chunk.octetsFromFlow
             octetsFromUnicast += chunk.octetsFromUnicast
-            items.append((stream, partial.removeValue(forKey: stream) ?? []))
-            return
+            items.append((stream, chunk.bytes))
+        case nil: break
         }
     }
 }

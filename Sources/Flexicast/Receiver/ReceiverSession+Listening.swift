@@ -133,13 +133,13 @@ extension ReceiverSession {
     public mutating func flowPacketOpened(
         _ id: FlowID, generation: UInt64, packetNumber: UInt64, at now: Instant
     ) -> UInt64? {
+        if let path = flowPacketsOpened(
+            id, generation: generation, packetNumbers: packetNumber...packetNumber, at: now)
+        {
+            return path
+        }
         guard let index = index(of: id) else { return nil }
         self.now = now
-        if let usual = flows[index].usual, usual.generation == generation, usual.numbers.contains(packetNumber) {
-            flows[index].lastOpened = now
-            statistics.packetsOpened += 1
-            return flows[index].pathID
-        }
         switch flows[index].phase {
         case .listening(var state):
             guard let numbers = state.keys.numbers(of: generation), numbers.contains(packetNumber) else { break }
@@ -169,6 +169,19 @@ extension ReceiverSession {
         }
         statistics.packetsOutsideKey += 1
         return nil
+    }
+
+    /// The same for packets with consecutive numbers that are like one before them; nil, and nothing done: ask for each.
+    public mutating func flowPacketsOpened(
+        _ id: FlowID, generation: UInt64, packetNumbers: ClosedRange<UInt64>, at now: Instant
+    ) -> UInt64? {
+        guard let index = index(of: id), let usual = flows[index].usual, usual.generation == generation,
+            usual.numbers.contains(packetNumbers.lowerBound), usual.numbers.contains(packetNumbers.upperBound)
+        else { return nil }
+        self.now = now
+        flows[index].lastOpened = now
+        statistics.packetsOpened += UInt64(packetNumbers.count)
+        return flows[index].pathID
     }
 
     /// No key opened the packet. Each receiver bounds the forgeries it takes (RFC 9001 section 6.6).

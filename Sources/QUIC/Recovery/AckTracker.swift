@@ -51,26 +51,38 @@ struct AckTracker: Sendable {
         packetNumber < floor || arrived.contains(packetNumber)
     }
 
+    /// Whether none of `numbers` was received before, or lies so far back that this is no longer known.
+    func isNew(_ numbers: ClosedRange<UInt64>) -> Bool {
+        numbers.lowerBound >= floor && !arrived.intersects(numbers)
+    }
+
     /// Notes a packet that was opened and is no duplicate.
     mutating func received(_ packetNumber: UInt64, ackEliciting: Bool, ecn: ECN, at now: Instant) {
-        guard packetNumber >= floor, arrived.insert(packetNumber) else { return }
+        guard !isDuplicate(packetNumber) else { return }
+        received(packetNumber...packetNumber, ackEliciting: ackEliciting, ecn: ecn, at: now)
+    }
+
+    /// The same for packets that came together, in the order of their numbers, all of them new.
+    mutating func received(_ numbers: ClosedRange<UInt64>, ackEliciting: Bool, ecn: ECN, at now: Instant) {
+        arrived.insert(numbers)
+        let count = UInt64(numbers.count)
         switch ecn {
         case .notECT: break
-        case .ect0: ect0 += 1
-        case .ect1: ect1 += 1
-        case .ce: ce += 1
+        case .ect0: ect0 += count
+        case .ect1: ect1 += count
+        case .ce: ce += count
         }
-        if packetNumber >= largest ?? 0 {
-            largest = packetNumber
+        if numbers.upperBound >= largest ?? 0 {
+            largest = numbers.upperBound
             largestAt = now.nanoseconds
         }
-        if let lastAckLargest, packetNumber < lastAckLargest {
-            unreportedFrom = min(unreportedFrom ?? .max, packetNumber)
+        if let lastAckLargest, numbers.lowerBound < lastAckLargest {
+            unreportedFrom = min(unreportedFrom ?? .max, numbers.lowerBound)
             reportedBy = nil
         }
         hasUnacknowledged = true
         // Before the ranges are cut: a packet older than all of 64 ranges still counts as out of order.
-        if ackEliciting { schedule(packetNumber, ecn: ecn, at: now.nanoseconds) }
+        if ackEliciting { schedule(numbers, ecn: ecn, at: now.nanoseconds) }
         while arrived.count > Self.maxRanges {
             floor = max(floor, arrived[0].upperBound + 1)
             arrived.removeFirst()
@@ -172,22 +184,22 @@ struct AckTracker: Sendable {
         deadline = nil
     }
 
-    private mutating func schedule(_ packetNumber: UInt64, ecn: ECN, at now: Int64) {
+    private mutating func schedule(_ numbers: ClosedRange<UInt64>, ecn: ECN, at now: Int64) {
         if let gridPhase, delay > 0 {
             if deadline == nil { deadline = Instant(nanoseconds: Self.gridPoint(after: now, delay, gridPhase)) }
             return
         }
-        elicitingSinceAck += 1
+        elicitingSinceAck += numbers.count
         // RFC 9000 section 13.2.1: at once when something is missing or late, so that the sender repairs it soon.
         var isUrgent = delay <= 0 || elicitingSinceAck >= elicitingThreshold || ecn == .ce
         if let previous = largestEliciting {
-            if packetNumber < previous {
+            if numbers.lowerBound < previous {
                 isUrgent = true
-            } else if !arrived.contains(max(previous, floor)...packetNumber) {
+            } else if !arrived.contains(max(previous, floor)...numbers.upperBound) {
                 isUrgent = true
             }
         }
-        largestEliciting = max(largestEliciting ?? 0, packetNumber)
+        largestEliciting = max(largestEliciting ?? 0, numbers.upperBound)
         let due = Instant(nanoseconds: isUrgent ? now : now + delay)
         deadline = min(deadline ?? .distantFuture, due)
     }

@@ -27,6 +27,13 @@ public struct RangeSet: Sendable, Equatable {
             && ranges[index].upperBound >= range.upperBound
     }
 
+    /// Whether any number of `range` is in the set.
+    public func intersects(_ range: ClosedRange<UInt64>) -> Bool {
+        guard let last = ranges.last, range.lowerBound <= last.upperBound else { return false }
+        let index = firstIndex(endingAtOrAfter: range.lowerBound)
+        return ranges[index].lowerBound <= range.upperBound
+    }
+
     /// False when `value` was there already.
     @discardableResult
     public mutating func insert(_ value: UInt64) -> Bool {

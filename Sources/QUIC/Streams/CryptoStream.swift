@@ -34,7 +34,7 @@ struct CryptoStream: Sendable {
     mutating func read() -> [UInt8]? { incoming.read() }
 
     /// Octets wait behind a hole.
-    var hasGap: Bool { incoming.buffered > 0 && !incoming.hasReadable }
+    var hasGap: Bool { incoming.buffered > 0 && incoming.readable == 0 }
 
     // MARK: - Sending
 

@@ -1,8 +1,9 @@
 /// Received octets of one stream or CRYPTO stream: out of order in, in order out (RFC 9000 section 2.2). What comes twice is
 /// dropped, and where copies differ the first one stays.
 ///
-/// In order, every octet is copied once, to the end of one array that the reader then takes whole. What lies beyond a
-/// hole waits in separate segments, each of which grows while its own octets come in order.
+/// In order, every octet is copied once, to the end of one array that the reader then takes whole: at once, or with
+/// `consume` before it when all of the stream is there. What lies beyond a hole waits in separate segments, each of which
+/// grows while its own octets come in order.
 struct ReceiveBuffer: Sendable {
     private struct Segment: Sendable {
         var offset: UInt64
@@ -10,26 +11,33 @@ struct ReceiveBuffer: Sendable {
         var end: UInt64 { offset + UInt64(bytes.count) }
     }
 
-    /// Everything below was read.
+    /// Everything below was read or consumed.
     private(set) var readOffset: UInt64 = 0
     /// One past the highest octet that was taken in.
     private(set) var highest: UInt64 = 0
-    /// Octets held and not yet read.
+    /// Octets held and neither read nor consumed.
     private(set) var buffered = 0
     /// Octets that were not taken because there were too many holes.
     private(set) var refused: UInt64 = 0
 
-    /// The octets from `readOffset` on.
+    /// The octets from `heldOffset` on.
     private var ready: [UInt8] = []
+    /// How many of them were consumed.
+    private(set) var consumed = 0
+    /// As long as the whole may become: room for it is made at once when a part of it is there.
+    private let expected: Int
     /// What lies beyond the first hole: ascending, not overlapping.
     private var segments: [Segment] = []
 
-    init() {}
+    init(expected: Int = 0) { self.expected = expected }
 
+    /// The first octet that was not taken out.
+    var heldOffset: UInt64 { readOffset - UInt64(consumed) }
     /// One past the last octet before the first hole.
-    var contiguousEnd: UInt64 { readOffset + UInt64(ready.count) }
+    var contiguousEnd: UInt64 { heldOffset + UInt64(ready.count) }
     var segmentCount: Int { segments.count }
-    var hasReadable: Bool { !ready.isEmpty }
+    /// Octets that can be read or consumed.
+    var readable: Int { ready.count - consumed }
 
     /// Takes in the octets of `bytes`, which start at `offset`; `offset + bytes.count` must be below 2^62. `room` is how
     /// many more segments may be made. Returns how many octets were new.
@@ -44,7 +52,7 @@ struct ReceiveBuffer: Sendable {
         if start > front {
             added = insertBeyondHole(bytes, at: offset, from: start, room: room)
         } else if segments.isEmpty {
-            ready.append(bytes.extracting(droppingFirst: Int(start - offset)))
+            append(bytes.extracting(droppingFirst: Int(start - offset)))
             highest = end
             added = Int(end - start)
         } else {
@@ -54,19 +62,46 @@ struct ReceiveBuffer: Sendable {
         return added
     }
 
-    /// All octets from `readOffset` up to the first hole, which are then no longer held; nil when there are none.
+    /// The same for the octets that follow those before, with no hole anywhere; false, and nothing done, when they do not.
+    @inline(__always)
+    mutating func insertNext(_ bytes: Span<UInt8>, at offset: UInt64) -> Bool {
+        guard segments.isEmpty, offset == contiguousEnd else { return false }
+        append(bytes)
+        highest = offset + UInt64(bytes.count)
+        buffered += bytes.count
+        return true
+    }
+
+    /// All octets from `heldOffset` up to the first hole, which are then no longer held; nil when there are none.
     mutating func read() -> [UInt8]? {
         guard !ready.isEmpty else { return nil }
+        consume()
+        consumed = 0
         var taken: [UInt8] = []
         swap(&taken, &ready)
-        readOffset += UInt64(taken.count)
-        buffered -= taken.count
         return taken
+    }
+
+    /// All octets up to the first hole count as read, and stay.
+    mutating func consume() {
+        readOffset += UInt64(readable)
+        buffered -= readable
+        consumed = ready.count
+    }
+
+    @inline(__always)
+    private mutating func append(_ bytes: Span<UInt8>) {
+        let count = ready.count + bytes.count
+        if count > ready.capacity, count < expected, count >= expected / StreamBounds.reserve {
+            ready.reserveCapacity(expected)
+        }
+        ready.append(bytes)
     }
 
     /// Lets go of everything that is held.
     mutating func discard() {
         ready = []
+        consumed = 0
         segments = []
         buffered = 0
     }
@@ -99,7 +134,7 @@ struct ReceiveBuffer: Sendable {
                 used += 1
             } else if cursor < end {
                 let stop = min(end, segments[used].offset)
-                ready.append(bytes.extracting(Int(cursor - offset)..<Int(stop - offset)))
+                append(bytes.extracting(Int(cursor - offset)..<Int(stop - offset)))
                 added += Int(stop - cursor)
                 cursor = stop
             } else {
@@ -107,7 +142,7 @@ struct ReceiveBuffer: Sendable {
             }
         }
         if cursor < end {
-            ready.append(bytes.extracting(droppingFirst: Int(cursor - offset)))
+            append(bytes.extracting(droppingFirst: Int(cursor - offset)))
             added += Int(end - cursor)
         }
         if used > 0 { segments.removeFirst(used) }

@@ -14,7 +14,7 @@ struct ReceiveStream: Sendable {
 
     let id: StreamID
     private(set) var state = State.receiving
-    private(set) var buffer = ReceiveBuffer()
+    private(set) var buffer: ReceiveBuffer
     /// Where the stream ends, once a FIN or RESET_STREAM said so.
     private(set) var finalSize: UInt64?
     private(set) var octetsFromFlow: UInt64 = 0
@@ -32,8 +32,10 @@ struct ReceiveStream: Sendable {
     var owesMaxStreamData = false
     var owesStopSending = false
 
-    init(id: StreamID, window: UInt64) {
+    /// `expected`: about as many octets as it may have, 0 when nothing is known.
+    init(id: StreamID, window: UInt64, expected: Int = 0) {
         self.id = id
+        buffer = ReceiveBuffer(expected: expected)
         self.window = window
         maxStreamData = window
     }
@@ -43,7 +45,7 @@ struct ReceiveStream: Sendable {
     /// Octets received, each counted once.
     var received: UInt64 { octetsFromFlow + octetsFromUnicast }
     var isReadable: Bool {
-        state != .reset && stopCode == nil && (buffer.hasReadable || buffer.readOffset == finalSize)
+        state != .reset && stopCode == nil && (buffer.readable > 0 || buffer.readOffset == finalSize)
     }
     var isDiscarding: Bool { stopCode != nil }
 
@@ -70,6 +72,17 @@ struct ReceiveStream: Sendable {
         return added
     }
 
+    /// Octets of the flow, if they are no more than the next of a stream that the application knows to be readable; false,
+    /// and nothing done, when they are not.
+    @inline(__always)
+    mutating func receiveNext(_ bytes: Span<UInt8>, at offset: UInt64) -> Bool {
+        guard isAnnounced, state == .receiving, stopCode == nil, offset + UInt64(bytes.count) <= maxStreamData,
+            buffer.insertNext(bytes, at: offset)
+        else { return false }
+        octetsFromFlow += UInt64(bytes.count)
+        return true
+    }
+
     /// A RESET_STREAM. False when it changes nothing, because everything was received or a reset came before.
     mutating func reset(finalSize end: UInt64) throws(TransportError) -> Bool {
         try checkFinalSize(end: end, fin: true)
@@ -82,11 +95,21 @@ struct ReceiveStream: Sendable {
         return true
     }
 
-    /// All octets that can be read now, and the end of the stream if it is reached; nil when there is neither.
-    mutating func take() -> StreamChunk? {
-        guard state != .reset, buffer.hasReadable || buffer.readOffset == finalSize else { return nil }
+    /// How much there is; nil when that is no more than before. It counts as read.
+    mutating func gather() -> StreamGathering? {
+        guard isReadable else { return nil }
         isAnnounced = false
-        let offset = buffer.readOffset
+        if buffer.contiguousEnd == finalSize { return take().map { .whole($0) } }
+        buffer.consume()
+        return .part(buffer.consumed)
+    }
+
+    /// All octets that can be read now, gathered ones among them, and the end of the stream if it is reached; nil when there
+    /// is neither.
+    mutating func take() -> StreamChunk? {
+        guard state != .reset, buffer.readable > 0 || buffer.readOffset == finalSize else { return nil }
+        isAnnounced = false
+        let offset = buffer.heldOffset
         let bytes = buffer.read() ?? []
         return StreamChunk(
             bytes: bytes, offset: offset, isFinished: buffer.readOffset == finalSize, octetsFromFlow: octetsFromFlow,

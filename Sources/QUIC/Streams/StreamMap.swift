@@ -28,7 +28,9 @@ struct StreamMap<Stream: Sendable>: Sendable {
         @inline(__always) get { slots[index.slot].stream }
         @inline(__always) _modify {
             last = index.slot
-            yield &slots[index.slot].stream
+            // Through a span, as the array's own accessor is a coroutine that is called.
+            var all = slots.mutableSpan
+            yield &all[index.slot].stream
         }
     }
 

@@ -4,7 +4,16 @@ import Wire
 // the connection.
 extension StreamTable {
     /// A STREAM frame (RFC 9000 section 19.8).
+    @inline(__always)
     mutating func streamReceived(
+        _ id: StreamID, offset: UInt64, bytes: Span<UInt8>, fin: Bool, origin: StreamOrigin
+    ) throws(TransportError) {
+        // Nearly always: the next octets of a stream of the flow.
+        if origin == .flow, !fin, receivedNext(id, offset: offset, bytes: bytes) { return }
+        try streamReceivedAnyhow(id, offset: offset, bytes: bytes, fin: fin, origin: origin)
+    }
+
+    private mutating func streamReceivedAnyhow(
         _ id: StreamID, offset: UInt64, bytes: Span<UInt8>, fin: Bool, origin: StreamOrigin
     ) throws(TransportError) {
         let frameType: UInt64 = 0x08
@@ -51,6 +60,17 @@ extension StreamTable {
             receiving[at].isAnnounced = true
             events.append(.readable(id))
         }
+    }
+
+    @inline(__always)
+    private mutating func receivedNext(_ id: StreamID, offset: UInt64, bytes: Span<UInt8>) -> Bool {
+        let octets = UInt64(bytes.count)
+        guard offset <= Varint.max, isShared(id), dataReceived + octets <= maxData + local.initialMaxData,
+            let at = receiving.index(of: id), receiving[at].receiveNext(bytes, at: offset)
+        else { return false }
+        dataReceived += octets
+        count { $0.octetsFromFlow += octets }
+        return true
     }
 
     /// A RESET_STREAM frame (RFC 9000 section 19.4).
@@ -148,13 +168,27 @@ extension StreamTable {
     /// All octets of the stream that have come in order and were not read, and whether it ends with them; nil when there is
     /// nothing new. Lets the peer send more once half of a window was read.
     mutating func read(_ id: StreamID) -> StreamChunk? {
-        guard let at = receiving.index(of: id), !receiving[at].isDiscarding,
-            let chunk = receiving[at].take()
-        else { return nil }
-        if receiving[at].openWindow() { queueReceiveControl(at, id: id) }
-        consume(UInt64(chunk.bytes.count))
+        guard let at = receiving.index(of: id), !receiving[at].isDiscarding else { return nil }
+        let new = receiving[at].buffer.readable
+        guard let chunk = receiving[at].take() else { return nil }
+        wasRead(new, of: at, id: id)
         if chunk.isFinished { receivingEnded(id) }
         return chunk
+    }
+
+    /// Like `read`, but what has come stays here, without a copy, until the stream has ended and all of it is handed over. Nil
+    /// when there is nothing new.
+    mutating func gather(_ id: StreamID) -> StreamGathering? {
+        guard let at = receiving.index(of: id) else { return nil }
+        let new = receiving[at].buffer.readable
+        guard let gathered = receiving[at].gather() else { return nil }
+        wasRead(new, of: at, id: id)
+        if case .whole(let chunk) = gathered {
+            // The next one may be as long, or a little longer.
+            expected = min(chunk.bytes.count + chunk.bytes.count / 8, StreamBounds.reservedOctets)
+            receivingEnded(id)
+        }
+        return gathered
     }
 
     /// Asks the peer to send no more on the stream (RFC 9000 section 3.5). What was received and not read is dropped.
@@ -230,7 +264,7 @@ extension StreamTable {
             if finished[kind].contains(id.index) { return false }
         }
         openedByPeer[kind] += 1
-        receiving.insert(ReceiveStream(id: id, window: receiveWindow(id)), id: id)
+        receiving.insert(ReceiveStream(id: id, window: receiveWindow(id), expected: expected), id: id)
         if kind { sending.insert(SendStream(id: id, maxStreamData: initialSendLimit(id), isRanged: false), id: id) }
         count { $0.streamsOpenedByPeer += 1 }
         events.append(.opened(id))
@@ -268,10 +302,15 @@ extension StreamTable {
 
     /// Reads a stopped stream for nobody.
     private mutating func throwAway(_ at: StreamMap<ReceiveStream>.Index, id: StreamID) {
+        let new = receiving[at].buffer.readable
         guard let chunk = receiving[at].take() else { return }
-        if receiving[at].openWindow() { queueReceiveControl(at, id: id) }
-        consume(UInt64(chunk.bytes.count))
+        wasRead(new, of: at, id: id)
         if chunk.isFinished { receivingEnded(id) }
+    }
+
+    private mutating func wasRead(_ octets: Int, of at: StreamMap<ReceiveStream>.Index, id: StreamID) {
+        if receiving[at].openWindow() { queueReceiveControl(at, id: id) }
+        consume(UInt64(octets))
     }
 
     /// Octets that no longer need room. MAX_DATA follows when half of the window was used.

@@ -71,6 +71,8 @@ struct StreamTable: Sendable {
     var finishedCount = Pair<UInt64>(0)
     /// Segments in all receive buffers.
     var segments = 0
+    /// About as long as the stream that was gathered last.
+    var expected = 0
 
     // Sending: what the peer allows.
     /// The highest MAX_DATA.

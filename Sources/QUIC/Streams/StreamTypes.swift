@@ -22,6 +22,14 @@ public struct StreamChunk: Sendable, Equatable {
     }
 }
 
+/// What there is of a stream that is gathered.
+public enum StreamGathering: Sendable, Equatable {
+    /// So many octets; they stay where they are.
+    case part(Int)
+    /// All of it, unless some was read before.
+    case whole(StreamChunk)
+}
+
 /// Which way a frame came.
 public enum StreamOrigin: Sendable {
     /// On the connection's own path.
@@ -89,6 +97,9 @@ enum StreamBounds {
     static let earlyStreams: UInt64 = 128
     /// MAX_STREAM_DATA kept for shared streams that have nothing to send on this connection at the time.
     static let sharedStreamLimits = 1024
+    /// How many times its octets a stream that is gathered may have reserved, and how much at the most.
+    static let reserve = 32
+    static let reservedOctets = 16 << 20
     /// The least data worth a STREAM frame of its own at the end of a packet, when more is waiting.
     static let smallestFragment = 32
     /// Octets that may wait in a CRYPTO stream beyond what was read (RFC 9000 section 7.5 asks for 4096).

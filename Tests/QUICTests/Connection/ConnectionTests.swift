@@ -219,10 +219,12 @@ struct ConnectionTests {
                     ClearPair.inject(payload, number: 1000 + UInt64(number), from: sender, to: &target, at: pair.now)
                 } else {
                     var none = NoExtension()
-                    target.flowPacketReceived(
-                        pathID: 1, packetNumber: random.next() & Varint.max, payload: payload.span, ecn: .ce,
-                        at: pair.now,
-                        extension: &none)
+                    let datagram = random.octets(13) + payload + random.octets(16)
+                    let run = RunPlan(
+                        start: 0, packetSize: datagram.count, end: datagram.count, headerLength: 9,
+                        firstPacketNumber: random.next() & Varint.max, keyGeneration: 0)
+                    target.flowPacketsReceived(
+                        pathID: 1, run, in: datagram.span, ecn: .ce, at: pair.now, extension: &none)
                 }
                 pair.now += .milliseconds(1)
                 target.timerFired(at: pair.now)

@@ -160,6 +160,43 @@ struct AckTrackerTests {
         #expect(frame.ranges.count == min(40, 1 + (capacity - 6) / 2))
     }
 
+    /// Packets that came together are noted together, with the same outcome as one by one.
+    @Test(arguments: 0..<60 as Range<UInt64>) func aRunIsItsPackets(seed: UInt64) {
+        var random = SeededRandom(seed: seed)
+        var singly = AckTracker(
+            maxAckDelay: .milliseconds(25), elicitingThreshold: [2, 10].randomElement(using: &random)!)
+        if seed % 2 == 0 { singly.setReportGrid(phase: .milliseconds(3)) }
+        var together = singly
+        var now = Instant(nanoseconds: 0)
+        var next: UInt64 = 0
+        for _ in 0..<300 {
+            now += .microseconds(Int64.random(in: 0..<3000, using: &random))
+            let first = random.next() % 8 == 0 ? next - min(next, random.next() % 100) : next + random.next() % 3
+            let numbers = first...(first + random.next() % 60)
+            next = max(next, numbers.upperBound + 1)
+            let isEliciting = random.next() % 8 != 0
+            let ecn: ECN = [.notECT, .ect0, .ce].randomElement(using: &random)!
+            let isNew = numbers.allSatisfy { !singly.isDuplicate($0) }
+            #expect(together.isNew(numbers) == isNew)
+            for number in numbers { singly.received(number, ackEliciting: isEliciting, ecn: ecn, at: now) }
+            if isNew {
+                together.received(numbers, ackEliciting: isEliciting, ecn: ecn, at: now)
+            } else {
+                for number in numbers { together.received(number, ackEliciting: isEliciting, ecn: ecn, at: now) }
+            }
+            #expect(together.deadline == singly.deadline && together.largest == singly.largest)
+            #expect(together.hasUnacknowledged == singly.hasUnacknowledged)
+            if random.next() % 4 == 0 {
+                let capacity = [40, 1200].randomElement(using: &random)!
+                #expect(together.write(capacity: capacity, at: now) == singly.write(capacity: capacity, at: now))
+                if let largest = singly.lastAckLargest, random.next() % 2 == 0 {
+                    singly.acknowledgementAcknowledged(largest: largest)
+                    together.acknowledgementAcknowledged(largest: largest)
+                }
+            }
+        }
+    }
+
     @Test func duplicatesAreKnown() {
         var tracker = AckTracker(maxAckDelay: .zero)
         tracker.receive(3, 4, 9, at: at(0))

@@ -32,6 +32,7 @@ struct RangeSetTests {
                 ranges.forEachGap(in: range) { gaps += [UInt64]($0) }
                 #expect(gaps == range.filter { !model.contains($0) })
                 #expect(ranges.contains(range) == range.allSatisfy(model.contains))
+                #expect(ranges.intersects(range) == range.contains(where: model.contains))
             }
             guard numbers(ranges) == model.sorted() else {
                 Issue.record("seed \(seed), step \(step): \(ranges) is not \(model.sorted())")

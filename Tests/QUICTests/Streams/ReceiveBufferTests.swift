@@ -9,10 +9,11 @@ import Wire
     @Test(arguments: 0..<60) func agreesWithAModel(seed: Int) {
         var random = SeededRandom(seed: UInt64(seed))
         let size = [40, 300, 3000].randomElement(using: &random)!
-        var buffer = ReceiveBuffer()
+        var buffer = ReceiveBuffer(expected: Int.random(in: 0...(2 * size), using: &random))
         var model: [Int: UInt8] = [:]
         var output: [UInt8] = []
         var stamp: UInt8 = 0
+        var consumed = 0
         while output.count < size {
             let start = Int.random(in: 0..<size, using: &random)
             let longest = Bool.random(using: &random) ? 3 : 200
@@ -27,8 +28,16 @@ import Wire
             #expect(buffer.missing(bytes.count, at: UInt64(start)) == new)
             #expect(buffer.take(bytes, at: UInt64(start)) == new)
             #expect(buffer.missing(bytes.count, at: UInt64(start)) == 0)
-            #expect(buffer.buffered == model.count)
+            if Int.random(in: 0..<4, using: &random) == 0 {
+                let readable = buffer.readable
+                buffer.consume()
+                consumed += readable
+                #expect(buffer.readable == 0)
+                #expect(buffer.readOffset == UInt64(output.count + consumed))
+            }
+            #expect(buffer.buffered == model.count - consumed)
             if Int.random(in: 0..<4, using: &random) == 0, let read = buffer.read() {
+                consumed = 0
                 for octet in read {
                     #expect(model.removeValue(forKey: output.count) == octet)
                     output.append(octet)
@@ -49,7 +58,7 @@ import Wire
         #expect(buffer.read() == [1, 2, 3, 4])
         #expect(buffer.read() == nil)
         #expect(buffer.take([1, 2, 3], at: 0) == 0)
-        #expect(!buffer.hasReadable)
+        #expect(buffer.readable == 0)
     }
 
     @Test func firstCopyWins() {
@@ -57,6 +66,40 @@ import Wire
         _ = buffer.take([5, 5], at: 2)
         _ = buffer.take([1, 1, 1, 1, 1, 1], at: 0)
         #expect(buffer.read() == [1, 1, 5, 5, 1, 1])
+    }
+
+    @Test func onlyTheNextOctetsAreTakenAsSuch() {
+        var buffer = ReceiveBuffer()
+        func next(_ offset: UInt64) -> Bool {
+            let two: [UInt8] = [1, 2]
+            return buffer.insertNext(two.span, at: offset)
+        }
+        var taken = [1, 0, 0, 1].map { next($0) }
+        #expect(taken == [false, true, false, false])
+        buffer.consume()
+        taken = [next(2)]
+        #expect(taken == [true])
+        #expect(buffer.highest == 4 && buffer.buffered == 2)
+        _ = buffer.take([9], at: 6)
+        taken = [next(4)]
+        #expect(taken == [false], "there is a hole to look after")
+        #expect(buffer.read() == [1, 2, 1, 2])
+    }
+
+    /// Room for all that is expected is made when a part of it is there, and no more than that part is worth.
+    @Test func roomIsMadeOnce() {
+        var buffer = ReceiveBuffer(expected: 64_000)
+        var first = [UInt8](repeating: 1, count: 64_000 / StreamBounds.reserve - 1)
+        _ = buffer.take(first, at: 0)
+        buffer.consume()
+        first = buffer.read() ?? []
+        #expect(first.capacity < 64_000 / 8)
+        buffer = ReceiveBuffer(expected: 64_000)
+        for offset in stride(from: 0, to: 63_000, by: 1000) {
+            _ = buffer.take([UInt8](repeating: 2, count: 1000), at: UInt64(offset))
+        }
+        let whole = buffer.read() ?? []
+        #expect(whole.capacity >= 64_000 && whole.capacity < 80_000)
     }
 
     @Test func emptyFramesDoNothing() {

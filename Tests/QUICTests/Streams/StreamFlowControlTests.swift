@@ -123,6 +123,70 @@ import Wire
         #expect(server.wantsToSend)
     }
 
+    /// Octets that are gathered give credit as they come, and the whole stream is handed over at its end.
+    @Test func gatheringOpensWindows() throws {
+        var (_, server) = makePair(server: .small(data: 1000, stream: 1000, streams: 1))
+        let id = StreamID(2)
+        let bytes = content(of: id, 0..<1200)
+        try server.receive(id, 0, [UInt8](bytes[0..<400]))
+        #expect(server.gather(id) == .part(400))
+        #expect(server.gather(id) == nil, "nothing new")
+        #expect(server.bufferedOctets == 0 && server.dataConsumed == 400)
+        #expect(!server.wantsToSend)
+        try server.receive(id, 500, [UInt8](bytes[500..<900]))
+        #expect(server.gather(id) == nil, "beyond a hole")
+        try server.receive(id, 400, [UInt8](bytes[400..<500]))
+        #expect(server.gather(id) == .part(900))
+        #expect(server.packet()?.frames == [.maxData, .maxStreamData(id)])
+        #expect(server.maxData == 1900 && server.dataConsumed == 900)
+        try server.receive(id, 900, [UInt8](bytes[900..<1200]), fin: true)
+        #expect(
+            server.gather(id)
+                == .whole(
+                    StreamChunk(
+                        bytes: bytes, offset: 0, isFinished: true, octetsFromFlow: 0, octetsFromUnicast: 1200)))
+        #expect(server.dataConsumed == 1200 && server.openReceiveCount == 0)
+        #expect(server.gather(id) == nil)
+    }
+
+    /// What was gathered gives no credit again, however the stream ends.
+    @Test(arguments: ["stop", "stop at the end", "reset", "read"]) func gatheredOctetsCountOnce(end: String) throws {
+        var (_, server) = makePair(server: .small(data: 1000, stream: 1000, streams: 1))
+        let id = StreamID(2)
+        let bytes = content(of: id, 0..<500)
+        try server.receive(id, 0, [UInt8](bytes[0..<300]))
+        #expect(server.gather(id) == .part(300))
+        switch end {
+        case "stop":
+            try server.receive(id, 300, [UInt8](bytes[300..<400]))
+            server.stopSending(id, code: 1)
+            #expect(server.gather(id) == nil)
+            #expect(server.dataConsumed == 400)
+            try server.receive(id, 400, [UInt8](bytes[400..<500]), fin: true)
+        case "stop at the end":
+            try server.receive(id, 300, [UInt8](bytes[300..<500]), fin: true)
+            server.stopSending(id, code: 1)
+        case "reset":
+            try server.resetReceived(id, code: 1, finalSize: 500)
+            #expect(server.gather(id) == nil)
+            _ = server.allEvents()
+        default:
+            try server.receive(id, 300, [UInt8](bytes[300..<400]))
+            #expect(
+                server.read(id)
+                    == StreamChunk(
+                        bytes: [UInt8](bytes[0..<400]), offset: 0, isFinished: false, octetsFromUnicast: 400))
+            try server.receive(id, 400, [UInt8](bytes[400..<500]), fin: true)
+            #expect(
+                server.gather(id)
+                    == .whole(
+                        StreamChunk(
+                            bytes: [UInt8](bytes[400..<500]), offset: 400, isFinished: true, octetsFromUnicast: 500)))
+        }
+        #expect(server.dataReceived == 500 && server.dataConsumed == 500)
+        #expect(server.openReceiveCount == 0)
+    }
+
     /// Each end names the limits from its own side (RFC 9000 section 18.2).
     @Test func everyKindOfStreamHasItsOwnLimit() throws {
         let limits = StreamLimits(

@@ -41,7 +41,7 @@ import Wire
                 case 9: try table.maxStreamDataReceived(id(), number())
                 case 10: try table.maxStreamsReceived(bidirectional: Bool.random(using: &random), number())
                 case 11: try table.streamDataBlockedReceived(id(), number())
-                case 12: _ = table.read(id())
+                case 12: _ = Bool.random(using: &random) ? table.read(id()).map { .whole($0) } : table.gather(id())
                 case 13: table.stopSending(id(), code: 1)
                 case 14: table.reset(id(), code: 1)
                 case 15: _ = try? table.open(bidirectional: Bool.random(using: &random))

@@ -1,0 +1,178 @@
+import Testing
+import Wire
+
+@testable import QUIC
+
+/// Packets of a flow that came together.
+@Suite struct FlowRunTests {
+    static let packetSize = 200
+
+    /// A client that listens to a flow on path 1; with `isTight` its limits leave no room for much of what comes.
+    static func listener(seed: UInt64, isTight: Bool) -> Connection {
+        var configuration = ConnectionConfiguration()
+        configuration.parameters.initialMaxPathID = 4
+        configuration.parameters.others[0xedf3] = [1, 1]
+        configuration.extensionParameter = 0xedf3
+        if isTight {
+            configuration.parameters.initialMaxData = 2000
+            configuration.parameters.initialMaxStreamDataUni = 1500
+            configuration.parameters.initialMaxStreamsUni = 4
+        }
+        var pair = ClearPair(seed: seed, client: configuration, server: configuration)
+        pair.handshake()
+        pair.client.openReceivePath(1, ackDelay: .milliseconds(1), phase: .zero)
+        return pair.client
+    }
+
+    /// What the source sends, in order.
+    struct Sender {
+        var stream: UInt64 = 0
+        var offset = 0
+
+        /// The frames of one packet.
+        mutating func packet(_ random: inout SeededRandom) -> [UInt8] {
+            var payload: [UInt8] = []
+            let room = FlowRunTests.packetSize - 13 - 16
+            switch random.next() % 12 {
+            case 0: payload = [0x01]
+            case 1: break
+            case 2:
+                payload = [0x04] + Self.varint(shared(stream).rawValue) + [7] + Self.varint(UInt64(offset + 10))
+                stream += 1
+                offset = 0
+            default:
+                while room - payload.count > 20 {
+                    let isLast = random.next() % 6 == 0
+                    let count = isLast ? Int(random.next() % 40) : room - payload.count - 8
+                    guard payload.count + count + 8 <= room else { break }
+                    payload += [isLast ? 0x0f : 0x0e] + Self.varint(shared(stream).rawValue)
+                    payload += Self.varint(UInt64(offset)) + Self.varint(UInt64(count))
+                    payload += content(of: shared(stream), offset..<(offset + count))
+                    offset += count
+                    if isLast {
+                        stream += 1
+                        offset = 0
+                    }
+                }
+            }
+            return payload
+        }
+
+        private static func varint(_ value: UInt64) -> [UInt8] {
+            value < 64 ? [UInt8(value)] : [0x40 | UInt8(value >> 8), UInt8(value & 0xff)]
+        }
+    }
+
+    static func take(
+        _ run: RunPlan, _ datagrams: [UInt8], at now: Instant, into connection: inout Connection
+    ) -> Int {
+        var none = NoExtension()
+        return connection.flowPacketsReceived(
+            pathID: 1, run, in: datagrams.span, ecn: .ect0, at: now, extension: &none)
+    }
+
+    /// They leave the connection as they do one by one: with the same items, events, credit and acknowledgements.
+    @Test(arguments: 0..<40 as Range<UInt64>) func aRunIsItsPackets(seed: UInt64) {
+        var random = SeededRandom(seed: seed)
+        var singly = Self.listener(seed: seed, isTight: seed % 2 == 1)
+        var together = Self.listener(seed: seed, isTight: seed % 2 == 1)
+        var sender = Sender()
+        var now = Instant(nanoseconds: 2_000_000_000)
+        var next: UInt64 = 0
+        var sent: [[UInt8]] = []
+        var items = 0
+        for _ in 0..<60 where singly.isActive {
+            now += .microseconds(400)
+            // Some come again, alone or with new ones; some never come.
+            if random.next() % 4 == 0 { next += random.next() % 3 }
+            let first = random.next() % 5 == 0 ? next - min(next, random.next() % 10) : next
+            let count = Int(random.next() % 20) + 1
+            var datagrams: [UInt8] = []
+            for number in first..<(first + UInt64(count)) {
+                while sent.count <= number { sent.append(sender.packet(&random)) }
+                let frames = sent[Int(number)]
+                // The last one may be shorter.
+                let isShort = number + 1 == first + UInt64(count) && random.next() % 2 == 0
+                let padding = isShort ? 0 : Self.packetSize - 29 - frames.count
+                datagrams += random.octets(13) + frames + [UInt8](repeating: 0, count: padding) + random.octets(16)
+            }
+            next = max(next, first + UInt64(count))
+            let run = RunPlan(
+                start: 0, packetSize: Self.packetSize, end: datagrams.count, headerLength: 9, firstPacketNumber: first,
+                keyGeneration: 0)
+            #expect(run.count == count)
+
+            var new = 0
+            for index in 0..<count {
+                new += Self.take(run.packets(index..<(index + 1)), datagrams, at: now, into: &singly)
+            }
+            let newOfRun = Self.take(run, datagrams, at: now, into: &together)
+            #expect(newOfRun == new)
+            let statistics = (singly.statistics, together.statistics)
+            #expect(statistics.0 == statistics.1)
+            while let event = singly.nextEvent() {
+                let other = together.nextEvent()
+                #expect(String(describing: other) == String(describing: Optional(event)))
+                guard case .streamReadable(let id) = event else { continue }
+                let gathered = singly.gather(id)
+                let same = together.gather(id)
+                #expect(same == gathered)
+                guard case .whole(let chunk) = gathered else { continue }
+                #expect(chunk.bytes == content(of: id, 0..<chunk.bytes.count))
+                items += 1
+            }
+            let isQuiet = if case nil = together.nextEvent() { true } else { false }
+            #expect(isQuiet)
+            while let (bytes, _) = ClearPair.transmit(&singly, at: now) {
+                let same = ClearPair.transmit(&together, at: now)?.0
+                #expect(same == bytes)
+            }
+            let isDone = ClearPair.transmit(&together, at: now) == nil
+            #expect(isDone)
+            let deadlines = (singly.nextDeadline, together.nextDeadline)
+            #expect(deadlines.0 == deadlines.1)
+        }
+        let (isActive, duplicates) = (singly.isActive, singly.statistics.flowPacketsDuplicate)
+        #expect(isActive && items > 0 && duplicates > 0)
+    }
+
+    /// A packet that had no room is not acknowledged, its neighbours are, and it is taken when it comes again.
+    @Test func whatWasRefusedComesAgain() throws {
+        var connection = Self.listener(seed: 1, isTight: true)
+        let now = Instant(nanoseconds: 2_000_000_000)
+        var datagrams: [UInt8] = []
+        for number in 0..<3 {
+            // The second goes beyond the limit of its stream.
+            let offset = number == 1 ? 1490 : 0
+            let id = shared(UInt64(number))
+            var packet = [UInt8](repeating: 0, count: 13) + [0x0e, UInt8(id.rawValue)]
+            packet += [0x40 | UInt8(offset >> 8), UInt8(offset & 0xff), 20] + content(of: id, offset..<(offset + 20))
+            packet += [UInt8](repeating: 0, count: Self.packetSize - packet.count)
+            datagrams += packet
+        }
+        let run = RunPlan(
+            start: 0, packetSize: Self.packetSize, end: datagrams.count, headerLength: 9, firstPacketNumber: 70,
+            keyGeneration: 0)
+        let new = [run, run.packets(0..<1), run.packets(1..<2), run.packets(2..<3)].map {
+            Self.take($0, datagrams, at: now, into: &connection)
+        }
+        #expect(new == [3, 0, 1, 0])
+        let isActive = connection.isActive
+        #expect(isActive)
+    }
+
+    /// One that breaks the rules closes the connection, wherever in a run it is.
+    @Test(arguments: [0, 3, 6]) func aViolationWithinARun(position: Int) {
+        var connection = Self.listener(seed: 1, isTight: false)
+        var datagrams: [UInt8] = []
+        for index in 0..<7 {
+            datagrams += [UInt8](repeating: 0, count: 13) + [index == position ? 0x06 : 0x01]
+            datagrams += [UInt8](repeating: 0, count: 16)
+        }
+        let run = RunPlan(
+            start: 0, packetSize: 30, end: datagrams.count, headerLength: 9, firstPacketNumber: 0, keyGeneration: 0)
+        _ = Self.take(run, datagrams, at: Instant(nanoseconds: 2_000_000_000), into: &connection)
+        let isActive = connection.isActive
+        #expect(!isActive)
+    }
+}

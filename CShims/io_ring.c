@@ -37,7 +37,8 @@ static const size_t ring_arena_size = (size_t)buffer_count * buffer_size;
 
 static int queue_init(struct io_uring *ring, unsigned entries, unsigned completions) {
     struct io_uring_params parameters = {0};
-    parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
+    parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+                       IORING_SETUP_CQSIZE;
     parameters.cq_entries = completions;
     return io_uring_queue_init_params(entries, ring, &parameters);
 }
@@ -162,6 +163,10 @@ int fcio_ring_wait(struct fcio_ring *ring, int64_t nanoseconds) {
     int outcome = wait_for(ring, nanoseconds);
     fc_part_end(&fc_split_state.times.io, begin);
     return outcome;
+}
+
+bool fcio_ring_has_more(const struct fcio_ring *ring) {
+    return IO_URING_READ_ONCE(*ring->waiting.sq.kflags) & IORING_SQ_TASKRUN;
 }
 
 bool fcio_ring_next(struct fcio_ring *ring, struct fcio_completion *out) {

@@ -32,6 +32,8 @@ struct fcio_completion {
 
 /// Submits what was asked for and waits for at most `nanoseconds` (negative: for ever) until something completes.
 int fcio_ring_wait(struct fcio_ring *ring, int64_t nanoseconds);
+/// Whether the last wait left something that it could have reported: one takes no more than the kernel does in one go.
+bool fcio_ring_has_more(const struct fcio_ring *ring);
 /// Takes the next completion off the queue; false when there is none.
 bool fcio_ring_next(struct fcio_ring *ring, struct fcio_completion *out);
 

@@ -19,7 +19,19 @@ import Glibc
     private struct Source {
         var token: Token
         var descriptor: Int32
+        /// Batches that it was given in `turn`.
+        var batches = 0
+        var turn: UInt64 = 0
     }
+
+    private var turn: UInt64 = 0
+    private var batches = 0
+    /// Whether some socket found no buffer.
+    private var isShort = false
+    /// Batches of the socket that had the most of them in this turn.
+    private var mostBatches = 0
+    /// How many those may be before all else has its turn.
+    private static let fairness = 4
 
     /// What a completion answers, in the bits above the token's.
     private enum Request: UInt64 {
@@ -111,20 +123,25 @@ import Glibc
 
     func wait(nanoseconds: Int64, events sink: some BackendEvents) {
         isWaiting = true
-        _ = unsafe fcio_ring_wait(ring, nanoseconds)
-        var rounds = dispatch(sink)
-        // A few busy sockets can take all buffers. Who found none has its turn in this one, as with epoll.
-        while rounds > 0, !isClosed {
-            _ = unsafe fcio_ring_wait(ring, 0)
-            rounds = min(rounds - 1, dispatch(sink))
-        }
+        turn &+= 1
+        mostBatches = 0
+        var nanoseconds = nanoseconds
+        var before = 0
+        // One wait serves no more than 20 sockets and takes no more than 32 messages of each (Linux 6.18), and a few of
+        // them can take all buffers. Whatever is there has its turn in this one, as with epoll.
+        repeat {
+            before = batches
+            _ = unsafe fcio_ring_wait(ring, nanoseconds)
+            dispatch(sink)
+            nanoseconds = 0
+        } while unsafe !isClosed && batches > before && mostBatches < Self.fairness
+            && (isShort || fcio_ring_has_more(ring))
         isWaiting = false
         if isClosed { destroy() }
     }
 
-    /// Delivers what has come.
-    /// - Returns: How many sockets may have more than there were buffers for.
-    private func dispatch(_ sink: some BackendEvents) -> Int {
+    private func dispatch(_ sink: some BackendEvents) {
+        isShort = false
         sink.countSystemCalls(1)
         var completion = fcio_completion()
         while !isClosed, unsafe fcio_ring_next(ring, &completion) {
@@ -144,16 +161,13 @@ import Glibc
                 if live(token) != nil { _ = poll(source.descriptor, fcio_readable, .readable, token) }
             }
         }
-        guard !isClosed else { return 0 }
+        guard !isClosed else { return }
         deliver(sink)
-        var count = 0
         for token in ended {
             guard let source = live(token) else { continue }
             _ = unsafe fcio_ring_receive(ring, source.descriptor, Request.receive.tag(token))
-            count += 1
         }
         ended.removeAll(keepingCapacity: true)
-        return count
     }
 
     private func received(_ completion: fcio_completion, _ token: Token, _ sink: some BackendEvents) {
@@ -175,16 +189,30 @@ import Glibc
             unsafe fcio_ring_take(ring, &completion, inbox)
         }
         if !completion.more { ended.append(token) }
-        // ENOBUFS: all buffers are in this round's completions; the datagrams wait in the socket.
-        if completion.result < 0, completion.result != -ENOBUFS { sink.receiveFailed(-completion.result, for: token) }
+        // All buffers are in this round's completions; the datagrams wait in the socket.
+        if completion.result == -ENOBUFS {
+            isShort = true
+        } else if completion.result < 0 {
+            sink.receiveFailed(-completion.result, for: token)
+        }
     }
 
     /// Hands the inbox on, if there is anything in it, and its buffers back to the kernel.
     private func deliver(_ sink: some BackendEvents) {
         guard unsafe inbox.pointee.message_count > 0 else { return }
+        countBatch(inboxToken.slot)
         unsafe sink.received(inbox, for: inboxToken)
         guard !isClosed else { return }
         unsafe fcio_ring_release(ring, inbox)
+    }
+
+    private func countBatch(_ slot: Int) {
+        guard var source = sources[slot] else { return }
+        source.batches = source.turn == turn ? source.batches + 1 : 1
+        source.turn = turn
+        sources[slot] = source
+        mostBatches = max(mostBatches, source.batches)
+        batches += 1
     }
 
     private func live(_ token: Token) -> Source? {

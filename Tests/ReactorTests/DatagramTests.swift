@@ -141,6 +141,50 @@ import Wire
         #expect(reactor.turns { collectors.reduce(0) { $0 + $1.datagrams.count } >= sent })
     }
 
+    /// What is there when a turn begins is taken in it, at one busy socket and at more sockets than one look of the kernel
+    /// serves: what is left would wait behind all that the turn gives rise to.
+    @Test(arguments: backends, [(sockets: 1, each: 100), (sockets: 60, each: 1), (sockets: 25, each: 8)])
+    func aTurnTakesWhatIsThere(io: Reactor.IO, load: (sockets: Int, each: Int)) throws {
+        let outside = try Reactor(io: .epoll)
+        let reactor = try Reactor(io: io)
+        defer {
+            outside.close()
+            reactor.close()
+        }
+        let sender = try outside.udpSocket(bind: address("127.0.0.1:0"))
+        let receivers = try (0..<load.sockets).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
+        let collectors = receivers.map { _ in Collector() }
+        for index in receivers.indices { receivers[index].handler = collectors[index] }
+        // The requests to receive are made.
+        reactor.turn(timeout: .zero)
+        // Sizes that grow keep datagrams apart.
+        for size in 1...load.each {
+            for receiver in receivers {
+                #expect(sender.send([UInt8](repeating: 1, count: size), to: receiver.localAddress))
+            }
+            outside.turn(timeout: .zero)
+        }
+        reactor.turn(timeout: .zero)
+        #expect(collectors.map(\.datagrams.count) == receivers.map { _ in load.each })
+        #expect(reactor.counters.messagesIn == UInt64(load.sockets * load.each))
+    }
+
+    /// And yet it ends, though each datagram brings another: the loop has more to do.
+    @Test(arguments: backends)
+    func aTurnEndsWhileMoreArrives(io: Reactor.IO) throws {
+        let reactor = try Reactor(io: io)
+        defer { reactor.close() }
+        let socket = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        let echo = Echo()
+        socket.handler = echo
+        socket.send([1], to: socket.localAddress)
+        reactor.turn(timeout: .seconds(1))
+        let first = echo.batches
+        #expect(first > 0)
+        reactor.turn(timeout: .seconds(1))
+        #expect(echo.batches > first && echo.batches <= first + 4)
+    }
+
     @Test(arguments: backends, ["127.0.0.1:0", "[::1]:0"])
     func ecnMarksArrive(io: Reactor.IO, bind: String) throws {
         let reactor = try Reactor(io: io)
@@ -294,5 +338,16 @@ import Wire
         #expect(reactor.turns { collector.datagrams.last?.bytes == [0xee] })
         #expect(reactor.counters.kernelDrops + UInt64(collector.datagrams.count) == 201)
         #expect(reactor.counters.kernelDrops > 0)
+    }
+}
+
+/// Sends itself a datagram for each batch, at once.
+private final class Echo: DatagramHandler {
+    var batches = 0
+
+    func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        batches += 1
+        socket.send([1], to: socket.localAddress)
+        socket.flush()
     }
 }

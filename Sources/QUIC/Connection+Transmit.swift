@@ -117,6 +117,7 @@ extension Connection {
             return writeMTUProbe(size, into: &writer, plans: &plans, at: now)
         }
         guard ProtectionLevel.allCases.contains(where: { wants($0, mayCongest: mayCongest, at: now) }) else {
+            recovery.pacer.isHoldingBack = !mayCongest && wantsToSend && recovery.windowAllows
             return nil
         }
         return writeDatagram(

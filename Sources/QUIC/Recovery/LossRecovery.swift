@@ -218,7 +218,7 @@ struct LossRecovery: Sendable {
 
     // Inlined, here and below: the whole struct would be copied for the call.
     @inline(__always)
-    private var windowAllows: Bool {
+    var windowAllows: Bool {
         bytesInFlight + congestion.maxDatagramSize <= congestion.window
             && spaces[ProtectionLevel.application.rawValue].ledger.count < Self.maxTrackedPackets
     }

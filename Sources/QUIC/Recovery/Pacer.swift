@@ -1,5 +1,6 @@
 /// Spreads packets over the round trip at 1.25 times the window (RFC 9002 section 7.7), as a virtual clock: each octet
-/// moves it on by the time the octet is worth, and it may run ahead of the real one by a burst.
+/// moves it on by the time the octet is worth, and it may run ahead of the real one by a burst. It does not fall behind,
+/// but for a burst while data waits for it: who looks late, because a loop has others to serve, loses nothing of the rate.
 struct Pacer: Sendable {
     /// A burst is what is worth two milliseconds, within these numbers of full datagrams.
     static let minBurst: Int64 = 10
@@ -10,6 +11,8 @@ struct Pacer: Sendable {
 
     /// When everything sent so far would have left at the exact rate.
     private var virtualTime: Int64 = .min
+    /// Whether data waits for nothing else.
+    var isHoldingBack = false
 
     /// What the rate follows from.
     struct Rate {
@@ -32,18 +35,23 @@ struct Pacer: Sendable {
     }
 
     mutating func sent(_ bytes: Int, rate: Rate, at now: Int64) {
-        virtualTime = max(virtualTime, now) + rate.time(Int64(bytes))
+        virtualTime = max(virtualTime, earliest(rate, now)) + rate.time(Int64(bytes))
+    }
+
+    /// How far back the clock may be.
+    private func earliest(_ rate: Rate, _ now: Int64) -> Int64 {
+        isHoldingBack ? now - (Self.maxBurst * rate.datagramTime - rate.burst) : now
     }
 
     /// Whether a full datagram may go now.
     func allows(rate: Rate, at now: Int64) -> Bool {
-        max(virtualTime, now) - now + rate.datagramTime <= rate.burst
+        max(virtualTime, earliest(rate, now)) - now + rate.datagramTime <= rate.burst
     }
 
     /// How many full datagrams may go now.
     func datagramsAllowed(rate: Rate, at now: Int64) -> Int {
         let one = rate.datagramTime
-        return Int(max(0, rate.burst - (max(virtualTime, now) - now)) / one)
+        return Int(max(0, rate.burst - (max(virtualTime, earliest(rate, now)) - now)) / one)
     }
 
     /// The time from which on a quantum may go.

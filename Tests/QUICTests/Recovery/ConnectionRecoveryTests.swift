@@ -65,6 +65,22 @@ struct ConnectionRecoveryTests {
         #expect(pair.now - sent <= probeTimeout + pair.delay + .milliseconds(1))
     }
 
+    @Test("the pacer holds back what waits for nothing else")
+    func thePacerKnowsThatDataWaits() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        let stream = try pair.server.openStream(bidirectional: false)
+        try pair.server.write(stream, [UInt8](repeating: 7, count: 200_000), fin: true)
+        var seen: Set<[Bool]> = []
+        pair.run(until: { pair in
+            let reasons = [pair.server.wantsToSend, pair.server.recovery.windowAllows]
+            seen.insert(reasons)
+            #expect(pair.server.recovery.pacer.isHoldingBack == (reasons == [true, true]))
+            return pair.server.bytesInFlight == 0 && !pair.server.wantsToSend
+        })
+        #expect(seen.isSuperset(of: [[true, true], [true, false], [false, true]]))
+    }
+
     /// RFC 9000 section 13.4.2: the peer's counts are held against what left marked, so both must agree at the last of
     /// the test packets, too.
     @Test func theMarkOfADatagramIsTheOneNoted() {

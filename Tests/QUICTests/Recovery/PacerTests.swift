@@ -64,6 +64,29 @@ struct PacerTests {
         #expect(total >= 74_900_000 && total <= 75_200_000)
     }
 
+    /// A loop that has others to serve looks every 3 ms; 12.5 datagrams are worth a millisecond, and a burst is 25.
+    @Test("a late look loses nothing of the rate while data waits", arguments: [false, true])
+    func lateLooks(isHoldingBack: Bool) {
+        let rate = Pacer.Rate(window: 100 * 1200, smoothedRTT: 10_000_000, datagramSize: 1200)
+        var pacer = Pacer()
+        func look(at now: Int64) -> Int {
+            var count = 0
+            let allowed = pacer.datagramsAllowed(rate: rate, at: now)
+            while pacer.allows(rate: rate, at: now) {
+                pacer.sent(1200, rate: rate, at: now)
+                count += 1
+            }
+            #expect(count == allowed)
+            pacer.isHoldingBack = isHoldingBack
+            return count
+        }
+        #expect(look(at: 0) == 25)
+        let total = (1...1000).reduce(0) { $0 + look(at: Int64($1) * 3_000_000) }
+        #expect(total == (isHoldingBack ? 37_500 : 25_000))
+        // However late, no more than the largest burst.
+        #expect(look(at: 10_000_000_000) == (isHoldingBack ? 52 : 25))
+    }
+
     @Test func theInitialWindowLeavesAtOnce() {
         var sender = Sender()
         var sent = 0

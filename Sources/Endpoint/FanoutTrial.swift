@@ -25,7 +25,7 @@ public struct FanoutTrialOptions: Sendable {
     /// Bits per second of the flow at the most; nil is what the receivers bear that share one thread.
     public var rate: UInt64?
     /// What they bear together, in bits per second.
-    private static var bearable: UInt64 { 4_000_000_000 }
+    private static var bearable: UInt64 { 12_000_000_000 }
     var rateCeiling: UInt64 { rate ?? max(1_000_000, Self.bearable / UInt64(receivers)) }
     public var interface = "lo"
     public var group = SocketAddress(.v4(0xef0a_0001), port: 5996)

@@ -111,61 +111,47 @@ import Wire
         #expect(reactor.counters.kernelDrops == 0)
     }
 
-    /// More is waiting at many sockets than one batch takes: no socket waits for the busy ones before it.
-    @Test(arguments: backends)
-    func everyBusySocketHasItsTurn(io: Reactor.IO) throws {
+    /// So many sockets, each with `each` datagrams that wait for it.
+    private static func collectors(_ count: Int, on reactor: Reactor, whichAreSent each: Int) throws -> [Collector] {
         let outside = try Reactor(io: .epoll)
-        let reactor = try Reactor(io: io)
-        defer {
-            outside.close()
-            reactor.close()
-        }
+        defer { outside.close() }
         let sender = try outside.udpSocket(bind: address("127.0.0.1:0"))
-        let receivers = try (0..<40).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
+        let receivers = try (0..<count).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
         let collectors = receivers.map { _ in Collector() }
         for index in receivers.indices { receivers[index].handler = collectors[index] }
         // The requests to receive are made.
         reactor.turn(timeout: .zero)
-        var sent = 0
         // Sizes that grow keep datagrams apart.
-        for size in 1...60 {
-            for receiver in receivers where sender.send([UInt8](repeating: 1, count: size), to: receiver.localAddress) {
-                sent += 1
+        for size in 1...each {
+            for receiver in receivers {
+                #expect(sender.send([UInt8](repeating: 1, count: size), to: receiver.localAddress))
             }
             outside.turn(timeout: .zero)
         }
-        #expect(sent == 40 * 60)
+        return collectors
+    }
+
+    /// More is waiting at many sockets than one batch takes: no socket waits for the busy ones before it.
+    @Test(arguments: backends)
+    func everyBusySocketHasItsTurn(io: Reactor.IO) throws {
+        let reactor = try Reactor(io: io)
+        defer { reactor.close() }
+        let collectors = try Self.collectors(40, on: reactor, whichAreSent: 60)
         // The kernel runs so many requests at a time.
         for _ in 0..<3 { reactor.turn(timeout: .zero) }
         #expect(collectors.allSatisfy { !$0.datagrams.isEmpty }, "\(collectors.map(\.datagrams.count))")
-        #expect(reactor.turns { collectors.reduce(0) { $0 + $1.datagrams.count } >= sent })
+        #expect(reactor.turns { collectors.reduce(0) { $0 + $1.datagrams.count } >= 40 * 60 })
     }
 
     /// What is there when a turn begins is taken in it, at one busy socket and at more sockets than one look of the kernel
     /// serves: what is left would wait behind all that the turn gives rise to.
     @Test(arguments: backends, [(sockets: 1, each: 100), (sockets: 60, each: 1), (sockets: 25, each: 8)])
     func aTurnTakesWhatIsThere(io: Reactor.IO, load: (sockets: Int, each: Int)) throws {
-        let outside = try Reactor(io: .epoll)
         let reactor = try Reactor(io: io)
-        defer {
-            outside.close()
-            reactor.close()
-        }
-        let sender = try outside.udpSocket(bind: address("127.0.0.1:0"))
-        let receivers = try (0..<load.sockets).map { _ in try reactor.udpSocket(bind: address("127.0.0.1:0")) }
-        let collectors = receivers.map { _ in Collector() }
-        for index in receivers.indices { receivers[index].handler = collectors[index] }
-        // The requests to receive are made.
+        defer { reactor.close() }
+        let collectors = try Self.collectors(load.sockets, on: reactor, whichAreSent: load.each)
         reactor.turn(timeout: .zero)
-        // Sizes that grow keep datagrams apart.
-        for size in 1...load.each {
-            for receiver in receivers {
-                #expect(sender.send([UInt8](repeating: 1, count: size), to: receiver.localAddress))
-            }
-            outside.turn(timeout: .zero)
-        }
-        reactor.turn(timeout: .zero)
-        #expect(collectors.map(\.datagrams.count) == receivers.map { _ in load.each })
+        #expect(collectors.map(\.datagrams.count) == collectors.map { _ in load.each })
         #expect(reactor.counters.messagesIn == UInt64(load.sockets * load.each))
     }
 

@@ -27,6 +27,19 @@ struct ZeroCopyFailureTests {
         }
     }
 
+    /// A socket that sends without a copy, one that receives, and who checks what comes.
+    private static func pair(
+        on reactor: Reactor, arena: Int? = nil
+    ) throws -> (sender: UDPSocket, receiver: UDPSocket, checker: Checker) {
+        let checker = Checker()
+        let receiver = try reactor.udpSocket(bind: address("127.0.0.1:0"))
+        receiver.handler = checker
+        var options = UDPOptions()
+        options.zeroCopy = .on
+        if let arena { options.sendArena = arena }
+        return (try reactor.udpSocket(bind: address("127.0.0.1:0"), options: options), receiver, checker)
+    }
+
     /// Sends a run whose octets are all `number`: the place it was written to.
     private static func send(_ number: UInt8, by socket: UDPSocket, to: SocketAddress) -> UInt? {
         let place = socket.withSendBuffer(run * size) { buffer in
@@ -41,13 +54,7 @@ struct ZeroCopyFailureTests {
     func aRingThatFailsIsUsedNoMore(fault: ts_ring_fault, held: Int) throws {
         let reactor = try Reactor(io: .ioUring)
         defer { reactor.close() }
-        let checker = Checker()
-        let receiver = try reactor.udpSocket(bind: address("127.0.0.1:0"))
-        receiver.handler = checker
-        var options = UDPOptions()
-        options.zeroCopy = .on
-        options.sendArena = 3 * SendQueue.chunkSize
-        let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"), options: options)
+        let (sender, receiver, checker) = try Self.pair(on: reactor, arena: 3 * SendQueue.chunkSize)
         ts_ring_silence(true)
         defer { ts_ring_silence(false) }
         ts_ring_fail(fault, -EIO)
@@ -72,12 +79,7 @@ struct ZeroCopyFailureTests {
     func whatItHasNoMemoryForIsCopied(code: Int32) throws {
         let reactor = try Reactor(io: .ioUring)
         defer { reactor.close() }
-        let checker = Checker()
-        let receiver = try reactor.udpSocket(bind: address("127.0.0.1:0"))
-        receiver.handler = checker
-        var options = UDPOptions()
-        options.zeroCopy = .on
-        let sender = try reactor.udpSocket(bind: address("127.0.0.1:0"), options: options)
+        let (sender, receiver, checker) = try Self.pair(on: reactor)
         for number in UInt8(0)..<10 {
             if number == 5 { ts_ring_fail(ts_ring_answers, code) }
             _ = Self.send(number, by: sender, to: receiver.localAddress)

@@ -76,6 +76,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     }
 
     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
+        // Not asked of the array, which takes a generic class's own way there (Swift 6.3, a thousand instructions).
+        var latest: ServerPeer?
         for index in 0..<batch.count {
             let from = batch.source(index)
             let to = batch.local(index)
@@ -91,7 +93,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
                 peer.pump()
                 continue
             }
-            if touched.last !== peer { touched.append(peer) }
+            if latest !== peer { touched.append(peer) }
+            latest = peer
         }
         // Once per batch and connection: acknowledgements gather, and runs of packets leave together.
         let ready = touched

@@ -102,20 +102,20 @@ extension Connection {
     /// RFC 9000 section 10.1: the smaller of both ends' values, and never under three PTO.
     mutating func restartIdleTimer(at now: Instant) {
         guard isHandshakeComplete, let idleTimeout else { return }
-        idleDeadline = now + max(idleTimeout, probeTimeout * 3)
+        // For every packet that comes: in 64 bits, not in a Duration's 128.
+        idleDeadline = Instant(nanoseconds: now.nanoseconds + max(idleTimeout, recovery.probeTimeout * 3))
     }
 
-    private var idleTimeout: Duration? {
-        let ours = localParameters.maxIdleTimeout
-        let theirs = peerParameters?.maxIdleTimeout ?? .zero
-        guard ours > .zero, theirs > .zero else { return ours > .zero ? ours : theirs > .zero ? theirs : nil }
-        return min(ours, theirs)
+    /// Nanoseconds, a century at the most.
+    mutating func agreeOnIdleTimeout() {
+        let both = [localParameters.maxIdleTimeout, peerParameters?.maxIdleTimeout ?? .zero]
+        idleTimeout = both.filter { $0 > .zero }.min().map { min($0.nanoseconds, 3_200_000_000_000_000_000) }
     }
 
     mutating func noteAckElicitingSent(at now: Instant) {
         if let keepAlive = configuration.keepAlive, isHandshakeComplete {
             // In time for a PING that is lost and sent again (RFC 9000 section 10.1.2).
-            keepAliveDeadline = now + min(keepAlive, idleTimeout.map { $0 / 3 } ?? keepAlive)
+            keepAliveDeadline = now + min(keepAlive, idleTimeout.map { .nanoseconds($0 / 3) } ?? keepAlive)
         }
         // Only the first one since the peer was heard counts, or a dead peer would be kept alive by our own probes.
         guard !ackElicitingSinceReceive else { return }

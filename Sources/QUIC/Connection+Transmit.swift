@@ -54,39 +54,60 @@ extension Connection {
         return false
     }
 
-    /// Full datagrams with nothing but octets of one stream, `most` at the most: what has to be asked and noted for each
-    /// datagram else is asked and noted once. Nil when there is anything else to send, or less than one of them.
+    /// Full datagrams with nothing but octets of one stream, which it neither begins nor ends in, `most` at the most: they
+    /// differ in nothing but number and offset, so that all that is asked and noted for each datagram else is asked and noted
+    /// once. Nil when there is anything else to send, or less than one of them.
     @_lifetime(writer: copy writer)
     private mutating func transmitRun(
         _ most: Int, into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
     ) -> OutgoingDatagram? {
-        guard let bulk = streams.bulk, sendsOnlyStreams(at: now) else { return nil }
+        guard let bulk = streams.bulk, bulk.range.lowerBound > 0, sendsOnlyStreams(at: now) else { return nil }
         let size = mtu.current
         let begin = writer.offset
-        let count = min(most, recovery.datagramsAllowed(at: now), writer.remaining / size)
+        let first = bulk.range.lowerBound
         mark = recovery.ecnCapable ? .ect0 : .notECT
-        var next = bulk.range.lowerBound
-        while writer.offset < begin + count * size {
-            let end = writer.offset + size
-            let packet = open(.application, into: &writer)
-            writer.uint8(UInt8(FrameType.stream.lowerBound) | (next > 0 ? 4 : 0))
-            writer.varint(bulk.id.rawValue)
-            if next > 0 { writer.varint(next) }
-            let length = end - CipherSuite.tagLength - writer.offset
-            // The stream's end, or a limit's, is not for here.
-            guard length > 0, UInt64(length) < bulk.range.upperBound - next else {
-                writer.rewind(to: packet.start)
-                break
-            }
-            streams.writeContent(bulk.at, next..<(next + UInt64(length)), into: &writer)
-            sentFrames.removeAll(keepingCapacity: true)
-            sentFrames.append(.stream(id: bulk.id, offset: next, length: length, fin: false))
-            finish(packet, isAckEliciting: true, isPadded: false, into: &writer, plans: &plans, at: now)
-            next += UInt64(length)
+        // All of a header but number and offset, and the header of the frame that fills the packet.
+        var header = InlineArray<48, UInt8>(repeating: 0)
+        let (numberOffset, headerLength): (Int, Int)
+        do {
+            var span = header.mutableSpan
+            var template = ByteWriter(&span)
+            numberOffset = open(.application, numberLength: 4, into: &template).packetNumberOffset
+            template.uint8(UInt8(FrameType.stream.lowerBound) | 4)
+            template.varint(bulk.id.rawValue)
+            headerLength = template.offset
         }
-        guard writer.offset > begin else { return nil }
-        streams.bulkWritten(bulk.at, bulk.range.lowerBound..<next)
-        return sent(from: begin, segment: size, into: &writer, to: path.remote, carriesStreams: true, at: now)
+        let width = Varint.length(first)
+        let length = size - CipherSuite.tagLength - headerLength - width
+        let content = streams.bulkBytes(bulk.at, from: first)
+        let position = Int(first - content.start)
+        // The stream's end, or a limit's, is not for here; the last offset of its width, or the last octet of a piece, ends
+        // the run.
+        let octets = min(Int(bulk.range.upperBound - first) - 1, content.bytes.count - position)
+        let alike = (1 << (8 * UInt64(width) - 2) - 1 - first) / UInt64(length) + 1
+        let count = min(
+            most, recovery.datagramsAllowed(at: now), writer.remaining / size, octets / length, Int(alike))
+        guard count > 0 else { return nil }
+        let numbers = recovery.sendRun(
+            StreamRun(id: bulk.id, offset: first, length: length), count: count, size: size, ecn: mark, at: now)
+        var sent = 0
+        for number in numbers {
+            let start = writer.offset
+            writer.block(header, moving: numberOffset)
+            writer.uint32(UInt32(truncatingIfNeeded: number))
+            writer.advance(headerLength - numberOffset - 4)
+            writer.varint(first + UInt64(sent))
+            writer.octets(of: content.bytes.span, from: position + sent, count: length)
+            writer.advance(CipherSuite.tagLength)
+            sent += length
+            plans.append(
+                PacketPlan(
+                    level: .application, start: start, packetNumberOffset: start + numberOffset, packetNumberLength: 4,
+                    end: writer.offset, packetNumber: number, keyGeneration: keyGeneration))
+        }
+        noteAckElicitingSent(at: now)
+        streams.bulkWritten(bulk.at, first..<(first + UInt64(sent)))
+        return self.sent(from: begin, segment: size, into: &writer, to: path.remote, carriesStreams: true, at: now)
     }
 
     /// Nothing but stream data is to be sent, to a peer whose address is proven.
@@ -144,7 +165,7 @@ extension Connection {
     /// validated path lets the connection go on (RFC 9000 section 9.4). The 3x limit bounds them.
     private func wantsPathValidation(at now: Instant) -> Bool { !pathResponses.isEmpty || path.challengeDue(at: now) }
 
-    private func wantsApplicationFrames(at now: Instant) -> Bool {
+    func wantsApplicationFrames(at now: Instant) -> Bool {
         wantsControlFrames(at: now) || streams.wantsToSendStreams
     }
 
@@ -240,9 +261,12 @@ extension Connection {
     }
 
     @_lifetime(writer: copy writer)
-    private func open(_ level: ProtectionLevel, into writer: inout ByteWriter) -> OpenPacket {
+    private func open(
+        _ level: ProtectionLevel, numberLength: Int? = nil, into writer: inout ByteWriter
+    ) -> OpenPacket {
         let number = recovery.nextPacketNumber(level)
-        let length = PacketNumber.length(number, largestAcked: recovery.largestAcknowledged(level))
+        let length =
+            numberLength ?? PacketNumber.length(number, largestAcked: recovery.largestAcknowledged(level))
         var packet = OpenPacket(
             level: level, start: writer.offset, lengthOffset: 0, packetNumberOffset: 0, packetNumberLength: length,
             packetNumber: number)
@@ -301,149 +325,6 @@ extension Connection {
                 level: packet.level, start: packet.start, packetNumberOffset: packet.packetNumberOffset,
                 packetNumberLength: packet.packetNumberLength, end: end, packetNumber: number,
                 keyGeneration: packet.level == .application ? keyGeneration : 0))
-    }
-
-    // MARK: Frames
-
-    /// Returns whether any of them asks for an acknowledgement.
-    @_lifetime(writer: copy writer)
-    private mutating func writeFrames(
-        _ level: ProtectionLevel, mayCongest: Bool, into writer: inout ByteWriter, at now: Instant
-    ) -> Bool {
-        if closeFrame != nil {
-            writeClose(level, into: &writer)
-            return false
-        }
-        let space = level.rawValue
-        let isProbe = probes[space] > 0
-        let mayElicit = mayCongest || isProbe
-        let hasMore =
-            mayElicit && (crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now))
-        if acks[space].mustAckNow(at: now) || (hasMore || isProbe) && acks[space].hasUnacknowledged {
-            writeACKs(level, into: &writer, at: now)
-        }
-        if level == .application { writeFlowACKs(into: &writer, at: now) }
-        let afterACKs = writer.offset
-        if level == .application { writePathValidation(into: &writer, at: now) }
-        guard mayElicit else { return writer.offset > afterACKs }
-        crypto[space].writeFrames(into: &writer, sent: &sentFrames)
-        if level == .application { writeApplicationFrames(into: &writer, at: now) }
-        // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must a packet of
-        // acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section 13.2.4).
-        if writer.offset == afterACKs, writer.remaining > 0 {
-            if !isProbe { ackOnlyPackets += 1 }
-            if isProbe || ackOnlyPackets % 32 == 0 {
-                writer.uint8(UInt8(FrameType.ping))
-                sentFrames.append(.ping)
-            }
-        }
-        return writer.offset > afterACKs
-    }
-
-    @_lifetime(writer: copy writer)
-    private mutating func writeACKs(_ level: ProtectionLevel, into writer: inout ByteWriter, at now: Instant) {
-        let space = level.rawValue
-        guard
-            acks[space].writeACK(
-                into: &writer, pathID: nil,
-                ackDelayExponent: level == .application ? localParameters.ackDelayExponent : 0,
-                at: now), let largest = acks[space].lastAckLargest
-        else { return }
-        if level == .application { peerKey.isAcknowledged = true }
-        sentFrames.append(.ack(space: 0, pathID: 0, largest: largest))
-    }
-
-    @_lifetime(writer: copy writer)
-    private mutating func writeFlowACKs(into writer: inout ByteWriter, at now: Instant) {
-        for index in flowPaths.indices where flowPaths[index].acks.mustAckNow(at: now) {
-            let id = flowPaths[index].id
-            guard
-                flowPaths[index].acks.writeACK(
-                    into: &writer, pathID: id, ackDelayExponent: localParameters.ackDelayExponent, at: now),
-                let largest = flowPaths[index].acks.lastAckLargest
-            else { continue }
-            sentFrames.append(.ack(space: 1, pathID: id, largest: largest))
-        }
-    }
-
-    @_lifetime(writer: copy writer)
-    private mutating func writePathValidation(into writer: inout ByteWriter, at now: Instant) {
-        while let response = pathResponses.first, response.to == path.remote, writer.remaining >= 9 {
-            pathResponses.removeFirst()
-            writer.uint8(UInt8(FrameType.pathResponse))
-            writer.uint64(response.data)
-            sentFrames.append(.pathResponse)
-            carriesPathValidation = true
-        }
-        if path.challengeDue(at: now), writer.remaining >= 9, let challenge = path.challenge {
-            writer.uint8(UInt8(FrameType.pathChallenge))
-            writer.uint64(challenge.data)
-            path.challengeSent(pto: probeTimeout, isExpanded: path.allowance >= PathMTU.floor, at: now)
-            sentFrames.append(.pathChallenge)
-            carriesPathValidation = true
-        }
-    }
-
-    @_lifetime(writer: copy writer)
-    private mutating func writeApplicationFrames(into writer: inout ByteWriter, at now: Instant) {
-        if handshakeDoneDue, writer.remaining >= 1 {
-            handshakeDoneDue = false
-            writer.uint8(UInt8(FrameType.handshakeDone))
-            sentFrames.append(.handshakeDone)
-        }
-        if pingDue, writer.remaining >= 1 {
-            pingDue = false
-            writer.uint8(UInt8(FrameType.ping))
-            sentFrames.append(.ping)
-        }
-        while writer.remaining >= 64, let entry = localIDs.takePending() {
-            writer.uint8(UInt8(FrameType.newConnectionID))
-            writer.varint(entry.sequence)
-            writer.varint(0)
-            writer.uint8(UInt8(entry.id.count))
-            writer.connectionID(entry.id)
-            writer.octets(entry.token.span)
-            sentFrames.append(.newConnectionID(sequence: entry.sequence))
-        }
-        while writer.remaining >= 9, let sequence = remoteIDs.takePendingRetire() {
-            writer.uint8(UInt8(FrameType.retireConnectionID))
-            writer.varint(sequence)
-            sentFrames.append(.retireConnectionID(sequence: sequence))
-        }
-        while let token = newTokens.first, writer.remaining >= token.count + 5 {
-            newTokens.removeFirst()
-            writer.uint8(UInt8(FrameType.newToken))
-            writer.varint(UInt64(token.count))
-            writer.octets(token.span)
-            sentFrames.append(.newToken)
-        }
-        while let frame = extensionFrames.next(fitting: writer.remaining) {
-            writer.octets(frame.octets.span)
-            sentFrames.append(.extensionFrame(key: frame.key, version: frame.version))
-        }
-        streams.writeControlFrames(into: &writer, sent: &sentFrames)
-        while let bytes = datagrams.first, writer.remaining >= bytes.count + 1 + Varint.length(UInt64(bytes.count)) {
-            datagrams.removeFirst()
-            writer.uint8(UInt8(FrameType.datagramWithLength))
-            writer.varint(UInt64(bytes.count))
-            writer.octets(bytes.span)
-            sentFrames.append(.datagram)
-        }
-        streams.writeStreamFrames(into: &writer, sent: &sentFrames)
-    }
-
-    @_lifetime(writer: copy writer)
-    private func writeClose(_ level: ProtectionLevel, into writer: inout ByteWriter) {
-        guard let frame = closeFrame else { return }
-        // Before 1-RTT an application's own reason must not leak (RFC 9000 section 10.2.3).
-        let hidden = frame.isApplication && level != .application
-        let isTransport = !frame.isApplication || hidden
-        let reason = hidden ? [] : Array(frame.reason.utf8.prefix(max(0, min(200, writer.remaining - 24))))
-        writer.uint8(UInt8(isTransport ? FrameType.connectionClose : FrameType.connectionCloseApplication))
-        writer.varint(hidden ? TransportError.Code.applicationError.rawValue : min(frame.code, Varint.max))
-        if isTransport { writer.varint(hidden ? 0 : min(frame.frameType, Varint.max)) }
-        writer.varint(UInt64(reason.count))
-        writer.octets(reason.span)
     }
 
     // MARK: Datagrams of their own

@@ -93,6 +93,8 @@ public struct Connection: ~Copyable, Sendable {
     var flowPaths: [FlowPath] = []
     var highestPathID: UInt64 = 0
 
+    /// Nanoseconds; nil when neither end has one.
+    var idleTimeout: Int64?
     var idleDeadline = Instant.distantFuture
     var handshakeDeadline: Instant
     var keepAliveDeadline = Instant.distantFuture
@@ -217,7 +219,7 @@ public struct Connection: ~Copyable, Sendable {
     /// Smoothed round-trip time; nil before the first sample.
     public var smoothedRTT: Duration? { recovery.rtt.hasSample ? recovery.rtt.smoothed : nil }
     /// How long an acknowledgement may take before we probe (RFC 9002 section 6.2.1), without back-off.
-    public var probeTimeout: Duration { .nanoseconds(recovery.rtt.probeTimeout + recovery.peerMaxAckDelay.nanoseconds) }
+    public var probeTimeout: Duration { .nanoseconds(recovery.probeTimeout) }
     /// The current largest UDP payload, in octets.
     public var datagramSize: Int { mtu.current }
     /// The most room that the next datagram takes, in octets: it may be a larger one that tries the path.
@@ -313,6 +315,7 @@ public struct Connection: ~Copyable, Sendable {
     private mutating func apply(_ peer: TransportParameters) {
         peerParameters = peer
         recovery.peerMaxAckDelay = peer.maxAckDelay
+        agreeOnIdleTimeout()
         mtu.ceiling = largestDatagram
         localIDs.peerLimit = Int(min(peer.activeConnectionIDLimit, 64))
         if let token = peer.statelessResetToken { remoteIDs.setFirstToken(token) }

@@ -21,17 +21,17 @@ struct ECNValidation: Sendable {
     /// Whether packets shall leave as ECT(0).
     var isMarking: Bool { state == .testing || state == .capable }
 
-    mutating func marked(_ level: ProtectionLevel) {
-        counts[level.rawValue].sent += 1
+    mutating func marked(_ level: ProtectionLevel, packets: Int = 1) {
+        counts[level.rawValue].sent += UInt64(packets)
         guard state == .testing else { return }
-        testSent += 1
-        if testSent == Self.testPackets { state = .unknown }
+        testSent += packets
+        if testSent >= Self.testPackets { state = .unknown }
     }
 
     /// A marked packet was lost: when all of the first ones are, marks are what the path drops.
-    mutating func markedLost() {
+    mutating func markedLost(packets: Int = 1) {
         guard state == .testing || state == .unknown else { return }
-        testLost += 1
+        testLost += packets
         if testLost >= Self.testPackets { state = .failed }
     }
 

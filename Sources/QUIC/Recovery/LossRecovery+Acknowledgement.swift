@@ -73,23 +73,24 @@ extension LossRecovery {
         var bytes = 0
         var largeNumber: UInt64?
         spaces[index].ledger.acknowledge(ranges, frames: &ackedFrames) { packet in
-            tally.packets += 1
+            tally.packets += packet.count
             if packet.ackEliciting {
                 tally.isEliciting = true
-                eliciting += 1
+                eliciting += packet.count
             } else if !packet.inFlight {
                 quiet += 1
             }
-            if packet.ecn == .ect0 { tally.marked += 1 }
+            if packet.ecn == .ect0 { tally.marked += UInt64(packet.count) }
             guard packet.packetNumber >= pathStart else { return }
-            if packet.packetNumber == largest { tally.largestSent = packet.sentTime }
+            if packet.lastPacketNumber == largest { tally.largestSent = packet.sentTime }
             guard packet.inFlight else { return }
-            bytes += packet.size
+            let octets = packet.count * packet.size
+            bytes += octets
             if packet.sentTime > recoveryStart {
-                tally.growth += packet.size
+                tally.growth += octets
                 tally.newestSent = max(tally.newestSent, packet.sentTime)
             }
-            if packet.size > PathMTU.floor { largeNumber = max(largeNumber ?? 0, packet.packetNumber) }
+            if packet.size > PathMTU.floor { largeNumber = max(largeNumber ?? 0, packet.lastPacketNumber) }
         }
         spaces[index].elicitingInFlight -= eliciting
         spaces[index].nonEliciting -= quiet
@@ -131,7 +132,8 @@ extension LossRecovery {
         var left = packets
         ledger.forEachOpen { packet in
             guard left > 0, packet.ackEliciting, !packet.isPathProbe else { return }
-            left -= 1
+            let packet = packet.prefix(left)
+            left -= packet.count
             ledger.appendFrames(of: packet, to: &lostFrames)
         }
     }
@@ -160,7 +162,7 @@ extension LossRecovery {
         var bytes = 0
         let pathStart = spaces[index].pathStart
         spaces[index].ledger.forEachOpen { packet in
-            if packet.inFlight && packet.packetNumber >= pathStart { bytes += packet.size }
+            if packet.inFlight && packet.packetNumber >= pathStart { bytes += packet.count * packet.size }
         }
         bytesInFlight -= bytes
         spaces[index].ledger.removeAll()
@@ -179,16 +181,19 @@ struct LostMemory: Sendable {
     private var packets = InlineArray<32, UInt64>(repeating: .max)
     private var next = 0
     private var used = 0
+    /// No packet number that is remembered is larger.
+    private var largest: UInt64 = 0
 
     mutating func insert(_ packetNumber: UInt64, _ level: ProtectionLevel) {
         if packets[next] == .max { used += 1 }
         packets[next] = packetNumber << 2 | UInt64(level.rawValue)
+        largest = max(largest, packetNumber)
         next = (next + 1) % Self.capacity
     }
 
     /// Forgets the packets of `level` in `ranges`, highest first, and returns how many there were.
     mutating func remove(_ level: ProtectionLevel, _ ranges: [ClosedRange<UInt64>]) -> Int {
-        guard used > 0 else { return 0 }
+        guard used > 0, let lowest = ranges.last?.lowerBound, lowest <= largest else { return 0 }
         var removed = 0
         for index in 0..<Self.capacity where packets[index] != .max {
             guard packets[index] & 3 == UInt64(level.rawValue), Self.contains(packets[index] >> 2, ranges) else {

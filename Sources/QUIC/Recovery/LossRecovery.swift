@@ -142,9 +142,6 @@ struct LossRecovery: Sendable {
     ) {
         let index = level.rawValue
         precondition(packetNumber < spaces[index].nextPacketNumber, "packet number \(packetNumber) was never taken")
-        statistics.packetsSent += 1
-        lastEvent = now.nanoseconds
-        if mark == .ect0 { ecn.marked(level) }
         if !ackEliciting && !inFlight {
             while spaces[index].nonEliciting >= Self.maxTrackedNonEliciting, let oldest = spaces[index].ledger.first,
                 !oldest.ackEliciting, !oldest.inFlight
@@ -152,24 +149,51 @@ struct LossRecovery: Sendable {
                 spaces[index].ledger.removeFirst()
                 spaces[index].nonEliciting -= 1
             }
-            if spaces[index].nonEliciting >= Self.maxTrackedNonEliciting { return }
+        }
+        let packet = SentPacket(
+            packetNumber: packetNumber, sentAt: now, size: size, ackEliciting: ackEliciting, inFlight: inFlight,
+            ecn: mark, isPathProbe: isPathProbe)
+        guard noteSent(packet, level, at: now) else { return }
+        spaces[index].ledger.append(packet, frames: frames)
+    }
+
+    /// Takes consecutive numbers of the application space for `count` packets, or for fewer, that leave together, each of
+    /// `size` octets with nothing but octets of a stream. Returns the numbers.
+    mutating func sendRun(_ run: StreamRun, count: Int, size: Int, ecn mark: ECN, at now: Instant) -> Range<UInt64> {
+        let level = ProtectionLevel.application
+        let first = spaces[level.rawValue].nextPacketNumber
+        let count = Int(min(UInt64(count), skipper.consecutive(from: first)))
+        let end = first + UInt64(count)
+        spaces[level.rawValue].nextPacketNumber = skipper.successor(of: end - 1)
+        let packet = SentPacket(run, count: count, packetNumber: first, sentAt: now, size: size, ecn: mark)
+        _ = noteSent(packet, level, at: now)
+        spaces[level.rawValue].ledger.append(packet, frames: [])
+        return first..<end
+    }
+
+    /// Counts what leaves. False when it is not to be remembered.
+    private mutating func noteSent(_ packet: SentPacket, _ level: ProtectionLevel, at now: Instant) -> Bool {
+        let index = level.rawValue
+        statistics.packetsSent += UInt64(packet.count)
+        lastEvent = now.nanoseconds
+        if packet.ecn == .ect0 { ecn.marked(level, packets: packet.count) }
+        if !packet.ackEliciting && !packet.inFlight {
+            if spaces[index].nonEliciting >= Self.maxTrackedNonEliciting { return false }
             spaces[index].nonEliciting += 1
         }
-        if ackEliciting {
+        if packet.ackEliciting {
             spaces[index].lastElicitingSent = now.nanoseconds
-            spaces[index].elicitingInFlight += 1
+            spaces[index].elicitingInFlight += packet.count
         }
-        if inFlight {
-            bytesInFlight += size
+        if packet.inFlight {
+            bytesInFlight += packet.count * packet.size
             // By a guessed round trip a handshake of three packets would hold the first flight back for 80 ms; until one is
             // measured the window is small.
-            if rtt.hasSample { pacer.sent(size, rate: pacerRate, at: now.nanoseconds) }
+            if rtt.hasSample {
+                pacer.sent(packet.size, packets: packet.count, rate: pacerRate, at: now.nanoseconds)
+            }
         }
-        spaces[index].ledger.append(
-            SentPacket(
-                packetNumber: packetNumber, sentAt: now, size: size, ackEliciting: ackEliciting, inFlight: inFlight,
-                ecn: mark, isPathProbe: isPathProbe),
-            frames: frames)
+        return true
     }
 
     /// Whether window and pacer let a full datagram go now.
@@ -253,6 +277,10 @@ struct LossRecovery: Sendable {
         return .probe(probe.level)
     }
 
+    /// Nanoseconds that an acknowledgement may take, without back-off (RFC 9002 section 6.2.1).
+    @inline(__always)
+    var probeTimeout: Int64 { rtt.probeTimeout + peerDelay }
+
     private var earliestLossTime: (time: Int64, index: Int)? {
         var earliest: (time: Int64, index: Int)?
         for index in 0..<3 {
@@ -295,7 +323,7 @@ struct LossRecovery: Sendable {
         spaces[index].lossTime = nil
         guard let largest = spaces[index].largestAcknowledged else { return }
         let delay = rtt.lossDelay
-        let persistent = (rtt.probeTimeout + peerDelay) * Self.persistentCongestionThreshold
+        let persistent = probeTimeout * Self.persistentCongestionThreshold
         var lastCongested: Int64?
         var isPersistent = false
         // Oldest first; whatever lies behind an open packet that is not lost is not lost either.
@@ -306,16 +334,17 @@ struct LossRecovery: Sendable {
                 continue
             }
             guard packet.packetNumber < largest else { break }
-            // An acknowledgement of ours that stays out is nothing to wait for.
-            guard
-                !packet.inFlight || packet.packetNumber + Self.packetThreshold <= largest
-                    || packet.sentTime <= now - delay
-            else {
-                spaces[index].lossTime = packet.sentTime + delay
-                break
+            // An acknowledgement of ours that stays out is nothing to wait for. Of a run the last packets may be.
+            var packet = packet
+            if packet.inFlight, packet.sentTime > now - delay {
+                guard packet.packetNumber + Self.packetThreshold <= largest else {
+                    spaces[index].lossTime = packet.sentTime + delay
+                    break
+                }
+                packet = packet.prefix(Int(largest - Self.packetThreshold - packet.packetNumber) + 1)
             }
             spaces[index].ledger.appendFrames(of: packet, to: &lostFrames)
-            spaces[index].ledger.removeFirst()
+            spaces[index].ledger.removeFirst(packet.count)
             closed(packet, in: index)
             let isOnPath = packet.packetNumber >= spaces[index].pathStart
             if packet.ackEliciting && isOnPath && packet.sentTime > rtt.firstSampleAt {
@@ -324,20 +353,22 @@ struct LossRecovery: Sendable {
                 if packet.sentTime - start > persistent { isPersistent = true }
             }
             guard packet.inFlight else { continue }
-            statistics.packetsLost += 1
-            if packet.ecn == .ect0 && isOnPath { ecn.markedLost() }
+            statistics.packetsLost += UInt64(packet.count)
+            if packet.ecn == .ect0 && isOnPath { ecn.markedLost(packets: packet.count) }
             // The loss of a probe is its answer, not congestion (RFC 9000 sections 9.4 and 14.4).
             guard isOnPath, !packet.isPathProbe else { continue }
             if packet.size > PathMTU.floor, largestLargeAcknowledged.map({ packet.packetNumber > $0 }) ?? true {
-                largeLosses += 1
+                largeLosses += packet.count
             }
             lastCongested = packet.sentTime
             if congestion.congestionEvent(sentTime: packet.sentTime, at: now) {
                 lostInEvent = 0
                 spuriousInEvent = 0
             }
-            lostInEvent += 1
-            lostMemory.insert(packet.packetNumber, ProtectionLevel(rawValue: index) ?? .application)
+            lostInEvent += packet.count
+            for number in packet.packetNumber...packet.lastPacketNumber {
+                lostMemory.insert(number, ProtectionLevel(rawValue: index) ?? .application)
+            }
         }
         if isPersistent && lastCongested != nil {
             congestion.persistentCongestion()
@@ -347,9 +378,11 @@ struct LossRecovery: Sendable {
 
     /// Takes a packet that is no longer open out of the counts.
     mutating func closed(_ packet: SentPacket, in index: Int) {
-        if packet.ackEliciting { spaces[index].elicitingInFlight -= 1 }
+        if packet.ackEliciting { spaces[index].elicitingInFlight -= packet.count }
         if !packet.ackEliciting && !packet.inFlight { spaces[index].nonEliciting -= 1 }
-        if packet.inFlight && packet.packetNumber >= spaces[index].pathStart { bytesInFlight -= packet.size }
+        if packet.inFlight && packet.packetNumber >= spaces[index].pathStart {
+            bytesInFlight -= packet.count * packet.size
+        }
     }
 
     /// Packets given up earlier that `ranges` acknowledge after all.

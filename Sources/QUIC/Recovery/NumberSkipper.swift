@@ -28,6 +28,9 @@ struct NumberSkipper: Sendable {
         return next + 1
     }
 
+    /// How many numbers from `packetNumber` on, which is not left out, follow each other.
+    func consecutive(from packetNumber: UInt64) -> UInt64 { nextSkip - packetNumber }
+
     /// Whether `range` holds a number that was never used.
     func isSkipped(in range: ClosedRange<UInt64>) -> Bool {
         for index in 0..<Self.memory where range.contains(recent[index]) { return true }

@@ -34,8 +34,8 @@ struct Pacer: Sendable {
         }
     }
 
-    mutating func sent(_ bytes: Int, rate: Rate, at now: Int64) {
-        virtualTime = max(virtualTime, earliest(rate, now)) + rate.time(Int64(bytes))
+    mutating func sent(_ bytes: Int, packets: Int = 1, rate: Rate, at now: Int64) {
+        virtualTime = max(virtualTime, earliest(rate, now)) + rate.time(Int64(bytes)) * Int64(packets)
     }
 
     /// How far back the clock may be.

@@ -19,6 +19,13 @@ struct Ring<Element: Sendable>: Sendable {
         count += 1
     }
 
+    /// For places near the end.
+    mutating func insert(_ element: Element, at index: Int) {
+        append(element)
+        for place in stride(from: count - 1, to: index, by: -1) { self[place] = self[place - 1] }
+        self[index] = element
+    }
+
     mutating func removeFirst(_ number: Int = 1) {
         precondition(number >= 0 && number <= count)
         head = storage.isEmpty ? 0 : (head + number) & (storage.count - 1)

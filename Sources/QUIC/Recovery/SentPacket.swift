@@ -27,13 +27,28 @@ enum SentFrame: Sendable, Equatable {
     case mtuProbe(packetNumber: UInt64)
 }
 
-/// A packet that is neither known to have arrived nor given up: 32 octets, with its frames in the ledger's ring.
+/// What packets of a run carry: `length` octets of a stream each, one after the other.
+struct StreamRun: Sendable, Equatable {
+    var id: StreamID
+    /// Of the first packet.
+    var offset: UInt64
+    var length: Int
+}
+
+/// A packet that is neither known to have arrived nor given up, with its frames in the ledger's ring; or a run of packets
+/// with consecutive numbers that left together and differ in nothing but number and offset.
 struct SentPacket: Sendable {
+    /// Of the first packet of a run.
     var packetNumber: UInt64
     /// Nanoseconds.
     var sentTime: Int64
+    private var stream = StreamID(0)
+    private var offset: UInt64 = 0
     fileprivate var frameStart: UInt32 = 0
     fileprivate var frameCount: UInt16 = 0
+    private var count16: UInt16 = 1
+    /// 0 for a packet that is no run.
+    private var length16: UInt16 = 0
     private var size16: UInt16
     var ecn: ECN
     var ackEliciting: Bool
@@ -56,9 +71,45 @@ struct SentPacket: Sendable {
         self.isPathProbe = isPathProbe
     }
 
+    /// `count` packets, of `size` octets each.
+    init(_ run: StreamRun, count: Int, packetNumber: UInt64, sentAt: Instant, size: Int, ecn: ECN) {
+        self.init(
+            packetNumber: packetNumber, sentAt: sentAt, size: size, ackEliciting: true, inFlight: true, ecn: ecn,
+            isPathProbe: false)
+        precondition(run.length > 0)
+        stream = run.id
+        offset = run.offset
+        length16 = UInt16(run.length)
+        count16 = UInt16(count)
+    }
+
     var sentAt: Instant { Instant(nanoseconds: sentTime) }
-    /// Octets of the packet.
+    /// Octets of each packet.
     var size: Int { Int(size16) }
+    /// How many packets there are.
+    var count: Int { Int(count16) }
+    var lastPacketNumber: UInt64 { packetNumber + UInt64(count16 - 1) }
+
+    /// The octets that a run carries.
+    fileprivate var streamFrame: SentFrame? {
+        length16 == 0 ? nil : .stream(id: stream, offset: offset, length: count * Int(length16), fin: false)
+    }
+
+    /// The first `number` packets.
+    func prefix(_ number: Int) -> SentPacket {
+        var part = self
+        part.count16 = UInt16(min(number, count))
+        return part
+    }
+
+    /// Those behind the first `number`, which are fewer than all.
+    fileprivate func dropping(_ number: Int) -> SentPacket {
+        var part = self
+        part.packetNumber += UInt64(number)
+        part.offset += UInt64(number) * UInt64(length16)
+        part.count16 -= UInt16(number)
+        return part
+    }
 }
 
 /// The open packets of one packet number space in the order of their numbers, with what they carried.
@@ -69,7 +120,8 @@ struct SentLedger: Sendable {
     private var framesGone: UInt32 = 0
 
     /// Packets held, settled ones behind an open one included.
-    var count: Int { packets.count }
+    private(set) var count = 0
+    /// The oldest packet, or run of them.
     var first: SentPacket? { packets.first }
 
     mutating func append(_ packet: SentPacket, frames carried: borrowing [SentFrame]) {
@@ -78,11 +130,17 @@ struct SentLedger: Sendable {
         packet.frameCount = UInt16(clamping: carried.count)
         for index in 0..<Int(packet.frameCount) { frames.append(carried[index]) }
         packets.append(packet)
+        count += packet.count
     }
 
-    /// Drops the oldest packet and its frames.
-    mutating func removeFirst() {
+    /// Drops `first` and its frames; of a run all packets, or the first `number` of them.
+    mutating func removeFirst(_ number: Int = .max) {
         guard let packet = packets.first else { return }
+        count -= min(number, packet.count)
+        guard number >= packet.count else {
+            packets[0] = packet.dropping(number)
+            return
+        }
         let end = packet.frameStart &+ UInt32(packet.frameCount)
         frames.removeFirst(Int(end &- framesGone))
         framesGone = end
@@ -93,29 +151,35 @@ struct SentLedger: Sendable {
         packets.removeAll()
         frames.removeAll()
         framesGone = 0
+        count = 0
     }
 
     /// Octets of a stream that follow each other are one frame in `list`.
     func appendFrames(of packet: SentPacket, to list: inout [SentFrame]) {
+        if let frame = packet.streamFrame {
+            Self.append(frame, to: &list)
+            return
+        }
         let start = Int(packet.frameStart &- framesGone)
-        for index in start..<(start + Int(packet.frameCount)) {
-            let frame = frames[index]
-            if case .stream(let id, let offset, let length, let fin) = frame,
-                case .stream(id, let begin, let before, false)? = list.last, begin + UInt64(before) == offset
-            {
-                list[list.count - 1] = .stream(id: id, offset: begin, length: before + length, fin: fin)
-            } else {
-                list.append(frame)
-            }
+        for index in start..<(start + Int(packet.frameCount)) { Self.append(frames[index], to: &list) }
+    }
+
+    private static func append(_ frame: SentFrame, to list: inout [SentFrame]) {
+        if case .stream(let id, let offset, let length, let fin) = frame,
+            case .stream(id, let begin, let before, false)? = list.last, begin + UInt64(before) == offset
+        {
+            list[list.count - 1] = .stream(id: id, offset: begin, length: before + length, fin: fin)
+        } else {
+            list.append(frame)
         }
     }
 
-    /// Calls `body` with every packet that is still open, oldest first.
+    /// Calls `body` with every packet, or run of packets, that is still open, oldest first.
     func forEachOpen(_ body: (SentPacket) -> Void) {
         for index in 0..<packets.count where !packets[index].isSettled { body(packets[index]) }
     }
 
-    /// Settles what `ranges` (highest first) newly acknowledge and calls `body` with each such packet.
+    /// Settles what `ranges` (highest first) newly acknowledge and calls `body` with each such packet or run of packets.
     ///
     /// Packets three behind the largest acknowledged one are lost and gone, so at most two settled packets are met
     /// again by a later acknowledgement: the cost is that of the ranges and of the newly acknowledged packets.
@@ -129,22 +193,36 @@ struct SentLedger: Sendable {
             while index < packets.count {
                 let packet = packets[index]
                 if packet.packetNumber > range.upperBound { break }
-                if !packet.isSettled {
-                    packets[index].isSettled = true
-                    appendFrames(of: packet, to: &list)
-                    body(packet)
+                defer { index += 1 }
+                if packet.isSettled { continue }
+                // What the range leaves out of a run stays open, as an entry of its own.
+                if packet.packetNumber < range.lowerBound {
+                    divide(index, at: range.lowerBound)
+                    continue
                 }
-                index += 1
+                if packet.lastPacketNumber > range.upperBound { divide(index, at: range.upperBound + 1) }
+                packets[index].isSettled = true
+                appendFrames(of: packets[index], to: &list)
+                body(packets[index])
             }
         }
     }
 
+    /// Makes two of a run, the second of which begins with `packetNumber`.
+    private mutating func divide(_ index: Int, at packetNumber: UInt64) {
+        let run = packets[index]
+        let number = Int(packetNumber - run.packetNumber)
+        packets[index] = run.prefix(number)
+        packets.insert(run.dropping(number), at: index + 1)
+    }
+
+    /// Of what holds that number, or the next one there is.
     private func firstIndex(atOrAfter packetNumber: UInt64) -> Int {
         var low = 0
         var high = packets.count
         while low < high {
             let middle = (low + high) / 2
-            if packets[middle].packetNumber < packetNumber { low = middle + 1 } else { high = middle }
+            if packets[middle].lastPacketNumber < packetNumber { low = middle + 1 } else { high = middle }
         }
         return low
     }

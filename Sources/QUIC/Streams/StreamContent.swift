@@ -68,6 +68,12 @@ struct StreamContent: Sendable {
         }
     }
 
+    /// The piece that holds the octet at `offset`: its octets, and where they begin in the stream.
+    func bytes(at offset: UInt64) -> (bytes: [UInt8], start: UInt64) {
+        let piece = pieces[piece(at: offset)]
+        return (piece.bytes, piece.offset)
+    }
+
     private func piece(at offset: UInt64) -> Int {
         var low = head
         var high = pieces.count - 1

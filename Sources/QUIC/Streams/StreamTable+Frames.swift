@@ -69,10 +69,9 @@ extension StreamTable {
         return (at, id, fresh.lowerBound..<(fresh.lowerBound + min(limit - fresh.lowerBound, sendCredit)))
     }
 
-    /// Writes octets of a stream and nothing else.
-    @_lifetime(writer: copy writer)
-    func writeContent(_ at: StreamMap<SendStream>.Index, _ range: Range<UInt64>, into writer: inout ByteWriter) {
-        sending[at].content.write(range, into: &writer)
+    /// The octets from `offset` of a stream on, as far as they were written in one piece.
+    func bulkBytes(_ at: StreamMap<SendStream>.Index, from offset: UInt64) -> (bytes: [UInt8], start: UInt64) {
+        sending[at].content.bytes(at: offset)
     }
 
     /// `range`, a part of `bulk`, went out in STREAM frames.

@@ -1,0 +1,145 @@
+import Wire
+
+// What a packet carries.
+extension Connection {
+    /// Returns whether any of them asks for an acknowledgement.
+    @_lifetime(writer: copy writer)
+    mutating func writeFrames(
+        _ level: ProtectionLevel, mayCongest: Bool, into writer: inout ByteWriter, at now: Instant
+    ) -> Bool {
+        if closeFrame != nil {
+            writeClose(level, into: &writer)
+            return false
+        }
+        let space = level.rawValue
+        let isProbe = probes[space] > 0
+        let mayElicit = mayCongest || isProbe
+        let hasMore =
+            mayElicit && (crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now))
+        if acks[space].mustAckNow(at: now) || (hasMore || isProbe) && acks[space].hasUnacknowledged {
+            writeACKs(level, into: &writer, at: now)
+        }
+        if level == .application { writeFlowACKs(into: &writer, at: now) }
+        let afterACKs = writer.offset
+        if level == .application { writePathValidation(into: &writer, at: now) }
+        guard mayElicit else { return writer.offset > afterACKs }
+        crypto[space].writeFrames(into: &writer, sent: &sentFrames)
+        if level == .application { writeApplicationFrames(into: &writer, at: now) }
+        // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must a packet of
+        // acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section 13.2.4).
+        if writer.offset == afterACKs, writer.remaining > 0 {
+            if !isProbe { ackOnlyPackets += 1 }
+            if isProbe || ackOnlyPackets % 32 == 0 {
+                writer.uint8(UInt8(FrameType.ping))
+                sentFrames.append(.ping)
+            }
+        }
+        return writer.offset > afterACKs
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeACKs(_ level: ProtectionLevel, into writer: inout ByteWriter, at now: Instant) {
+        let space = level.rawValue
+        guard
+            acks[space].writeACK(
+                into: &writer, pathID: nil,
+                ackDelayExponent: level == .application ? localParameters.ackDelayExponent : 0,
+                at: now), let largest = acks[space].lastAckLargest
+        else { return }
+        if level == .application { peerKey.isAcknowledged = true }
+        sentFrames.append(.ack(space: 0, pathID: 0, largest: largest))
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeFlowACKs(into writer: inout ByteWriter, at now: Instant) {
+        for index in flowPaths.indices where flowPaths[index].acks.mustAckNow(at: now) {
+            let id = flowPaths[index].id
+            guard
+                flowPaths[index].acks.writeACK(
+                    into: &writer, pathID: id, ackDelayExponent: localParameters.ackDelayExponent, at: now),
+                let largest = flowPaths[index].acks.lastAckLargest
+            else { continue }
+            sentFrames.append(.ack(space: 1, pathID: id, largest: largest))
+        }
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writePathValidation(into writer: inout ByteWriter, at now: Instant) {
+        while let response = pathResponses.first, response.to == path.remote, writer.remaining >= 9 {
+            pathResponses.removeFirst()
+            writer.uint8(UInt8(FrameType.pathResponse))
+            writer.uint64(response.data)
+            sentFrames.append(.pathResponse)
+            carriesPathValidation = true
+        }
+        if path.challengeDue(at: now), writer.remaining >= 9, let challenge = path.challenge {
+            writer.uint8(UInt8(FrameType.pathChallenge))
+            writer.uint64(challenge.data)
+            path.challengeSent(pto: probeTimeout, isExpanded: path.allowance >= PathMTU.floor, at: now)
+            sentFrames.append(.pathChallenge)
+            carriesPathValidation = true
+        }
+    }
+
+    @_lifetime(writer: copy writer)
+    private mutating func writeApplicationFrames(into writer: inout ByteWriter, at now: Instant) {
+        if handshakeDoneDue, writer.remaining >= 1 {
+            handshakeDoneDue = false
+            writer.uint8(UInt8(FrameType.handshakeDone))
+            sentFrames.append(.handshakeDone)
+        }
+        if pingDue, writer.remaining >= 1 {
+            pingDue = false
+            writer.uint8(UInt8(FrameType.ping))
+            sentFrames.append(.ping)
+        }
+        while writer.remaining >= 64, let entry = localIDs.takePending() {
+            writer.uint8(UInt8(FrameType.newConnectionID))
+            writer.varint(entry.sequence)
+            writer.varint(0)
+            writer.uint8(UInt8(entry.id.count))
+            writer.connectionID(entry.id)
+            writer.octets(entry.token.span)
+            sentFrames.append(.newConnectionID(sequence: entry.sequence))
+        }
+        while writer.remaining >= 9, let sequence = remoteIDs.takePendingRetire() {
+            writer.uint8(UInt8(FrameType.retireConnectionID))
+            writer.varint(sequence)
+            sentFrames.append(.retireConnectionID(sequence: sequence))
+        }
+        while let token = newTokens.first, writer.remaining >= token.count + 5 {
+            newTokens.removeFirst()
+            writer.uint8(UInt8(FrameType.newToken))
+            writer.varint(UInt64(token.count))
+            writer.octets(token.span)
+            sentFrames.append(.newToken)
+        }
+        while let frame = extensionFrames.next(fitting: writer.remaining) {
+            writer.octets(frame.octets.span)
+            sentFrames.append(.extensionFrame(key: frame.key, version: frame.version))
+        }
+        streams.writeControlFrames(into: &writer, sent: &sentFrames)
+        while let bytes = datagrams.first, writer.remaining >= bytes.count + 1 + Varint.length(UInt64(bytes.count)) {
+            datagrams.removeFirst()
+            writer.uint8(UInt8(FrameType.datagramWithLength))
+            writer.varint(UInt64(bytes.count))
+            writer.octets(bytes.span)
+            sentFrames.append(.datagram)
+        }
+        streams.writeStreamFrames(into: &writer, sent: &sentFrames)
+    }
+
+    @_lifetime(writer: copy writer)
+    private func writeClose(_ level: ProtectionLevel, into writer: inout ByteWriter) {
+        guard let frame = closeFrame else { return }
+        // Before 1-RTT an application's own reason must not leak (RFC 9000 section 10.2.3).
+        let hidden = frame.isApplication && level != .application
+        let isTransport = !frame.isApplication || hidden
+        let reason = hidden ? [] : Array(frame.reason.utf8.prefix(max(0, min(200, writer.remaining - 24))))
+        writer.uint8(UInt8(isTransport ? FrameType.connectionClose : FrameType.connectionCloseApplication))
+        writer.varint(hidden ? TransportError.Code.applicationError.rawValue : min(frame.code, Varint.max))
+        if isTransport { writer.varint(hidden ? 0 : min(frame.frameType, Varint.max)) }
+        writer.varint(UInt64(reason.count))
+        writer.octets(reason.span)
+    }
+}

@@ -233,7 +233,7 @@ public final class SecureConnection {
                 isSent: false, level: level, packetNumber: opened.packetNumber, size: header.end - header.start, at: now
             ),
             datagram.span.extracting(opened.payload))
-        let early = !machine.isHandshakeConfirmed
+        let early = !handshakeDropped
         machine.packetReceived(
             packet, payload: datagram.span.extracting(opened.payload), at: now, extension: &`extension`)
         // The next packet of the datagram may need keys that this one brings.

@@ -46,8 +46,10 @@ final class Peer<Extension: FrameExtension> {
     }
 
     /// Takes a datagram; `pump` must follow, once for the batch.
-    func receive(_ datagram: inout MutableSpan<UInt8>, from: SocketAddress, to: SocketAddress?, ecn: ECN) {
-        connection.receive(&datagram, from: from, to: to, ecn: ecn, at: reactor.now, extension: &`extension`)
+    func receive(
+        _ datagram: inout MutableSpan<UInt8>, from: SocketAddress, to: SocketAddress?, ecn: ECN, at now: Instant
+    ) {
+        connection.receive(&datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
     }
 
     /// Hands out events, sends what can be sent and sets the timer.
@@ -126,7 +128,7 @@ extension Peer: DatagramHandler {
             let ecn = batch.ecn(index)
             var bytes = batch[index]
             if beforeReceive(&bytes, from, ecn) { continue }
-            receive(&bytes, from: from, to: to, ecn: ecn)
+            receive(&bytes, from: from, to: to, ecn: ecn, at: reactor.now)
         }
         pump()
     }

@@ -85,12 +85,14 @@ extension DatagramHandler {
         unsafe message(index).interface
     }
 
+    @inline(__always)
     private func datagram(_ index: Int) -> fcio_datagram {
         precondition(index >= 0 && index < count, "datagram \(index) of a batch of \(count)")
         if unsafe !inbox.pointee.is_split { unsafe fcio_inbox_split(inbox) }
         return unsafe inbox.pointee.datagrams[index]
     }
 
+    @inline(__always)  // A message has a hundred octets, of which each call wants a few.
     private func message(_ index: Int) -> fcio_message {
         unsafe inbox.pointee.messages[Int(datagram(index).message)]
     }

@@ -71,19 +71,17 @@ final class Peer<Extension: FrameExtension> {
         if let gathered = connection.machine.gatherDeadline(at: now) { reactor.gather(until: gathered) }
     }
 
-    /// Datagrams of one batch at the most: as many of 1452 octets as one segmented send carries.
-    private static var longestBatch: Int { 44 }
     private func transmit(at now: Instant) {
         // Who has one datagram to send may have more, and many when there were several.
         var least = 1
         var isDone = false
         while !isDone {
-            // All of them in one room are one run.
-            let most = min(max(least, connection.machine.datagramsReady), Self.longestBatch)
+            // All of them in one room are one run, and as many as one segmented send carries.
+            let size = connection.machine.datagramSize
+            let most = min(max(least, connection.machine.datagramsReady), UDPSocket.segments(of: size))
             scratch.outgoing.removeAll(keepingCapacity: true)
             let room = min(
-                (most - 1) * connection.machine.datagramSize + connection.machine.datagramRoom(at: now),
-                UDPSocket.datagramLimit)
+                (most - 1) * size + connection.machine.datagramRoom(at: now), UDPSocket.datagramLimit)
             let result: Bool? = socket.withSendBuffer(room) { buffer in
                 connection.transmit(into: &buffer, most: most, datagrams: &scratch.outgoing, at: now)
             }

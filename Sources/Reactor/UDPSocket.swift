@@ -7,6 +7,10 @@ import Wire
 public final class UDPSocket {
     /// The most a single datagram may carry.
     public static let datagramLimit = SendQueue.datagramLimit
+    /// How many datagrams of `size` octets one segmented send carries.
+    public static func segments(of size: Int) -> Int {
+        min(SendQueue.segmentLimit, max(1, SendQueue.runOctets / size))
+    }
 
     /// Gets what arrives. Not kept alive by the socket.
     public weak var handler: (any DatagramHandler)?

@@ -39,20 +39,33 @@ struct fc_split_times fc_split_times(void)
     return fc_split_state.times;
 }
 
-static int64_t preloaded(const char *name)
+typedef uint64_t counter(void);
+
+static uint64_t none(void)
 {
-    uint64_t (*count)(void) = (uint64_t (*)(void))dlsym(RTLD_DEFAULT, name);
-    return count ? (int64_t)count() : -1;
+    return 0;
+}
+
+/* What a preloaded library counts under this name; looked for once, as turns that are measured ask each time. */
+static int64_t preloaded(counter **known, const char *name)
+{
+    if (!*known) {
+        counter *found = (counter *)dlsym(RTLD_DEFAULT, name);
+        *known = found ? found : none;
+    }
+    return *known == none ? -1 : (int64_t)(*known)();
 }
 
 int64_t fc_allocations(void)
 {
-    return preloaded("perf_allocations");
+    static counter *known;
+    return preloaded(&known, "perf_allocations");
 }
 
 int64_t fc_copied(void)
 {
-    return preloaded("perf_copied");
+    static counter *known;
+    return preloaded(&known, "perf_copied");
 }
 
 int64_t fc_heap_octets(void)

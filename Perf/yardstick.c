@@ -426,7 +426,7 @@ int main(int count, char **arguments) {
             send_all(fd, &to, arena);
         done += run * runs;
         // As many as our source sends in a turn.
-        if (!receives || done % (2 * run * runs) != 0) continue;
+        if (!receives || done % (4 * run * runs) != 0) continue;
         double before = now();
         received += receive_all(receiver, &keys);
         receiving += now() - before;

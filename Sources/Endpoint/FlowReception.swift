@@ -37,6 +37,8 @@ final class FlowReception: DatagramHandler {
     var onRejected: () -> Void = {}
     /// The flow is looked for another way from now on.
     var onWay: (FlowWay) -> Void = { _ in }
+    /// A message of the batch is over: one run of packets, as a rule.
+    var onMessageEnd: () -> Void = {}
     /// The batch is over.
     var onBatchEnd: () -> Void = {}
     /// The packets received since `forgetReach`.
@@ -154,6 +156,7 @@ final class FlowReception: DatagramHandler {
             let isHeard = batch.withMessage(index) { bytes, segment, ecn in
                 receive(&bytes, packetSize: segment, ecn: ecn)
             }
+            onMessageEnd()
             if isHeard { take(ladder.nativeHeard(at: reactor.now)) }
         }
         onBatchEnd()

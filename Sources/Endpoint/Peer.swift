@@ -52,6 +52,17 @@ final class Peer<Extension: FrameExtension> {
         connection.receive(&datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
     }
 
+    /// Has `pump` run before this turn ends, once for all batches that came in it.
+    func pumpSoon() { timer?.schedule(at: reactor.now) }
+
+    /// Hands out events and does no more: `pump` must follow.
+    func handOutEvents() {
+        guard !isPumping else { return }
+        isPumping = true
+        defer { isPumping = false }
+        drainEvents()
+    }
+
     /// Hands out events, sends what can be sent and sets the timer.
     func pump() {
         guard !isPumping else { return }

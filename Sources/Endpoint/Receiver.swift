@@ -269,7 +269,11 @@ final class Receiver {
             flow.onRejected = { [unowned self] in peer.extension.flowPacketRejected(id, at: reactor.now) }
             flow.onPackets = { [unowned self] run, datagrams, ecn in take(id, run, in: datagrams, ecn: ecn) }
             flow.onWay = { [unowned self] way in onEvent(.way(way)) }
-            flow.onBatchEnd = { [unowned self] in peer.pump() }
+            // An item that is whole is handed over before the next one takes memory of its own.
+            flow.onMessageEnd = { [unowned self] in
+                if peer.connection.machine.hasWholeStream { peer.handOutEvents() }
+            }
+            flow.onBatchEnd = { [unowned self] in peer.pumpSoon() }
         } catch {
             // The unicast path serves as well; the flow stays joined in name and is given up for silence.
             log.warning("cannot listen to the flow", metadata: ["group": "\(group)", "reason": "\(error)"])

@@ -222,7 +222,11 @@ extension Connection {
         var first = numbers.lowerBound
         var isAckEliciting = true
         do throws(TransportError) {
-            for index in 0..<run.count {
+            var index = 0
+            while index < run.count {
+                if isAckEliciting { index += streams.receivedNext(datagrams, run, from: index) }
+                guard index < run.count else { break }
+                defer { index += 1 }
                 let refused = streams.statistics.framesRefused
                 let wants = try flowFramesReceived(
                     datagrams.extracting(run.payload(index)), extension: &`extension`)

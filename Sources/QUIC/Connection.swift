@@ -250,6 +250,9 @@ public struct Connection: ~Copyable, Sendable {
         }
     }
 
+    /// Whether all of a stream has come that the application may not know of: it frees memory by taking events now.
+    public var hasWholeStream: Bool { streams.hasWhole }
+
     public mutating func nextEvent() -> ConnectionEvent? {
         if eventHead < events.count {
             defer { eventHead += 1 }

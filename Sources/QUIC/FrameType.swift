@@ -9,6 +9,8 @@ enum FrameType {
     static let crypto: UInt64 = 0x06
     static let newToken: UInt64 = 0x07
     static let stream: ClosedRange<UInt64> = 0x08...0x0f
+    /// A STREAM frame that goes on to the end of its packet, and not to the end of its stream.
+    static let streamWithOffset: UInt64 = 0x0c
     static let maxData: UInt64 = 0x10
     static let maxStreamData: UInt64 = 0x11
     static let maxStreamsBidirectional: UInt64 = 0x12

@@ -1,3 +1,5 @@
+import Wire
+
 /// Received octets of one stream or CRYPTO stream: out of order in, in order out (RFC 9000 section 2.2). What comes twice is
 /// dropped, and where copies differ the first one stays.
 ///
@@ -62,14 +64,32 @@ struct ReceiveBuffer: Sendable {
         return added
     }
 
-    /// The same for the octets that follow those before, with no hole anywhere; false, and nothing done, when they do not.
+    /// Takes in what lies in the packets of a run, from `first` on, as long as each holds nothing but the next octets of stream
+    /// `id`, up to `limit`, and there is room without asking for memory: how many packets and octets.
     @inline(__always)
-    mutating func insertNext(_ bytes: Span<UInt8>, at offset: UInt64) -> Bool {
-        guard segments.isEmpty, offset == contiguousEnd else { return false }
-        append(bytes)
-        highest = offset + UInt64(bytes.count)
-        buffered += bytes.count
-        return true
+    mutating func insertNext(
+        _ datagrams: Span<UInt8>, _ run: RunPlan, from first: Int, id: StreamID, limit: UInt64
+    ) -> (packets: Int, octets: Int) {
+        guard segments.isEmpty else { return (0, 0) }
+        let front = contiguousEnd
+        var end = front
+        var next = first
+        let last = run.count
+        ready.append(addingCapacity: min(ready.capacity - ready.count, (last - first) * run.packetSize)) { output in
+            while next < last {
+                var reader = ByteReader(datagrams.extracting(run.payload(next)))
+                guard reader.varint() == FrameType.streamWithOffset, reader.varint() == id.rawValue,
+                    reader.varint() == end, reader.remaining <= output.freeCapacity,
+                    UInt64(reader.remaining) <= limit - end, let octets = reader.take(reader.remaining)
+                else { return }
+                end += UInt64(octets.count)
+                for index in octets.indices { output.append(octets[index]) }
+                next += 1
+            }
+        }
+        highest = end
+        buffered += Int(end - front)
+        return (next - first, Int(end - front))
     }
 
     /// All octets from `heldOffset` up to the first hole, which are then no longer held; nil when there are none.
@@ -92,8 +112,9 @@ struct ReceiveBuffer: Sendable {
     @inline(__always)
     private mutating func append(_ bytes: Span<UInt8>) {
         let count = ready.count + bytes.count
-        if count > ready.capacity, count < expected, count >= expected / StreamBounds.reserve {
-            ready.reserveCapacity(expected)
+        if count > ready.capacity, count < expected {
+            let part = expected / StreamBounds.reserve
+            ready.reserveCapacity(count < part ? min(part, count * StreamBounds.reserve) : expected)
         }
         ready.append(bytes)
     }

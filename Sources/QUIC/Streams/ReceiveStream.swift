@@ -72,15 +72,16 @@ struct ReceiveStream: Sendable {
         return added
     }
 
-    /// Octets of the flow, if they are no more than the next of a stream that the application knows to be readable; false,
-    /// and nothing done, when they are not.
+    /// Takes the packets of a run of the flow, from `first` on, that hold nothing but the next octets of this stream, which the
+    /// application knows to be readable, up to `limit`: how many packets and octets.
     @inline(__always)
-    mutating func receiveNext(_ bytes: Span<UInt8>, at offset: UInt64) -> Bool {
-        guard isAnnounced, state == .receiving, stopCode == nil, offset + UInt64(bytes.count) <= maxStreamData,
-            buffer.insertNext(bytes, at: offset)
-        else { return false }
-        octetsFromFlow += UInt64(bytes.count)
-        return true
+    mutating func receiveNext(
+        _ datagrams: Span<UInt8>, _ run: RunPlan, from first: Int, limit: UInt64
+    ) -> (packets: Int, octets: Int) {
+        guard isAnnounced, state == .receiving, stopCode == nil else { return (0, 0) }
+        let taken = buffer.insertNext(datagrams, run, from: first, id: id, limit: min(limit, maxStreamData))
+        octetsFromFlow += UInt64(taken.octets)
+        return taken
     }
 
     /// A RESET_STREAM. False when it changes nothing, because everything was received or a reset came before.

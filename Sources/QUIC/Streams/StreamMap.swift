@@ -18,6 +18,10 @@ struct StreamMap<Stream: Sendable>: Sendable {
     @inline(__always)
     func contains(_ id: StreamID) -> Bool { index(of: id) != nil }
 
+    /// The stream that was changed last, or another when that is gone; nil when there is none.
+    @inline(__always)
+    var latest: Index? { last < slots.count ? Index(slot: last) : nil }
+
     @inline(__always)
     func index(of id: StreamID) -> Index? {
         if last < slots.count, slots[last].id == id { return Index(slot: last) }

@@ -4,16 +4,7 @@ import Wire
 // the connection.
 extension StreamTable {
     /// A STREAM frame (RFC 9000 section 19.8).
-    @inline(__always)
     mutating func streamReceived(
-        _ id: StreamID, offset: UInt64, bytes: Span<UInt8>, fin: Bool, origin: StreamOrigin
-    ) throws(TransportError) {
-        // Nearly always: the next octets of a stream of the flow.
-        if origin == .flow, !fin, receivedNext(id, offset: offset, bytes: bytes) { return }
-        try streamReceivedAnyhow(id, offset: offset, bytes: bytes, fin: fin, origin: origin)
-    }
-
-    private mutating func streamReceivedAnyhow(
         _ id: StreamID, offset: UInt64, bytes: Span<UInt8>, fin: Bool, origin: StreamOrigin
     ) throws(TransportError) {
         let frameType: UInt64 = 0x08
@@ -40,6 +31,7 @@ extension StreamTable {
         let refusedBefore = receiving[at].buffer.refused
         let added = try receiving[at].receive(
             bytes, at: offset, fin: fin, origin: origin, room: StreamBounds.segmentsPerConnection - segments)
+        if receiving[at].state == .allReceived { hasWhole = true }
         segments += receiving[at].buffer.segmentCount - held
         dataReceived += isShared(id) ? UInt64(added) : receiving[at].highest - before
         let octets = UInt64(added)
@@ -62,15 +54,17 @@ extension StreamTable {
         }
     }
 
+    /// What nearly all packets of a flow are: full of the next octets of the stream of the packet before. As many of a run,
+    /// from `first` on, as are so and within all limits are taken as one: how many.
     @inline(__always)
-    private mutating func receivedNext(_ id: StreamID, offset: UInt64, bytes: Span<UInt8>) -> Bool {
-        let octets = UInt64(bytes.count)
-        guard offset <= Varint.max, isShared(id), dataReceived + octets <= maxData + local.initialMaxData,
-            let at = receiving.index(of: id), receiving[at].receiveNext(bytes, at: offset)
-        else { return false }
-        dataReceived += octets
-        count { $0.octetsFromFlow += octets }
-        return true
+    mutating func receivedNext(_ datagrams: Span<UInt8>, _ run: RunPlan, from first: Int) -> Int {
+        let allowed = maxData + local.initialMaxData
+        guard let at = receiving.latest, isShared(receiving[at].id), dataReceived <= allowed else { return 0 }
+        let limit = receiving[at].buffer.contiguousEnd + (allowed - dataReceived)
+        let taken = receiving[at].receiveNext(datagrams, run, from: first, limit: limit)
+        dataReceived += UInt64(taken.octets)
+        count { $0.octetsFromFlow += UInt64(taken.octets) }
+        return taken.packets
     }
 
     /// A RESET_STREAM frame (RFC 9000 section 19.4).

@@ -54,6 +54,8 @@ struct StreamTable: Sendable {
     var receiving = StreamMap<ReceiveStream>()
     var sending = StreamMap<SendStream>()
     var events = Ring<Event>()
+    /// All of a stream has come since the last event was taken.
+    var hasWhole = false
 
     // Receiving: what we allow.
     /// What MAX_DATA says.
@@ -140,7 +142,10 @@ struct StreamTable: Sendable {
     }
 
     mutating func nextEvent() -> Event? {
-        guard let event = events.first else { return nil }
+        guard let event = events.first else {
+            hasWhole = false
+            return nil
+        }
         events.removeFirst()
         // Only now is a reset stream over, so that a peer that opens and resets waits for the application.
         if case .reset(let id, _) = event { receivingEnded(id) }
@@ -195,7 +200,7 @@ struct StreamTable: Sendable {
     }
 
     private mutating func partEnded(_ id: StreamID) {
-        guard !receiving.contains(id), !sending.contains(id) else { return }
+        if id.isBidirectional, receiving.contains(id) || sending.contains(id) { return }
         statistics.streamsFinished += 1
         guard id.initiator != role else { return }
         let kind = id.isBidirectional

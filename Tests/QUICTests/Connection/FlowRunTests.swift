@@ -40,6 +40,11 @@ import Wire
                 payload = [0x04] + Self.varint(shared(stream).rawValue) + [7] + Self.varint(UInt64(offset + 10))
                 stream += 1
                 offset = 0
+            case 3...7 where offset > 0:
+                payload = [0x0c] + Self.varint(shared(stream).rawValue) + Self.varint(UInt64(offset))
+                let count = room - payload.count
+                payload += content(of: shared(stream), offset..<(offset + count))
+                offset += count
             default:
                 while room - payload.count > 20 {
                     let isLast = random.next() % 6 == 0
@@ -56,6 +61,14 @@ import Wire
                 }
             }
             return payload
+        }
+
+        /// The same frames, but one that goes on to the end of its packet says how long it is.
+        static func withLength(_ frames: [UInt8]) -> [UInt8] {
+            guard frames.first == 0x0c else { return frames }
+            var reader = ByteReader(frames.span)
+            for _ in 0..<3 { _ = reader.varint() }
+            return [0x0e] + frames[1..<reader.offset] + varint(UInt64(reader.remaining)) + frames[reader.offset...]
         }
 
         private static func varint(_ value: UInt64) -> [UInt8] {
@@ -104,7 +117,12 @@ import Wire
 
             var new = 0
             for index in 0..<count {
-                new += Self.take(run.packets(index..<(index + 1)), datagrams, at: now, into: &singly)
+                let number = first + UInt64(index)
+                let datagram = [UInt8](repeating: 0, count: 13) + Sender.withLength(sent[Int(number)])
+                let one = RunPlan(
+                    start: 0, packetSize: 300, end: datagram.count + 16, headerLength: 9, firstPacketNumber: number,
+                    keyGeneration: 0)
+                new += Self.take(one, datagram + random.octets(16), at: now, into: &singly)
             }
             let newOfRun = Self.take(run, datagrams, at: now, into: &together)
             #expect(newOfRun == new)
@@ -159,6 +177,26 @@ import Wire
         #expect(new == [3, 0, 1, 0])
         let isActive = connection.isActive
         #expect(isActive)
+    }
+
+    /// Whoever waits for whole streams need not ask for events before there is one.
+    @Test func aWholeStreamIsTold() {
+        var connection = Self.listener(seed: 1, isTight: false)
+        while connection.nextEvent() != nil {}
+        var seen: [Bool] = []
+        for (number, type) in [UInt8(0x0a), 0x0f].enumerated() {
+            let offset: [UInt8] = type & 4 == 0 ? [] : [1]
+            let frames = [type, UInt8(shared(0).rawValue)] + offset + [1, 7]
+            let datagram = [UInt8](repeating: 0, count: 13) + frames + [UInt8](repeating: 0, count: 16)
+            let run = RunPlan(
+                start: 0, packetSize: datagram.count, end: datagram.count, headerLength: 9,
+                firstPacketNumber: UInt64(number), keyGeneration: 0)
+            _ = Self.take(run, datagram, at: Instant(nanoseconds: 2_000_000_000), into: &connection)
+            seen.append(connection.hasWholeStream)
+        }
+        while connection.nextEvent() != nil {}
+        seen.append(connection.hasWholeStream)
+        #expect(seen == [false, true, false])
     }
 
     /// One that breaks the rules closes the connection, wherever in a run it is.

@@ -68,22 +68,33 @@ import Wire
         #expect(buffer.read() == [1, 1, 5, 5, 1, 1])
     }
 
+    /// Of packets in a run those are taken that hold the next octets and nothing else, while there is no hole, up to the limit
+    /// and to the room that there is.
     @Test func onlyTheNextOctetsAreTakenAsSuch() {
-        var buffer = ReceiveBuffer()
-        func next(_ offset: UInt64) -> Bool {
-            let two: [UInt8] = [1, 2]
-            return buffer.insertNext(two.span, at: offset)
+        var buffer = ReceiveBuffer(expected: 4096)
+        func next(_ offsets: [UInt8], type: UInt8 = 0x0c, id: UInt64 = 3, limit: UInt64 = 100) -> Int {
+            // A header of 5 octets, three of a frame's, two of the stream's, and the tag.
+            let packets = offsets.flatMap {
+                [0, 0, 0, 0, 0, type, 3, $0, 10 + $0, 11 + $0] + [UInt8](repeating: 0, count: 16)
+            }
+            let run = RunPlan(
+                start: 0, packetSize: 26, end: packets.count, headerLength: 1, firstPacketNumber: 0, keyGeneration: 0)
+            let taken = buffer.insertNext(packets.span, run, from: 0, id: StreamID(id), limit: limit)
+            #expect(taken.octets == 2 * taken.packets)
+            return taken.packets
         }
-        var taken = [1, 0, 0, 1].map { next($0) }
-        #expect(taken == [false, true, false, false])
-        buffer.consume()
-        taken = [next(2)]
-        #expect(taken == [true])
-        #expect(buffer.highest == 4 && buffer.buffered == 2)
-        _ = buffer.take([9], at: 6)
-        taken = [next(4)]
-        #expect(taken == [false], "there is a hole to look after")
-        #expect(buffer.read() == [1, 2, 1, 2])
+        var taken = [next([0])]
+        #expect(taken == [0], "there is no room yet")
+        _ = buffer.take([10, 11], at: 0)
+        taken = [next([2], type: 0x0e), next([2], type: 0x0d), next([2], id: 7), next([4]), next([2], limit: 3)]
+        #expect(taken == [0, 0, 0, 0, 0])
+        taken = [next([2, 4, 4, 6]), next([6, 8, 10], limit: 10), next([6])]
+        #expect(taken == [2, 2, 0])
+        #expect(buffer.highest == 10 && buffer.buffered == 10)
+        _ = buffer.take([9], at: 14)
+        taken = [next([10])]
+        #expect(taken == [0], "there is a hole to look after")
+        #expect(buffer.read() == Array(10..<20))
     }
 
     /// Room for all that is expected is made when a part of it is there, and no more than that part is worth.

@@ -121,11 +121,15 @@ struct LossRecovery: Sendable {
     /// Whether to mark packets as ECT(0).
     var ecnCapable: Bool { ecn.isMarking }
 
+    // Inlined, here and below, what is asked and changes nothing: the whole struct, a kilobyte, or all of its spaces would be
+    // copied for the call.
+    @inline(__always)
     func largestAcknowledged(_ level: ProtectionLevel) -> UInt64? { spaces[level.rawValue].largestAcknowledged }
 
     // MARK: Sending
 
     /// The number that `takePacketNumber` will return.
+    @inline(__always)
     func nextPacketNumber(_ level: ProtectionLevel) -> UInt64 { spaces[level.rawValue].nextPacketNumber }
 
     /// The number for the next packet. In the application space one is left out now and then.
@@ -203,6 +207,7 @@ struct LossRecovery: Sendable {
     }
 
     /// Full datagrams that window and pacer let go now, one after the other; none while marks are tried out.
+    @inline(__always)
     func datagramsAllowed(at now: Instant) -> Int {
         guard ecn.state != .testing else { return 0 }
         return min(
@@ -213,6 +218,7 @@ struct LossRecovery: Sendable {
 
     /// When the pacer lets packets go again; nil unless the last answer of `canSend` was no and the pacer the only
     /// reason. Who asks again at that time gets another answer, so this is never a deadline that stays in the past.
+    @inline(__always)
     var pacerDeadline: Instant? {
         let rate = pacerRate
         guard windowAllows, !pacer.allows(rate: rate, at: max(lastQuestion, lastEvent)) else { return nil }
@@ -222,6 +228,7 @@ struct LossRecovery: Sendable {
     /// Until when acknowledgements may gather while the window or the pacer holds packets back: each alone lets few go, and
     /// many share a turn, a receive call and a segmented send. The path has packets enough meanwhile: for three
     /// quarters of the time that they queue on it, or an eighth of the round trip; and no longer than who waits for the pacer.
+    @inline(__always)
     func gatherDeadline(at now: Instant) -> Instant? {
         guard handshakeConfirmed, rtt.hasSample, ptoCount == 0, bytesInFlight > 0,
             !(windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds))
@@ -231,16 +238,17 @@ struct LossRecovery: Sendable {
     }
 
     /// Octets that the window has room for.
+    @inline(__always)
     var windowRoom: Int { max(0, congestion.window - bytesInFlight) }
 
     /// Whether the window has room for a probe of `size` octets of the path's MTU. What is beyond the first step pays only
     /// for who sends much: that is, whose window has grown.
+    @inline(__always)
     func mayProbe(_ size: Int) -> Bool {
         bytesInFlight + size <= congestion.window
             && (size <= PathMTU.steps[0] || congestion.window >= Self.probesWorthWindow * size)
     }
 
-    // Inlined, here and below: the whole struct would be copied for the call.
     @inline(__always)
     var windowAllows: Bool {
         bytesInFlight + congestion.maxDatagramSize <= congestion.window
@@ -256,6 +264,7 @@ struct LossRecovery: Sendable {
     // MARK: Timer (RFC 9002 sections 6.1.2, 6.2 and A.8, A.9)
 
     /// When `timerFired` must be called; nil when nothing is awaited.
+    @inline(__always)
     var deadline: Instant? {
         if let (time, _) = earliestLossTime { return Instant(nanoseconds: time) }
         if amplificationBlocked { return nil }
@@ -281,6 +290,7 @@ struct LossRecovery: Sendable {
     @inline(__always)
     var probeTimeout: Int64 { rtt.probeTimeout + peerDelay }
 
+    @inline(__always)
     private var earliestLossTime: (time: Int64, index: Int)? {
         var earliest: (time: Int64, index: Int)?
         for index in 0..<3 {
@@ -289,6 +299,7 @@ struct LossRecovery: Sendable {
         return earliest
     }
 
+    @inline(__always)
     private var probeDeadline: (time: Int64, level: ProtectionLevel)? {
         var earliest: (time: Int64, level: ProtectionLevel)?
         for level in ProtectionLevel.allCases where spaces[level.rawValue].elicitingInFlight > 0 {
@@ -327,15 +338,11 @@ struct LossRecovery: Sendable {
         var lastCongested: Int64?
         var isPersistent = false
         // Oldest first; whatever lies behind an open packet that is not lost is not lost either.
-        while let packet = spaces[index].ledger.first {
-            if packet.isSettled {
-                spaces[index].lossRunStart = nil
-                spaces[index].ledger.removeFirst()
-                continue
-            }
-            guard packet.packetNumber < largest else { break }
+        while true {
+            let (open, followsSettled) = spaces[index].ledger.firstOpen()
+            if followsSettled { spaces[index].lossRunStart = nil }
+            guard var packet = open, packet.packetNumber < largest else { break }
             // An acknowledgement of ours that stays out is nothing to wait for. Of a run the last packets may be.
-            var packet = packet
             if packet.inFlight, packet.sentTime > now - delay {
                 guard packet.packetNumber + Self.packetThreshold <= largest else {
                     spaces[index].lossTime = packet.sentTime + delay

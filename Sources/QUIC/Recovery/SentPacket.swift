@@ -56,7 +56,7 @@ struct SentPacket: Sendable {
     /// It asks what a path carries, or whether there is one: its loss is an answer.
     var isPathProbe: Bool
     /// Acknowledged, but an older packet is still open.
-    fileprivate(set) var isSettled = false
+    fileprivate var isSettled = false
 
     init(
         packetNumber: UInt64, sentAt: Instant, size: Int, ackEliciting: Bool, inFlight: Bool, ecn: ECN,
@@ -131,6 +131,17 @@ struct SentLedger: Sendable {
         for index in 0..<Int(packet.frameCount) { frames.append(carried[index]) }
         packets.append(packet)
         count += packet.count
+    }
+
+    /// The oldest packet, or run of them, that is open, and whether any had to be dropped before it that were settled.
+    mutating func firstOpen() -> (packet: SentPacket?, followsSettled: Bool) {
+        var followsSettled = false
+        while let packet = packets.first {
+            guard packet.isSettled else { return (packet, followsSettled) }
+            followsSettled = true
+            removeFirst()
+        }
+        return (nil, followsSettled)
     }
 
     /// Drops `first` and its frames; of a run all packets, or the first `number` of them.

@@ -60,6 +60,7 @@ extension StreamTable {
     }
 
     /// The stream whose turn it is, with octets that go before all else of streams and that no limit holds back.
+    @inline(__always)  // The table would be copied for the call.
     var bulk: (at: StreamMap<SendStream>.Index, id: StreamID, range: Range<UInt64>)? {
         guard againQueue.isEmpty, let id = freshQueue.first, let at = sending.index(of: id),
             !sending[at].owesStreamCredit, let fresh = sending[at].fresh.first

@@ -89,12 +89,15 @@ extension StreamTable {
     /// Stream data that may go now, or control frames that are due.
     var wantsToSend: Bool { wantsToSendControl || wantsToSendStreams }
 
+    @inline(__always)
     var wantsToSendControl: Bool {
         owesMaxData || owesMaxStreams.bidirectional || owesMaxStreams.unidirectional || owesDataBlocked
             || owesStreamsBlocked.bidirectional || owesStreamsBlocked.unidirectional || !receiveControlQueue.isEmpty
             || !sendControlQueue.isEmpty
     }
 
+    // Inlined, as the table would be copied for the call.
+    @inline(__always)
     var wantsToSendStreams: Bool {
         if !againQueue.isEmpty { return true }
         guard let id = freshQueue.first else { return false }

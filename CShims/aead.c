@@ -293,28 +293,28 @@ static int seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run 
     size_t number = run->header_length;
     fc_packet packet = {
         .start = run->start, .payload_offset = run->start + number + 4, .number = run->number, .path = run->path};
-    size_t count = 0;
     const struct fc_context *context = fc_key_context(&aead->key);
 
     if (!context)
         return -1;
-    for (; packet.start < run->end; count++) {
-        if (count == FC_BATCH_MAX)
+    while (packet.start < run->end) {
+        size_t count = 0;
+        for (; packet.start < run->end && count < FC_BATCH_MAX; count++) {
+            size_t rest = run->end - packet.start;
+            packet.end = packet.start + (rest < run->packet_size ? rest : run->packet_size);
+            if (seal_one(aead, context, buffer, &packet) != 0)
+                return -1;
+            memcpy(blocks[count], buffer + packet.payload_offset, FC_TAG_LENGTH);
+            packet.start += run->packet_size;
+            packet.payload_offset += run->packet_size;
+            packet.number++;
+        }
+        if (encrypt_samples(mask, blocks, count) != 0)
             return -1;
-        size_t rest = run->end - packet.start;
-        packet.end = packet.start + (rest < run->packet_size ? rest : run->packet_size);
-        if (seal_one(aead, context, buffer, &packet) != 0)
-            return -1;
-        memcpy(blocks[count], buffer + packet.payload_offset, FC_TAG_LENGTH);
-        packet.start += run->packet_size;
-        packet.payload_offset += run->packet_size;
-        packet.number++;
-    }
-    if (encrypt_samples(mask, blocks, count) != 0)
-        return -1;
-    for (size_t i = 0; i < count; i++, first += run->packet_size) {
-        mask_first(first, blocks[i]);
-        mask_number(first + number, blocks[i], 4);
+        for (size_t i = 0; i < count; i++, first += run->packet_size) {
+            mask_first(first, blocks[i]);
+            mask_number(first + number, blocks[i], 4);
+        }
     }
     return 0;
 }

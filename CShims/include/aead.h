@@ -71,7 +71,7 @@ void fc_mask_free(fc_mask *mask);
  */
 int fc_seal(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_packet *packets, size_t count);
 
-/* The same for a run of at most FC_BATCH_MAX packets with packet numbers of four octets. */
+/* The same for a run of any number of packets with packet numbers of four octets. */
 int fc_seal_run(fc_aead *aead, fc_mask *mask, uint8_t *buffer, const fc_run *run);
 
 /*

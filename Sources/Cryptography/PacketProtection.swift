@@ -91,7 +91,7 @@ public final class SealingKey {
         sealedCount += UInt64(plans.count)
     }
 
-    /// Seals a run of at most 64 packets in place, in one call of the library's shim.
+    /// Seals a run of packets in place, in one call of the library's shim.
     public func seal(_ buffer: inout MutableSpan<UInt8>, _ run: RunPlan) {
         cipher.seal(&buffer, fc_run(run, in: buffer.count), mask: mask)
         sealedCount += UInt64(run.count)

@@ -37,8 +37,10 @@ final class FlowSender {
 
     private unowned let reactor: Reactor
     private var timer: TimerHandle?
-    /// Packets of one run.
+    /// Packets of one segmented send.
     private let run: Int
+    /// Packets that are written at a time: of several segmented sends if the last time there were so many.
+    private var batch: Int
     private let packetSize: Int
 
     /// A flow to `group`, and with `copySocket` to some receivers one by one.
@@ -62,7 +64,8 @@ final class FlowSender {
         self.copySocket = copySocket
         self.reactor = reactor
         packetSize = flow.configuration.packetSize
-        run = writer.runLength(datagramLimit: UDPSocket.datagramLimit)
+        run = UDPSocket.segments(of: packetSize)
+        batch = run
         timer = reactor.timer { [unowned self] in
             writer.flow.timerFired(at: self.reactor.now)
             pump()
@@ -76,7 +79,10 @@ final class FlowSender {
         collectCopies(&copies)
         let now = reactor.now
         if let socket = copies.isEmpty ? groupSocket : copySocket {
-            while copies.isEmpty ? sendRun(socket, at: now) : sendCopies(copies, socket, at: now) {}
+            let before = octetsSent
+            while copies.isEmpty ? sendRuns(socket, at: now) : sendCopies(copies, socket, at: now) {}
+            let most = UDPSocket.batchLimit / (run * packetSize) * run
+            batch = octetsSent - before >= UInt64(most * packetSize) ? most : run
         }
         drainActions()
         timer?.schedule(at: writer.nextDeadline(after: now))
@@ -92,10 +98,10 @@ final class FlowSender {
         }
     }
 
-    /// Writes, seals and queues one run for the group. False when nothing more can be sent now.
-    private func sendRun(_ socket: UDPSocket, at now: Instant) -> Bool {
-        let written: Int? = socket.withSendBuffer(run * packetSize) { buffer in
-            writer.write(into: &buffer, packets: run, at: now)
+    /// Writes, seals and queues a batch for the group. False when nothing more can be sent now.
+    private func sendRuns(_ socket: UDPSocket, at now: Instant) -> Bool {
+        let written: Int? = socket.withSendBuffer(batch * packetSize) { buffer in
+            writer.write(into: &buffer, packets: batch, at: now)
         }
         guard let count = written, count > 0, let group else { return false }
         octetsSent += UInt64(count)

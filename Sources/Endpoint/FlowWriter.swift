@@ -15,17 +15,11 @@ struct FlowWriter {
     // Reused, so that a packet allocates nothing.
     private var runs: [RunPlan] = []
 
-    /// Packets in one segmented send at the most: 65 507 octets of payload bound it.
-    private static var maxRun: Int { 52 }
-
     init(_ flow: FlowSource) {
         self.flow = flow
         packetSize = flow.configuration.packetSize
-        runs.reserveCapacity(Self.maxRun)
+        runs.reserveCapacity(16)
     }
-
-    /// Packets of one run.
-    func runLength(datagramLimit: Int) -> Int { min(Self.maxRun, datagramLimit / packetSize) }
 
     mutating func install(_ key: FlowKey) {
         keys[key.generation] = SealingKey(suite: key.suite, secret: key.secret)

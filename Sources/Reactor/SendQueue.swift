@@ -2,13 +2,14 @@ import CShims
 import Glibc
 import Wire
 
-/// The datagrams a socket has yet to send. They are written straight into an arena of 64 KiB chunks and described by
-/// runs: neighbours of equal size to one destination, which leave as one segmented send. A chunk is used again as
-/// soon as nothing queued lies in it, the one used last first, while it is still in the cache.
+/// The datagrams a socket has yet to send. They are written straight into an arena of chunks and described by runs:
+/// neighbours of equal size to one destination, which leave as one segmented send. A chunk is used again as soon as nothing
+/// queued lies in it, the one used last first, while it is still in the cache.
 ///
 /// All that `withSendBuffer` and `enqueue` touch for a datagram is in here, so that each is one access to its socket.
 @safe struct SendQueue: ~Copyable {
-    static let chunkSize = 1 << 16
+    /// Four segmented sends make the best batch (measured; more would leave the second-level cache).
+    static let chunkSize = 1 << 18
     /// Runs that may wait; a run to a destination of its own may hold a single datagram.
     static let runLimit = 1024
     /// Datagrams of one run. The kernel takes 128, older ones 64.
@@ -35,9 +36,6 @@ import Wire
 
     /// Runs that lie in each chunk, and sends from it that the kernel still reads.
     private var uses: [Int]
-    /// Of them, those that are yet to be sent; and the chunks that have any.
-    private var waiting: [Int]
-    private var waitingChunks = 0
     private var free: [Int]
     private var chunk: Int
     private var offset = 0
@@ -66,7 +64,6 @@ import Wire
         unsafe arena = unsafe memory
         unsafe runs = .allocate(capacity: Self.runLimit)
         uses = [Int](repeating: 0, count: chunks)
-        waiting = uses
         free = Array((1..<chunks).reversed())
         chunk = 0
     }
@@ -80,17 +77,16 @@ import Wire
     var runCount: Int { tail - head }
     var hasRunSlot: Bool { runCount < Self.runLimit }
 
-    /// Room for `count` octets, the same until something is enqueued; nil when the queue is full, or when it would
-    /// begin another chunk while four are in use: that makes the best batch (measured; more would leave the
-    /// second-level cache). `pastBatch` lifts the latter.
+    /// Room for `count` octets, the same until something is enqueued; nil when the queue is full, or when it would begin
+    /// another chunk while anything waits. `pastBatch` lifts the latter.
     mutating func reserve(_ count: Int, pastBatch: Bool) -> UnsafeMutablePointer<UInt8>? {
-        precondition(count >= 0 && count <= Self.datagramLimit, "a datagram of \(count) octets")
+        precondition(count >= 0 && count <= Self.chunkSize, "room of \(count) octets")
         guard isOpen, hasRunSlot else { return nil }
         last = (0, 0)
         if isEmpty, uses[chunk] == 0 { offset = 0 }
         if Self.chunkSize - offset < count {
             if uses[chunk] != 0 {
-                guard pastBatch || waitingChunks < 4 else { return nil }
+                guard pastBatch || isEmpty else { return nil }
                 guard let next = free.popLast() else { return nil }
                 chunk = next
             }
@@ -156,8 +152,6 @@ import Wire
             unsafe (runs + tail).initialize(to: run)
             tail += 1
             uses[chunk] += 1
-            waiting[chunk] += 1
-            if waiting[chunk] == 1 { waitingChunks += 1 }
             start += size
             queuedOctets += size
             left -= size
@@ -175,9 +169,12 @@ import Wire
     private static func share(of count: Int, segment: Int) -> (segments: Int, octets: Int) {
         guard count > segment else { return (1, count) }
         if count <= runOctets, count <= segmentLimit * segment { return ((count + segment - 1) / segment, count) }
-        let segments = min(segmentLimit, max(1, runOctets / segment))
+        let segments = segments(of: segment)
         return (segments, min(count, segments * segment))
     }
+
+    /// How many datagrams of `size` octets one run takes.
+    static func segments(of size: Int) -> Int { min(segmentLimit, max(1, runOctets / size)) }
 
     private mutating func isRefused(_ address: IPAddress, segment: Int) -> Bool {
         if memory.isEmpty { return false }
@@ -271,8 +268,6 @@ import Wire
     }
 
     private mutating func finish(_ done: Int) {
-        waiting[done] -= 1
-        if waiting[done] == 0 { waitingChunks -= 1 }
         giveBack(done)
         guard isEmpty else { return }
         head = 0

@@ -7,10 +7,10 @@ import Wire
 public final class UDPSocket {
     /// The most a single datagram may carry.
     public static let datagramLimit = SendQueue.datagramLimit
+    /// The most that `withSendBuffer` gives.
+    public static let batchLimit = SendQueue.chunkSize
     /// How many datagrams of `size` octets one segmented send carries.
-    public static func segments(of size: Int) -> Int {
-        min(SendQueue.segmentLimit, max(1, SendQueue.runOctets / size))
-    }
+    public static func segments(of size: Int) -> Int { SendQueue.segments(of: size) }
 
     /// Gets what arrives. Not kept alive by the socket.
     public weak var handler: (any DatagramHandler)?
@@ -150,7 +150,7 @@ public final class UDPSocket {
     /// Octets that wait to be taken by the kernel.
     public var queuedOctets: Int { queue.queuedOctets }
 
-    /// Calls `body` with `count` octets of room (at most `datagramLimit`) and returns what it returns; whatever it
+    /// Calls `body` with `count` octets of room (at most `batchLimit`) and returns what it returns; whatever it
     /// wrote at their start is then queued by `enqueue`, or forgotten if that is not called. Nil when the queue is
     /// full or the socket closed: wait for `socketBecameWritable`. The room's old contents are arbitrary.
     @inlinable

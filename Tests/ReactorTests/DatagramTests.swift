@@ -52,8 +52,8 @@ import Wire
         let counters = reactor.counters
         #expect(counters.datagramsOut == 520 && counters.datagramsIn == 520)
         #expect(counters.octetsOut == UInt64(520 * size) && counters.octetsIn == UInt64(520 * size))
-        // Runs of 52 datagrams, and the loopback hands them over whole.
-        #expect(counters.messagesOut == 10 && counters.messagesIn == 10)
+        // Runs of 52 datagrams, and what is left at the end of a chunk; the loopback hands them over whole.
+        #expect(counters.messagesOut <= 12 && counters.messagesIn == counters.messagesOut)
         #expect(counters.longestSendBatch >= 4)
         #expect(counters.longestReceiveBatch >= 52)
         #expect(counters.segmentationFallbacks == 0 && counters.sendErrors.total == 0 && counters.truncated == 0)

@@ -104,7 +104,7 @@ struct ZeroCopyFailureTests {
         ts_ring_silence(true)
         defer { ts_ring_silence(false) }
         func write() -> Bool {
-            guard unsafe queue.reserve(Self.run * Self.size, pastBatch: true) != nil else { return false }
+            guard unsafe queue.reserve(SendQueue.chunkSize, pastBatch: true) != nil else { return false }
             _ = queue.enqueue(Self.run * Self.size, segment: Self.size, to: to.address, from: nil, ecn: .notECT)
             return true
         }

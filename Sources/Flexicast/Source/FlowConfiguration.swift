@@ -28,9 +28,9 @@ public struct FlowConfiguration: Sendable {
     /// How long a member's rate must stay below the floor before it is evicted.
     public var floorPatience = Duration.seconds(2)
     /// Packets that may leave in one go, after a pause. A paced flow leaves in runs of half of it, if that is no more than ten
-    /// milliseconds: 52 packets of 1200 octets are what one segmented send takes. From 5 Gbit/s on up to four runs leave
+    /// milliseconds: 54 packets of 1200 octets are what one segmented send takes. From 5 Gbit/s on up to eight runs leave
     /// together, and twice that after a pause.
-    public var burstPackets = 104
+    public var burstPackets = 108
 
     public var ackDelay = AckDelay.automatic
     /// Bits per second of acknowledgements that all members together may send.

@@ -161,9 +161,10 @@ public final class FanoutTrial {
         for end in [source, receivers] { end.reactor.forgetLongestTurn() }
     }
 
-    /// Publishes items one after the other until `deadline`.
-    public func run(until deadline: Instant) {
-        while Reactor.clock() < deadline {
+    /// Publishes items one after the other until `deadline`, or until `packets` more have been delivered.
+    public func run(packets: UInt64 = .max, until deadline: Instant) {
+        let start = delivered.packets
+        while Reactor.clock() < deadline, delivered.packets - start < packets {
             let least = itemsOf.min() ?? 0
             if published - least < Self.window {
                 published += 1

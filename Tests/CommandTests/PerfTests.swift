@@ -93,7 +93,7 @@ import Testing
             ]
         ),
         (
-            ["fanout", "--receivers", "1", "--way", "unicast", "--no-memory"],
+            ["fanout", "--receivers", "1", "--way", "unicast", "--no-memory", "--packets", "2000"],
             [
                 "aead", "packets_per_send",
                 "packets_delivered_per_s", "bits_delivered_per_s", "receiver_packets_per_receive",

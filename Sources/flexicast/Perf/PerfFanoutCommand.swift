@@ -44,6 +44,12 @@ struct PerfFanoutCommand: ParsableCommand {
         transform: parseInteger(in: 1...4_194_304, "octets"))
     var itemSize: Int = 1 << 18
 
+    @Option(
+        help: ArgumentHelp(
+            "End each row after so many delivered packets, not after its share of --duration.", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000_000, "packets"))
+    var packets: Int?
+
     @Flag(inversion: .prefixedNo, help: "State the heap that one idle receiver costs the source.")
     var memory = true
 
@@ -120,20 +126,24 @@ struct PerfFanoutCommand: ParsableCommand {
         }
         try trial.connect()
         // Windows open, rates are found.
-        trial.run(until: Reactor.clock() + share / 3)
+        trial.run(
+            packets: packets == nil ? .max : 20_000,
+            until: packets == nil ? Reactor.clock() + share / 3 : .distantFuture)
         trial.begin()
         let (delivered, items) = (trial.delivered, trial.itemsDelivered)
         var received = delivered
+        let limit = packets.map { delivered.packets + UInt64($0) } ?? .max
         let source = perf.measure(
-            until: Reactor.clock() + share * 2 / 3, { trial.sent },
+            until: packets == nil ? Reactor.clock() + share * 2 / 3 : .distantFuture,
+            or: { trial.delivered.packets >= limit }, { trial.sent },
             { counts, start in
                 // One interval is all there is of a short row.
                 let now = trial.delivered
                 defer { received = now }
-                guard share * 2 / 3 > perf.interval else { return }
+                guard packets != nil || share * 2 / 3 > perf.interval else { return }
                 output.report(line("interval", way, count, counts, now - received, from: start, idle: nil))
             }
-        ) { trial.run(until: $0) }
+        ) { trial.run(packets: limit - trial.delivered.packets, until: $0) }
         let receivers = trial.delivered - delivered
         var more: [(String, PerfLine.Value)] = [
             ("items_delivered", .integer(trial.itemsDelivered - items)), ("fallbacks", .integer(trial.fallbacks)),

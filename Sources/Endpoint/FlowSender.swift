@@ -39,7 +39,9 @@ final class FlowSender {
     private var timer: TimerHandle?
     /// Packets of one segmented send.
     private let run: Int
-    /// Packets that are written at a time: of several segmented sends if the last time there were so many.
+    /// Packets of all segmented sends that one system call takes.
+    private let longestBatch: Int
+    /// Packets that are written at a time: the most if the last time there were so many.
     private var batch: Int
     private let packetSize: Int
 
@@ -65,6 +67,7 @@ final class FlowSender {
         self.reactor = reactor
         packetSize = flow.configuration.packetSize
         run = UDPSocket.segments(of: packetSize)
+        longestBatch = UDPSocket.batchLimit / (run * packetSize) * run
         batch = run
         timer = reactor.timer { [unowned self] in
             writer.flow.timerFired(at: self.reactor.now)
@@ -81,8 +84,7 @@ final class FlowSender {
         if let socket = copies.isEmpty ? groupSocket : copySocket {
             let before = octetsSent
             while copies.isEmpty ? sendRuns(socket, at: now) : sendCopies(copies, socket, at: now) {}
-            let most = UDPSocket.batchLimit / (run * packetSize) * run
-            batch = octetsSent - before >= UInt64(most * packetSize) ? most : run
+            batch = octetsSent - before >= UInt64(longestBatch * packetSize) ? longestBatch : run
         }
         drainActions()
         timer?.schedule(at: writer.nextDeadline(after: now))

@@ -222,10 +222,11 @@ extension Connection {
         var first = numbers.lowerBound
         var isAckEliciting = true
         do throws(TransportError) {
+            let count = run.count
             var index = 0
-            while index < run.count {
+            while index < count {
                 if isAckEliciting { index += streams.receivedNext(datagrams, run, from: index) }
-                guard index < run.count else { break }
+                guard index < count else { break }
                 defer { index += 1 }
                 let refused = streams.statistics.framesRefused
                 let wants = try flowFramesReceived(

@@ -84,7 +84,7 @@ extension Connection {
         // The stream's end, or a limit's, is not for here; the last offset of its width, or the last octet of a piece, ends
         // the run.
         let octets = min(Int(bulk.range.upperBound - first) - 1, content.bytes.count - position)
-        let alike = (1 << (8 * UInt64(width) - 2) - 1 - first) / UInt64(length) + 1
+        let alike = Varint.alike(from: first, by: UInt64(length))
         let count = min(
             most, recovery.datagramsAllowed(at: now), writer.remaining / size, octets / length, Int(alike))
         guard count > 0 else { return nil }

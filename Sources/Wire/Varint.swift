@@ -8,4 +8,11 @@ public enum Varint {
     public static func length(_ value: UInt64) -> Int {
         value < 1 << 6 ? 1 : value < 1 << 14 ? 2 : value < 1 << 30 ? 4 : 8
     }
+
+    /// How many of the values `first`, `first + step`, `first + 2 * step` and so on have the length of `first`. `first` is no
+    /// more than `max`, and `step` is not 0.
+    @inlinable
+    public static func alike(from first: UInt64, by step: UInt64) -> UInt64 {
+        ((1 << (8 * length(first) - 2)) - 1 - first) / step + 1
+    }
 }

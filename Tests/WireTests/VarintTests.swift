@@ -39,6 +39,19 @@ struct VarintTests {
         var reader = ByteReader(octets.span)
         #expect(reader.varint() == value)
     }
+
+    /// Counted one by one.
+    @Test(
+        arguments: [0, 1, 62, 63, 64, 12_000, 16_383, 16_384, (1 << 30) - 5000, (1 << 30) - 1, Varint.max] as [UInt64])
+    func valuesOfOneLength(first: UInt64) {
+        for step in [1, 7, 1160, 20_000] as [UInt64] where (1 << (8 * Varint.length(first) - 2)) - first < 20_000 {
+            var count: UInt64 = 0
+            while first + count * step <= Varint.max, Varint.length(first + count * step) == Varint.length(first) {
+                count += 1
+            }
+            #expect(Varint.alike(from: first, by: step) == count)
+        }
+    }
 }
 
 @Suite struct BlockTests {

@@ -145,7 +145,7 @@ extension FlowSource {
         let width = Varint.length(UInt64(first))
         let octets = size - CipherSuite.tagLength - headerLength - width
         // The last offset of this width ends the run: all its packets have as many octets of the stream.
-        let alike = UInt64(((1 << (8 * width - 2)) - 1 - first) / octets + 1)
+        let alike = Varint.alike(from: UInt64(first), by: UInt64(octets))
         let count = Int(min(most, alike))
         let bytes = streams.current
         var offset = first

@@ -72,14 +72,21 @@ public final class FanoutTrial {
         address = listen.localAddress
         let server = try TLSContext.server(selfSignedFor: ["\(origin)"], alpn: [applicationProtocol])
         clientContext = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        let sender: FlowSender? =
-            way == .unicast
-            ? nil
-            : try Self.makeSender(
+        var sender: FlowSender?
+        var flow: FlowSource?
+        if way != .unicast {
+            flow = Self.makeFlow(options, origin: origin, reactor: source.reactor)
+            sender = try Self.makeSender(
                 options, origin: origin, copySocket: way == .replicated ? listen : nil, reactor: source.reactor)
+        }
+        var configuration = FlowServerConfiguration()
+        configuration.history = 0
+        configuration.replicates = way == .replicated
+        configuration.hasGroup = way == .flow
         self.origin = Source(
-            listen: listen, tls: server, sender: sender, replicates: way == .replicated, history: 0,
-            maxDatagramSize: options.packetSize, reactor: source.reactor, log: Self.quiet)
+            listen: listen, tls: server,
+            server: FlowServer(flow: flow, configuration: configuration, seed: randomSeed(), at: source.reactor.now),
+            sender: sender, maxDatagramSize: options.packetSize, reactor: source.reactor, log: Self.quiet)
     }
 
     deinit {
@@ -91,9 +98,7 @@ public final class FanoutTrial {
 
     private static var quiet: Logger { Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() } }
 
-    private static func makeSender(
-        _ options: FanoutTrialOptions, origin: IPAddress, copySocket: UDPSocket?, reactor: Reactor
-    ) throws -> FlowSender {
+    private static func makeFlow(_ options: FanoutTrialOptions, origin: IPAddress, reactor: Reactor) -> FlowSource {
         var configuration = FlowConfiguration()
         configuration.packetSize = options.packetSize
         configuration.rateCeiling = options.rateCeiling
@@ -104,16 +109,21 @@ public final class FanoutTrial {
         configuration.maximumUnsettledOctets = 256 << 20
         var random = randomSeed()
         guard let id = FlowID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
-        let flow = FlowSource(
+        return FlowSource(
             flowID: id,
             parameters: FlowParameters(
                 source: origin, group: options.group.address, port: options.group.port, ackDelay: .milliseconds(25)),
             configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
-        if let copySocket { return FlowSender(flow, copySocket: copySocket, reactor: reactor) }
+    }
+
+    private static func makeSender(
+        _ options: FanoutTrialOptions, origin: IPAddress, copySocket: UDPSocket?, reactor: Reactor
+    ) throws -> FlowSender {
+        if let copySocket { return FlowSender(packetSize: options.packetSize, copySocket: copySocket, reactor: reactor) }
         var udp = UDPOptions()
         udp.multicastInterface = options.interface
         let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
-        return FlowSender(flow, group: options.group, socket: socket, reactor: reactor)
+        return FlowSender(group: options.group, packetSize: options.packetSize, socket: socket, reactor: reactor)
     }
 
     // MARK: Connecting

@@ -6,6 +6,18 @@ import QUIC
 import Reactor
 import Wire
 
+/// How a receiver may get at a flow on this machine.
+struct FlowAccess: Sendable {
+    /// Name of the interface that groups are joined on; nil lets the routing table choose.
+    var interface: String?
+    /// Join the group itself.
+    var native = true
+    /// Open a tunnel to this relay when the group is not heard, or at once when it is not joined.
+    var relay: RelayChoice?
+
+    var ways: FlowWays { FlowWays(native: native, tunnel: relay != nil) }
+}
+
 /// The receiving end of one multicast flow: a socket in its group, a tunnel to a relay, or for a flow that the source
 /// replicates the connection's own socket; and the keys that open its packets.
 final class FlowReception: DatagramHandler {
@@ -13,10 +25,8 @@ final class FlowReception: DatagramHandler {
     /// In the group; nil when the flow comes through a tunnel only.
     private var socket: UDPSocket?
     private var tunnel: AMTTunnel?
-    private var ladder: FlowLadder
-    private var timer: TimerHandle?
     private unowned let reactor: Reactor
-    private let access: FlowAccess
+    private let relay: RelayChoice?
     private let log: Logger
     /// Octets of UDP payload in opened packets that came through a tunnel.
     private(set) var octetsFromTunnel: UInt64 = 0
@@ -34,56 +44,35 @@ final class FlowReception: DatagramHandler {
     var onPackets: (_ run: RunPlan, _ datagrams: Span<UInt8>, _ ecn: ECN) -> Int? = { run, _, _ in run.count }
     /// As many datagrams with the flow's ID have come.
     var onHeard: (Int) -> Void = { _ in }
+    /// Some came from the group itself.
+    var onNative: () -> Void = {}
     var onRejected: () -> Void = {}
-    /// The flow is looked for another way from now on.
-    var onWay: (FlowWay) -> Void = { _ in }
     /// A message of the batch is over: one run of packets, as a rule.
     var onMessageEnd: () -> Void = {}
     /// The batch is over.
     var onBatchEnd: () -> Void = {}
-    /// The packets received since `forgetReach`.
-    private(set) var reach: Reach?
-
-    struct Reach {
-        var first: UInt64
-        var last: UInt64
-        var count: UInt64
-
-        mutating func note(_ numbers: ClosedRange<UInt64>, new: Int) {
-            first = min(first, numbers.lowerBound)
-            last = max(last, numbers.upperBound)
-            count += UInt64(new)
-        }
-
-        /// Numbers between the first and the last that did not come.
-        var missing: UInt64 { last - first + 1 - count }
-    }
+    /// The highest number that counts as received, which those to come are near.
+    private var largest: UInt64?
 
     init(
-        _ flowID: FlowID, source: IPAddress?, group: SocketAddress, access: FlowAccess, reactor: Reactor, log: Logger
+        _ flowID: FlowID, source: IPAddress?, group: SocketAddress, ways: FlowWays, access: FlowAccess,
+        reactor: Reactor, log: Logger
     ) throws(ReactorError) {
         self.flowID = flowID
         self.group = group
         self.source = source
-        self.access = access
+        relay = access.relay
         self.reactor = reactor
         self.log = log
-        ladder = FlowLadder(access, at: reactor.now)
-        if access.native {
+        if ways.native {
             do throws(ReactorError) {
                 socket = try Self.join(source: source, group: group, interface: access.interface, reactor: reactor)
             } catch {
-                guard access.relay != nil else { throw error }
+                guard ways.tunnel else { throw error }
                 log.info("the group cannot be joined here", metadata: ["reason": "\(error)"])
             }
         }
         socket?.handler = self
-        timer = reactor.timer { [unowned self] in
-            take(ladder.timerFired(at: self.reactor.now))
-            timer?.schedule(at: ladder.nextDeadline)
-        }
-        take(ladder.start())
-        timer?.schedule(at: ladder.nextDeadline)
     }
 
     private static func join(
@@ -103,24 +92,20 @@ final class FlowReception: DatagramHandler {
         return socket
     }
 
-    private func take(_ step: FlowLadder.Step?) {
-        switch step {
-        case .openTunnel: openTunnel()
-        case .closeTunnel:
-            log.info("the group is heard again; closing the tunnel", metadata: ["group": "\(group)"])
-            tunnel?.close()
-            // It may be in the middle of a call that led here.
-            retired = tunnel
-            tunnel = nil
-            onWay(.multicast)
-        case nil: break
-        }
+    /// Takes the flow from the group alone again.
+    func closeTunnel() {
+        log.info("the group is heard again; closing the tunnel", metadata: ["group": "\(group)"])
+        tunnel?.close()
+        // It may be in the middle of a call that led here.
+        retired = tunnel
+        tunnel = nil
     }
 
     private var retired: AMTTunnel?
 
-    private func openTunnel() {
-        guard let relay = access.relay else { return }
+    /// Asks a relay for the flow.
+    func openTunnel() {
+        guard let relay else { return }
         do throws(ReactorError) {
             var configuration = GatewayConfiguration()
             // A receiver waits for its relay to come back; unicast serves it until then.
@@ -132,7 +117,6 @@ final class FlowReception: DatagramHandler {
             self.tunnel = tunnel
             log.info("asking a relay for the flow", metadata: ["relay": "\(relay)", "group": "\(group)"])
             tunnel.subscribe(Channel(source: source, group: group.address), port: group.port, handler: self)
-            onWay(.amt)
         } catch {
             log.warning("no tunnel", metadata: ["reason": "\(error)"])
         }
@@ -148,7 +132,6 @@ final class FlowReception: DatagramHandler {
     func close() {
         socket?.close()
         tunnel?.close()
-        timer = nil
     }
 
     func datagramsReceived(_ batch: inout DatagramBatch, on socket: UDPSocket) {
@@ -157,7 +140,7 @@ final class FlowReception: DatagramHandler {
                 receive(&bytes, packetSize: segment, ecn: ecn)
             }
             onMessageEnd()
-            if isHeard { take(ladder.nativeHeard(at: reactor.now)) }
+            if isHeard { onNative() }
         }
         onBatchEnd()
     }
@@ -203,7 +186,7 @@ final class FlowReception: DatagramHandler {
             for (key, opening) in keys where missing != 0 {
                 let opened = opening.open(
                     &bytes, from: first * packetSize, to: end, packetSize: packetSize, headerLength: 1 + flowID.count,
-                    largest: reach?.last ?? key.firstPacketNumber, wanted: missing, numbers: &numbers)
+                    largest: largest ?? key.firstPacketNumber, wanted: missing, numbers: &numbers)
                 missing &= ~opened
                 var rest = opened
                 while rest != 0 {
@@ -230,16 +213,7 @@ final class FlowReception: DatagramHandler {
             for index in 0..<run.count { hand(on: run.packets(index..<(index + 1)), bytes, ecn) }
             return
         }
-        guard new > 0 else { return }
-        let numbers = run.packetNumbers
-        if reach == nil { reach = Reach(first: numbers.lowerBound, last: numbers.upperBound, count: 0) }
-        reach?.note(numbers, new: new)
-    }
-
-    /// What was missing until now is asked for no more: the number of packets.
-    func forgetReach() -> UInt64 {
-        defer { reach = nil }
-        return reach?.missing ?? 0
+        if new > 0 { largest = max(largest ?? 0, run.packetNumbers.upperBound) }
     }
 }
 

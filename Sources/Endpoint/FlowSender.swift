@@ -4,31 +4,20 @@ import QUIC
 import Reactor
 import Wire
 
-/// A multicast flow on the reactor: what `FlowSource` writes is sealed in runs of equal packets, each run in one call, and
+/// A flow's way out of the reactor: what `FlowSource` writes is sealed in runs of equal packets, each run in one call, and
 /// leaves as one segmented send, to the group and to each receiver that is sent copies.
 final class FlowSender {
-    private var writer: FlowWriter
-    var flow: FlowSource {
-        _read { yield writer.flow }
-        _modify { yield &writer.flow }
-    }
+    private var writer = FlowWriter()
     /// Where the packets go once for all, and the socket that they leave by; nil when there are only copies.
     let group: SocketAddress?
     private let groupSocket: UDPSocket?
     /// The connections' socket, which copies leave by: a NAT on the way lets nothing else in.
     private let copySocket: UDPSocket?
 
-    /// A receiver that is sent copies of every packet.
-    struct Copy {
-        var to: SocketAddress
-        var from: IPAddress?
-    }
-
-    /// Names the receivers of copies, each time before packets are written.
-    var collectCopies: (inout [Copy]) -> Void = { _ in }
-    private var copies: [Copy] = []
-    /// Gets what the flow asks of the connections; keys are dealt with here.
-    var onAction: (FlowAction) -> Void = { _ in }
+    /// Receivers that are sent copies of every packet.
+    private var copies: [FlowCopy] = []
+    /// The flow has something to do: `FlowServer.timerFired`, then `pump`.
+    var onTimer: () -> Void = {}
     /// Octets of UDP payload sent to the group, and in copies.
     private(set) var octetsSent: UInt64 = 0
     private(set) var octetsCopied: UInt64 = 0
@@ -45,65 +34,61 @@ final class FlowSender {
     private var batch: Int
     private let packetSize: Int
 
-    /// A flow to `group`, and with `copySocket` to some receivers one by one.
+    /// For a flow to `group`, and with `copySocket` to some receivers one by one.
     convenience init(
-        _ flow: FlowSource, group: SocketAddress, socket: UDPSocket, copySocket: UDPSocket? = nil, reactor: Reactor
+        group: SocketAddress, packetSize: Int, socket: UDPSocket, copySocket: UDPSocket? = nil, reactor: Reactor
     ) {
-        self.init(flow, group: group, groupSocket: socket, copySocket: copySocket, reactor: reactor)
+        self.init(
+            group: group, packetSize: packetSize, groupSocket: socket, copySocket: copySocket, reactor: reactor)
     }
 
-    /// A flow without a group: every receiver is sent copies.
-    convenience init(_ flow: FlowSource, copySocket: UDPSocket, reactor: Reactor) {
-        self.init(flow, group: nil, groupSocket: nil, copySocket: copySocket, reactor: reactor)
+    /// For a flow without a group: every receiver is sent copies.
+    convenience init(packetSize: Int, copySocket: UDPSocket, reactor: Reactor) {
+        self.init(group: nil, packetSize: packetSize, groupSocket: nil, copySocket: copySocket, reactor: reactor)
     }
 
     private init(
-        _ flow: FlowSource, group: SocketAddress?, groupSocket: UDPSocket?, copySocket: UDPSocket?, reactor: Reactor
+        group: SocketAddress?, packetSize: Int, groupSocket: UDPSocket?, copySocket: UDPSocket?, reactor: Reactor
     ) {
-        writer = FlowWriter(flow)
         self.group = group
         self.groupSocket = groupSocket
         self.copySocket = copySocket
         self.reactor = reactor
-        packetSize = flow.configuration.packetSize
+        self.packetSize = packetSize
         run = UDPSocket.segments(of: packetSize)
         longestBatch = UDPSocket.batchLimit / (run * packetSize) * run
         batch = run
-        timer = reactor.timer { [unowned self] in
-            writer.flow.timerFired(at: self.reactor.now)
-            pump()
-        }
+        timer = reactor.timer { [unowned self] in onTimer() }
     }
 
-    /// Does what the flow asks for, sends what is due and sets the timer.
-    func pump() {
-        drainActions()
-        copies.removeAll(keepingCapacity: true)
-        collectCopies(&copies)
+    /// Sends what the server's flow has to send now and sets the timer. The server must have a flow.
+    func pump(_ server: inout FlowServer) {
         let now = reactor.now
+        server.settle(at: now)
+        while let change = server.nextKeyChange() { writer.take(change) }
+        server.collectCopies(into: &copies)
         if let socket = copies.isEmpty ? groupSocket : copySocket {
             let before = octetsSent
-            while copies.isEmpty ? sendRuns(socket, at: now) : sendCopies(copies, socket, at: now) {}
+            while copies.isEmpty ? sendRuns(&server, socket, at: now) : sendCopies(&server, socket, at: now) {}
             batch = octetsSent - before >= UInt64(longestBatch * packetSize) ? longestBatch : run
         }
-        drainActions()
-        timer?.schedule(at: writer.nextDeadline(after: now))
+        server.settle(at: now)
+        let deadline = server.nextDeadline
+        // A deadline that has passed with nothing to send waits for something else than time.
+        timer?.schedule(at: deadline > now ? deadline : Instant(nanoseconds: now.nanoseconds + 1_000_000))
     }
 
-    func drainActions() {
-        while let action = writer.flow.nextAction() {
-            switch action {
-            case .installKey(let key): writer.install(key)
-            case .dropKey(let generation): writer.dropKey(generation)
-            default: onAction(action)
-            }
-        }
+    /// Writes and seals packets for `socket`, after the keys they take are in place.
+    private func write(
+        _ server: inout FlowServer, into buffer: inout MutableSpan<UInt8>, packets count: Int, at now: Instant
+    ) -> Int {
+        server.withFlow { writer.write(&$0, into: &buffer, packets: count, at: now) } ?? 0
     }
 
     /// Writes, seals and queues a batch for the group. False when nothing more can be sent now.
-    private func sendRuns(_ socket: UDPSocket, at now: Instant) -> Bool {
+    private func sendRuns(_ server: inout FlowServer, _ socket: UDPSocket, at now: Instant) -> Bool {
         let written: Int? = socket.withSendBuffer(batch * packetSize) { buffer in
-            writer.write(into: &buffer, packets: batch, at: now)
+            write(&server, into: &buffer, packets: batch, at: now)
         }
         guard let count = written, count > 0, let group else { return false }
         octetsSent += UInt64(count)
@@ -112,11 +97,11 @@ final class FlowSender {
     }
 
     /// The same for receivers of copies, and for the group if there is one.
-    private func sendCopies(_ copies: [Copy], _ socket: UDPSocket, at now: Instant) -> Bool {
+    private func sendCopies(_ server: inout FlowServer, _ socket: UDPSocket, at now: Instant) -> Bool {
         // When the kernel takes no more, packets stay in the flow, where they are not lost: it slows down to what leaves.
         guard socket.hasRoom(forRuns: copies.count), groupSocket?.isWritable ?? true else { return false }
         let written: Int? = socket.withSendBuffer(run * packetSize) { buffer in
-            let count = writer.write(into: &buffer, packets: run, at: now)
+            let count = write(&server, into: &buffer, packets: run, at: now)
             if let group, count > 0 {
                 octetsSent += UInt64(count)
                 _ = groupSocket?.send(copyOf: buffer.span.extracting(0..<count), segment: packetSize, to: group)

@@ -51,6 +51,8 @@ public struct FlowTrialOptions: Sendable {
 public final class FlowTrial {
     let reactor: Reactor
     let sender: FlowSender
+    /// The server, unless a whole source has it.
+    private var ownServer: FlowServer?
     private let meter: TurnMeter
     private let socket: UDPSocket
 
@@ -102,9 +104,19 @@ public final class FlowTrial {
             parameters: FlowParameters(
                 source: origin, group: options.group.address, port: options.group.port, ackDelay: .milliseconds(25)),
             configuration: configuration, seed: SeededRandom(from: &random), at: reactor.now)
-        sender = FlowSender(flow, group: options.group, socket: socket, reactor: reactor)
+        sender = FlowSender(
+            group: options.group, packetSize: options.packetSize, socket: socket, reactor: reactor)
         acknowledgedAt = reactor.now
-        ear = options.isHeard ? try TrialEar(options, sender: sender, origin: origin, reactor: reactor) : nil
+        var service = FlowServerConfiguration()
+        service.history = 0
+        let server = FlowServer(
+            flow: flow, configuration: service, seed: SeededRandom(from: &random), at: reactor.now)
+        if options.isHeard {
+            ear = try TrialEar(options, server: server, sender: sender, origin: origin, reactor: reactor)
+        } else {
+            ear = nil
+            ownServer = server
+        }
 
         if let ear {
             let limit = Reactor.clock() + .seconds(20)
@@ -114,7 +126,11 @@ public final class FlowTrial {
             }
         } else {
             ranges.reserveCapacity(64)
-            for _ in 0..<options.members { try members.append(TrialMember(&sender.flow, at: reactor.now)) }
+            for _ in 0..<options.members { try members.append(TrialMember(&ownServer!, at: reactor.now)) }
+            sender.onTimer = { [unowned self] in
+                ownServer!.timerFired(at: self.reactor.now)
+                sender.pump(&ownServer!)
+            }
         }
         reactor.onTurnEnd { [unowned self] in turnEnded() }
     }
@@ -133,8 +149,8 @@ public final class FlowTrial {
 
     /// Lets the flow run until it has sent `packets` more, or until `deadline`.
     public func run(packets: UInt64 = .max, until deadline: Instant = .distantFuture) throws {
-        let start = sender.flow.statistics.packetsSent
-        while sender.flow.statistics.packetsSent - start < packets, reactor.now < deadline {
+        let start = written
+        while written - start < packets, reactor.now < deadline {
             turn()
             if let ear, ear.isLost { throw EndpointError("the receiver has lost the flow") }
         }
@@ -146,28 +162,47 @@ public final class FlowTrial {
         ear?.charged.turn()
     }
 
+    /// Does something with the server, the source's own if there is one.
+    private func withServer<R>(_ body: (inout FlowServer) -> R) -> R {
+        if let ear { return ear.source.withServer(body) }
+        return body(&ownServer!)
+    }
+
+    private func withFlow<R>(_ body: (inout FlowSource) -> R) -> R {
+        withServer { server in
+            guard let result = server.withFlow(body) else { preconditionFailure("a trial has a flow") }
+            return result
+        }
+    }
+
     private func turnEnded() {
-        var isDirty = sender.flow.queuedOctets == 0
-        // Without members nothing is queued.
-        while sender.flow.queuedOctets < Self.queue, sender.flow.publish(bytes: item).onFlow {}
-        if acknowledgeDue() { isDirty = true }
-        if isDirty { sender.pump() }
+        let now = reactor.now
+        let isIdle = withServer { server in
+            let isIdle = server.queuedOctets == 0
+            // Without members nothing is queued.
+            while server.queuedOctets < Self.queue, server.publish(item, at: now) {}
+            return isIdle
+        }
+        let hasNews = acknowledgeDue()
+        guard isIdle || hasNews else { return }
+        withServer { sender.pump(&$0) }
     }
 
     /// Every member speaks once per ack delay, one after the other.
     private func acknowledgeDue() -> Bool {
         guard !members.isEmpty else { return false }
         if let every = options.acknowledgeEvery {
-            let sent = sender.flow.statistics.packetsSent
+            let sent = written
             guard sent - acknowledgedPackets >= every else { return false }
             acknowledgedPackets = sent
             for index in members.indices { acknowledge(index) }
             return true
         }
-        let share = Duration.nanoseconds(sender.flow.parameters.ackDelay.nanoseconds / Int64(members.count))
+        let ackDelay = withFlow { $0.parameters.ackDelay }
+        let share = Duration.nanoseconds(ackDelay.nanoseconds / Int64(members.count))
         var done = 0
         while reactor.now - acknowledgedAt >= share, done < members.count {
-            acknowledgedAt = max(acknowledgedAt + share, reactor.now - sender.flow.parameters.ackDelay)
+            acknowledgedAt = max(acknowledgedAt + share, reactor.now - ackDelay)
             acknowledge(nextMember)
             nextMember = (nextMember + 1) % members.count
             done += 1
@@ -176,10 +211,11 @@ public final class FlowTrial {
     }
 
     private func acknowledge(_ index: Int) {
-        guard sender.flow.nextPacketNumber > 0 else { return }
+        let next = withFlow { $0.nextPacketNumber }
+        guard next > 0 else { return }
         ranges.removeAll(keepingCapacity: true)
-        ranges.append(0...(sender.flow.nextPacketNumber - 1))
-        members[index].acknowledge(ranges, &sender.flow, at: reactor.now)
+        ranges.append(0...(next - 1))
+        members[index].acknowledge(ranges, &ownServer!, at: reactor.now)
     }
 
     /// What comes from now on is measured: the longest turn begins anew.
@@ -210,17 +246,17 @@ public final class FlowTrial {
     public var items: (count: UInt64, octets: UInt64) { (ear?.items ?? 0, ear?.itemOctets ?? 0) }
 
     /// Packets that the flow has written, whether or not the kernel took them.
-    public var written: UInt64 { sender.flow.statistics.packetsSent }
+    public var written: UInt64 { withFlow { $0.statistics.packetsSent } }
 
     /// Octets of the packets that are no stream data: headers and tags.
     public var overhead: UInt64 {
-        let flow = sender.flow.statistics
+        let flow = withFlow { $0.statistics }
         return flow.octetsSent - flow.newOctets - flow.octetsRepairedOnFlow
     }
 
     /// What members have told the source.
-    public var acknowledgements: UInt64 { sender.flow.statistics.acknowledgements }
-    public var lossReports: UInt64 { sender.flow.statistics.lossReports }
+    public var acknowledgements: UInt64 { withFlow { $0.statistics.acknowledgements } }
+    public var lossReports: UInt64 { withFlow { $0.statistics.lossReports } }
 
     /// Sends without a copy that the kernel has done with, and those of them that it copied all the same.
     public var zeroCopySends: (done: UInt64, copied: UInt64) {

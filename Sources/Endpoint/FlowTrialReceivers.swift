@@ -5,46 +5,78 @@ import QUIC
 import Reactor
 import Wire
 
-/// A member without a connection: its session with the source has gone the ordinary way to READY, and takes its
-/// acknowledgements as a connection would hand them on.
+/// A connection that is not there: whoever is at its other end takes everything and says nothing by itself.
+struct TrialConnection: ReceiverConnection {
+    let remoteAddress: SocketAddress
+    let localAddress: SocketAddress? = nil
+    let isRemoteAddressValidated = true
+    let isExtensionNegotiated = true
+    let localParameters: TransportParameters
+    let peerParameters: TransportParameters?
+    private static let endless: UInt64 = 1 << 60
+    var sendCredit: UInt64 { Self.endless }
+    var streamCredit: UInt64 { Self.endless }
+    var sendRoom: SendRoom {
+        SendRoom(
+            octets: 1 << 30, credit: Self.endless, streams: Self.endless, streamWindow: Self.endless, openStreams: 0)
+    }
+
+    init(to address: SocketAddress) {
+        remoteAddress = address
+        var parameters = TransportParameters()
+        parameters.initialMaxPathID = 1
+        parameters.initialMaxStreamDataUni = Self.endless
+        parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded
+        localParameters = parameters
+        peerParameters = parameters
+    }
+
+    mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) {}
+    mutating func sendStreamRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {}
+    mutating func chargeExternal(octets: UInt64, streams count: UInt64) {}
+    mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
+    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) { throw .unknownStream }
+    mutating func close(_ error: TransportError, at now: Instant) {
+        preconditionFailure("a member without a connection did wrong: \(error)")
+    }
+    mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {
+        preconditionFailure("a member without a connection was let go: \(reason)")
+    }
+}
+
+/// A member without a connection: it has gone the ordinary way to READY, and what it says comes as from a connection.
 struct TrialMember {
-    private var session: SourceSession
+    private let id: ReceiverID
+    private var connection: TrialConnection
+    private var frames = ReceivedFrames()
 
     /// The path of the only flow.
     private static let path: UInt64 = 1
 
-    init(_ flow: inout FlowSource, at now: Instant) throws {
-        session = SourceSession(support: FlexicastSupport(), maximumPathID: Self.path, at: now)
-        session.announce(flow.flowID, flow.parameters)
-        flow.attach(at: now)
-        try receive(StateFrame(flowID: flow.flowID, sequence: 0, action: .join))
-        for key in flow.joined(at: now) { session.sendKey(flow.flowID, key) }
-        try receive(StateFrame(flowID: flow.flowID, sequence: 1, action: .ready))
-        let endless: UInt64 = 1 << 60
-        guard let id = flow.add(streamWindow: endless, octets: endless, streams: endless, at: now) else {
-            throw EndpointError("the flow takes no more than \(flow.memberCount) members")
+    init(
+        _ server: inout FlowServer, to address: SocketAddress = SocketAddress(.v4(0x7f00_0001), port: 1), at now: Instant
+    ) throws {
+        connection = TrialConnection(to: address)
+        guard let flowID = server.flow?.flowID else { preconditionFailure("no flow to listen to") }
+        id = server.accept(at: now)
+        server.handle(.connected, of: id, on: &connection, at: now)
+        for (sequence, action) in [StateFrame.Action.join, .ready].enumerated() {
+            let octets = StateFrame(flowID: flowID, sequence: UInt64(sequence), action: action).encoded
+            // A connection has read the type, of two octets, before it asks.
+            _ = try frames.frameReceived(
+                type: FlexicastFrameType.state, body: octets.span.extracting(2..<octets.count), at: now)
         }
-        session.becameMember(flow.flowID, id)
-        while session.nextAction() != nil {}
+        server.serve(id, frames: &frames, on: &connection, at: now)
+        guard server.isMember(id) else {
+            throw EndpointError("the flow takes no more than \(server.flow?.memberCount ?? 0) members")
+        }
     }
 
-    private mutating func receive(_ frame: StateFrame) throws {
-        let octets = frame.encoded
-        // A connection has read the type, of two octets, before it asks the session.
-        _ = try session.frameReceived(type: FlexicastFrameType.state, body: octets.span.extracting(2..<octets.count))
-    }
-
-    mutating func acknowledge(_ ranges: [ClosedRange<UInt64>], _ flow: inout FlowSource, at now: Instant) {
-        session.now = now
+    mutating func acknowledge(_ ranges: [ClosedRange<UInt64>], _ server: inout FlowServer, at now: Instant) {
         do throws(TransportError) {
-            try session.pathAcknowledged(pathID: Self.path, ranges: ranges, ackDelay: .zero)
-            while let action = session.nextAction() {
-                guard case .acknowledged(_, let member, let ranges, let delay) = action else { continue }
-                try flow.acknowledged(member, ranges: ranges, ackDelay: delay, at: now)
-            }
-        } catch {
-            preconditionFailure("a member acknowledged what was not sent: \(error)")
-        }
+            try frames.pathAcknowledged(pathID: Self.path, ranges: ranges, ackDelay: .zero, at: now)
+        } catch { preconditionFailure("an acknowledgement was refused: \(error)") }
+        server.serve(id, frames: &frames, on: &connection, at: now)
     }
 }
 
@@ -52,7 +84,7 @@ struct TrialMember {
 /// packet, takes its frames, gathers items, grants credit and acknowledges.
 final class TrialEar {
     let charged: ChargedReactor
-    private let source: Source
+    let source: Source
     private let receiver: Receiver
     /// Items that came whole, and their octets.
     private(set) var items: UInt64 = 0
@@ -62,14 +94,17 @@ final class TrialEar {
     var opened: UInt64 { receiver.peer.extension.statistics.packetsOpened }
     var isMember: Bool { source.counts.members == 1 }
 
-    init(_ options: FlowTrialOptions, sender: FlowSender, origin: IPAddress, reactor: Reactor) throws {
+    /// The source takes the server and its flow; `FlowTrial` goes on with the source's.
+    init(
+        _ options: FlowTrialOptions, server: FlowServer, sender: FlowSender, origin: IPAddress, reactor: Reactor
+    ) throws {
         charged = try ChargedReactor(io: options.io, splitsTime: options.splitsTime)
         Meters.keepHeap(Receiver.maxItemOctets)
         let log = Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() }
         let listen = try reactor.udpSocket(bind: SocketAddress(origin, port: 0))
         source = Source(
             listen: listen, tls: try TLSContext.server(selfSignedFor: ["\(origin)"], alpn: [applicationProtocol]),
-            sender: sender, history: 0, reactor: reactor, log: log)
+            server: server, sender: sender, reactor: reactor, log: log)
         receiver = try Receiver(
             to: listen.localAddress, serverName: "\(origin)",
             tls: try TLSContext.client(trust: .none, alpn: [applicationProtocol]), usesFlow: true,

@@ -3,43 +3,28 @@ import Flexicast
 import QUIC
 import Wire
 
-/// A flow and the keys of its packets: it writes them and seals them, each run in one call.
-///
-/// All that a run touches is in here, so that each is one access to what owns it.
+/// The keys of a flow's packets: has them written and seals them, each run in one call.
 struct FlowWriter {
-    var flow: FlowSource
-    private let packetSize: Int
     private var keys: [UInt64: SealingKey] = [:]
     /// The key used last.
     private var current: (generation: UInt64, key: SealingKey)?
     // Reused, so that a packet allocates nothing.
     private var runs: [RunPlan] = []
 
-    init(_ flow: FlowSource) {
-        self.flow = flow
-        packetSize = flow.configuration.packetSize
-        runs.reserveCapacity(16)
-    }
+    init() { runs.reserveCapacity(16) }
 
-    mutating func install(_ key: FlowKey) {
-        keys[key.generation] = SealingKey(suite: key.suite, secret: key.secret)
-    }
-
-    mutating func dropKey(_ generation: UInt64) {
-        keys[generation] = nil
-        current = nil
-    }
-
-    /// When there is something to do again, after `now`.
-    mutating func nextDeadline(after now: Instant) -> Instant {
-        let deadline = flow.nextDeadline
-        // A deadline that has passed with nothing to send waits for something else than time.
-        return deadline > now ? deadline : Instant(nanoseconds: now.nanoseconds + 1_000_000)
+    mutating func take(_ change: KeyChange) {
+        switch change {
+        case .install(let key): keys[key.generation] = SealingKey(suite: key.suite, secret: key.secret)
+        case .drop(let generation):
+            keys[generation] = nil
+            current = nil
+        }
     }
 
     /// Fills the buffer with up to `count` full packets, or a shorter one that ends the run: how many octets.
     mutating func write(
-        into buffer: inout MutableSpan<UInt8>, packets count: Int, at now: Instant
+        _ flow: inout FlowSource, into buffer: inout MutableSpan<UInt8>, packets count: Int, at now: Instant
     ) -> Int {
         while !runs.isEmpty { runs.removeLast() }
         var writer = ByteWriter(&buffer)

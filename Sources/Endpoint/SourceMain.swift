@@ -44,7 +44,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             try Data(tls.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
-    let sender = try makeSender(options, listen: listen, reactor: reactor)
+    let (flow, sender) = try makeFlow(options, listen: listen, reactor: reactor)
     var zeroCopy = sender?.zeroCopyDescription
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
@@ -53,10 +53,15 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         } else {
             FeedState(feed: options.feed, history: options.history)
         }
+    var configuration = FlowServerConfiguration()
+    configuration.history = options.wholeFeed ? min(1, options.history) : options.history
+    configuration.replicates = options.replicates
+    configuration.hasGroup = options.group != nil
+    configuration.groupRetry = options.groupRetry
     let source = Source(
-        listen: listen, tls: tls, sender: sender, replicates: options.replicates, groupRetry: options.groupRetry,
-        history: options.wholeFeed ? min(1, options.history) : options.history,
-        maxDatagramSize: options.maxDatagramSize,
+        listen: listen, tls: tls,
+        server: FlowServer(flow: flow, configuration: configuration, seed: randomSeed(), at: reactor.now),
+        sender: sender, maxDatagramSize: options.maxDatagramSize,
         resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory,
         reactor: reactor,
         log: log)
@@ -136,9 +141,11 @@ private func serverContext(_ options: SourceOptions) throws -> TLSContext {
     return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
 }
 
-/// The flow of a source and the sockets that it leaves by; nil for a source that has none.
-func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) throws -> FlowSender? {
-    guard options.group != nil || options.replicates else { return nil }
+/// The flow of a source and its way out; nil for a source that has none.
+func makeFlow(
+    _ options: SourceOptions, listen: UDPSocket, reactor: Reactor
+) throws -> (flow: FlowSource?, sender: FlowSender?) {
+    guard options.group != nil || options.replicates else { return (nil, nil) }
     // Without a group nobody is told of these addresses: each receiver hears of its own.
     let unused = listen.localAddress.address
     var parameters = FlowParameters(source: unused, group: unused, port: 0, ackDelay: .milliseconds(25))
@@ -162,7 +169,10 @@ func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) t
     let flow = FlowSource(
         flowID: id, parameters: parameters, configuration: configuration, seed: SeededRandom(from: &random),
         at: reactor.now)
-    guard let group = options.group else { return FlowSender(flow, copySocket: listen, reactor: reactor) }
+    let size = configuration.packetSize
+    guard let group = options.group else {
+        return (flow, FlowSender(packetSize: size, copySocket: listen, reactor: reactor))
+    }
     var udp = UDPOptions()
     udp.multicastInterface = options.interface
     udp.multicastTTL = options.timeToLive
@@ -170,8 +180,10 @@ func makeSender(_ options: SourceOptions, listen: UDPSocket, reactor: Reactor) t
     udp.dontFragment = false
     udp.zeroCopy = options.zeroCopy
     let socket = try reactor.udpSocket(bind: SocketAddress(parameters.source, port: 0), options: udp)
-    return FlowSender(
-        flow, group: group, socket: socket, copySocket: options.replicates ? listen : nil, reactor: reactor)
+    let sender = FlowSender(
+        group: group, packetSize: size, socket: socket, copySocket: options.replicates ? listen : nil,
+        reactor: reactor)
+    return (flow, sender)
 }
 
 /// The address that the flow's packets come from: receivers join it together with the group.

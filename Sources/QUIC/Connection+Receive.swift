@@ -184,7 +184,7 @@ extension Connection {
                 // What is not ours may be the extension's, if it was negotiated.
                 guard isExtensionNegotiated,
                     let used = try `extension`.frameReceived(
-                        type: type, body: payload.extracting(reader.offset..<payload.count)),
+                        type: type, body: payload.extracting(reader.offset..<payload.count), at: now),
                     reader.skip(used)
                 else {
                     throw TransportError(
@@ -196,7 +196,8 @@ extension Connection {
         return content
     }
 
-    /// Packets of `pathID`'s flow, opened with the flow's key, in the datagrams they came in: how many are new. Only frames
+    /// Packets of `pathID`'s flow, opened with the flow's key, in the datagrams they came in: how many are new and count as
+    /// received, which those that our limits have no room for do not. Only frames
     /// that a shared flow may carry are accepted; others are a violation (draft-navarre-quic-flexicast-02 section 7).
     @discardableResult
     public mutating func flowPacketsReceived<E: FrameExtension>(
@@ -221,6 +222,7 @@ extension Connection {
         // From `first` on packets are taken, all of them ack-eliciting or none, and not acknowledged.
         var first = numbers.lowerBound
         var isAckEliciting = true
+        var taken = run.count
         do throws(TransportError) {
             let count = run.count
             var index = 0
@@ -234,6 +236,7 @@ extension Connection {
                 // What our limits had no room for must come again, so the packet does not count as received.
                 let isRefused = streams.statistics.framesRefused != refused
                 guard isRefused || wants != isAckEliciting else { continue }
+                if isRefused { taken -= 1 }
                 let number = numbers.lowerBound + UInt64(index)
                 if first < number {
                     flowPaths[path].acks.received(
@@ -247,7 +250,7 @@ extension Connection {
                     first...numbers.upperBound, ackEliciting: isAckEliciting, ecn: ecn, at: now)
             }
         } catch { close(error, at: now) }
-        return run.count
+        return taken
     }
 
     /// Whether the packet wants to be acknowledged.
@@ -371,7 +374,7 @@ extension Connection {
             try ownPathAcknowledged(delay: delay, ecn: ecn, by: packet, at: now)
         } else {
             try `extension`.pathAcknowledged(
-                pathID: pathID, ranges: ranges, ackDelay: ackDelay(delay, .application))
+                pathID: pathID, ranges: ranges, ackDelay: ackDelay(delay, .application), at: now)
         }
     }
 

@@ -1,15 +1,18 @@
+import Wire
+
 /// What a protocol built on QUIC does with the frames that QUIC itself does not know, and with acknowledgements of
 /// packets that did not travel on the connection's own path. `Connection` calls it while it parses a 1-RTT packet.
 public protocol FrameExtension {
     /// Takes the frame whose type was just read and returns how many octets of `body` it occupies, or nil when the
     /// type is not one of the extension's or was not negotiated. `body` reaches to the end of the packet.
     /// Throws to close the connection.
-    mutating func frameReceived(type: UInt64, body: Span<UInt8>) throws(TransportError) -> Int?
+    mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int?
 
     /// A PATH_ACK for a path other than 0 (draft-ietf-quic-multipath-21 section 5.1). `ranges` holds the acknowledged packet
     /// numbers, highest first, all below 2^62; nothing more has been checked. Throws to close the connection.
-    mutating func pathAcknowledged(pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration)
-        throws(TransportError)
+    mutating func pathAcknowledged(
+        pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
+    ) throws(TransportError)
 
     /// The error for a frame of `type` in a packet of a shared flow, where only STREAM, RESET_STREAM, DATAGRAM, PING and PADDING may be.
     func forbiddenOnFlow(type: UInt64) -> TransportError
@@ -24,8 +27,10 @@ extension FrameExtension {
 /// Plain QUIC.
 public struct NoExtension: FrameExtension {
     public init() {}
-    public mutating func frameReceived(type: UInt64, body: Span<UInt8>) throws(TransportError) -> Int? { nil }
-    public mutating func pathAcknowledged(pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration)
-        throws(TransportError)
-    {}
+    public mutating func frameReceived(
+        type: UInt64, body: Span<UInt8>, at now: Instant
+    ) throws(TransportError) -> Int? { nil }
+    public mutating func pathAcknowledged(
+        pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
+    ) throws(TransportError) {}
 }

@@ -28,7 +28,10 @@ public final class Simulation {
             parameters: FlowParameters(
                 source: IPAddress("192.0.2.1")!, group: IPAddress("232.1.1.1")!, port: 4433, ackDelay: .zero),
             configuration: configuration, seed: SeededRandom(from: &random), at: now)
-        source = SimulatedSource(flow: flow, history: history)
+        var service = FlowServerConfiguration()
+        service.history = history
+        source = SimulatedSource(
+            FlowServer(flow: flow, configuration: service, seed: SeededRandom(from: &random), at: now))
     }
 
     /// Connects a receiver. `usesFlow` false is an ordinary QUIC client.
@@ -54,7 +57,7 @@ public final class Simulation {
             server: offered, to: receiver.address, localID: ConnectionID(random.octets(8))!,
             clientID: receiver.connection.localConnectionIDs[0], original: receiver.connection.remoteID,
             retrySource: nil, addressValidated: true, resetToken: nil, seed: SeededRandom(from: &random), at: now)
-        source.peers.append(SimulatedPeer(server, at: now))
+        source.accept(server, at: now)
         pump(receiver.index)
         return receiver
     }
@@ -62,7 +65,8 @@ public final class Simulation {
     /// Publishes an item and returns its stream on the flow.
     @discardableResult
     public func publish(_ bytes: [UInt8]) -> StreamID {
-        let stream = source.publish(bytes)
+        let stream = source.flow.nextStream
+        source.server.publish(bytes, at: now)
         published.append((stream, bytes))
         pumpSource()
         return stream
@@ -77,7 +81,7 @@ public final class Simulation {
     public func run(for duration: Duration) {
         let end = now + duration
         while true {
-            var next = min(queue.next, source.flow.nextDeadline)
+            var next = min(queue.next, source.server.nextDeadline)
             for receiver in receivers { next = min(next, receiver.nextDeadline) }
             for peer in source.peers { next = min(next, peer.connection.nextDeadline) }
             guard next <= end else { break }
@@ -104,11 +108,9 @@ public final class Simulation {
             switch event {
             case .toSource(let index, let datagram):
                 let peer = source.peers[index]
-                peer.session.now = now
                 ClearTransport.receive(
-                    datagram, from: receivers[index].address, into: &peer.connection, extension: &peer.session,
-                    at: now)
-                source.touched.insert(index)
+                    datagram, from: receivers[index].address, into: &peer.connection, extension: &peer.frames, at: now)
+                pumpPeer(index)
             case .toReceiver(let index, let datagram):
                 receivers[index].receive(datagram, from: sourceAddress, at: now)
                 pump(index)
@@ -123,9 +125,9 @@ public final class Simulation {
         }
         for (index, peer) in source.peers.enumerated() where peer.connection.nextDeadline <= now {
             peer.connection.timerFired(at: now)
-            source.touched.insert(index)
+            pumpPeer(index)
         }
-        if source.flow.nextDeadline <= now { source.flow.timerFired(at: now) }
+        if source.server.nextDeadline <= now { source.server.timerFired(at: now) }
         pumpSource()
     }
 
@@ -141,28 +143,26 @@ public final class Simulation {
         receiver.drain(server: source.peers[index].connection.localParameters, at: now)
     }
 
-    /// Does what the source has to do now: connections that were touched, and the flow, until both are quiet.
+    /// Does what the source has to do now: the flow, and connections that have something to send.
     private func pumpSource() {
         repeat {
-            let ready = source.touched.sorted()
-            source.touched.removeAll()
-            for index in ready { pumpPeer(index) }
-            source.drainFlow(at: now)
+            source.server.flowWasPumped()
             while let packet = source.transmitFlow(at: now) { send(packet) }
-            source.drainFlow(at: now)
-        } while !source.touched.isEmpty
+            source.server.settle(at: now)
+            while let id = source.server.nextTouched() { pumpPeer(id.slot) }
+        } while source.server.isFlowTouched
     }
 
     private func pumpPeer(_ index: Int) {
         let peer = source.peers[index]
         let parameters = receivers[index].connection.localParameters
-        source.drain(index, client: parameters, at: now)
+        source.serve(index, client: parameters, at: now)
         while let datagram = ClearTransport.transmit(&peer.connection, at: now) {
             for time in receivers[index].links.fromSource.arrivals(at: now, random: &random) {
                 queue.schedule(.toReceiver(index, datagram), at: time)
             }
         }
-        source.drain(index, client: parameters, at: now)
+        source.serve(index, client: parameters, at: now)
     }
 
     private func send(_ packet: ClearDatagram) {

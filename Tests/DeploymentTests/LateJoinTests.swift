@@ -56,16 +56,16 @@ extension Deployment {
             let history = 5000
             let world = try Loopback(history: history)
             defer { world.close() }
-            let (reactor, source, sender) = (world.reactor, world.source, world.sender)
+            let (reactor, source) = (world.reactor, world.source)
 
             let early = try world.newEar()
-            #expect(world.turn(seconds: 10) { early.isListening && sender.flow.memberCount == 1 })
+            #expect(world.turn(seconds: 10) { early.isListening && source.counts.members == 1 })
             let begin = ContinuousClock.now
             var next = 0
             let patience = begin + .seconds(150)
             while next < count, ContinuousClock.now < patience {
                 // No more than the flow takes: what waits for it costs memory, not time.
-                if sender.flow.queuedOctets < 64_000, early.times.count > next - 4000 {
+                if source.server.queuedOctets < 64_000, early.times.count > next - 4000 {
                     for _ in 0..<min(500, count - next) {
                         source.publish(Self.item(next))
                         next += 1
@@ -85,7 +85,7 @@ extension Deployment {
                     source.publish(Self.item(next))
                     next += 1
                 }
-                _ = world.turn(seconds: 1) { sender.flow.queuedOctets == 0 }
+                _ = world.turn(seconds: 1) { source.server.queuedOctets == 0 }
             }
             #expect(world.turn(seconds: 20) { late.times.count == history + 1000 && early.times.count == next })
             // What would come twice has time to come.
@@ -93,7 +93,7 @@ extension Deployment {
 
             note(
                 """
-                late join: \(count) items in \(Int(seconds)) s over \(sender.flow.nextPacketNumber) packets; early \
+                late join: \(count) items in \(Int(seconds)) s over \(source.server.flow?.nextPacketNumber ?? 0) packets; early \
                 \(early.vias), late \(late.vias)
                 """)
             #expect(early.times.count == count + 1000)
@@ -115,7 +115,7 @@ extension Deployment {
             let world = try Loopback(history: 10)
             defer { world.close() }
             let ears = [try world.newEar(), try world.newEar()]
-            #expect(world.turn(seconds: 10) { ears.allSatisfy(\.isListening) && world.sender.flow.memberCount == 2 })
+            #expect(world.turn(seconds: 10) { ears.allSatisfy(\.isListening) && world.source.counts.members == 2 })
             let count = 10_000
             for number in 0..<count { world.source.publish(Self.item(number)) }
             ears[0].receiver.peer.extension.leave(try #require(FlowID(Loopback.flowID)), at: world.reactor.now)
@@ -135,7 +135,6 @@ extension Deployment {
 final class Loopback {
     let reactor: Reactor
     let source: Source
-    let sender: FlowSender
     private let listen: UDPSocket
     private let client: TLSContext
     private var ears: [Deployment.LateJoin.Ear] = []
@@ -158,11 +157,15 @@ final class Loopback {
             parameters: FlowParameters(
                 source: loopback, group: group.address, port: group.port, ackDelay: .milliseconds(5)),
             seed: randomSeed(), at: reactor.now)
-        sender = FlowSender(flow, group: group, socket: out, reactor: reactor)
+        let sender = FlowSender(group: group, packetSize: 1200, socket: out, reactor: reactor)
         let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
         client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
         source = Source(
-            listen: listen, tls: server, sender: sender, history: history, reactor: reactor, log: Self.quiet())
+            listen: listen, tls: server,
+            server: FlowServer(
+                flow: flow, configuration: FlowServerConfiguration(history: history), seed: randomSeed(),
+                at: reactor.now),
+            sender: sender, reactor: reactor, log: Self.quiet())
     }
 
     private static func quiet() -> Logger {

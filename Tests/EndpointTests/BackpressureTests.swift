@@ -24,37 +24,38 @@ import Wire
         configuration.initialRate = configuration.rateCeiling
         configuration.skipInterval = 1 << 40
         let id = try #require(FlowID([1, 2, 3, 4]))
-        var flow = FlowSource(
+        let flow = FlowSource(
             flowID: id,
             parameters: FlowParameters(
                 source: sink.localAddress.address, group: sink.localAddress.address, port: 0,
                 ackDelay: .milliseconds(25)),
             configuration: configuration, seed: SeededRandom(seed: 1), at: reactor.now)
-        flow.attach(at: reactor.now)
-        let member = flow.add(streamWindow: 1 << 40, octets: 1 << 40, streams: 1 << 40, at: reactor.now)
-        #expect(member != nil)
-        for _ in 0..<4 { _ = flow.publish(bytes: [UInt8](repeating: 7, count: 200_000)) }
-
-        let sender = FlowSender(flow, copySocket: socket, reactor: reactor)
+        var service = FlowServerConfiguration(history: 0)
+        service.replicates = true
+        service.hasGroup = false
+        var server = FlowServer(flow: flow, configuration: service, seed: SeededRandom(seed: 2), at: reactor.now)
         let copies = 600
-        sender.collectCopies = { for _ in 0..<copies { $0.append(.init(to: sink.localAddress, from: nil)) } }
+        for _ in 0..<copies { _ = try TrialMember(&server, to: sink.localAddress, at: reactor.now) }
+        for _ in 0..<4 { server.publish([UInt8](repeating: 7, count: 200_000), at: reactor.now) }
+
+        let sender = FlowSender(packetSize: configuration.packetSize, copySocket: socket, reactor: reactor)
         for _ in 0..<5 {
-            sender.pump()
+            sender.pump(&server)
             reactor.turn(timeout: .zero)
         }
-        let held = sender.flow.queuedOctets
+        let held = server.queuedOctets
         #expect(held > 0)
         #expect(reactor.counters.datagramsOut == 0)
         #expect(!socket.hasRoom(forRuns: 1))
 
         backend.hasRoom = true
         let end = Reactor.clock() + .seconds(30)
-        while sender.flow.queuedOctets > 0 || socket.queuedOctets > 0, Reactor.clock() < end {
-            sender.pump()
+        while server.queuedOctets > 0 || socket.queuedOctets > 0, Reactor.clock() < end {
+            sender.pump(&server)
             reactor.turn(timeout: .milliseconds(1))
         }
-        #expect(sender.flow.queuedOctets == 0)
+        #expect(server.queuedOctets == 0)
         #expect(reactor.counters.sendQueueFull == 0)
-        #expect(reactor.counters.datagramsOut == sender.flow.statistics.packetsSent * UInt64(copies))
+        #expect(reactor.counters.datagramsOut == (server.flow?.statistics.packetsSent ?? 0) * UInt64(copies))
     }
 }

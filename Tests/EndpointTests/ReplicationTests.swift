@@ -83,12 +83,16 @@ import Wire
             parameters: FlowParameters(
                 source: Self.loopback, group: Self.loopback, port: 0, ackDelay: .milliseconds(5)),
             seed: randomSeed(), at: reactor.now)
-        let sender = FlowSender(flow, copySocket: listen, reactor: reactor)
+        let sender = FlowSender(packetSize: 1200, copySocket: listen, reactor: reactor)
         let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
+        var configuration = FlowServerConfiguration(history: 0)
+        configuration.replicates = true
+        configuration.hasGroup = false
         let source = Source(
-            listen: listen, tls: server, sender: sender, replicates: true, history: 0, reactor: reactor,
-            log: Self.quiet())
+            listen: listen, tls: server,
+            server: FlowServer(flow: flow, configuration: configuration, seed: randomSeed(), at: reactor.now),
+            sender: sender, reactor: reactor, log: Self.quiet())
         let translator = try Translator(to: listen.localAddress, reactor: reactor)
 
         final class Taken { var vias: [Via] = [] }
@@ -107,7 +111,7 @@ import Wire
             source.close()
         }
         let item = [UInt8](repeating: 7, count: 5000)
-        #expect(turn(reactor) { sender.flow.memberCount == 3 })
+        #expect(turn(reactor) { source.counts.members == 3 })
         for _ in 0..<20 { source.publish(item) }
         #expect(turn(reactor) { receivers.allSatisfy { $0.1.vias.count == 20 } })
         #expect(receivers.allSatisfy { $0.1.vias.allSatisfy { $0 == .flow } })

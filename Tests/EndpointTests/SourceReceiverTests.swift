@@ -25,7 +25,11 @@ import Wire
         let listen = try reactor.udpSocket(bind: loopback)
         let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        let source = Source(listen: listen, tls: server, sender: nil, history: 10, reactor: reactor, log: quiet())
+        let source = Source(
+            listen: listen, tls: server,
+            server: FlowServer(
+                flow: nil, configuration: FlowServerConfiguration(history: 10), seed: randomSeed(), at: reactor.now),
+            sender: nil, reactor: reactor, log: quiet())
         source.publish(Array("an item".utf8))
         for _ in 0..<3 {
             let receiver = try Receiver(
@@ -55,7 +59,7 @@ import Wire
         options.onlyIPv6 = false
         let listen = try reactor.udpSocket(bind: SocketAddress(.v6(0), port: 0), options: options)
         let (source, items, receiver) = try serve(
-            [Array("an item".utf8)], listen: listen, at: try #require(IPAddress(address)), history: 10, reactor: reactor
+            [Array("an item".utf8)], listen: listen, at: try #require(IPAddress(address)), configuration: FlowServerConfiguration(history: 10), reactor: reactor
         )
         #expect(turn(reactor) { items.octets.count == 1 })
         receiver.close()
@@ -66,10 +70,10 @@ import Wire
     @Test func aLongHistoryIsNoSignOfASlowReceiver() throws {
         let reactor = try Reactor(io: .epoll)
         defer { reactor.close() }
-        let count = SourceConnection.Patience().items + 100
+        let count = FlowServerConfiguration().liveObjects + 100
         let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
         let (source, items, receiver) = try serve(
-            (0..<count).map { Array("item \($0)".utf8) }, listen: listen, at: .v4(0x7f00_0001), history: count,
+            (0..<count).map { Array("item \($0)".utf8) }, listen: listen, at: .v4(0x7f00_0001), configuration: FlowServerConfiguration(history: count),
             reactor: reactor)
         #expect(turn(reactor, for: .seconds(60)) { items.octets.count == count })
         receiver.close()
@@ -80,10 +84,10 @@ import Wire
     @Test func aBurstIsNoSignOfASlowReceiver() throws {
         let reactor = try Reactor(io: .epoll)
         defer { reactor.close() }
-        let count = SourceConnection.Patience().items + 100
+        let count = FlowServerConfiguration().liveObjects + 100
         let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
         let (source, items, receiver) = try serve(
-            [], listen: listen, at: .v4(0x7f00_0001), history: 0, reactor: reactor)
+            [], listen: listen, at: .v4(0x7f00_0001), configuration: FlowServerConfiguration(history: 0), reactor: reactor)
         #expect(turn(reactor) { source.counts.receivers == 1 })
         for number in 0..<count { source.publish(Array("item \(number)".utf8)) }
         #expect(turn(reactor, for: .seconds(60)) { items.octets.count == count || source.counts.receivers == 0 })
@@ -99,7 +103,7 @@ import Wire
         defer { reactor.close() }
         let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
         let (source, items, receiver) = try serve(
-            [Array("an item".utf8)], listen: listen, at: .v4(0x7f00_0001), history: 10, reactor: reactor)
+            [Array("an item".utf8)], listen: listen, at: .v4(0x7f00_0001), configuration: FlowServerConfiguration(history: 10), reactor: reactor)
         let stranger = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
         for number in UInt8(0)..<200 {
             let header: [UInt8] = [0xc0, 0, 0, 0, 1, 8, number, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0x44, 0x90]
@@ -163,7 +167,7 @@ import Wire
         let listen = try reactor.udpSocket(bind: loopback)
         let middle = Middle(try reactor.udpSocket(bind: loopback), source: listen.localAddress)
         let (source, items, receiver) = try serve(
-            [Array("an item".utf8)], listen: listen, at: .v4(0x7f00_0001), history: 10, reactor: reactor,
+            [Array("an item".utf8)], listen: listen, at: .v4(0x7f00_0001), configuration: FlowServerConfiguration(history: 10), reactor: reactor,
             by: middle.socket.localAddress)
         #expect(turn(reactor) { items.octets.count == 1 })
         let before = source.counts.packetsRejected
@@ -178,24 +182,33 @@ import Wire
         source.close()
     }
 
-    /// Whoever takes nothing is let go before too much waits for it, and nobody else notices.
+    /// Whoever takes nothing holds nobody up, costs no more than what is kept anyway, and learns that what it missed is gone.
     @Test func aReceiverThatTakesNothingIsLetGo() throws {
         let reactor = try Reactor(io: .epoll)
         defer { reactor.close() }
         let elsewhere = try Reactor(io: .epoll)
         defer { elsewhere.close() }
         let listen = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
-        let history = [UInt8](repeating: 1, count: 300_000)
-        var patience = SourceConnection.Patience()
-        patience.octets = 400_000
-        patience.time = .zero
+        var configuration = FlowServerConfiguration(history: 1)
+        configuration.liveOctets = 400_000
+        configuration.patience = .zero
         let (source, items, receiver) = try serve(
-            [history], listen: listen, at: .v4(0x7f00_0001), history: 10, patience: patience, reactor: reactor)
+            [[UInt8](repeating: 1, count: 300_000)], listen: listen, at: .v4(0x7f00_0001),
+            configuration: configuration, reactor: reactor)
         #expect(turn(reactor) { items.octets.count == 1 })
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
         let idle = try Receiver(
             to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: false, access: FlowAccess(),
             reactor: elsewhere, log: quiet())
+        var taken = 0
+        var reason: CloseReason?
+        idle.onEvent = { event in
+            switch event {
+            case .item: taken += 1
+            case .closed(let why): reason = why
+            default: break
+            }
+        }
         idle.start()
         let end = reactor.now + .seconds(10)
         while source.counts.receivers < 2, reactor.now < end {
@@ -203,44 +216,24 @@ import Wire
             reactor.turn(timeout: .milliseconds(1))
         }
         #expect(source.counts.receivers == 2)
-        // From here on the idle one is asleep. The history that it was given does not count against it.
-        for count in 1...4 {
+        // From here on the idle one is asleep.
+        for count in 1...8 {
             source.publish([UInt8](repeating: UInt8(count), count: 150_000))
             #expect(turn(reactor) { items.octets.count == 1 + count })
-            #expect(source.counts.receiversLetGo == (count < 3 ? 0 : 1), "after \(count) items")
+            #expect(source.server.octetsHeld <= 400_000 + 150_000)
         }
-        #expect(source.counts.receivers == 1)
-        #expect(items.octets.map(\.count) == [300_000] + [Int](repeating: 150_000, count: 4))
+        #expect(source.counts.receiversLetGo == 0)
+        let late = reactor.now + .seconds(10)
+        while reason == nil, reactor.now < late {
+            elsewhere.turn(timeout: .milliseconds(1))
+            reactor.turn(timeout: .milliseconds(1))
+        }
+        #expect(reason == .peerApplication(code: 1, reason: "too many items are waiting for this receiver"))
+        #expect(source.counts.receiversLetGo == 1 && source.counts.receivers == 1 && (1..<9).contains(taken))
+        #expect(items.octets.map(\.count) == [300_000] + [Int](repeating: 150_000, count: 8))
         receiver.close()
         idle.close()
         source.close()
-    }
-
-    /// A connection holds 64 MiB at the most; what comes on top waits its turn.
-    @Test func whatAConnectionCannotHoldWaits() throws {
-        let reactor = try Reactor(io: .epoll)
-        defer { reactor.close() }
-        let socket = try reactor.udpSocket(bind: SocketAddress(.v4(0x7f00_0001), port: 0))
-        // Of either role: before the handshake all that is written stays.
-        let secure = try SecureConnection(
-            client: ConnectionConfiguration(), tls: .client(trust: .none, alpn: [applicationProtocol]), serverName: nil,
-            to: socket.localAddress, localID: try #require(ConnectionID([1, 2, 3, 4, 5, 6, 7, 8])),
-            seed: SeededRandom(seed: 1), at: reactor.now)
-        let peer = Peer(
-            secure, extension: SourceSession(support: nil, maximumPathID: 0, at: reactor.now), socket: socket,
-            reactor: reactor)
-        let connection = SourceConnection(peer)
-        let large = [UInt8](repeating: 7, count: 16 << 20)
-        for _ in 0..<5 { connection.send(large, stream: nil) }
-        connection.send([1, 2, 3], stream: nil)
-        #expect(secure.machine.sendingOctets == 4 * large.count)
-        // The first ones are of no use any more, so that there is room.
-        for index in UInt64(0)..<3 {
-            secure.machine.reset(StreamID(initiator: .client, bidirectional: false, index: index), code: 1)
-        }
-        connection.sendWaiting()
-        #expect(secure.machine.sendingOctets == 2 * large.count + 3)
-        #expect(secure.machine.sendingStreamCount == 6)
     }
 
     /// Exit statuses of the contract: nobody there is a failure, not a short count.
@@ -258,14 +251,15 @@ import Wire
 
     /// A source that has published `items`, and a receiver that has just started.
     private func serve(
-        _ items: [[UInt8]], listen: UDPSocket, at address: IPAddress, history: Int,
-        patience: SourceConnection.Patience = .init(), reactor: Reactor, by way: SocketAddress? = nil
+        _ items: [[UInt8]], listen: UDPSocket, at address: IPAddress, configuration: FlowServerConfiguration,
+        reactor: Reactor, by way: SocketAddress? = nil
     ) throws -> (Source, Items, Receiver) {
         let server = try TLSContext.server(selfSignedFor: ["\(address)"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
         let source = Source(
-            listen: listen, tls: server, patience: patience, sender: nil, history: history, reactor: reactor,
-            log: quiet())
+            listen: listen, tls: server,
+            server: FlowServer(flow: nil, configuration: configuration, seed: randomSeed(), at: reactor.now),
+            sender: nil, reactor: reactor, log: quiet())
         for item in items { source.publish(item) }
         let receiver = try Receiver(
             to: way ?? SocketAddress(address, port: listen.localAddress.port), serverName: "\(address)", tls: client,

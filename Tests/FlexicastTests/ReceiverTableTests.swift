@@ -26,8 +26,7 @@ import Wire
         var configuration = ReceiverConfiguration()
         configuration.joinsByItself = state != .aware
         var session = ReceiverSession(
-            isNegotiated: true, maximumPathID: 4, configuration: configuration, seed: SeededRandom(seed: seed),
-            at: now)
+            isNegotiated: true, maximumPathID: 4, configuration: configuration, seed: SeededRandom(seed: seed))
         guard state != .unaware else { return (session, now) }
         announce(&session, sequence: 5)
         guard state != .aware, state != .needsKey else { return (session, now) }
@@ -69,7 +68,6 @@ import Wire
 
     static func apply(_ event: Event, to session: inout ReceiverSession, at start: Instant) -> Outcome {
         let now = start + .milliseconds(10)
-        session.now = now
         do throws(TransportError) {
             switch event {
             case .announceNewer: announce(&session, sequence: 9)

@@ -215,11 +215,9 @@ import Wire
         let world = World(seed: 8)
         for _ in 0..<20 { world.addReceiver() }
         world.run(for: .seconds(1))
-        world.receivers[0].source.announce(
-            World.flowID,
-            FlowParameters(
-                source: World.parameters.source, group: World.parameters.group, port: World.parameters.port,
-                ackDelay: .milliseconds(100)))
+        var parameters = World.parameters
+        parameters.ackDelay = .milliseconds(100)
+        _ = world.server.seats[0].withSession { $0.announce(World.flowID, parameters, at: world.now) }
         world.pump()
         world.run(for: .milliseconds(50))
         #expect(world.receivers[0].ackDelay <= .milliseconds(100))
@@ -410,14 +408,14 @@ import Wire
         let receiver = world.addReceiver()
         world.addReceiver()
         world.run(for: .seconds(1))
-        let member = receiver.source.member(of: World.flowID)!
-        world.flow.evict(member, reason: .belowRateFloor, at: world.now)
+        let member = world.member(receiver)!
+        world.server.withFlow { $0.evict(member, reason: .belowRateFloor, at: world.now) }
         world.pump()
         world.run(for: .milliseconds(500))
-        #expect(receiver.session.state(of: World.flowID) == .left)
+        #expect(receiver.state == .left)
         #expect(receiver.fallBacks == [.sourceLeft])
         world.run(for: .seconds(10))
-        #expect(receiver.session.state(of: World.flowID) == .listening)
+        #expect(receiver.state == .listening)
         #expect(receiver.returns == 1)
     }
 
@@ -429,7 +427,7 @@ import Wire
         let stayer = world.addReceiver()
         world.run(for: .seconds(1))
         let known = leaver.secrets
-        leaver.session.leave(World.flowID, at: world.now)
+        leaver.client.leave(World.flowID, at: world.now)
         world.pump()
         world.run(for: .seconds(12))
         world.publish(5000)
@@ -483,7 +481,7 @@ import Wire
     @Test func trap11AReplicatedFlowIsJoinedAgainUnheard() throws {
         var now = Instant(nanoseconds: 1_000_000_000)
         var session = ReceiverSession(
-            isNegotiated: true, maximumPathID: 4, seed: SeededRandom(seed: 1), at: now)
+            isNegotiated: true, maximumPathID: 4, seed: SeededRandom(seed: 1))
         var parameters = World.parameters
         parameters.group = IPAddress("198.51.100.7")!
         let frame = AnnounceFrame(flowID: World.flowID, sequence: 5, parameters: parameters)
@@ -562,7 +560,7 @@ import Wire
         #expect(world.problems == [])
         #expect(victim.fallBacks.contains(.silence))
         #expect(victim.returns >= 1)
-        #expect(victim.session.state(of: World.flowID) == .listening)
+        #expect(victim.state == .listening)
         let viaFlow = victim.streams.values.filter { $0.viaUnicast == 0 }.count
         #expect(viaFlow > 100)
     }

@@ -25,8 +25,8 @@ struct Ranges {
     func covers(upTo end: UInt64) -> Bool { end == 0 || (list.count == 1 && list[0] == 0..<end) }
 }
 
-/// A virtual network with one flow and many modelled receivers: real `FlowSource`, `SourceSession` and
-/// `ReceiverSession`, with packets in the clear and the rest of QUIC replaced by reliable, late channels.
+/// A virtual network with one flow and many receivers: the `FlowServer` and `FlowClient`s that production runs, with
+/// packets in the clear and the rest of QUIC replaced by reliable, late channels.
 final class World {
     enum Event {
         case toReceiver(Int, frame: [UInt8])
@@ -55,43 +55,49 @@ final class World {
 
     final class Receiver {
         let index: Int
-        var source: SourceSession
-        var session: ReceiverSession
+        let id: ReceiverID
+        var link: StandInLink
+        var frames = ReceivedFrames()
+        var client: FlowClient
+        var clientLink = StandInClientLink()
         var loss = 0.0
         var ackLoss = 0.0
         var isCut = false
         var isGone = false
         var isInGroup = false
         var secrets: [UInt64: [UInt8]] = [:]
-        var pathID: UInt64?
-        var ackDelay = Duration.milliseconds(5)
         var ackIsScheduled = false
         var opened = Ranges()
         var streams: [UInt64: Assembly] = [:]
         /// Delivered to the application, in order of completion.
         var delivered: [UInt64] = []
-        var firstStream: UInt64
+        let firstStream: UInt64
         var fallBacks: [FallBackReason] = []
         var returns = 0
-        var error: TransportError?
-        /// Octets and streams charged to its flow control: by unicast, and by memberships that have ended.
+        /// Octets and streams charged to its flow control by unicast.
         var charged: UInt64 = 0
         var chargedStreams: UInt64 = 0
 
-        init(index: Int, source: SourceSession, session: ReceiverSession, firstStream: UInt64) {
+        init(index: Int, id: ReceiverID, link: StandInLink, client: FlowClient, firstStream: UInt64) {
             self.index = index
-            self.source = source
-            self.session = session
+            self.id = id
+            self.link = link
+            self.client = client
             self.firstStream = firstStream
         }
+
+        var error: TransportError? { link.error }
+        var ackDelay: Duration { clientLink.ackDelay }
+        var pathID: UInt64? { clientLink.pathID }
+        var state: ReceiverState { client.state(of: World.flowID) }
     }
 
     var now = Instant(nanoseconds: 1_000_000_000)
     var random: SeededRandom
-    var flow: FlowSource
+    var server: FlowServer
+    var flow: FlowSource { server.flow! }
     var receivers: [Receiver] = []
     var published: [[UInt8]] = []
-    var memberOf: [Int: Int] = [:]
     var secretsAtSource: [UInt64: [UInt8]] = [:]
     var lastPacketLog: [(number: UInt64, size: Int, at: Instant)] = []
     var latency = Duration.milliseconds(5)
@@ -109,9 +115,13 @@ final class World {
 
     init(seed: UInt64, configuration: FlowConfiguration = FlowConfiguration()) {
         random = SeededRandom(seed: seed)
-        flow = FlowSource(
-            flowID: Self.flowID, parameters: Self.parameters, configuration: configuration,
-            seed: SeededRandom(seed: seed &+ 1000), at: now)
+        var service = FlowServerConfiguration()
+        service.history = 0
+        server = FlowServer(
+            flow: FlowSource(
+                flowID: Self.flowID, parameters: Self.parameters, configuration: configuration,
+                seed: SeededRandom(seed: seed &+ 1000), at: now),
+            configuration: service, seed: SeededRandom(seed: seed), at: now)
     }
 
     // MARK: Doing things
@@ -119,42 +129,39 @@ final class World {
     @discardableResult
     func addReceiver(loss: Double = 0) -> Receiver {
         let index = receivers.count
+        var client = FlowClientConfiguration()
+        client.session = receiverConfiguration
         let receiver = Receiver(
-            index: index,
-            source: SourceSession(support: FlexicastSupport(), maximumPathID: 4, at: now),
-            session: ReceiverSession(
-                isNegotiated: true, maximumPathID: 4, configuration: receiverConfiguration,
-                seed: SeededRandom(seed: UInt64(index) + 77), at: now),
+            index: index, id: server.accept(at: now), link: StandInLink(creditOctets: creditOctets),
+            client: FlowClient(configuration: client, seed: SeededRandom(seed: UInt64(index) + 77)),
             firstStream: flow.nextStream.index)
         receiver.loss = loss
         receivers.append(receiver)
-        flow.attach(at: now)
-        receiver.source.announce(Self.flowID, flow.parameters)
+        receiver.client.handle(.connected, on: &receiver.clientLink, at: now)
+        server.handle(.connected, of: receiver.id, on: &receiver.link, at: now)
         pump()
         return receiver
     }
 
     func disconnect(_ receiver: Receiver) {
         guard !receiver.isGone else { return }
-        receiver.source.now = now
-        receiver.source.connectionClosed()
-        pump()
+        server.handle(.closed(.idleTimeout), of: receiver.id, on: &receiver.link, at: now)
+        server.forget(receiver.id, at: now)
         receiver.isGone = true
-        flow.detach()
+        pump()
     }
+
+    /// The member that the source takes the receiver for.
+    func member(_ receiver: Receiver) -> MemberID? { server.slot(of: receiver.id).flatMap { server.seats[$0].member } }
 
     @discardableResult
     func publish(_ count: Int) -> UInt64 {
         let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ published.count) }
         published.append(bytes)
-        let publication = flow.publish(bytes: bytes)
-        precondition(publication.stream.index == UInt64(published.count - 1))
-        for receiver in receivers where !receiver.isGone {
-            guard !publication.onFlow || receiver.source.member(of: Self.flowID) == nil else { continue }
-            unicast(receiver, stream: publication.stream.index, range: 0..<UInt64(count), fin: true, counted: true)
-        }
+        server.publish(bytes, at: now)
+        precondition(flow.nextStream.index == UInt64(published.count))
         pump()
-        return publication.stream.index
+        return UInt64(published.count - 1)
     }
 
     func unicast(_ receiver: Receiver, stream: UInt64, range: Range<UInt64>, fin: Bool, counted: Bool) {
@@ -176,18 +183,18 @@ final class World {
             // A deadline that passes without effect would keep a real event loop busy as well.
             turns = turnsAt == now ? turns + 1 : 0
             turnsAt = now
-            precondition(turns < 1000, "the clock stands still: flow \(flow.nextDeadline) of \(now)")
-            var next = min(flow.nextDeadline, heap.first?.at ?? .distantFuture)
-            for receiver in receivers where !receiver.isGone { next = min(next, receiver.session.nextDeadline) }
+            precondition(turns < 1000, "the clock stands still: server \(server.nextDeadline) of \(now)")
+            var next = min(server.nextDeadline, heap.first?.at ?? .distantFuture)
+            for receiver in receivers where !receiver.isGone { next = min(next, receiver.client.nextDeadline) }
             guard next <= end else { break }
             if next > now { now = next }
             while let first = heap.first, first.at <= now {
                 handle(pop().event)
                 pump()
             }
-            flow.timerFired(at: now)
-            for receiver in receivers where !receiver.isGone && receiver.session.nextDeadline <= now {
-                receiver.session.timerFired(at: now)
+            if server.nextDeadline <= now { server.timerFired(at: now) }
+            for receiver in receivers where !receiver.isGone && receiver.client.nextDeadline <= now {
+                receiver.client.timerFired(at: now)
             }
             pump()
         }
@@ -219,19 +226,15 @@ final class World {
     /// Every receiver's deliveries are exactly once and charged exactly once.
     func check() {
         for receiver in receivers where !receiver.isGone {
+            // What the flow has sent since is charged now.
+            server.serve(receiver.id, frames: &receiver.frames, on: &receiver.link, at: now)
             if Set(receiver.delivered).count != receiver.delivered.count { problems.append("delivered twice") }
-            let expected = published[Int(receiver.firstStream)...].reduce(0) { $0 + UInt64($1.count) }
-            var charged = receiver.charged
-            var streams = receiver.chargedStreams
-            if let member = receiver.source.member(of: Self.flowID) {
-                let charge = flow.takeCharge(member)
-                receiver.charged += charge.octets
-                receiver.chargedStreams += charge.streams
-                charged += charge.octets
-                streams += charge.streams
-            }
+            // It may have been given streams that began before it came, because it would hear parts of them.
+            let expected = receiver.delivered.reduce(0) { $0 + UInt64(published[Int($1)].count) }
+            let charged = receiver.charged + receiver.link.charged
+            let streams = receiver.chargedStreams + receiver.link.chargedStreams
             if charged != expected { problems.append("r\(receiver.index) charged \(charged), not \(expected)") }
-            if streams != UInt64(published.count) - receiver.firstStream {
+            if streams != UInt64(receiver.delivered.count) {
                 problems.append("r\(receiver.index) charged \(streams) streams")
             }
             if let error = receiver.error { problems.append("r\(receiver.index): \(error)") }
@@ -276,24 +279,22 @@ final class World {
         case .toReceiver(let index, let frame):
             let receiver = receivers[index]
             guard !receiver.isGone else { return }
-            receiver.session.now = now
-            do throws(TransportError) { _ = try World.deliver(frame, to: &receiver.session) } catch {
-                receiver.error = error
+            do throws(TransportError) { _ = try World.deliver(frame, to: &receiver.client, at: now) } catch {
+                receiver.link.error = error
             }
         case .toSource(let index, let frame):
             let receiver = receivers[index]
             guard !receiver.isGone else { return }
-            receiver.source.now = now
-            do throws(TransportError) { _ = try World.deliver(frame, to: &receiver.source) } catch {
-                receiver.error = error
+            do throws(TransportError) { _ = try World.deliver(frame, to: &receiver.frames, at: now) } catch {
+                receiver.link.error = error
             }
         case .acknowledgement(let index, let pathID, let ranges):
             let receiver = receivers[index]
             guard !receiver.isGone else { return }
-            receiver.source.now = now
             do throws(TransportError) {
-                try receiver.source.pathAcknowledged(pathID: pathID, ranges: ranges, ackDelay: .milliseconds(2))
-            } catch { receiver.error = error }
+                try receiver.frames.pathAcknowledged(
+                    pathID: pathID, ranges: ranges, ackDelay: .milliseconds(2), at: now)
+            } catch { receiver.link.error = error }
         case .acknowledge(let index):
             let receiver = receivers[index]
             receiver.ackIsScheduled = false
@@ -304,15 +305,17 @@ final class World {
         case .flow(let index, let packet, let number, let secret):
             let receiver = receivers[index]
             guard !receiver.isGone, receiver.isInGroup, !receiver.isCut else { return }
-            receiver.session.flowPacketHeard(Self.flowID, at: now)
+            receiver.client.heard(Self.flowID, count: 1, at: now)
             guard let generation = receiver.secrets.first(where: { $0.value == secret })?.key else {
-                receiver.session.flowPacketRejected(Self.flowID, at: now)
+                receiver.client.rejected(Self.flowID, at: now)
                 return
             }
-            guard
-                let pathID = receiver.session.flowPacketOpened(
-                    Self.flowID, generation: generation, packetNumber: number, at: now)
-            else { return }
+            let run = RunPlan(
+                start: 0, packetSize: packet.count, end: packet.count, headerLength: 1 + Self.flowID.count,
+                firstPacketNumber: number, keyGeneration: generation)
+            guard case .path(let pathID) = receiver.client.admit(Self.flowID, run, at: now) else { return }
+            _ = receiver.client.received(
+                Self.flowID, pathID: pathID, run, in: packet.span, ecn: .notECT, on: &receiver.clientLink, at: now)
             if pathID != receiver.pathID { problems.append("path \(pathID)") }
             receiver.opened.insert(number..<(number + 1))
             read(packet, into: receiver)
@@ -328,11 +331,13 @@ final class World {
     }
 
     /// Hands a frame to a session as `Connection` would; how many octets it took.
-    static func deliver(_ frame: [UInt8], to session: inout some FrameExtension) throws(TransportError) -> Int? {
+    static func deliver(
+        _ frame: [UInt8], to session: inout some FrameExtension, at now: Instant = Instant(nanoseconds: 1_000_000_000)
+    ) throws(TransportError) -> Int? {
         var reader = ByteReader(frame.span)
         let type = reader.varint()!
         let body = frame.span.extracting(reader.offset..<frame.count)
-        let used = try session.frameReceived(type: type, body: body)
+        let used = try session.frameReceived(type: type, body: body, at: now)
         precondition(used == nil || used == body.count)
         return used
     }
@@ -380,41 +385,65 @@ final class World {
 
     /// Does everything that is to be done now.
     func pump() {
-        var isBusy = true
-        while isBusy {
-            isBusy = false
-            for receiver in receivers {
-                while let action = receiver.source.nextAction() {
-                    isBusy = true
-                    sourceAction(receiver, action)
-                }
-                while let action = receiver.session.nextAction() {
-                    isBusy = true
-                    receiverAction(receiver, action)
-                }
-            }
-            while let action = flow.nextAction() {
-                isBusy = true
-                flowAction(action)
-            }
-        }
         var plans: [PacketPlan] = []
-        while true {
-            let used: Int
-            do {
-                var span = buffer.mutableSpan
-                var writer = ByteWriter(&span)
-                guard flow.transmit(into: &writer, plans: &plans, at: now) else { break }
-                used = writer.offset
+        repeat {
+            server.flowWasPumped()
+            for receiver in receivers where !receiver.isGone { serve(receiver) }
+            server.settle(at: now)
+            takeKeys()
+            while let packet = transmit(&plans) { sendFlow(packet, plan: plans.removeLast()) }
+            server.settle(at: now)
+            while let id = server.nextTouched() {
+                if let receiver = receivers.first(where: { $0.id == id }) { serve(receiver) }
             }
-            sendFlow(Array(buffer[..<used]), plan: plans.removeLast())
+        } while server.isFlowTouched
+    }
+
+    private func transmit(_ plans: inout [PacketPlan]) -> [UInt8]? {
+        let used: Int
+        do {
+            var span = buffer.mutableSpan
+            var writer = ByteWriter(&span)
+            guard server.withFlow({ $0.transmit(into: &writer, plans: &plans, at: now) }) == true else { return nil }
+            used = writer.offset
         }
-        var didMore = false
-        while let action = flow.nextAction() {
-            didMore = true
-            flowAction(action)
+        return Array(buffer[..<used])
+    }
+
+    private func takeKeys() {
+        while let change = server.nextKeyChange() {
+            switch change {
+            case .install(let key): secretsAtSource[key.generation] = key.secret
+            case .drop(let generation): secretsAtSource[generation] = nil
+            }
         }
-        if didMore { pump() }
+    }
+
+    /// Both ends of a receiver's connection say what they have to.
+    private func serve(_ receiver: Receiver) {
+        server.serve(receiver.id, frames: &receiver.frames, on: &receiver.link, at: now)
+        for frame in receiver.link.takeFrames() {
+            schedule(.toReceiver(receiver.index, frame: frame), after: latency + jitter())
+        }
+        for part in receiver.link.takeParts() {
+            if part.bytes != published[Int(part.stream.index)] { problems.append("repair of another stream") }
+            unicast(receiver, stream: part.stream.index, range: part.range, fin: part.fin, counted: part.counted)
+        }
+        receiver.client.serve(on: &receiver.clientLink, at: now)
+        for frame in receiver.clientLink.takeFrames() {
+            schedule(.toSource(receiver.index, frame: frame), after: latency + jitter())
+        }
+        while let action = receiver.client.nextAction() {
+            switch action {
+            case .open: receiver.isInGroup = true
+            case .close: receiver.isInGroup = false
+            case .installKey(_, let key): receiver.secrets[key.generation] = key.secret
+            case .dropKey(_, let generation): receiver.secrets[generation] = nil
+            case .returned: receiver.returns += 1
+            case .fellBack(_, let reason): receiver.fallBacks.append(reason)
+            case .listening, .openTunnel, .closeTunnel, .object, .refused, .gaveUp: break
+            }
+        }
     }
 
     private func sendFlow(_ packet: [UInt8], plan: PacketPlan) {
@@ -430,74 +459,6 @@ final class World {
             schedule(
                 .flow(receiver.index, packet: packet, number: plan.packetNumber, secret: secret),
                 after: latency + .microseconds(Int64.random(in: 0...100, using: &random)))
-        }
-    }
-
-    private func sourceAction(_ receiver: Receiver, _ action: SourceAction) {
-        switch action {
-        case .send(let frame, _): schedule(.toReceiver(receiver.index, frame: frame), after: latency + jitter())
-        case .joined(let id):
-            for key in flow.joined(at: now) { receiver.source.sendKey(id, key) }
-        case .ready(let id):
-            guard
-                let member = flow.add(
-                    streamWindow: 1 << 30, octets: creditOctets, streams: .max, at: now)
-            else {
-                receiver.source.evict(id)
-                return
-            }
-            memberOf[member.slot] = receiver.index
-            receiver.source.becameMember(id, member)
-        case .left(_, let member, let reason): flow.leave(member, reason: reason, at: now)
-        case .keyHolderLeft: flow.keyHolderLeft()
-        case .acknowledged(_, let member, let ranges, let delay):
-            do throws(TransportError) {
-                try flow.acknowledged(member, ranges: ranges, ackDelay: delay, at: now)
-            } catch { receiver.error = error }
-        }
-    }
-
-    private func flowAction(_ action: FlowAction) {
-        switch action {
-        case .unicastRepair(let member, let stream, let bytes, let range, let fin, let counted):
-            guard let index = memberOf[member.slot], !receivers[index].isGone else {
-                problems.append("repair for nobody")
-                return
-            }
-            if bytes != published[Int(stream.index)] { problems.append("repair of another stream") }
-            unicast(receivers[index], stream: stream.index, range: range, fin: fin, counted: counted)
-        case .memberRemoved(let member, let reason, let charge):
-            guard let index = memberOf.removeValue(forKey: member.slot) else {
-                problems.append("removed twice")
-                return
-            }
-            receivers[index].charged += charge.octets
-            receivers[index].chargedStreams += charge.streams
-            receivers[index].source.now = now
-            if reason.isEviction { receivers[index].source.evict(Self.flowID) }
-        case .installKey(let key): secretsAtSource[key.generation] = key.secret
-        case .dropKey(let generation): secretsAtSource[generation] = nil
-        case .sendKey(let key):
-            for receiver in receivers where !receiver.isGone { receiver.source.sendKey(Self.flowID, key) }
-        case .announce(let parameters):
-            for receiver in receivers where !receiver.isGone { receiver.source.announce(Self.flowID, parameters) }
-        }
-    }
-
-    private func receiverAction(_ receiver: Receiver, _ action: ReceiverAction) {
-        switch action {
-        case .send(let frame, _): schedule(.toSource(receiver.index, frame: frame), after: latency + jitter())
-        case .joinGroup: receiver.isInGroup = true
-        case .leaveGroup: receiver.isInGroup = false
-        case .installKey(_, let key): receiver.secrets[key.generation] = key.secret
-        case .dropKey(_, let generation): receiver.secrets[generation] = nil
-        case .openReceivePath(_, let pathID, let delay):
-            receiver.pathID = pathID
-            receiver.ackDelay = delay
-        case .setAckDelay(_, _, let delay): receiver.ackDelay = delay
-        case .listening: break
-        case .returned: receiver.returns += 1
-        case .fellBack(_, let reason): receiver.fallBacks.append(reason)
         }
     }
 }

@@ -16,7 +16,7 @@ import Wire
         world.check()
         #expect(world.problems == [])
         for receiver in world.receivers {
-            #expect(receiver.session.state(of: World.flowID) == .listening)
+            #expect(receiver.state == .listening)
             let viaUnicast = receiver.streams.values.reduce(0) { $0 + $1.viaUnicast }
             #expect(viaUnicast == 0)
         }
@@ -59,9 +59,9 @@ import Wire
             case 11: receiver.ackLoss = Double.random(in: 0...0.3, using: &dice)
             case 12: receiver.isCut = true
             case 13: receiver.isCut = false
-            case 14 where !receiver.isGone: receiver.session.leave(World.flowID, at: world.now)
-            case 15 where !receiver.isGone: receiver.session.join(World.flowID, at: world.now)
-            case 16: world.flow.rotateKey()
+            case 14 where !receiver.isGone: receiver.client.leave(World.flowID, at: world.now)
+            case 15 where !receiver.isGone: receiver.client.join(World.flowID, at: world.now)
+            case 16: world.server.withFlow { $0.rotateKey() }
             case 17 where world.receivers.count < 14: world.addReceiver(loss: 0.05)
             case 18 where world.receivers.count > 4: world.disconnect(receiver)
             default: world.publish(Int.random(in: 0...40_000, using: &dice))

@@ -28,9 +28,13 @@ struct PlainReceiverTests {
             var options = SourceOptions(feed: "", listen: socket.localAddress)
             options.interface = "lo"
             options.group = SocketAddress("239.77.9.9:4479")!
-            let sender = try makeSender(options, listen: socket, reactor: reactor)
+            let (flow, sender) = try makeFlow(options, listen: socket, reactor: reactor)
             let source = Source(
-                listen: socket, tls: context, sender: sender, history: 10, reactor: reactor,
+                listen: socket, tls: context,
+                server: FlowServer(
+                    flow: flow, configuration: FlowServerConfiguration(history: 10), seed: randomSeed(),
+                    at: reactor.now),
+                sender: sender, reactor: reactor,
                 log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
             for item in Self.items { source.publish(item) }
             return source

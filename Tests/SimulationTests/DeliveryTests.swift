@@ -128,7 +128,7 @@ import Wire
         simulation.run(for: .seconds(1))
         // Two seconds' worth, sent while the second receiver connects and joins.
         for number in 0..<4 { simulation.publish(Self.item(number, 250_000)) }
-        simulation.run(for: .milliseconds(300))
+        simulation.run(for: .milliseconds(150))
         let late = simulation.addReceiver(links: ReceiverLinks(flow: Link(loss: 0.02)))
         simulation.run(for: .seconds(1))
         for number in 4..<40 {

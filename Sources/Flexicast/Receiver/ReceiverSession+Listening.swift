@@ -34,7 +34,6 @@ extension ReceiverSession {
 
     /// Joins a flow that was announced, now or when the rules allow it. Ignored for others.
     public mutating func join(_ id: FlowID, at now: Instant) {
-        self.now = now
         guard let index = index(of: id) else { return }
         switch flows[index].phase {
         case .aware: flows[index].phase = .aware(.init(isWanted: true))
@@ -46,7 +45,6 @@ extension ReceiverSession {
 
     /// Leaves a flow for good, its group too, until `join`.
     public mutating func leave(_ id: FlowID, at now: Instant) {
-        self.now = now
         guard let index = index(of: id) else { return }
         leaveFlow(index, reason: .asked)
     }
@@ -117,7 +115,6 @@ extension ReceiverSession {
         guard let index = index(of: id) else { return }
         statistics.packetsHeard += UInt64(count)
         guard case .left(var state) = flows[index].phase else { return }
-        self.now = now
         state.hearing.heard(count, at: now, gap: configuration.silence)
         flows[index].phase = .left(state)
         guard now >= state.notBefore, flows[index].isJoinable,
@@ -139,7 +136,6 @@ extension ReceiverSession {
             return path
         }
         guard let index = index(of: id) else { return nil }
-        self.now = now
         switch flows[index].phase {
         case .listening(var state):
             guard let numbers = state.keys.numbers(of: generation), numbers.contains(packetNumber) else { break }
@@ -178,7 +174,6 @@ extension ReceiverSession {
         guard let index = index(of: id), let usual = flows[index].usual, usual.generation == generation,
             usual.numbers.contains(packetNumbers.lowerBound), usual.numbers.contains(packetNumbers.upperBound)
         else { return nil }
-        self.now = now
         flows[index].lastOpened = now
         statistics.packetsOpened += UInt64(packetNumbers.count)
         return flows[index].pathID
@@ -187,7 +182,6 @@ extension ReceiverSession {
     /// No key opened the packet. Each receiver bounds the forgeries it takes (RFC 9001 section 6.6).
     public mutating func flowPacketRejected(_ id: FlowID, at now: Instant) {
         guard let index = index(of: id) else { return }
-        self.now = now
         statistics.packetsRejected += 1
         flows[index].rejected += 1
         guard let limit = flows[index].keys.map(\.suite.integrityLimit).min() else { return }
@@ -197,7 +191,7 @@ extension ReceiverSession {
     // MARK: Falling back
 
     /// Leaves the membership but not the group, so as to hear when the flow is well again.
-    mutating func fallBack(_ index: Int, reason: FallBackReason, tellsSource: Bool) {
+    mutating func fallBack(_ index: Int, reason: FallBackReason, tellsSource: Bool, at now: Instant) {
         if tellsSource { send(.leave, index) }
         endListening(index, reason: reason)
         let wait = min(
@@ -237,7 +231,6 @@ extension ReceiverSession {
     }
 
     public mutating func timerFired(at now: Instant) {
-        self.now = now
         for index in flows.indices {
             switch flows[index].phase {
             case .joined(var state):
@@ -245,14 +238,14 @@ extension ReceiverSession {
                     act(.dropKey(flows[index].id, generation: old.generation))
                     flows[index].phase = .joined(state)
                 }
-                if now >= state.deadline { fallBack(index, reason: .nothingHeard, tellsSource: true) }
+                if now >= state.deadline { fallBack(index, reason: .nothingHeard, tellsSource: true, at: now) }
             case .listening(var state):
                 if let old = state.keys.expired(at: now) {
                     act(.dropKey(flows[index].id, generation: old.generation))
                     flows[index].phase = .listening(state)
                 }
                 if now >= flows[index].lastOpened + configuration.silence {
-                    fallBack(index, reason: .silence, tellsSource: true)
+                    fallBack(index, reason: .silence, tellsSource: true, at: now)
                 }
             case .left(var state) where flows[index].isReplicated && now >= state.notBefore:
                 if flows.count(where: { $0.hasJoined }) < configuration.maximumJoined {

@@ -16,8 +16,6 @@ import Wire
 /// source addresses, or the flow must not be joined. A scheme that authenticates the source would check a packet where
 /// `flowPacketOpened` admits it.
 public struct ReceiverSession: FrameExtension, Sendable {
-    /// The time of the datagram under way: set it before each `Connection.receive`.
-    public var now: Instant
     /// The highest path ID that both ends allow.
     public var maximumPathID: UInt64
     public internal(set) var statistics = ReceiverStatistics()
@@ -38,13 +36,12 @@ public struct ReceiverSession: FrameExtension, Sendable {
     /// `isNegotiated` tells whether both ends sent flexicast_support and negotiated multipath.
     public init(
         isNegotiated: Bool, maximumPathID: UInt64, configuration: ReceiverConfiguration = ReceiverConfiguration(),
-        seed: SeededRandom, at now: Instant
+        seed: SeededRandom
     ) {
         self.isNegotiated = isNegotiated
         self.maximumPathID = maximumPathID
         self.configuration = configuration
         random = seed
-        self.now = now
     }
 
     /// The next thing to do; nil when all is done. Call until nil after every other call.
@@ -62,13 +59,15 @@ public struct ReceiverSession: FrameExtension, Sendable {
 
     // MARK: Frames
 
-    public mutating func frameReceived(type: UInt64, body: Span<UInt8>) throws(TransportError) -> Int? {
+    public mutating func frameReceived(
+        type: UInt64, body: Span<UInt8>, at now: Instant
+    ) throws(TransportError) -> Int? {
         guard isNegotiated else { return nil }
         var reader = ByteReader(body)
         switch type {
         case FlexicastFrameType.announce: try announceReceived(AnnounceFrame(parsing: &reader))
-        case FlexicastFrameType.state: try stateReceived(StateFrame(parsing: &reader))
-        case FlexicastFrameType.key: try keyReceived(KeyFrame(parsing: &reader))
+        case FlexicastFrameType.state: try stateReceived(StateFrame(parsing: &reader), at: now)
+        case FlexicastFrameType.key: try keyReceived(KeyFrame(parsing: &reader), at: now)
         default: return nil
         }
         joinNext()
@@ -76,7 +75,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
     }
 
     public mutating func pathAcknowledged(
-        pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration
+        pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
     ) throws(TransportError) {
         throw TransportError(.protocolViolation, "PATH_ACK for path \(pathID), on which nothing was sent")
     }
@@ -157,7 +156,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
         }
     }
 
-    private mutating func stateReceived(_ frame: StateFrame) throws(TransportError) {
+    private mutating func stateReceived(_ frame: StateFrame, at now: Instant) throws(TransportError) {
         guard frame.action == .leave else {
             throw .flexicast("FC_STATE(\(frame.action)) from a source", frameType: FlexicastFrameType.state)
         }
@@ -169,12 +168,12 @@ public struct ReceiverSession: FrameExtension, Sendable {
         }
         flows[index].peerStateSequence = frame.sequence
         switch flows[index].phase {
-        case .needsKey, .joined, .listening: fallBack(index, reason: .sourceLeft, tellsSource: false)
+        case .needsKey, .joined, .listening: fallBack(index, reason: .sourceLeft, tellsSource: false, at: now)
         case .aware, .left, .retired: statistics.framesIgnored += 1
         }
     }
 
-    private mutating func keyReceived(_ frame: KeyFrame) throws(TransportError) {
+    private mutating func keyReceived(_ frame: KeyFrame, at now: Instant) throws(TransportError) {
         guard let index = try known(frame.flowID, frameType: FlexicastFrameType.key) else { return }
         guard flows[index].pathID != nil else {
             throw .flexicast("FC_KEY for a flow never joined", frameType: FlexicastFrameType.key)

@@ -1,6 +1,3 @@
-import AMT
-import Logging
-import Reactor
 import Wire
 
 // How a receiver's flow gets here: the group itself, or a tunnel to a relay.
@@ -10,18 +7,21 @@ import Wire
 // The group stays joined while the tunnel is open, so that the way back up is seen. A packet that comes both ways counts
 // once: the connection drops the second by its number. Below both lies the unicast path, which needs nothing from here.
 
-/// By which ways a receiver may get a flow.
-struct FlowAccess: Sendable {
-    /// Name of the interface that groups are joined on; nil lets the routing table choose.
-    var interface: String?
+/// By which ways a receiver may look for a flow.
+public struct FlowWays: Hashable, Sendable {
     /// Join the group itself.
-    var native = true
-    /// Open a tunnel to this relay when the group is not heard, or at once when it is not joined.
-    var relay: RelayChoice?
+    public var native: Bool
+    /// Open a tunnel to a relay when the group is not heard, or at once when it is not joined.
+    public var tunnel: Bool
+
+    public init(native: Bool = true, tunnel: Bool = false) {
+        self.native = native
+        self.tunnel = tunnel
+    }
 }
 
 /// Which way the flow comes.
-enum FlowWay: String, Sendable {
+public enum FlowWay: String, Sendable {
     case multicast
     case amt
 }
@@ -38,21 +38,21 @@ struct FlowLadder {
         case closeTunnel
     }
 
-    private let access: FlowAccess
+    private let ways: FlowWays
     private(set) var isTunnelOpen = false
     /// When the group was last heard, or the wait for it began.
     private var heardAt: Instant
     /// Since when it is heard without a gap.
     private var steadySince: Instant?
 
-    init(_ access: FlowAccess, at now: Instant) {
-        self.access = access
+    init(_ ways: FlowWays, at now: Instant) {
+        self.ways = ways
         heardAt = now
     }
 
     /// The first step, before anything was heard.
     mutating func start() -> Step? {
-        guard !access.native, access.relay != nil else { return nil }
+        guard !ways.native, ways.tunnel else { return nil }
         isTunnelOpen = true
         return .openTunnel
     }
@@ -67,7 +67,7 @@ struct FlowLadder {
     }
 
     var nextDeadline: Instant {
-        access.native && access.relay != nil && !isTunnelOpen ? heardAt + Self.patience : .distantFuture
+        ways.native && ways.tunnel && !isTunnelOpen ? heardAt + Self.patience : .distantFuture
     }
 
     mutating func timerFired(at now: Instant) -> Step? {

@@ -1,25 +1,6 @@
 import QUIC
 import Wire
 
-/// What the shell has to do for a `SourceSession`, in this order.
-public enum SourceAction: Sendable, Equatable {
-    /// Send this frame on the connection (`Connection.sendExtensionFrame`).
-    case send(frame: [UInt8], key: UInt64)
-    /// The receiver has joined: give it `FlowSource.joined`'s keys with `SourceSession.sendKey`, and on its connection
-    /// what `FlowSource.unfinishedStreams` lists from before it connected.
-    case joined(FlowID)
-    /// The receiver has opened a packet of the flow: if it `awaitsMembership` still, `FlowSource.add` it, then tell the
-    /// session by `becameMember`, or by `evict` when it was not admitted.
-    case ready(FlowID)
-    /// The receiver is no member any more by its own doing: `FlowSource.leave`.
-    case left(FlowID, MemberID, reason: LeaveReason)
-    /// A receiver that was given a key but never became a member has gone: `FlowSource.keyHolderLeft`.
-    case keyHolderLeft(FlowID)
-    /// Acknowledged packets of the flow, highest first: `FlowSource.acknowledged`. When it throws, close the
-    /// connection with that error.
-    case acknowledged(FlowID, MemberID, ranges: [ClosedRange<UInt64>], ackDelay: Duration)
-}
-
 /// Keys for `Connection.sendExtensionFrame`: a newer frame with the same key replaces one that is lost or unsent.
 /// The first JOIN has a key of its own, so that nothing replaces it and both ends count paths alike.
 enum FrameKey {
@@ -30,6 +11,38 @@ enum FrameKey {
     static func key(_ ordinal: Int, generation: UInt64) -> UInt64 { UInt64(ordinal) << 4 | 4 | generation & 1 }
 }
 
+/// A frame of the extension for `Connection.sendExtensionFrame`.
+public struct ExtensionFrame: Sendable, Equatable {
+    /// The whole frame, type included.
+    public var octets: [UInt8]
+    /// A frame takes the place of an earlier one with this key that was not acknowledged.
+    public var key: UInt64
+}
+
+/// A receiver's part in a flow that has come to its end.
+public enum EndedMembership: Sendable, Equatable {
+    /// It was a member: `FlowSource.leave`.
+    case member(MemberID, LeaveReason)
+    /// It was given a key and never became a member: `FlowSource.keyHolderLeft`.
+    case keyHolder
+}
+
+/// What an FC_STATE frame asks of the source. What ended comes before what begins.
+public struct StateAnswer: Sendable, Equatable {
+    public enum Next: Sendable, Equatable {
+        case nothing
+        /// The receiver has joined: give it the keys.
+        case giveKeys(FlowID)
+        /// The receiver has opened a packet of the flow: make it a member, or `evict` it.
+        case admit(FlowID)
+    }
+
+    public var ended: EndedMembership?
+    public var next: Next
+
+    static let nothing = StateAnswer(ended: nil, next: .nothing)
+}
+
 /// The source's end of one connection's flexicast exchange: which flows the receiver knows, has joined and listens
 /// to. One per connection; the flows themselves are shared `FlowSource`s.
 ///
@@ -37,7 +50,7 @@ enum FrameKey {
 ///
 /// Path IDs: a flow gets the lowest one not yet used on the connection when its first FC_STATE arrives, and keeps it
 /// for good. The receiver has at most one first JOIN unanswered and never withdraws it, so both ends count alike.
-public struct SourceSession: FrameExtension, Sendable {
+public struct SourceSession: Sendable {
     public struct Configuration: Sendable {
         /// JOINs at once, and the time that earns another.
         public var joinBurst = 5
@@ -53,7 +66,7 @@ public struct SourceSession: FrameExtension, Sendable {
         case keyed
         /// The flow has been asked to take it in.
         case ready
-        case member(MemberID)
+        case member(MemberID, since: Instant)
         case withdrawn
     }
 
@@ -69,15 +82,12 @@ public struct SourceSession: FrameExtension, Sendable {
         var peerSequence: UInt64?
         /// The first JOIN is always answered, by FC_KEY or LEAVE: the receiver joins no other flow before.
         var owesAnswer = false
-        var memberSince = Instant(nanoseconds: 0)
         var limiter: JoinLimiter
 
         /// A membership of this length earns the receiver its credit back.
         static var goodConduct: Duration { .seconds(60) }
     }
 
-    /// The time of the datagram under way: set it before each `Connection.receive`.
-    public var now: Instant
     /// The highest path ID that both ends allow (draft-ietf-quic-multipath-21 section 4.6).
     public var maximumPathID: UInt64
     /// Joins answered with LEAVE.
@@ -86,44 +96,29 @@ public struct SourceSession: FrameExtension, Sendable {
     public private(set) var framesIgnored: UInt64 = 0
 
     private let configuration: Configuration
-    private let support: FlexicastSupport?
+    private let support: FlexicastSupport
     private var flows: [Flow] = []
     private var nextPathID: UInt64 = 1
-    private var actions: [SourceAction] = []
-    private var actionsTaken = 0
+    /// Frames to be sent, at most one for each `FrameKey` of a flow.
+    private var outbox: [ExtensionFrame] = []
 
-    /// `support` is the receiver's transport parameter; nil when flexicast or multipath was not negotiated, and then
-    /// no frame of the extension is taken or sent.
-    public init(
-        support: FlexicastSupport?, maximumPathID: UInt64, configuration: Configuration = Configuration(),
-        at now: Instant
-    ) {
+    /// `support` is the receiver's transport parameter. Only for a connection that negotiated flexicast and multipath.
+    public init(support: FlexicastSupport, maximumPathID: UInt64, configuration: Configuration = Configuration()) {
         self.support = support
         self.maximumPathID = maximumPathID
         self.configuration = configuration
-        self.now = now
     }
 
-    public var isNegotiated: Bool { support != nil }
-
-    /// The next thing to do; nil when all is done.
-    public mutating func nextAction() -> SourceAction? {
-        guard actionsTaken < actions.count else {
-            actions.removeAll(keepingCapacity: true)
-            actionsTaken = 0
-            return nil
-        }
-        defer { actionsTaken += 1 }
-        return actions[actionsTaken]
-    }
+    /// The next frame to send on the connection; nil when there is none.
+    public mutating func nextFrame() -> ExtensionFrame? { outbox.isEmpty ? nil : outbox.removeFirst() }
 
     // MARK: What the source decides
 
     /// Tells the receiver of a flow, or of its new parameters. False, and nothing is sent, when the receiver cannot
     /// take part in it.
     @discardableResult
-    public mutating func announce(_ id: FlowID, _ parameters: FlowParameters) -> Bool {
-        guard let support, support.supports(parameters.group) else { return false }
+    public mutating func announce(_ id: FlowID, _ parameters: FlowParameters, at now: Instant) -> Bool {
+        guard support.supports(parameters.group) else { return false }
         if let index = index(of: id) {
             if case .withdrawn = flows[index].phase { return false }
             guard flows[index].parameters != parameters else { return true }
@@ -142,15 +137,16 @@ public struct SourceSession: FrameExtension, Sendable {
         return true
     }
 
-    /// Tells the receiver that a flow is no more, for it at least. A member's `left` action follows.
-    public mutating func withdraw(_ id: FlowID) {
-        guard let index = index(of: id) else { return }
-        if case .withdrawn = flows[index].phase { return }
-        endMembership(index, reason: .withdrawn)
+    /// Tells the receiver that a flow is no more, for it at least. Returns what that ended.
+    public mutating func withdraw(_ id: FlowID) -> EndedMembership? {
+        guard let index = index(of: id) else { return nil }
+        if case .withdrawn = flows[index].phase { return nil }
+        let ended = membership(index, endedBy: .withdrawn)
         flows[index].phase = .withdrawn
         flows[index].parameters = flows[index].parameters.withdrawn
         flows[index].announceSequence += 1
         sendAnnounce(index)
+        return ended
     }
 
     /// Gives the receiver a key of a flow, if it has joined it. `firstPacketNumber` is the first it has to take.
@@ -165,47 +161,46 @@ public struct SourceSession: FrameExtension, Sendable {
             secret: key.secret)
         flows[index].keySequence += 1
         flows[index].owesAnswer = false
-        actions.append(.send(frame: frame.encoded, key: FrameKey.key(index, generation: key.generation)))
+        send(frame.encoded, key: FrameKey.key(index, generation: key.generation))
     }
 
     /// The flow has taken the receiver in.
-    public mutating func becameMember(_ id: FlowID, _ member: MemberID) {
+    public mutating func becameMember(_ id: FlowID, _ member: MemberID, at now: Instant) {
         guard let index = index(of: id), case .ready = flows[index].phase else { return }
-        flows[index].phase = .member(member)
-        flows[index].memberSince = now
+        flows[index].phase = .member(member, since: now)
     }
 
     /// The flow has put the receiver out, or did not take it in: tells it to LEAVE and lets it wait before it may
-    /// come back. No `left` action follows.
-    public mutating func evict(_ id: FlowID) {
-        guard let index = index(of: id) else { return }
+    /// come back. True when the receiver held a key and never became a member.
+    @discardableResult
+    public mutating func evict(_ id: FlowID, at now: Instant) -> Bool {
+        guard let index = index(of: id) else { return false }
+        var heldKey = false
         switch flows[index].phase {
-        case .announced, .withdrawn: return
-        case .keyed, .ready: actions.append(.keyHolderLeft(id))
-        case .member: if now - flows[index].memberSince >= Flow.goodConduct { flows[index].limiter.behaved() }
+        case .announced, .withdrawn: return false
+        case .keyed, .ready: heldKey = true
+        case .member(_, let since): if now - since >= Flow.goodConduct { flows[index].limiter.behaved() }
         }
         flows[index].phase = .announced
         flows[index].limiter.evicted(at: now)
         sendLeave(index)
+        return heldKey
     }
 
-    /// The connection has ended: `left` actions for what it was a member of.
-    public mutating func connectionClosed() {
+    /// The connection has ended. Returns what that ended, of each flow.
+    public mutating func connectionClosed() -> [EndedMembership] {
+        var ended: [EndedMembership] = []
         for index in flows.indices {
-            endMembership(index, reason: .connectionClosed)
+            if let membership = membership(index, endedBy: .connectionClosed) { ended.append(membership) }
             flows[index].phase = .withdrawn
         }
-    }
-
-    /// Whether the receiver still waits to be taken in: after a `ready` action it may have left, or joined anew.
-    public func awaitsMembership(in id: FlowID) -> Bool {
-        guard let index = index(of: id), case .ready = flows[index].phase else { return false }
-        return true
+        outbox.removeAll()
+        return ended
     }
 
     /// The membership in a flow, if there is one.
     public func member(of id: FlowID) -> MemberID? {
-        guard let index = index(of: id), case .member(let member) = flows[index].phase else { return nil }
+        guard let index = index(of: id), case .member(let member, _) = flows[index].phase else { return nil }
         return member
     }
 
@@ -223,34 +218,19 @@ public struct SourceSession: FrameExtension, Sendable {
 
     // MARK: What the receiver says
 
-    public mutating func frameReceived(type: UInt64, body: Span<UInt8>) throws(TransportError) -> Int? {
-        guard isNegotiated else { return nil }
-        switch type {
-        case FlexicastFrameType.state:
-            var reader = ByteReader(body)
-            try stateReceived(StateFrame(parsing: &reader))
-            return reader.offset
-        case FlexicastFrameType.announce:
-            throw .flexicast("FC_ANNOUNCE from a receiver", frameType: type)
-        case FlexicastFrameType.key:
-            throw .flexicast("FC_KEY from a receiver", frameType: type)
-        default:
-            return nil
-        }
-    }
-
-    public mutating func pathAcknowledged(
-        pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration
-    ) throws(TransportError) {
+    /// Whose packets a PATH_ACK acknowledges; nil when it is nobody's concern: packets opened before READY has arrived,
+    /// or acknowledged after LEAVE. Throws PROTOCOL_VIOLATION for a path that does not exist.
+    public func pathAcknowledged(pathID: UInt64) throws(TransportError) -> MemberID? {
         guard pathID != 0, pathID < nextPathID, let flow = flows.first(where: { $0.pathID == pathID }) else {
             throw TransportError(.protocolViolation, "PATH_ACK for path \(pathID), which does not exist")
         }
-        // Packets opened before READY has arrived, or acknowledged after LEAVE, are nobody's concern.
-        guard case .member(let member) = flow.phase else { return }
-        actions.append(.acknowledged(flow.id, member, ranges: ranges, ackDelay: ackDelay))
+        guard case .member(let member, _) = flow.phase else { return nil }
+        return member
     }
 
-    private mutating func stateReceived(_ frame: StateFrame) throws(TransportError) {
+    /// Takes an FC_STATE frame (draft-navarre-quic-flexicast-02 section 8.2). Throws FC_PROTOCOL_VIOLATION for a flow
+    /// never announced, PROTOCOL_VIOLATION for a JOIN that needs more paths than are allowed.
+    public mutating func stateReceived(_ frame: StateFrame, at now: Instant) throws(TransportError) -> StateAnswer {
         guard let index = index(of: frame.flowID) else {
             throw .flexicast("FC_STATE for a flow never announced", frameType: FlexicastFrameType.state)
         }
@@ -270,90 +250,85 @@ public struct SourceSession: FrameExtension, Sendable {
             framesIgnored += 1
             // A first JOIN overtaken by its LEAVE still waits for an answer.
             if flows[index].owesAnswer { sendLeave(index) }
-            return
+            return .nothing
         }
         flows[index].peerSequence = frame.sequence
         switch frame.action {
-        case .join: joinReceived(index)
-        case .ready: readyReceived(index)
-        case .leave: leaveReceived(index)
+        case .join: return joinReceived(index, at: now)
+        case .ready: return readyReceived(index)
+        case .leave: return leaveReceived(index)
         }
     }
 
-    private mutating func joinReceived(_ index: Int) {
+    private mutating func joinReceived(_ index: Int, at now: Instant) -> StateAnswer {
         if case .withdrawn = flows[index].phase {
             framesIgnored += 1
             sendLeave(index)
-            return
+            return .nothing
         }
-        endMembership(index, reason: .rejoined)
-        guard flows[index].limiter.allowsJoin(at: now) else {
+        let allows = flows[index].limiter.allowsJoin(at: now)
+        var ended = membership(index, endedBy: .rejoined)
+        // Whoever asks again for the key that it has goes on having it.
+        if allows, ended == .keyHolder { ended = nil }
+        guard allows else {
             joinsRefused += 1
             flows[index].phase = .announced
             sendLeave(index)
-            return
+            return StateAnswer(ended: ended, next: .nothing)
         }
         flows[index].phase = .keyed
-        actions.append(.joined(flows[index].id))
+        return StateAnswer(ended: ended, next: .giveKeys(flows[index].id))
     }
 
-    private mutating func readyReceived(_ index: Int) {
+    private mutating func readyReceived(_ index: Int) -> StateAnswer {
         // Otherwise it has crossed a LEAVE of ours.
         guard case .keyed = flows[index].phase else {
             framesIgnored += 1
-            return
+            return .nothing
         }
         flows[index].phase = .ready
-        actions.append(.ready(flows[index].id))
+        return StateAnswer(ended: nil, next: .admit(flows[index].id))
     }
 
-    private mutating func leaveReceived(_ index: Int) {
+    private mutating func leaveReceived(_ index: Int) -> StateAnswer {
+        var ended: EndedMembership?
         switch flows[index].phase {
         case .withdrawn: framesIgnored += 1
         case .announced: break
         case .keyed, .ready, .member:
-            endMembership(index, reason: .left)
+            ended = membership(index, endedBy: .left)
             flows[index].phase = .announced
         }
         if flows[index].owesAnswer { sendLeave(index) }
+        return StateAnswer(ended: ended, next: .nothing)
     }
 
-    /// Lets go of a member, or of one who was to become one. The caller sets the phase that follows.
-    private mutating func endMembership(_ index: Int, reason: LeaveReason) {
+    /// What ends with the phase that the flow is in. The caller sets the phase that follows.
+    private func membership(_ index: Int, endedBy reason: LeaveReason) -> EndedMembership? {
         switch flows[index].phase {
-        case .announced, .withdrawn: break
-        case .keyed, .ready: if reason != .rejoined { actions.append(.keyHolderLeft(flows[index].id)) }
-        case .member(let member): actions.append(.left(flows[index].id, member, reason: reason))
+        case .announced, .withdrawn: nil
+        case .keyed, .ready: .keyHolder
+        case .member(let member, _): .member(member, reason)
         }
     }
 
     private mutating func sendAnnounce(_ index: Int) {
         let flow = flows[index]
         let frame = AnnounceFrame(flowID: flow.id, sequence: flow.announceSequence, parameters: flow.parameters)
-        actions.append(.send(frame: frame.encoded, key: FrameKey.announce(index)))
+        send(frame.encoded, key: FrameKey.announce(index))
     }
 
     private mutating func sendLeave(_ index: Int) {
         let frame = StateFrame(flowID: flows[index].id, sequence: flows[index].stateSequence, action: .leave)
         flows[index].stateSequence += 1
         flows[index].owesAnswer = false
-        actions.append(.send(frame: frame.encoded, key: FrameKey.state(index)))
+        send(frame.encoded, key: FrameKey.state(index))
+    }
+
+    private mutating func send(_ octets: [UInt8], key: UInt64) {
+        outbox.removeAll { $0.key == key }
+        outbox.append(ExtensionFrame(octets: octets, key: key))
     }
 
     private func index(of id: FlowID) -> Int? { flows.firstIndex { $0.id == id } }
-
-    public func forbiddenOnFlow(type: UInt64) -> TransportError { .forbiddenOnFlow(type) }
-}
-
-extension TransportError {
-    /// Frames of the extension never travel on a flow (draft section 8); of QUIC's own, few do.
-    static func forbiddenOnFlow(_ type: UInt64) -> TransportError {
-        switch type {
-        case FlexicastFrameType.announce, FlexicastFrameType.state, FlexicastFrameType.key, 0x3e, 0x3f:
-            .flexicast("frame 0x\(String(type, radix: 16)) on a multicast flow", frameType: type)
-        default:
-            TransportError(
-                .protocolViolation, "frame 0x\(String(type, radix: 16)) on a multicast flow", frameType: type)
-        }
-    }
 }

@@ -1,0 +1,360 @@
+import QUIC
+import Wire
+
+/// What a `FlowClient` needs of the QUIC connection to its source. `Connection` is one; a test may stand in for it.
+public protocol FlowClientConnection: ~Copyable {
+    /// Both ends offered the extension, and multipath.
+    var isExtensionNegotiated: Bool { get }
+    var peerParameters: TransportParameters? { get }
+    var localParameters: TransportParameters { get }
+
+    mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64)
+    /// See `Connection.openReceivePath`.
+    mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration)
+    /// See `Connection.flowPacketsReceived`.
+    mutating func flowPacketsReceived<E: FrameExtension>(
+        pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
+    ) -> Int
+    mutating func gather(_ id: StreamID) -> StreamGathering?
+    mutating func stopSending(_ id: StreamID, code: UInt64)
+    mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8])
+}
+
+extension Connection: FlowClientConnection {}
+
+/// One object as it came, whole.
+public struct ReceivedObject: Sendable {
+    /// Its number among the source's objects, with gaps.
+    public var stream: StreamID
+    public var bytes: [UInt8]
+    /// Octets of it that came first on the flow, and on the connection.
+    public var octetsFromFlow: UInt64
+    public var octetsFromUnicast: UInt64
+    /// When its first octet came.
+    public var begunAt: Instant
+}
+
+/// What a `FlowClient` asks of the shell around it, or tells.
+public enum ClientAction: Sendable {
+    /// Listen to the flow by the ways allowed: its group, unless that is the receiver's own address, where copies come the
+    /// way that the connection's packets come.
+    case open(FlowID, source: IPAddress?, group: SocketAddress, ways: FlowWays)
+    /// Listen to it no more, by any way.
+    case close(FlowID)
+    /// The tunnel for a flow that is open.
+    case openTunnel(FlowID)
+    case closeTunnel(FlowID)
+    /// A key to open packets with; newer ones are tried first.
+    case installKey(FlowID, FlowKey)
+    case dropKey(FlowID, generation: UInt64)
+    /// The source counts on this receiver from now on.
+    case listening(FlowID)
+    case returned(FlowID)
+    case fellBack(FlowID, FallBackReason)
+    case object(ReceivedObject)
+    /// More octets than one object may have, or all unfinished ones together: its stream was stopped.
+    case refused(StreamID, octets: Int)
+    /// The source gave the object up.
+    case gaveUp(StreamID, code: UInt64)
+}
+
+/// How a receiver takes a flow and what comes with it.
+public struct FlowClientConfiguration: Sendable {
+    public var session = ReceiverConfiguration()
+    public var ways = FlowWays()
+    /// Octets of one object, and of all objects that are not whole yet, at the most.
+    public var maximumObjectOctets = 16 << 20
+    public var maximumUnfinishedOctets = 256 << 20
+
+    public init() {}
+}
+
+/// Whether packets of a flow may be processed.
+public enum FlowAdmission: Sendable {
+    /// The connection takes them as packets of this path.
+    case path(UInt64)
+    /// They must not be processed.
+    case refused
+    /// They are not alike: ask for each of them.
+    case each
+}
+
+/// A receiver's whole part, without octets and time: one connection's flows with their keys, the way each takes to get
+/// here, and the objects that come by flow and connection. A pure value.
+///
+///     events, frames ──> ReceiverSession ──> keys, JOIN, READY, LEAVE
+///     opened packets ──> admit ──> received ──> streams ──> objects, whole, once each
+///     native packets ──> FlowLadder ──> tunnel or not
+///
+/// A shell moves octets and time: it calls `handle` for each event of the connection, `serve` before packets are written,
+/// and does what `nextAction` says.
+public struct FlowClient: FrameExtension, Sendable {
+    private struct Flow: Sendable {
+        let id: FlowID
+        var ladder: FlowLadder
+        var reach = FlowReach()
+        var keys: [FlowKey] = []
+    }
+
+    public let configuration: FlowClientConfiguration
+    private(set) var session: ReceiverSession
+    /// Flows that are open.
+    private var flows: [Flow] = []
+    /// How much has come of objects that are not whole, and since when.
+    private var unfinished: [StreamID: (octets: Int, since: Instant)] = [:]
+    /// Octets of them.
+    public private(set) var unfinishedOctets = 0
+    private var missingBefore: UInt64 = 0
+    private var random: SeededRandom
+    private var actions: [ClientAction] = []
+    private var actionsTaken = 0
+
+    /// - Parameter seed: for connection IDs and for times that receivers must not have in common.
+    public init(configuration: FlowClientConfiguration = FlowClientConfiguration(), seed: SeededRandom) {
+        self.configuration = configuration
+        random = seed
+        session = ReceiverSession(
+            isNegotiated: false, maximumPathID: 0, configuration: configuration.session,
+            seed: SeededRandom(from: &random))
+    }
+
+    /// The next thing to do; nil when all is done. To be called until nil after every other call.
+    public mutating func nextAction() -> ClientAction? {
+        guard actionsTaken < actions.count else {
+            if actionsTaken > 0 { actions.removeAll(keepingCapacity: true) }
+            actionsTaken = 0
+            return nil
+        }
+        defer { actionsTaken += 1 }
+        return actions[actionsTaken]
+    }
+
+    public var statistics: ReceiverStatistics { session.statistics }
+    public func state(of id: FlowID) -> ReceiverState { session.state(of: id) }
+    public var isListening: Bool { session.isListening }
+    /// Objects of which something has come, and not all.
+    public var unfinishedCount: Int { unfinished.count }
+    /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
+    public var packetsMissing: UInt64 { flows.reduce(missingBefore) { $0 + $1.reach.missing } }
+
+    // MARK: The connection
+
+    /// Takes an event of the connection; those that do not concern flows and objects are ignored.
+    public mutating func handle<C: FlowClientConnection & ~Copyable>(
+        _ event: ConnectionEvent, on connection: inout C, at now: Instant
+    ) {
+        switch event {
+        case .connected:
+            let limit = min(
+                connection.peerParameters?.initialMaxPathID ?? 0, connection.localParameters.initialMaxPathID ?? 0)
+            session = ReceiverSession(
+                isNegotiated: connection.isExtensionNegotiated, maximumPathID: limit,
+                configuration: configuration.session, seed: SeededRandom(from: &random))
+        case .streamOpened(let id): unfinished[id] = (0, now)
+        case .streamReadable(let id): read(id, on: &connection, at: now)
+        case .streamReset(let id, let code):
+            _ = takeUnfinished(id)
+            actions.append(.gaveUp(id, code: code))
+        case .connectionIDsWanted(let count):
+            for _ in 0..<count {
+                guard let id = ConnectionID(random.octets(8)) else { continue }
+                // Nobody else could tell who sent a reset: a client's token is as good as random.
+                connection.provideConnectionID(id, resetToken: random.octets(16))
+            }
+        case .closed: shutDown()
+        default: break
+        }
+        drain(on: &connection, at: now)
+    }
+
+    /// Hands the connection what is to be sent.
+    public mutating func serve<C: FlowClientConnection & ~Copyable>(on connection: inout C, at now: Instant) {
+        drain(on: &connection, at: now)
+    }
+
+    /// Ends listening, by any way; the connection is at its end.
+    public mutating func shutDown() {
+        for flow in flows { closeFlow(flow.id) }
+    }
+
+    public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int? {
+        try session.frameReceived(type: type, body: body, at: now)
+    }
+
+    public mutating func pathAcknowledged(
+        pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
+    ) throws(TransportError) {
+        try session.pathAcknowledged(pathID: pathID, ranges: ranges, ackDelay: ackDelay, at: now)
+    }
+
+    public func forbiddenOnFlow(type: UInt64) -> TransportError { session.forbiddenOnFlow(type: type) }
+
+    // MARK: Objects
+
+    private mutating func read<C: FlowClientConnection & ~Copyable>(
+        _ id: StreamID, on connection: inout C, at now: Instant
+    ) {
+        guard id.initiator == .server, !id.isBidirectional, let gathered = connection.gather(id) else { return }
+        let since = takeUnfinished(id) ?? now
+        let octets =
+            switch gathered {
+            case .part(let octets): octets
+            case .whole(let chunk): chunk.bytes.count
+            }
+        guard octets <= configuration.maximumObjectOctets,
+            unfinishedOctets + octets <= configuration.maximumUnfinishedOctets
+        else {
+            connection.stopSending(id, code: 1)
+            actions.append(.refused(id, octets: octets))
+            return
+        }
+        guard case .whole(let chunk) = gathered else {
+            unfinishedOctets += octets
+            unfinished[id] = (octets, since)
+            return
+        }
+        actions.append(
+            .object(
+                ReceivedObject(
+                    stream: id, bytes: chunk.bytes, octetsFromFlow: chunk.octetsFromFlow,
+                    octetsFromUnicast: chunk.octetsFromUnicast, begunAt: since)))
+    }
+
+    /// Forgets an object that is not whole: since when it came.
+    private mutating func takeUnfinished(_ id: StreamID) -> Instant? {
+        guard let object = unfinished.removeValue(forKey: id) else { return nil }
+        unfinishedOctets -= object.octets
+        return object.since
+    }
+
+    // MARK: Packets of flows
+
+    /// Datagrams with the flow's ID have come; whether they can be opened is not known yet.
+    public mutating func heard(_ id: FlowID, count: Int, at now: Instant) {
+        session.flowPacketHeard(id, count: count, at: now)
+    }
+
+    /// The flow was heard from the group itself.
+    public mutating func nativeHeard(_ id: FlowID, at now: Instant) {
+        guard let index = index(of: id), let step = flows[index].ladder.nativeHeard(at: now) else { return }
+        take(step, id)
+    }
+
+    /// Whether packets that a key has opened may be processed: `received` follows for those that may.
+    public mutating func admit(_ id: FlowID, _ run: RunPlan, at now: Instant) -> FlowAdmission {
+        if let path = session.flowPacketsOpened(
+            id, generation: run.keyGeneration, packetNumbers: run.packetNumbers, at: now)
+        {
+            return .path(path)
+        }
+        guard run.count == 1 else { return .each }
+        let path = session.flowPacketOpened(
+            id, generation: run.keyGeneration, packetNumber: run.firstPacketNumber, at: now)
+        return path.map { .path($0) } ?? .refused
+    }
+
+    /// Has the connection take packets that were admitted. Returns how many of them are new and count as received.
+    public mutating func received<C: FlowClientConnection & ~Copyable>(
+        _ id: FlowID, pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, on connection: inout C,
+        at now: Instant
+    ) -> Int {
+        // READY and the opened path come before the packet that caused them is acknowledged.
+        drain(on: &connection, at: now)
+        let new = connection.flowPacketsReceived(
+            pathID: pathID, run, in: datagrams, ecn: ecn, at: now, extension: &self)
+        noteReach(id, run, new: new)
+        return new
+    }
+
+    private mutating func noteReach(_ id: FlowID, _ run: RunPlan, new: Int) {
+        guard new > 0, let index = index(of: id) else { return }
+        let begins = flows[index].keys.first { $0.generation == run.keyGeneration }?.firstPacketNumber
+        flows[index].reach.note(
+            run.packetNumbers, new: new, generation: run.keyGeneration, keyBegins: begins ?? run.firstPacketNumber)
+    }
+
+    /// No key opened the packet.
+    public mutating func rejected(_ id: FlowID, at now: Instant) { session.flowPacketRejected(id, at: now) }
+
+    /// Joins a flow that was announced, or leaves it until then.
+    public mutating func join(_ id: FlowID, at now: Instant) { session.join(id, at: now) }
+    public mutating func leave(_ id: FlowID, at now: Instant) { session.leave(id, at: now) }
+
+    // MARK: Time
+
+    /// When to call `timerFired`, unless something happens before.
+    public var nextDeadline: Instant {
+        flows.reduce(session.nextDeadline) { min($0, $1.ladder.nextDeadline) }
+    }
+
+    public mutating func timerFired(at now: Instant) {
+        session.timerFired(at: now)
+        for index in flows.indices {
+            if let step = flows[index].ladder.timerFired(at: now) { take(step, flows[index].id) }
+        }
+    }
+
+    // MARK: What the session asks for
+
+    private mutating func drain<C: FlowClientConnection & ~Copyable>(on connection: inout C, at now: Instant) {
+        while let action = session.nextAction() {
+            switch action {
+            case .send(let frame, let key): connection.sendExtensionFrame(frame, key: key)
+            case .joinGroup(let id, let source, let group, let port):
+                openFlow(id, source: source, group: SocketAddress(group, port: port), at: now)
+            case .leaveGroup(let id, _, _, _): closeFlow(id)
+            case .installKey(let id, let key):
+                if let index = index(of: id) { flows[index].keys.append(key) }
+                actions.append(.installKey(id, key))
+            case .dropKey(let id, let generation):
+                if let index = index(of: id) { flows[index].keys.removeAll { $0.generation == generation } }
+                actions.append(.dropKey(id, generation: generation))
+            case .openReceivePath(_, let pathID, let delay), .setAckDelay(_, let pathID, let delay):
+                // Each receiver reports at a phase of its own, so that the source hears them evenly.
+                let phase = Duration.nanoseconds(Int64.random(in: 0...max(0, delay.nanoseconds), using: &random))
+                connection.openReceivePath(pathID, ackDelay: delay, phase: phase)
+            case .listening(let id):
+                forgetReach(id)
+                actions.append(.listening(id))
+            case .returned(let id): actions.append(.returned(id))
+            case .fellBack(let id, let reason):
+                forgetReach(id)
+                actions.append(.fellBack(id, reason))
+            }
+        }
+    }
+
+    private func index(of id: FlowID) -> Int? {
+        for index in flows.indices where flows[index].id == id { return index }
+        return nil
+    }
+
+    private mutating func openFlow(_ id: FlowID, source: IPAddress?, group: SocketAddress, at now: Instant) {
+        closeFlow(id)
+        // Copies for this receiver alone come where the connection's packets come.
+        let ways = group.address.isMulticast ? configuration.ways : FlowWays(native: false, tunnel: false)
+        var ladder = FlowLadder(ways, at: now)
+        let step = ladder.start()
+        flows.append(Flow(id: id, ladder: ladder))
+        actions.append(.open(id, source: source, group: group, ways: ways))
+        if let step { take(step, id) }
+    }
+
+    private mutating func closeFlow(_ id: FlowID) {
+        guard let index = index(of: id) else { return }
+        forgetReach(id)
+        flows.remove(at: index)
+        actions.append(.close(id))
+    }
+
+    private mutating func take(_ step: FlowLadder.Step, _ id: FlowID) {
+        switch step {
+        case .openTunnel: actions.append(.openTunnel(id))
+        case .closeTunnel: actions.append(.closeTunnel(id))
+        }
+    }
+
+    private mutating func forgetReach(_ id: FlowID) {
+        if let index = index(of: id) { missingBefore += flows[index].reach.forget() }
+    }
+}

@@ -1,0 +1,85 @@
+import QUIC
+import Wire
+
+/// What one receiver still has to be sent on its own connection: whole objects that were not begun there, by sequence
+/// number. It costs the same however much gathers.
+///
+/// What went out on the flow while the receiver was a member is charged to its flow control already; what did not has to
+/// be charged when it goes.
+struct DeliveryCursor: Sendable {
+    private(set) var pending = RangeSet()
+    /// Those of `pending` that are to be charged when they go.
+    private(set) var uncharged = RangeSet()
+    /// Everything from here on is pending, as it is published, and to be charged; nil while the receiver is a member.
+    private(set) var follows: UInt64?
+    /// Objects that go again though the receiver has them, because no more ranges than `mostRanges` are kept.
+    private(set) var sentAgain: UInt64 = 0
+
+    /// Ranges kept. Of `uncharged` there may be as many more as a member is published objects that the flow does not
+    /// carry; `isCrowded` then says that it is too far behind.
+    static let mostRanges = 64
+
+    var isCrowded: Bool { uncharged.count > Self.mostRanges }
+
+    /// The lowest object to be sent among those before `end`.
+    func lowest(before end: UInt64) -> UInt64? {
+        let followed = follows.flatMap { $0 < end ? $0 : nil }
+        guard let first = pending.first else { return followed }
+        return min(first.lowerBound, followed ?? .max)
+    }
+
+    /// The next object to send of those before `end`: the lowest, or without `mayCharge` the lowest that was charged
+    /// before. Nil when there is none.
+    func next(before end: UInt64, mayCharge: Bool) -> (sequence: UInt64, isCharged: Bool)? {
+        if mayCharge {
+            guard let lowest = lowest(before: end) else { return nil }
+            return (lowest, pending.contains(lowest) && !uncharged.contains(lowest))
+        }
+        for index in 0..<pending.count {
+            var found: UInt64?
+            uncharged.forEachGap(in: pending[index]) { gap in if found == nil { found = gap.lowerBound } }
+            if let found { return (found, true) }
+        }
+        return nil
+    }
+
+    /// The object is on its way, or gone for good.
+    mutating func took(_ sequence: UInt64) {
+        if follows == sequence {
+            follows = sequence + 1
+        } else {
+            pending.remove(sequence...sequence)
+            uncharged.remove(sequence...sequence)
+        }
+    }
+
+    /// Everything from `sequence` on is to be sent, as it is published.
+    mutating func follow(from sequence: UInt64) {
+        stop(at: sequence)
+        follows = sequence
+    }
+
+    /// What is published from `end` on comes another way.
+    mutating func stop(at end: UInt64) {
+        if let start = follows, start < end { add(start..<end, isCharged: false) }
+        follows = nil
+    }
+
+    /// These have to be sent too.
+    mutating func add(_ range: Range<UInt64>, isCharged: Bool) {
+        guard let last = range.last else { return }
+        pending.insert(range.lowerBound...last)
+        if !isCharged { uncharged.insert(range.lowerBound...last) }
+        while pending.count > Self.mostRanges {
+            // The receiver has what lies in the oldest gap: it was charged, and comes once more.
+            let gap = (pending[0].upperBound + 1)...(pending[1].lowerBound - 1)
+            pending.insert(gap)
+            sentAgain += UInt64(gap.count)
+        }
+    }
+
+    /// Whether the object is to be sent.
+    func contains(_ sequence: UInt64) -> Bool {
+        pending.contains(sequence) || follows.map { sequence >= $0 } ?? false
+    }
+}

@@ -1,0 +1,344 @@
+import QUIC
+import Wire
+
+/// A receiver of a `FlowServer`. A slot is used again after its receiver has gone, with another epoch.
+public struct ReceiverID: Hashable, Sendable {
+    /// Dense from 0: an index for the caller's own table.
+    public var slot: Int
+    public var epoch: UInt32
+}
+
+/// A receiver that is sent copies of the flow's packets.
+public struct FlowCopy: Hashable, Sendable {
+    public var to: SocketAddress
+    /// Our own address, which the receiver expects them from.
+    public var from: IPAddress?
+}
+
+/// What sealing the flow's packets takes, in the order it is to be done.
+public enum KeyChange: Sendable {
+    /// A key to seal with, for packets of this generation.
+    case install(FlowKey)
+    /// No packet will be sealed with this generation again.
+    case drop(generation: UInt64)
+}
+
+/// What happened that an operator may want to know.
+public enum ServerNotice: Sendable {
+    case connected(ReceiverID, speaksFlexicast: Bool)
+    /// The receiver is a member of the flow, which has so many now.
+    case listens(ReceiverID, members: Int)
+    /// The flow does not take the receiver: `reason` says what would do.
+    case notAdmitted(ReceiverID, reason: String)
+    case backOnUnicast(ReceiverID, LeaveReason)
+    /// The group does not reach it.
+    case offeredCopies(ReceiverID)
+    case triedOnGroup(ReceiverID)
+    /// Too much waited for it.
+    case letGo(ReceiverID)
+}
+
+/// How a source serves its receivers.
+public struct FlowServerConfiguration: Sendable {
+    /// Recent objects that a receiver is given when it connects.
+    public var history: Int
+    /// Octets of them at the most.
+    public var historyOctets = 64 << 20
+    /// Objects and octets that may wait for slow receivers beyond those, once they have waited for `patience`.
+    public var liveObjects = 4096
+    public var liveOctets = 64 << 20
+    public var patience = Duration.seconds(10)
+    /// Octets of objects held at the most, whoever waits for them.
+    public var mostOctets = 256 << 20
+    /// Receivers that the group does not reach are sent copies of the flow.
+    public var replicates = false
+    /// The flow goes to a group; otherwise it goes out in copies only.
+    public var hasGroup = true
+    /// The least time after which a receiver of copies is tried on the group again.
+    public var groupRetry = Duration.seconds(600)
+    /// Pieces of repairs that may wait for one receiver's connection; a member for which more would wait leaves the flow.
+    public var repairsPerReceiver = 4096
+
+    public init(history: Int = 100) { self.history = history }
+}
+
+/// A source's whole service, without octets and time: one flow, if it has one, and every receiver with its session, its
+/// cursor, its credit and the way that the flow takes to it. A pure value.
+///
+///     publish ──> DeliveryLog ─────> DeliveryCursor of each receiver that does not hear the flow ──> its connection
+///        └──────> FlowSource ──> transmit (everybody who does)
+///                   ^    └── repairs, who left ──> cursors
+///                   └── READY, PATH_ACK, LEAVE <── SourceSession of each receiver <── ReceivedFrames
+///
+/// A shell moves octets and time. For each connection it calls `accept`, then `handle` for each event, `serve` whenever
+/// something has come and before packets are written, and `forget` at the end. `nextTouched` names the connections that
+/// have something to send. The flow's packets are written by `flow.transmitRun`, between `settle` and `settle`.
+public struct FlowServer: Sendable {
+    /// The flow's packets. Nil: everything goes on connections.
+    public internal(set) var flow: FlowSource?
+    public let configuration: FlowServerConfiguration
+
+    var log: DeliveryLog
+    var seats: [Seat] = []
+    private var freeSlots: [Int] = []
+    /// By slot of the flow's member table.
+    var receiverOfMember: [Int] = []
+    /// Receivers that have something to send, each once.
+    private var touched: [Int] = []
+    private var touchedTaken = 0
+    /// The lowest object that each receiver has still to be sent.
+    private var positions = MinimumTree()
+    /// Receivers that copies go to now.
+    private(set) var copied: [Int] = []
+    var keyChanges: [KeyChange] = []
+    private var notices: [ServerNotice] = []
+    private var noticesTaken = 0
+    var random: SeededRandom
+    private var nextGroupRetry: Instant
+
+    /// Objects published.
+    public private(set) var objectCount: UInt64 = 0
+    /// Receivers that were disconnected because too much waited for them.
+    public private(set) var receiversLetGo: UInt64 = 0
+    /// Objects sent again to receivers that had them, for want of room to remember which those were.
+    public private(set) var objectsSentAgain: UInt64 = 0
+    /// Notices that nobody took in time.
+    public private(set) var noticesDropped: UInt64 = 0
+    /// Receivers that are connected.
+    public internal(set) var receiverCount = 0
+    /// Something has happened since `flowWasPumped` that may let packets of the flow go.
+    public internal(set) var isFlowTouched = false
+
+    static let mostNotices = 1024
+
+    /// - Parameter seed: for the times at which receivers are tried on the group again.
+    public init(
+        flow: FlowSource?, configuration: FlowServerConfiguration = FlowServerConfiguration(), seed: SeededRandom,
+        at now: Instant
+    ) {
+        self.flow = flow
+        self.configuration = configuration
+        log = DeliveryLog(
+            limits: .init(
+                history: configuration.history, historyOctets: configuration.historyOctets,
+                liveCount: configuration.liveObjects, liveOctets: configuration.liveOctets,
+                mostOctets: configuration.mostOctets, patience: configuration.patience))
+        random = seed
+        nextGroupRetry = now + configuration.groupRetry / 8
+        settle(at: now)
+    }
+
+    /// Has packets of the flow written, in place: nil when there is no flow.
+    public mutating func withFlow<R>(_ body: (inout FlowSource) -> R) -> R? {
+        guard flow != nil else { return nil }
+        return body(&flow!)
+    }
+
+    /// The flow's packets have been written as far as they may go now.
+    public mutating func flowWasPumped() { isFlowTouched = false }
+
+    // MARK: Objects
+
+    /// Octets of objects held for receivers that connect or are slow; those under way on the flow not counted.
+    public var octetsHeld: Int { log.octets }
+
+    /// Octets of objects that wait for their first packet on the flow.
+    public var queuedOctets: UInt64 { flow?.queuedOctets ?? 0 }
+
+    /// Sends an object, whole, to every receiver, and to those that connect later while it is recent.
+    /// - Returns: whether it goes on the flow.
+    @discardableResult
+    public mutating func publish(_ bytes: [UInt8], at now: Instant) -> Bool {
+        objectCount += 1
+        let sequence = log.end
+        var onFlow = false
+        if flow != nil {
+            let publication = flow!.publish(bytes: bytes)
+            precondition(publication.stream.index == sequence, "the flow and the log number objects alike")
+            onFlow = publication.onFlow
+            isFlowTouched = true
+        }
+        log.append(bytes, at: now)
+        for slot in seats.indices {
+            if seats[slot].member != nil {
+                guard !onFlow else { continue }
+                seats[slot].cursor.add(sequence..<(sequence + 1), isCharged: false)
+                if seats[slot].cursor.isCrowded { leaveFlow(slot, reason: .tooSlow, at: now) }
+            } else {
+                // Who has more to be sent already is not woken for this.
+                guard let follows = seats[slot].cursor.follows, follows == sequence else { continue }
+            }
+            notePosition(slot)
+            touch(slot)
+        }
+        trim(at: now)
+        return onFlow
+    }
+
+    /// Puts an object of an earlier run into the history: receivers that connect are given it.
+    public mutating func restore(_ bytes: [UInt8], at now: Instant) {
+        // It takes a number of the flow like all others, so that no later one can have the same.
+        if flow != nil { _ = flow!.publish(bytes: bytes) }
+        log.append(bytes, at: now)
+        trim(at: now)
+    }
+
+    mutating func trim(at now: Instant) {
+        log.trim(needed: positions.minimum, at: now)
+    }
+
+    func bytes(_ sequence: UInt64) -> [UInt8]? { log[sequence] }
+
+    // MARK: Receivers
+
+    /// A connection has begun.
+    public mutating func accept(at now: Instant) -> ReceiverID {
+        let slot: Int
+        if let free = freeSlots.popLast() {
+            slot = free
+        } else {
+            slot = seats.count
+            seats.append(Seat(epoch: 0))
+        }
+        seats[slot] = Seat(epoch: seats[slot].epoch &+ 1)
+        seats[slot].isTaken = true
+        return ReceiverID(slot: slot, epoch: seats[slot].epoch)
+    }
+
+    /// The connection is over and nothing more will be asked for it.
+    public mutating func forget(_ id: ReceiverID, at now: Instant) {
+        guard let slot = slot(of: id) else { return }
+        closed(slot, at: now)
+        seats[slot].isTaken = false
+        freeSlots.append(slot)
+    }
+
+    /// Takes an event of the receiver's connection; those that do not concern the service are ignored.
+    public mutating func handle<C: ReceiverConnection & ~Copyable>(
+        _ event: ConnectionEvent, of id: ReceiverID, on connection: inout C, at now: Instant
+    ) {
+        guard let slot = slot(of: id) else { return }
+        switch event {
+        case .connected: connected(slot, on: &connection, at: now)
+        case .closed: closed(slot, at: now)
+        case .streamSent, .streamStopped, .writable: touch(slot)
+        default: break
+        }
+    }
+
+    /// Does what the receiver's frames asked for, and hands its connection what is to be sent. To be called after a datagram
+    /// was received and before packets are written.
+    public mutating func serve<C: ReceiverConnection & ~Copyable>(
+        _ id: ReceiverID, frames: inout ReceivedFrames, on connection: inout C, at now: Instant
+    ) {
+        guard let slot = slot(of: id) else { return }
+        seats[slot].remote = connection.remoteAddress
+        seats[slot].local = connection.localAddress?.address
+        seats[slot].isValidated = connection.isRemoteAddressValidated
+        do throws(TransportError) {
+            while let frame = frames.next() {
+                guard seats[slot].isConnected else { continue }
+                try take(frame, slot, on: &connection, at: now)
+            }
+        } catch { connection.close(error, at: now) }
+        guard seats[slot].isConnected else { return }
+        deliver(slot, on: &connection, at: now)
+    }
+
+    /// A receiver's connection that has something to send; nil when there is none.
+    public mutating func nextTouched() -> ReceiverID? {
+        while touchedTaken < touched.count {
+            let slot = touched[touchedTaken]
+            touchedTaken += 1
+            seats[slot].isTouched = false
+            if seats[slot].isTaken { return ReceiverID(slot: slot, epoch: seats[slot].epoch) }
+        }
+        touched.removeAll(keepingCapacity: true)
+        touchedTaken = 0
+        return nil
+    }
+
+    /// Notes that a receiver's connection has something to send.
+    mutating func touch(_ slot: Int) {
+        guard !seats[slot].isTouched else { return }
+        seats[slot].isTouched = true
+        touched.append(slot)
+    }
+
+    /// Whether the receiver hears the flow and the source counts on it.
+    public func isMember(_ id: ReceiverID) -> Bool { slot(of: id).map { seats[$0].member != nil } ?? false }
+
+    func slot(of id: ReceiverID) -> Int? {
+        guard seats.indices.contains(id.slot), seats[id.slot].isTaken, seats[id.slot].epoch == id.epoch else {
+            return nil
+        }
+        return id.slot
+    }
+
+    func id(of slot: Int) -> ReceiverID { ReceiverID(slot: slot, epoch: seats[slot].epoch) }
+
+    mutating func notePosition(_ slot: Int) {
+        // Who has nothing waiting needs only what is published next.
+        positions.set(slot, seats[slot].isConnected ? seats[slot].cursor.lowest(before: log.end) ?? .max : .max)
+    }
+
+    mutating func countSentAgain(_ objects: UInt64) { objectsSentAgain += objects }
+    mutating func countLetGo() { receiversLetGo += 1 }
+
+    // MARK: Copies, keys, notices
+
+    /// Receivers that copies of the flow's packets go to now. Nobody is sent them at an address that has not answered: it may
+    /// be somebody else's.
+    public func collectCopies(into copies: inout [FlowCopy]) {
+        copies.removeAll(keepingCapacity: true)
+        for slot in copied where seats[slot].isValidated {
+            copies.append(FlowCopy(to: seats[slot].remote, from: seats[slot].local))
+        }
+    }
+
+    public var copiedCount: Int { copied.count }
+
+    mutating func setCopied(_ slot: Int, _ isCopied: Bool) {
+        if isCopied { copied.append(slot) } else { copied.removeAll { $0 == slot } }
+    }
+
+    /// Keys to be dealt with before the flow's next packet is written.
+    public mutating func nextKeyChange() -> KeyChange? { keyChanges.isEmpty ? nil : keyChanges.removeFirst() }
+
+    public mutating func nextNotice() -> ServerNotice? {
+        guard noticesTaken < notices.count else {
+            if noticesTaken > 0 { notices.removeAll(keepingCapacity: true) }
+            noticesTaken = 0
+            return nil
+        }
+        defer { noticesTaken += 1 }
+        return notices[noticesTaken]
+    }
+
+    mutating func tell(_ notice: ServerNotice) {
+        guard notices.count < Self.mostNotices else {
+            noticesDropped += 1
+            return
+        }
+        notices.append(notice)
+    }
+
+    // MARK: Time
+
+    /// When to call `timerFired`, unless something happens before. The flow's own pace is in it.
+    public var nextDeadline: Instant {
+        min(flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture)
+    }
+
+    private var retriesGroup: Bool { configuration.replicates && configuration.hasGroup && !copied.isEmpty }
+
+    /// Does what time alone brings about; `flow.transmitRun` is to follow.
+    public mutating func timerFired(at now: Instant) {
+        if flow != nil { flow!.timerFired(at: now) }
+        settle(at: now)
+        if retriesGroup, now >= nextGroupRetry {
+            nextGroupRetry = now + configuration.groupRetry / 8
+            retryGroup(at: now)
+        }
+    }
+}

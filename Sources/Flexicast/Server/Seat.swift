@@ -1,0 +1,102 @@
+import QUIC
+import Wire
+
+/// One receiver, as the source sees it.
+struct Seat: Sendable {
+    enum Phase: Sendable {
+        case handshaking
+        /// A receiver that does not speak flexicast: its streams have numbers of their own.
+        case plain
+        /// Its streams have the flow's numbers.
+        case flexicast(SourceSession)
+        case closed
+    }
+
+    /// How the flow comes to the receiver, if at all.
+    enum Way: Sendable {
+        /// It was told of no flow.
+        case none
+        /// From the group, which is kept alive for it.
+        case group
+        /// In copies, as long as it has joined.
+        case copies
+    }
+
+    /// A part of a stream that was begun on the flow, to be sent on the receiver's connection.
+    struct Repair: Sendable {
+        var stream: StreamID
+        var bytes: [UInt8]
+        var range: Range<UInt64>
+        var fin: Bool
+        var counted: Bool
+    }
+
+    var epoch: UInt32
+    var isTaken = false
+    var isTouched = false
+    var phase = Phase.handshaking
+    var way = Way.none
+    /// The flow is kept alive for it, and where it is sent copies they go out.
+    var isAttached = false
+    /// When it is tried on the group again, since the group did not reach it; remembered while it is tried.
+    var trial: GroupTrial?
+    /// Set while the flow counts on it.
+    var member: MemberID?
+    var cursor = DeliveryCursor()
+    var repairs: [Repair] = []
+    /// What the flow has sent it and its connection was not charged for yet.
+    var charge = FlowCharge(octets: 0, streams: 0)
+    /// All objects from this one on are sent to it, one way or the other.
+    var firstObject: UInt64 = 0
+    var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
+    /// A stream for the next object that was opened when the connection held too much to take it.
+    var openedStream: StreamID?
+    var remote = SocketAddress(.v4(0), port: 0)
+    var local: IPAddress?
+    var isValidated = false
+
+    init(epoch: UInt32) { self.epoch = epoch }
+
+    var isConnected: Bool {
+        switch phase {
+        case .plain, .flexicast: true
+        case .handshaking, .closed: false
+        }
+    }
+
+    /// Does something with the session of a receiver that has one.
+    @discardableResult
+    mutating func withSession<R, E: Error>(_ body: (inout SourceSession) throws(E) -> R) throws(E) -> R? {
+        guard case .flexicast(var session) = phase else { return nil }
+        phase = .handshaking
+        defer { phase = .flexicast(session) }
+        return try body(&session)
+    }
+
+    func hasJoined(_ flow: FlowID) -> Bool {
+        if case .flexicast(let session) = phase { session.hasJoined(flow) } else { false }
+    }
+}
+
+/// When to find out whether the group reaches a receiver by now: less and less often as long as it is in vain.
+public struct GroupTrial: Sendable {
+    private let first: Duration
+    private var pause: Duration
+    public private(set) var next: Instant
+
+    /// It was found out now that the group does not reach the receiver.
+    /// - Parameter spread: 0 to 1, at random, so that receivers that were cut off together are not tried together.
+    public init(first: Duration, at now: Instant, spread: Double) {
+        self.first = first
+        pause = first
+        next = now + first * (1 - spread / 4)
+    }
+
+    /// It was found out once more.
+    public mutating func failed(at now: Instant, spread: Double) {
+        // A receiver that the group has reached for a while has lost it anew.
+        let isNew = now - next > pause
+        self.pause = isNew ? first : min(pause * 2, first * 16)
+        next = now + pause * (1 - spread / 4)
+    }
+}

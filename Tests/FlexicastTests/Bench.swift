@@ -62,6 +62,25 @@ final class Bench {
         try flow.acknowledged(member, ranges: ranges, ackDelay: .zero, at: now)
     }
 
+    /// Acknowledges every packet that the member has not settled, as a receiver that has opened them all would.
+    func acknowledgeAll(_ member: MemberID) throws(TransportError) {
+        var ranges: [ClosedRange<UInt64>] = []
+        var number = max(flow.log.base, flow.members[member.slot].floor)
+        while number < flow.log.next {
+            let record = flow.log[number]
+            if record.skipped {
+                number = record.skippedUpTo
+            } else if let last = ranges.last, last.upperBound + 1 == number {
+                ranges[ranges.count - 1] = last.lowerBound...number
+                number += 1
+            } else {
+                ranges.append(number...number)
+                number += 1
+            }
+        }
+        try acknowledge(member, ranges.reversed())
+    }
+
     func advance(_ duration: Duration) {
         let end = now + duration
         while true {

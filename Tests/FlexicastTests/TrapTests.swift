@@ -421,8 +421,15 @@ import Wire
 
     // MARK: 10. Leavers know the key
 
+    /// Where receivers are admitted by who they are.
+    private static var rotating: FlowConfiguration {
+        var configuration = FlowConfiguration()
+        configuration.rotatesKeyAfterLeave = true
+        return configuration
+    }
+
     @Test func trap10AfterALeaveTheKeyChangesAndTheLeaverCannotReadOn() {
-        let world = World(seed: 10)
+        let world = World(seed: 10, configuration: Self.rotating)
         let leaver = world.addReceiver()
         let stayer = world.addReceiver()
         world.run(for: .seconds(1))
@@ -461,7 +468,7 @@ import Wire
     }
 
     @Test func trap10AReceiverThatTookTheKeyAndNeverListenedCostsTheKeyToo() {
-        let world = World(seed: 101)
+        let world = World(seed: 101, configuration: Self.rotating)
         world.addReceiver()
         let taker = world.addReceiver()
         taker.isCut = true

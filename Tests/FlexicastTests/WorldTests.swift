@@ -43,6 +43,7 @@ import Wire
     @Test(arguments: 1...8 as ClosedRange<UInt64>)
     func randomWalk(seed: UInt64) {
         var configuration = FlowConfiguration()
+        configuration.rotatesKeyAfterLeave = true
         configuration.keyRotationInterval = .seconds(1)
         configuration.skipInterval = 20
         configuration.rateCeiling = 20_000_000

@@ -190,6 +190,7 @@ import Wire
     @Test(arguments: 1...5 as ClosedRange<UInt64>)
     func randomWalk(seed: UInt64) {
         var configuration = FlowConfiguration()
+        configuration.rotatesKeyAfterLeave = true
         configuration.keyRotationInterval = .seconds(1)
         configuration.skipInterval = 40
         let simulation = Simulation(seed: seed &* 1009, configuration: configuration)

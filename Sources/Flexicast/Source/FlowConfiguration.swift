@@ -51,14 +51,19 @@ public struct FlowConfiguration: Sendable {
     /// A loss goes on the flow again when this many per cent of the members, and at least two, report it.
     public var flowRepairPercent = 10
 
-    /// Whether a new key is made after a member has left, so that it cannot read on.
-    public var rotatesKeyAfterLeave = true
-    /// The shortest time between two keys.
+    /// Whether a new key is made after a member has left, so that it cannot read on. That serves only where receivers are
+    /// admitted by who they are: else the one that has left joins again and is given the new key.
+    public var rotatesKeyAfterLeave = false
+    /// The shortest time between two keys that are made because members have left. A key that wears out is replaced when
+    /// that is due, at the earliest `keyActivationDelay` after its first packet: so often is a receiver sent FC_KEY at most.
     public var keyRotationInterval = Duration.seconds(10)
     /// The time between telling the receivers a new key and its first packet.
     public var keyActivationDelay = Duration.milliseconds(500)
-    /// Packets sealed with one key before the next is made; the suite's confidentiality limit bounds it anyway.
-    public var packetsPerKey: UInt64 = 1 << 22
+    /// Packets sealed with one key before the next is made; half of what the suite allows for packets of this size
+    /// (`CipherSuite.sealingLimit`) bounds it anyway.
+    public var packetsPerKey: UInt64 = 1 << 27
+    /// Packets that a key may seal, in place of what the suite allows: for tests.
+    var sealingLimit: UInt64?
 
     /// The mean distance of skipped packet numbers (RFC 9000 section 21.4).
     public var skipInterval: UInt64 = 512

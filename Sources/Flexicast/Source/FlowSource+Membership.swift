@@ -124,7 +124,11 @@ extension FlowSource {
         var packetNumber = members[slot].floor
         while packetNumber < log.next {
             let record = log[packetNumber]
-            if !record.skipped, packetNumber >= horizon || members[slot].isPending(packetNumber) {
+            if record.skipped {
+                packetNumber = record.skippedUpTo
+                continue
+            }
+            if packetNumber >= horizon || members[slot].isPending(packetNumber) {
                 for index in 0..<record.frameCount {
                     repairOnUnicast(slot, log.frame(index, of: record), counted: false)
                 }

@@ -13,7 +13,9 @@ extension FlowSource {
         var deadline = Instant.distantFuture
         if audience > 0 {
             // Data that waits for the pacer takes the place of a keep-alive.
-            if !isKeyWornOut { deadline = hasData ? pacer.resumes(rate: rate) : nextPing }
+            deadline = hasData ? pacer.resumes(rate: rate) : nextPing
+            // A key that may seal no more is replaced at once.
+            if keys.isWornOut(at: log.next) { deadline = lastLossCheck }
             deadline = min(deadline, keys.rotationDue)
             if ackDelayIsDue { deadline = min(deadline, ackDelayChangeableAt) }
         }
@@ -42,7 +44,7 @@ extension FlowSource {
         evictBlocking(at: now)
         if memberCount > 0, now >= lossCheckDue { checkLosses(at: now) }
         relieveMemory(at: now)
-        if audience > 0, now >= keys.rotationDue { rotate(at: now) }
+        if audience > 0, now >= keys.rotationDue || keys.isWornOut(at: log.next) { rotate(at: now) }
         if audience > 0, ackDelayIsDue, now >= ackDelayChangeableAt {
             parameters.ackDelay = wantedAckDelay
             ackDelayChangeableAt = now + Self.ackDelayHold
@@ -95,7 +97,16 @@ extension FlowSource {
             let unheard = log.first(sentAfter: now - patience * 3, from: horizon)
             if unheard > horizon {
                 // A pending packet is older than these and has been given up above.
-                for packetNumber in horizon..<unheard { giveUp(slot, packetNumber, isCongestion: false) }
+                var packetNumber = horizon
+                while packetNumber < unheard {
+                    let record = log[packetNumber]
+                    if record.skipped {
+                        packetNumber = record.skippedUpTo
+                    } else {
+                        giveUp(slot, packetNumber, isCongestion: false)
+                        packetNumber += 1
+                    }
+                }
                 members[slot].moveHorizon(to: unheard)
             }
             flushRun(slot)
@@ -129,18 +140,28 @@ extension FlowSource {
         if configuration.rotatesKeyAfterLeave { keys.wanted = true }
     }
 
-    /// The numbers left to the old key: what the flow can send while receivers are told, were slow start over by then.
+    /// Numbers left to the old key at most, whatever the flow could send. Leaving them out costs nothing; a receiver decodes
+    /// packet numbers of four octets as long as it misses fewer than 2^31.
+    static var longestKeyLead: UInt64 { 1 << 24 }
+
+    /// The numbers left to the old key: what the flow can send while receivers are told, whatever its rate is by then.
     private var keyLead: UInt64 {
         let seconds = Double(configuration.keyActivationDelay.nanoseconds) / 1e9
-        let rate = min(configuration.rateCeiling, max(configuration.rateFloor, rates.minimum))
-        let packets = seconds * Double(rate) / 8 / Double(configuration.packetSize)
-        return UInt64(min(16_384, max(8, packets)))
+        let packets = seconds * Double(configuration.rateCeiling) / 8 / Double(configuration.packetSize)
+        return UInt64(min(Double(Self.longestKeyLead), max(8, packets)))
     }
 
+    /// Makes a new key and has receivers told.
     private mutating func rotate(at now: Instant) {
+        // Its packets are more than a key ago: nothing waits for who has not settled them.
+        if keys.previousGeneration != nil {
+            slotScratch.removeAll(keepingCapacity: true)
+            floors.slots(below: keys.current.firstPacketNumber, into: &slotScratch)
+            for slot in slotScratch { remove(slot, reason: .tooSlow) }
+            releaseSettled()
+        }
         let key = keys.rotate(
-            from: log.next + keyLead, activation: configuration.keyActivationDelay,
-            interval: configuration.keyRotationInterval, random: &random, at: now)
+            from: log.next + keyLead, interval: configuration.keyRotationInterval, random: &random, at: now)
         statistics.keysMade += 1
         act(.installKey(key))
         act(.sendKey(key))
@@ -148,14 +169,14 @@ extension FlowSource {
 
     /// The next key is to be used from the next packet on: its first packet number or its time has come.
     @inline(__always)
-    func isKeyDue(at now: Instant) -> Bool { log.next >= keys.nextFirstPacketNumber || now >= keys.switchAt }
+    func isKeyDue(at now: Instant) -> Bool { log.next >= keys.endsAt || now >= keys.switchAt }
 
     /// Brings the next key into use.
     mutating func switchKey(at now: Instant) {
         guard let next = keys.next else { return }
         log.skip(upTo: next.firstPacketNumber, at: now)
         if skipAt <= log.next { drawSkip() }
-        keys.activateNext()
+        keys.activateNext(at: now)
         releaseSettled()
     }
 }

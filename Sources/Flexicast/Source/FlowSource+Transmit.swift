@@ -30,7 +30,7 @@ extension FlowSource {
         var left = count
         while left > 0 {
             let hasData = hasData
-            guard !isKeyWornOut, writer.remaining >= Self.leastPacket else { break }
+            guard !keys.isWornOut(at: log.next), writer.remaining >= Self.leastPacket else { break }
             guard hasData ? pacer.allows(rate: bits, at: now) : now >= nextPing else {
                 if hasData { slowStart.usedUp() }
                 break
@@ -48,7 +48,7 @@ extension FlowSource {
                 left -= 1
             }
             plan.end = writer.offset
-            if keys.used(before: log.next) >= keyBudget { keys.wanted = true }
+            keys.sealed(before: log.next)
             if octets < configuration.packetSize { break }
         }
         if plan.end > plan.start { runs.append(plan) }
@@ -184,22 +184,9 @@ extension FlowSource {
         guard repairs.isEmpty, streams.sent > 0, mayContinue else { return 0 }
         let rest = UInt64(streams.current.count - streams.sent) - 1
         let memory = configuration.maximumUnsettledOctets - unsettledOctets
-        let used = keys.used(before: log.next)
         return min(
             rest / most, (octetLimits.minimum - octetPosition) / most, memory / size, UInt64(pacer.packets),
-            min(skipAt, keys.nextFirstPacketNumber) - log.next, keyBudget - min(used, keyBudget))
-    }
-
-    @inline(__always)
-    private var keyBudget: UInt64 {
-        min(configuration.packetsPerKey, keys.current.suite.confidentialityLimit / 2)
-    }
-
-    /// The key may seal no more (RFC 9001 section 6.6). It comes to that only when a new one cannot be made for want
-    /// of acknowledgements under the one before.
-    @inline(__always)
-    var isKeyWornOut: Bool {
-        keys.next == nil && keys.used(before: log.next) + 2 >= keys.current.suite.confidentialityLimit
+            min(skipAt, keys.endsAt) - log.next)
     }
 
     // Inlined, all of these: a getter that is called is given a copy of the whole flow (Swift 6.3, 1.4 KB).

@@ -87,7 +87,11 @@ public struct FlowSource: Sendable {
         self.configuration = configuration
         self.parameters = parameters
         random = seed
-        keys = FlowKeys(suite: configuration.suite, random: &random, now: now)
+        let limit =
+            configuration.sealingLimit ?? configuration.suite.sealingLimit(packetSize: configuration.packetSize)
+        keys = FlowKeys(
+            suite: configuration.suite, limit: limit, budget: min(configuration.packetsPerKey, limit / 2),
+            activation: configuration.keyActivationDelay, random: &random, now: now)
         // Four octets of packet number decode against FC_KEY's, so any start will do; 0 is what people expect.
         log = PacketLog(firstPacketNumber: 0)
         pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)

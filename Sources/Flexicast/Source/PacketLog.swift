@@ -45,19 +45,6 @@ struct PacketRecord: Sendable {
     var skippedUpTo: UInt64 { run.end }
 }
 
-/// What members have said of a packet that they lost.
-private struct LossMark: Sendable {
-    var packetNumber: UInt64
-    /// Members that have reported it lost.
-    var missing: UInt32
-    /// How many acknowledgements had come, of anything by anyone, when the first of them did.
-    var firstReport: UInt32
-    /// Its frames are queued for the flow, or were sent on it again.
-    var repairedOnFlow: Bool
-
-    static let none = LossMark(packetNumber: .max, missing: 0, firstReport: 0, repairedOnFlow: false)
-}
-
 /// The packets that some member has not settled, by packet number, with their frames.
 ///
 /// A source that sends as fast as it can has a hundred thousand of them, so that what is written for each is felt: a run
@@ -65,8 +52,7 @@ private struct LossMark: Sendable {
 struct PacketLog: Sendable {
     private var runs = Ring(filler: PacketRun.none)
     private(set) var frames = Ring(filler: FrameRecord.none)
-    /// By packet number, in as many places as there are packets in the log at least: two of them never share one.
-    private var marks: [LossMark] = []
+    private var marks = LossMarks()
     /// The skipped numbers in the log, and the last few before it, as disjoint ranges, lowest first.
     private var skips = Ring(filler: UInt64(0)...0)
     private static var skipsKept: Int { 32 }
@@ -184,41 +170,21 @@ struct PacketLog: Sendable {
     /// Counts a member's report; `acknowledgements` is how many have come so far. Returns how many members miss the
     /// packet, and how many acknowledgements it took to learn of them.
     mutating func markReported(_ packetNumber: UInt64, acknowledgements: UInt64) -> (missing: UInt32, of: UInt32) {
+        precondition(packetNumber >= base && packetNumber < next)
         let now = UInt32(truncatingIfNeeded: acknowledgements)
-        let place = mark(packetNumber)
+        let place = marks.place(of: packetNumber, base: base)
         if marks[place].missing == 0 { marks[place].firstReport = now }
         marks[place].missing += 1
         return (marks[place].missing, now &- marks[place].firstReport &+ 1)
     }
 
-    mutating func markRepairedOnFlow(_ packetNumber: UInt64) { marks[mark(packetNumber)].repairedOnFlow = true }
+    mutating func markRepairedOnFlow(_ packetNumber: UInt64) {
+        precondition(packetNumber >= base && packetNumber < next)
+        marks[marks.place(of: packetNumber, base: base)].repairedOnFlow = true
+    }
 
     func isRepairedOnFlow(_ packetNumber: UInt64) -> Bool {
-        guard !marks.isEmpty else { return false }
-        let mark = marks[Int(truncatingIfNeeded: packetNumber) & (marks.count - 1)]
-        return mark.packetNumber == packetNumber && mark.repairedOnFlow
-    }
-
-    /// Where the packet's mark is, made if there is none.
-    private mutating func mark(_ packetNumber: UInt64) -> Int {
-        precondition(packetNumber >= base && packetNumber < next)
-        if UInt64(marks.count) < next - base { growMarks() }
-        let place = Int(truncatingIfNeeded: packetNumber) & (marks.count - 1)
-        if marks[place].packetNumber != packetNumber {
-            marks[place] = .none
-            marks[place].packetNumber = packetNumber
-        }
-        return place
-    }
-
-    private mutating func growMarks() {
-        var count = max(64, marks.count)
-        while UInt64(count) < next - base { count *= 2 }
-        var larger = [LossMark](repeating: .none, count: count)
-        for mark in marks where mark.packetNumber != LossMark.none.packetNumber {
-            larger[Int(truncatingIfNeeded: mark.packetNumber) & (count - 1)] = mark
-        }
-        marks = larger
+        marks.find(packetNumber).map { marks[$0].repairedOnFlow } ?? false
     }
 
     // MARK: Forgetting
@@ -250,15 +216,12 @@ struct PacketLog: Sendable {
         }
         if gone.frames > 0 { streams.release(gone.stream, frames: gone.frames) }
         base = floor
-        if runs.isEmpty, marks.count > Self.idleMarks { marks = [] }
+        if runs.isEmpty { marks.removeAll() }
         while skips.count > Self.skipsKept, skips[skips.base].upperBound < floor { skips.removeFirst() }
     }
-
-    /// More of them than that are given back when the log is empty.
-    private static var idleMarks: Int { 8192 }
 
     /// Records held now, for tests and memory limits.
     var recordsHeld: Int { runs.count + frames.count }
     /// Records there is room for.
-    var capacity: Int { runs.capacity + frames.capacity + marks.count }
+    var capacity: Int { runs.capacity + frames.capacity + marks.capacity }
 }

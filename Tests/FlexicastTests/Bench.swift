@@ -57,13 +57,13 @@ final class Bench {
         while let action = flow.nextAction() { actions.append(action) }
     }
 
-    func acknowledge(_ member: MemberID, _ ranges: [ClosedRange<UInt64>]) throws(TransportError) {
+    func acknowledge(_ member: MemberID, _ ranges: [ClosedRange<UInt64>]) {
         defer { drain() }
-        try flow.acknowledged(member, ranges: ranges, ackDelay: .zero, at: now)
+        flow.acknowledged(member, ranges: ranges, ackDelay: .zero, at: now)
     }
 
     /// Acknowledges every packet that the member has not settled, as a receiver that has opened them all would.
-    func acknowledgeAll(_ member: MemberID) throws(TransportError) {
+    func acknowledgeAll(_ member: MemberID) {
         var ranges: [ClosedRange<UInt64>] = []
         var number = max(flow.log.base, flow.members[member.slot].floor)
         while number < flow.log.next {
@@ -78,7 +78,7 @@ final class Bench {
                 number += 1
             }
         }
-        try acknowledge(member, ranges.reversed())
+        acknowledge(member, ranges.reversed())
     }
 
     func advance(_ duration: Duration) {

@@ -44,12 +44,30 @@ import Wire
         }
     }
 
-    @Test func acknowledgingWhatWasNeverSent() {
-        let reason = closeReason { simulation in
-            let next = simulation.source.flow.nextPacketNumber
-            return self.pathAck(path: 1, largest: next + 5, first: 3)
+    /// One packet that a key holder forged makes every receiver acknowledge a number that was never sent. They leave the flow
+    /// and keep their connections, and everything comes to each once.
+    @Test func acknowledgingWhatWasNeverSentEndsNoConnection() {
+        let simulation = Simulation(seed: 11)
+        for _ in 0..<3 { simulation.addReceiver() }
+        simulation.run(for: .seconds(1))
+        for number in 0..<40 {
+            if number == 10 {
+                let next = simulation.source.flow.nextPacketNumber
+                for receiver in simulation.receivers {
+                    simulation.send(self.pathAck(path: 1, largest: next + 5, first: 3), from: receiver)
+                }
+                simulation.run(for: .milliseconds(30))
+                #expect(simulation.source.flow.memberCount == 0)
+            }
+            simulation.publish(DeliveryTests.item(number, 5000))
+            simulation.run(for: .milliseconds(200))
         }
-        #expect(code(reason) == TransportError.Code.protocolViolation.rawValue)
+        for receiver in simulation.receivers {
+            #expect(simulation.faults(of: receiver) == [])
+            #expect(receiver.fallBacks == [.sourceLeft])
+        }
+        #expect(simulation.source.flow.statistics.refusedAcknowledgements == 3)
+        #expect(simulation.source.flow.memberCount == 3)
     }
 
     @Test func acknowledgingAPathThatDoesNotExist() {

@@ -73,7 +73,7 @@ extension FlowServer {
                 try session.pathAcknowledged(pathID: pathID)
             }
             guard flow != nil, let member, let member else { return }
-            try flow!.acknowledged(member, ranges: ranges, ackDelay: ackDelay, at: now)
+            flow!.acknowledged(member, ranges: ranges, ackDelay: ackDelay, at: now)
             settle(at: now)
         }
     }

@@ -23,9 +23,9 @@ public enum LeaveReason: Sendable, Hashable, CaseIterable {
     case tooSlow
     /// Its rate stayed below the flow's floor.
     case belowRateFloor
-    /// Its flow control credit ran out and was not renewed.
+    /// Its flow control credit does not cover what the flow sends until it can be renewed.
     case outOfCredit
-    /// It acknowledged what was never sent.
+    /// It acknowledged what was never sent, by its own doing or because someone forged a packet.
     case violation
     /// The flow was withdrawn.
     case withdrawn
@@ -33,8 +33,8 @@ public enum LeaveReason: Sendable, Hashable, CaseIterable {
     /// Whether the source decided: then the receiver is told by FC_STATE(LEAVE).
     public var isEviction: Bool {
         switch self {
-        case .silent, .tooSlow, .belowRateFloor, .outOfCredit: true
-        case .left, .rejoined, .connectionClosed, .violation, .withdrawn: false
+        case .silent, .tooSlow, .belowRateFloor, .outOfCredit, .violation: true
+        case .left, .rejoined, .connectionClosed, .withdrawn: false
         }
     }
 }

@@ -1,14 +1,6 @@
 import QUIC
 import Wire
 
-/// Neighbouring frames of one stream, gathered into one unicast repair.
-struct RepairRun: Sendable {
-    var stream: UInt64
-    var range: Range<UInt64>
-    var fin: Bool
-    var counted: Bool
-}
-
 extension FlowSource {
     /// How far behind an acknowledged packet a missing one is lost (RFC 9002 section 6.1.1).
     static var reorderingThreshold: UInt64 { 3 }
@@ -17,14 +9,19 @@ extension FlowSource {
     /// repaired by actions at once. Costs O(ranges + losses + log members
     /// + log packets).
     ///
-    /// Throws PROTOCOL_VIOLATION, having changed nothing, when a range holds a number that was never sent: close that
-    /// member's connection. An acknowledgement by a former member is ignored.
+    /// A member that acknowledges a number that was never sent leaves the flow, with `LeaveReason.violation`, and nothing that
+    /// it says counts. Its connection stays: everybody who knows the key can forge a packet of such a number for it to
+    /// acknowledge. An acknowledgement by a former member is ignored.
     public mutating func acknowledged(
         _ id: MemberID, ranges: Span<ClosedRange<UInt64>>, ackDelay: Duration, at now: Instant
-    ) throws(TransportError) {
+    ) {
         guard isMember(id), !ranges.isEmpty else { return }
-        try validate(ranges)
         let slot = id.slot
+        guard hasSent(ranges) else {
+            statistics.refusedAcknowledgements += 1
+            remove(slot, reason: .violation)
+            return
+        }
         let oldFloor = members[slot].floor
         let horizon = members[slot].horizon
         let top = ranges[0].upperBound
@@ -33,14 +30,15 @@ extension FlowSource {
         members[slot].lastHeard = now
         heard.set(slot, UInt64(max(0, now.nanoseconds)))
 
-        settlePending(slot, ranges: ranges, top: top)
+        var batch = RepairBatch(for: slot)
+        settlePending(ranges, top: top, into: &batch)
         if top >= horizon {
             sampleRoundTrip(slot, top: top, ackDelay: ackDelay, at: now)
             let known = horizon
             members[slot].moveHorizon(to: top + 1)
-            settleGaps(slot, ranges: ranges, from: known, top: top)
+            settleGaps(ranges, from: known, top: top, into: &batch)
         }
-        flushRun(slot)
+        send(&batch)
         updateRate(slot, at: now)
         if isMember(id) { moveFloor(slot, from: oldFloor) }
     }
@@ -48,20 +46,16 @@ extension FlowSource {
     /// As above, for callers with an array.
     public mutating func acknowledged(
         _ id: MemberID, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
-    ) throws(TransportError) {
-        try acknowledged(id, ranges: ranges.span, ackDelay: ackDelay, at: now)
+    ) {
+        acknowledged(id, ranges: ranges.span, ackDelay: ackDelay, at: now)
     }
 
-    private mutating func validate(_ ranges: Span<ClosedRange<UInt64>>) throws(TransportError) {
-        if ranges[0].upperBound >= log.next {
-            statistics.refusedAcknowledgements += 1
-            throw TransportError(
-                .protocolViolation, "PATH_ACK of flow packet \(ranges[0].upperBound), which was not sent")
-        }
-        for index in ranges.indices where log.coversSkipped(ranges[index]) {
-            statistics.refusedAcknowledgements += 1
-            throw TransportError(.protocolViolation, "PATH_ACK of a skipped packet number of the flow")
-        }
+    /// RFC 9000 section 13.1: an acknowledgement of a packet that was not sent is a sign of an error; section 21.4: numbers
+    /// are left out to find out who acknowledges what it has not received.
+    private func hasSent(_ ranges: Span<ClosedRange<UInt64>>) -> Bool {
+        guard ranges[0].upperBound < log.next else { return false }
+        for index in ranges.indices where log.coversSkipped(ranges[index]) { return false }
+        return true
     }
 
     private static func covers(_ ranges: Span<ClosedRange<UInt64>>, _ packetNumber: UInt64) -> Bool {
@@ -72,7 +66,10 @@ extension FlowSource {
     }
 
     /// The packets in doubt since the last acknowledgement: there are at most two, as those further back are lost.
-    private mutating func settlePending(_ slot: Int, ranges: Span<ClosedRange<UInt64>>, top: UInt64) {
+    private mutating func settlePending(
+        _ ranges: Span<ClosedRange<UInt64>>, top: UInt64, into batch: inout RepairBatch
+    ) {
+        let slot = batch.slot
         var bits = members[slot].pending
         let horizon = members[slot].horizon
         while bits != 0 {
@@ -84,15 +81,16 @@ extension FlowSource {
                 members[slot].setPending(packetNumber, false)
             } else if top >= packetNumber + Self.reorderingThreshold {
                 members[slot].setPending(packetNumber, false)
-                lose(slot, packetNumber)
+                lose(packetNumber, into: &batch)
             }
         }
     }
 
     /// The packets between the old horizon and the new one that `ranges` leaves out, lowest first.
     private mutating func settleGaps(
-        _ slot: Int, ranges: Span<ClosedRange<UInt64>>, from known: UInt64, top: UInt64
+        _ ranges: Span<ClosedRange<UInt64>>, from known: UInt64, top: UInt64, into batch: inout RepairBatch
     ) {
+        let slot = batch.slot
         var index = 0
         while index + 1 < ranges.count, ranges[index + 1].upperBound >= known { index += 1 }
         // Below ranges[index] nothing at or above `known` is acknowledged.
@@ -106,7 +104,7 @@ extension FlowSource {
                     continue
                 }
                 if top >= packetNumber + Self.reorderingThreshold {
-                    lose(slot, packetNumber)
+                    lose(packetNumber, into: &batch)
                 } else {
                     members[slot].setPending(packetNumber, true)
                 }
@@ -136,7 +134,8 @@ extension FlowSource {
     /// Settles a packet that the member has lost: its frames go to the member, on the way that the number of others
     /// who miss them suggests. `isCongestion` is false when it only was not heard of: a member that has died must not
     /// slow the others down.
-    mutating func lose(_ slot: Int, _ packetNumber: UInt64, isCongestion: Bool = true) {
+    mutating func lose(_ packetNumber: UInt64, into batch: inout RepairBatch, isCongestion: Bool = true) {
+        let slot = batch.slot
         let record = log[packetNumber]
         guard !record.skipped else { return }
         statistics.lossReports += 1
@@ -157,34 +156,33 @@ extension FlowSource {
         } else {
             statistics.unicastRepairs += 1
             for index in 0..<record.frameCount {
-                repairOnUnicast(slot, log.frame(index, of: record), counted: false)
+                repair(log.frame(index, of: record), into: &batch)
             }
         }
     }
 
-    mutating func repairOnUnicast(_ slot: Int, _ frame: FrameRecord, counted: Bool) {
-        guard frame.stream >= members[slot].firstStream else { return }
+    /// Sends a frame that a packet has carried to the batch's member, unless it gets the stream otherwise.
+    mutating func repair(_ frame: FrameRecord, into batch: inout RepairBatch) {
+        guard frame.stream >= members[batch.slot].firstStream else { return }
         let range = UInt64(frame.offset)..<(UInt64(frame.offset) + UInt64(frame.length))
-        if let before = run, before.stream == frame.stream, before.counted == counted, !before.fin,
-            before.range.upperBound == range.lowerBound
-        {
-            run?.range = before.range.lowerBound..<range.upperBound
-            run?.fin = frame.fin
-            return
-        }
-        flushRun(slot)
-        run = RepairRun(stream: frame.stream, range: range, fin: frame.fin, counted: counted)
+        let part = RepairBatch.Part(stream: frame.stream, range: range, fin: frame.fin, counted: false)
+        if let whole = batch.add(part) { send(whole, to: batch.slot) }
     }
 
-    mutating func flushRun(_ slot: Int) {
-        guard let whole = run else { return }
-        run = nil
-        if !whole.counted { statistics.octetsRepairedOnUnicast += UInt64(whole.range.count) }
+    /// Sends what is left of the batch: it is empty then.
+    mutating func send(_ batch: inout RepairBatch) {
+        if let whole = batch.take() { send(whole, to: batch.slot) }
+    }
+
+    func memberID(_ slot: Int) -> MemberID { MemberID(slot: slot, epoch: members[slot].epoch) }
+
+    mutating func send(_ part: RepairBatch.Part, to slot: Int) {
+        if !part.counted { statistics.octetsRepairedOnUnicast += UInt64(part.range.count) }
         act(
             .unicastRepair(
-                member: MemberID(slot: slot, epoch: members[slot].epoch),
-                stream: StreamID(initiator: .server, bidirectional: false, index: whole.stream),
-                bytes: streams.bytes(whole.stream), range: whole.range, fin: whole.fin, counted: whole.counted))
+                member: memberID(slot),
+                stream: StreamID(initiator: .server, bidirectional: false, index: part.stream),
+                bytes: streams.bytes(part.stream), range: part.range, fin: part.fin, counted: part.counted))
     }
 
     private mutating func noteLoss(_ slot: Int, _ packetNumber: UInt64, sentAt: Instant) {
@@ -205,7 +203,7 @@ extension FlowSource {
             size: configuration.packetSize, roundTrip: roundTrip,
             lossEventRate: members[slot].losses.eventRate(next: members[slot].horizon))
         rates.set(slot, rate)
-        guard rate < configuration.rateFloor, rate < sendMeter.rate(octets: log.octetsSent, at: now) else {
+        guard rate < configuration.rateFloor, rate < sendMeter.bitsPerSecond else {
             members[slot].belowFloorSince = nil
             return
         }

@@ -9,16 +9,18 @@ extension FlowSource {
 
     /// Makes a receiver that has sent READY a member: the packets and the streams from now on are its own.
     /// `streamWindow` is its initial_max_stream_data_uni; `octets` and `streams` are as in `setCredit`.
-    /// Nil when the flow is full or withdrawn, or the window is smaller than the longest stream: it stays on unicast.
+    /// Nil when the flow is full or withdrawn, the window is smaller than the longest stream, or there is no credit at all: it
+    /// stays on unicast.
     public mutating func add(streamWindow: UInt64, octets: UInt64, streams granted: UInt64, at now: Instant)
         -> MemberID?
     {
         guard !isWithdrawn, memberCount < configuration.maximumMembers,
-            streamWindow >= configuration.maximumStreamLength
+            streamWindow >= configuration.maximumStreamLength, octets > 0, granted > 0
         else {
             statistics.admissionsRefused += 1
             return nil
         }
+        sendMeter.note(octets: octetPosition, streams: streamPosition, packetOctets: log.octetsSent, at: now)
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free
@@ -58,9 +60,41 @@ extension FlowSource {
     ///     flow.setCredit(member, octets: connection.sendCredit, streams: connection.streamCredit)
     public mutating func setCredit(_ id: MemberID, octets: UInt64, streams granted: UInt64) {
         guard isMember(id) else { return }
-        let member = members[id.slot]
-        octetLimits.set(id.slot, Self.sum(member.octetsTaken, octets))
-        streamLimits.set(id.slot, Self.sum(member.streamsTaken, granted))
+        let slot = id.slot
+        let trip = reserveTime(slot)
+        let ends = (
+            Self.sum(members[slot].octetsTaken, octets), Self.sum(members[slot].streamsTaken, granted)
+        )
+        // The same limit again says nothing new: what is left of it is not to be halved each time.
+        if ends.0 != members[slot].octetsEnd {
+            members[slot].octetsEnd = ends.0
+            octetLimits.set(
+                slot, ends.0 - CreditReserve.units(of: octets, perSecond: sendMeter.octetsPerSecond, for: trip))
+        }
+        if ends.1 != members[slot].streamsEnd {
+            members[slot].streamsEnd = ends.1
+            streamLimits.set(
+                slot, ends.1 - CreditReserve.units(of: granted, perSecond: sendMeter.streamsPerSecond, for: trip))
+        }
+    }
+
+    /// The time that new credit takes to come, three times over: the flow's round trip and the delay of acknowledgements.
+    private func reserveTime(_ slot: Int) -> Duration {
+        (members[slot].roundTrip ?? CreditReserve.firstRoundTrip) * 3 + parameters.ackDelay
+    }
+
+    /// Whether a member's credit, less what is kept in reserve, ends here. The flow does not wait for it.
+    @inline(__always)
+    var isOutOfCredit: Bool { memberCount > 0 && !streams.isDrained && !hasCredit }
+
+    /// Removes the members whose credit ends here: the flow goes on without them at once. What it sends a member is never
+    /// more than the member has allowed, since no frame passes the least of the limits.
+    mutating func removeOutOfCredit() {
+        while hasRoomForRemovals, isOutOfCredit {
+            let isOctets = !streams.current.isEmpty && octetLimits.minimum <= octetPosition
+            guard let slot = isOctets ? octetLimits.slotOfMinimum : streamLimits.slotOfMinimum else { return }
+            remove(slot, reason: .outOfCredit)
+        }
     }
 
     /// What the flow has sent the member since the last call: charge it to its connection's flow control.
@@ -97,9 +131,8 @@ extension FlowSource {
     }
 
     mutating func remove(_ slot: Int, reason: LeaveReason) {
-        let id = MemberID(slot: slot, epoch: members[slot].epoch)
-        flushRun(slot)
-        if reason != .connectionClosed, reason != .violation { handOver(slot) }
+        let id = memberID(slot)
+        if reason != .connectionClosed { handOver(slot) }
         if reason.isEviction { statistics.evictions += 1 }
         act(.memberRemoved(id, reason: reason, charge: takeCharge(slot)))
         members[slot].isActive = false
@@ -117,9 +150,9 @@ extension FlowSource {
 
     /// Sends everything that the member lacks on its unicast path.
     private mutating func handOver(_ slot: Int) {
+        var batch = RepairBatch(for: slot)
         // What it may have lost and was to get on the flow: nobody remembers who asked, so it gets all of it.
-        for index in repairs.indices { repairOnUnicast(slot, repairs[index], counted: false) }
-        flushRun(slot)
+        for index in repairs.indices { repair(repairs[index], into: &batch) }
         let horizon = members[slot].horizon
         var packetNumber = members[slot].floor
         while packetNumber < log.next {
@@ -130,16 +163,15 @@ extension FlowSource {
             }
             if packetNumber >= horizon || members[slot].isPending(packetNumber) {
                 for index in 0..<record.frameCount {
-                    repairOnUnicast(slot, log.frame(index, of: record), counted: false)
+                    repair(log.frame(index, of: record), into: &batch)
                 }
             }
             packetNumber += 1
         }
-        flushRun(slot)
+        send(&batch)
         for (stream, offset) in streams.unsent(from: members[slot].firstStream) {
-            run = RepairRun(
-                stream: stream, range: UInt64(offset)..<UInt64(streams.bytes(stream).count), fin: true, counted: true)
-            flushRun(slot)
+            let range = UInt64(offset)..<UInt64(streams.bytes(stream).count)
+            send(RepairBatch.Part(stream: stream, range: range, fin: true, counted: true), to: slot)
         }
     }
 
@@ -153,6 +185,5 @@ extension FlowSource {
         streamPosition += queuedStreams
         queuedStreams = 0
         streams.dropUnsent()
-        creditBlockedSince = nil
     }
 }

@@ -13,7 +13,7 @@ extension FlowSource {
         var deadline = Instant.distantFuture
         if audience > 0 {
             // Data that waits for the pacer takes the place of a keep-alive.
-            deadline = hasData ? pacer.resumes(rate: rate) : nextPing
+            deadline = hasData || isOutOfCredit ? pacer.resumes(rate: rate) : nextPing
             // A key that may seal no more is replaced at once.
             if keys.isWornOut(at: log.next) { deadline = lastLossCheck }
             deadline = min(deadline, keys.rotationDue)
@@ -21,7 +21,6 @@ extension FlowSource {
         }
         if memberCount > 0 {
             deadline = min(deadline, lossCheckDue, silenceDue)
-            if let since = creditBlockedSince { deadline = min(deadline, since + configuration.memberTimeout) }
         }
         return deadline
     }
@@ -41,7 +40,6 @@ extension FlowSource {
     public mutating func timerFired(at now: Instant) {
         guard !isWithdrawn else { return }
         evictSilent(at: now)
-        evictBlocking(at: now)
         if memberCount > 0, now >= lossCheckDue { checkLosses(at: now) }
         relieveMemory(at: now)
         if audience > 0, now >= keys.rotationDue || keys.isWornOut(at: log.next) { rotate(at: now) }
@@ -53,23 +51,7 @@ extension FlowSource {
     }
 
     private mutating func evictSilent(at now: Instant) {
-        while now >= silenceDue, let slot = heard.slotOfMinimum { remove(slot, reason: .silent) }
-    }
-
-    private mutating func evictBlocking(at now: Instant) {
-        guard let since = creditBlockedSince, now >= since + configuration.memberTimeout else { return }
-        creditBlockedSince = nil
-        guard !streams.isDrained else { return }
-        if !streams.current.isEmpty {
-            while octetLimits.minimum <= octetPosition, let slot = octetLimits.slotOfMinimum {
-                remove(slot, reason: .outOfCredit)
-            }
-        }
-        if streams.sent == 0 {
-            while streamLimits.minimum <= streamPosition, let slot = streamLimits.slotOfMinimum {
-                remove(slot, reason: .outOfCredit)
-            }
-        }
+        while hasRoomForRemovals, now >= silenceDue, let slot = heard.slotOfMinimum { remove(slot, reason: .silent) }
     }
 
     /// Repairs what has gone unacknowledged for too long. Such a loss is seldom the first to be seen: the PINGs after
@@ -85,11 +67,12 @@ extension FlowSource {
             let oldFloor = members[slot].floor
             let patience = members[slot].patience(ackDelay: parameters.ackDelay)
             let inDoubt = log.first(sentAfter: now - patience, from: oldFloor)
+            var batch = RepairBatch(for: slot)
             var packetNumber = oldFloor
             while packetNumber < min(inDoubt, members[slot].horizon) {
                 if members[slot].isPending(packetNumber) {
                     members[slot].setPending(packetNumber, false)
-                    giveUp(slot, packetNumber, isCongestion: true)
+                    giveUp(packetNumber, into: &batch, isCongestion: true)
                 }
                 packetNumber += 1
             }
@@ -103,27 +86,27 @@ extension FlowSource {
                     if record.skipped {
                         packetNumber = record.skippedUpTo
                     } else {
-                        giveUp(slot, packetNumber, isCongestion: false)
+                        giveUp(packetNumber, into: &batch, isCongestion: false)
                         packetNumber += 1
                     }
                 }
                 members[slot].moveHorizon(to: unheard)
             }
-            flushRun(slot)
+            send(&batch)
             moveFloor(slot, from: oldFloor)
         }
     }
 
-    private mutating func giveUp(_ slot: Int, _ packetNumber: UInt64, isCongestion: Bool) {
+    private mutating func giveUp(_ packetNumber: UInt64, into batch: inout RepairBatch, isCongestion: Bool) {
         guard !log[packetNumber].skipped else { return }
         statistics.timeoutRepairs += 1
-        lose(slot, packetNumber, isCongestion: isCongestion)
+        lose(packetNumber, into: &batch, isCongestion: isCongestion)
     }
 
     /// Evicts late members while more than three quarters of the bound is unsettled, so that the flow need not stop.
     mutating func relieveMemory(at now: Instant) {
         let threshold = configuration.maximumUnsettledOctets / 4 * 3
-        while unsettledOctets > threshold, let slot = floors.slotOfMinimum {
+        while hasRoomForRemovals, unsettledOctets > threshold, let slot = floors.slotOfMinimum {
             let late = members[slot].patience(ackDelay: parameters.ackDelay)
             guard log[members[slot].floor].sentAt + late <= now else { return }
             remove(slot, reason: .tooSlow)

@@ -24,7 +24,7 @@ extension FlowSource {
     ) {
         guard audience > 0, !isWithdrawn else { return }
         relieveMemory(at: now)
-        noteCredit(at: now)
+        sendMeter.note(octets: octetPosition, streams: streamPosition, packetOctets: log.octetsSent, at: now)
         let bits = rate
         var plan = newPlan(at: writer.offset)
         var left = count
@@ -32,7 +32,12 @@ extension FlowSource {
             let hasData = hasData
             guard !keys.isWornOut(at: log.next), writer.remaining >= Self.leastPacket else { break }
             guard hasData ? pacer.allows(rate: bits, at: now) : now >= nextPing else {
-                if hasData { slowStart.usedUp() }
+                if hasData {
+                    slowStart.usedUp()
+                } else if isOutOfCredit, hasRoomForRemovals {
+                    removeOutOfCredit()
+                    continue
+                }
                 break
             }
             if log.next == skipAt || isKeyDue(at: now) {
@@ -195,25 +200,17 @@ extension FlowSource {
     @inline(__always)
     var hasData: Bool { !repairs.isEmpty || mayContinue }
 
-    /// Whether the stream at the cursor may send: every member's credit and the memory bound allow it.
+    /// Whether the stream at the cursor may send: the members' credit and the memory bound allow it.
     @inline(__always)
     private var mayContinue: Bool {
         memberCount > 0 && !streams.isDrained && hasCredit && unsettledOctets < configuration.maximumUnsettledOctets
     }
 
+    /// Whether the least of the members' limits lies further on.
     @inline(__always)
-    private var hasCredit: Bool {
+    var hasCredit: Bool {
         (streams.sent > 0 || streamPosition < streamLimits.minimum)
             && (streams.current.isEmpty || octetPosition < octetLimits.minimum)
-    }
-
-    /// Remembers since when a member's credit has held the flow up.
-    private mutating func noteCredit(at now: Instant) {
-        guard memberCount > 0, !streams.isDrained, !hasCredit else {
-            creditBlockedSince = nil
-            return
-        }
-        if creditBlockedSince == nil { creditBlockedSince = now }
     }
 
     /// A frame needs this much more than its header, or less where the stream ends.

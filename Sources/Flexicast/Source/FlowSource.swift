@@ -64,14 +64,15 @@ public struct FlowSource: Sendable {
     private var busyWait: Int64 = 0
     var skipAt: UInt64
     var lastLossCheck: Instant
-    var creditBlockedSince: Instant?
     var ackDelayChangeableAt: Instant
     /// The number of members asks for another ack delay than is announced.
     private(set) var ackDelayIsDue = false
 
+    /// Bounded, though not by a count of its own: one acknowledgement adds a repair for each packet that it settles at the
+    /// most; a member that goes adds one for each part of what it has not settled and of what is queued, which
+    /// `maximumUnsettledOctets` and `maximumQueuedOctets` bound; and where many go at once, `mostActions` ends it.
     private var actions: [FlowAction] = []
     private var actionsTaken = 0
-    var run: RepairRun?
     var slotScratch: [Int] = []
 
     /// - Parameters:
@@ -136,6 +137,11 @@ public struct FlowSource: Sendable {
     }
 
     mutating func act(_ action: FlowAction) { actions.append(action) }
+
+    /// Once so many actions wait, no further member is removed before they are done, unless it leaves by itself.
+    static var mostActions: Int { 1 << 16 }
+    /// Whether more members may be removed in this turn.
+    var hasRoomForRemovals: Bool { actions.count - actionsTaken < Self.mostActions }
 
     // MARK: Publishing
 

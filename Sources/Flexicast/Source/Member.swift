@@ -19,6 +19,9 @@ struct Member: Sendable {
     /// Up to where its connection's flow control account has been told of them.
     var octetsTaken: UInt64 = 0
     var streamsTaken: UInt64 = 0
+    /// Where its credit ends, in the flow's count.
+    var octetsEnd: UInt64?
+    var streamsEnd: UInt64?
     /// Everything from here on is unsettled.
     var horizon: UInt64 = 0
     /// Bit i: packet horizon-1-i is unsettled.

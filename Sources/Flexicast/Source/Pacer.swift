@@ -57,23 +57,35 @@ struct Pacer: Sendable {
     }
 }
 
-/// The rate at which packets really left, over the last second or a little more.
+/// What really left, over the last quarter of a second or a little more.
 struct RateMeter: Sendable {
     private var since: Instant
-    private var octetsBefore: UInt64 = 0
-    private var last: UInt64 = 0
+    private var before: (octets: UInt64, streams: UInt64, packetOctets: UInt64) = (0, 0, 0)
+    /// Octets of new stream data, and new streams.
+    private(set) var octetsPerSecond: UInt64 = 0
+    private(set) var streamsPerSecond: UInt64 = 0
+    /// Bits of packets.
+    private(set) var bitsPerSecond: UInt64 = 0
 
-    static var window: Duration { .seconds(1) }
+    static var window: Duration { .milliseconds(250) }
+    private static var windowNanoseconds: Int64 { 250_000_000 }
 
     init(now: Instant) { since = now }
 
-    /// Bits per second, given all octets sent so far.
-    mutating func rate(octets: UInt64, at now: Instant) -> UInt64 {
-        let elapsed = now - since
-        guard elapsed >= Self.window else { return last }
-        last = UInt64(Double(octets - octetsBefore) * 8e9 / Double(elapsed.nanoseconds))
+    /// Takes note of all that was sent so far.
+    @inline(__always)
+    mutating func note(octets: UInt64, streams: UInt64, packetOctets: UInt64, at now: Instant) {
+        if now.nanoseconds - since.nanoseconds >= Self.windowNanoseconds {
+            measure(octets: octets, streams: streams, packetOctets: packetOctets, at: now)
+        }
+    }
+
+    private mutating func measure(octets: UInt64, streams: UInt64, packetOctets: UInt64, at now: Instant) {
+        let seconds = Double((now - since).nanoseconds) / 1e9
+        octetsPerSecond = UInt64(Double(octets - before.octets) / seconds)
+        streamsPerSecond = UInt64(Double(streams - before.streams) / seconds)
+        bitsPerSecond = UInt64(Double(packetOctets - before.packetOctets) * 8 / seconds)
         since = now
-        octetsBefore = octets
-        return last
+        before = (octets, streams, packetOctets)
     }
 }

@@ -71,10 +71,18 @@ import Wire
         let top = bench.flow.nextPacketNumber - 1
         bench.acknowledge(members[0], [0...top])
         bench.acknowledge(members[1], [(start + 1)...top])
-        // The one that lost it says what it can take, and that is about half of what there was (RFC 5348 section 6.3.1).
+        // One of two does not slow the flow down; both do. They say what they can take, and that is about half of what there
+        // was (RFC 5348 section 6.3.1).
+        #expect(bench.flow.rate == reached)
+        bench.acknowledge(members[0], [(top - 1)...top])
+        let second = bench.flow.nextPacketNumber
+        send(bench, for: .milliseconds(20))
+        let end = bench.flow.nextPacketNumber - 1
+        for member in members { bench.acknowledge(member, [(second + 1)...end]) }
         #expect(bench.flow.rate < reached && bench.flow.rate > reached / 4)
-        // When it has gone, the others go on from where the flow was.
-        bench.flow.leave(members[1], reason: .left, at: bench.now)
+        // When they have gone, others go on from where the flow was.
+        _ = bench.addMembers(1)
+        for member in members { bench.flow.leave(member, reason: .left, at: bench.now) }
         #expect(bench.flow.rate == reached)
     }
 

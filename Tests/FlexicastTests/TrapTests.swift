@@ -362,31 +362,24 @@ import Wire
 
     // MARK: 9. Rate
 
-    @Test func trap9TheFlowRunsAtTheSlowestMembersRateAndEvictsBelowTheFloor() throws {
+    @Test func trap9OneThatCannotFollowLeavesAndSlowsNobodyDown() throws {
         let bench = Bench {
             $0.rateCeiling = 50_000_000
-            $0.rateFloor = 1_000_000
             $0.flowRepairPercent = 100
         }
         let members = bench.addMembers(4)
-        var lossy = 0
         var lowest = UInt64.max
         for step in 0..<600 {
             let number = bench.sendPacket(1000)
             bench.now += .milliseconds(20)
             for member in members[1...] { bench.acknowledge(member, [0...number]) }
             // A third of the packets never reach the first member.
-            if step % 3 != 0 {
-                lossy += 1
-                bench.acknowledge(members[0], [number...number])
-            }
+            if step % 3 != 0 { bench.acknowledge(members[0], [number...number]) }
             lowest = min(lowest, bench.flow.rate)
         }
-        #expect(lowest < 5_000_000)
+        #expect(lowest == 50_000_000)
         #expect(bench.removals.map(\.0) == [members[0]])
         #expect(bench.removals.map(\.1) == [.belowRateFloor])
-        // The others were not slowed down for good.
-        #expect(bench.flow.rate == 50_000_000)
     }
 
     @Test func trap9AFlowThatTricklesEvictsNobodyForItsFewLosses() throws {

@@ -75,7 +75,7 @@ import Wire
         #expect(plain.items.map(\.bytes.count).sorted() == simulation.published.map(\.bytes.count).sorted())
         let statistics = simulation.source.flow.statistics
         #expect(statistics.lossReports > 0)
-        #expect(statistics.octetsRepairedOnFlow + statistics.octetsRepairedOnUnicast < statistics.newOctets * 3 / 10)
+        #expect(statistics.octetsRepairedOnFlow + statistics.octetsRepairedOnUnicast < statistics.newOctets * 35 / 100)
     }
 
     @Test func aCutBranchFallsBackAndReturns() {

@@ -19,13 +19,17 @@ public struct FlowConfiguration: Sendable {
     /// The first of the PINGs that follow the last data packet and reveal its loss; they back off by doubling up to
     /// `keepAliveInterval`.
     public var tailProbeInterval = Duration.milliseconds(30)
-    /// Bits per second of the flow, at the most and at the least. A member that cannot keep the floor is evicted.
+    /// Bits per second of the flow, at the most and at the least. A member that cannot keep the floor leaves.
     public var rateCeiling: UInt64 = 100_000_000
     public var rateFloor: UInt64 = 256_000
     /// Bits per second of a new flow, before slow start has raised it: QUIC's initial window (RFC 9002 section 7.2) in each
     /// 30 ms.
     public var initialRate: UInt64 = 4_000_000
-    /// How long a member's rate must stay below the floor before it is evicted.
+    /// How many per cent of the accounts the flow's rate has to suit. The others, and at least one of two or more, may be
+    /// left behind: they leave and are served on their connections. It is also how many must be strangers of good will: a
+    /// fifth that lies about losses, say 25 beside 100, changes nothing for the others at 75, and would rule at 90.
+    public var pacePercent = 75
+    /// How long a member must say that it can take less than half of what is sent before it leaves.
     public var floorPatience = Duration.seconds(2)
     /// Packets that may leave in one go, after a pause. A paced flow leaves in runs of half of it, if that is no more than ten
     /// milliseconds: 54 packets of 1200 octets are what one segmented send takes. From 5 Gbit/s on up to eight runs leave

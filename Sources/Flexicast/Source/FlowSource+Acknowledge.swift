@@ -30,6 +30,7 @@ extension FlowSource {
         members[slot].lastHeard = now
         heard.set(slot, UInt64(max(0, now.nanoseconds)))
 
+        members[slot].window.got += Self.count(ranges, from: horizon)
         var batch = RepairBatch(for: slot)
         settlePending(ranges, top: top, into: &batch)
         if top >= horizon {
@@ -39,8 +40,9 @@ extension FlowSource {
             settleGaps(ranges, from: known, top: top, into: &batch)
         }
         send(&batch)
-        updateRate(slot, at: now)
-        if isMember(id) { moveFloor(slot, from: oldFloor) }
+        countRound(slot, top: top)
+        judge(slot, at: now)
+        if isMember(id) { moveFloor(slot, from: oldFloor, at: now) }
     }
 
     /// As above, for callers with an array.
@@ -56,6 +58,16 @@ extension FlowSource {
         guard ranges[0].upperBound < log.next else { return false }
         for index in ranges.indices where log.coversSkipped(ranges[index]) { return false }
         return true
+    }
+
+    /// How many packet numbers from `first` on the ranges hold.
+    private static func count(_ ranges: Span<ClosedRange<UInt64>>, from first: UInt64) -> UInt64 {
+        var count: UInt64 = 0
+        for index in ranges.indices {
+            guard ranges[index].upperBound >= first else { break }
+            count += ranges[index].upperBound - max(first, ranges[index].lowerBound) + 1
+        }
+        return count
     }
 
     private static func covers(_ ranges: Span<ClosedRange<UInt64>>, _ packetNumber: UInt64) -> Bool {
@@ -119,6 +131,7 @@ extension FlowSource {
         // From `horizon` on everything is in the log; a skipped number has been refused.
         let sample = now - log[top].sentAt
         members[slot].sampled(sample > ackDelay ? sample - ackDelay : sample)
+        electorate.vote(wait: members[slot].wait, by: &members[slot].voter)
     }
 
     // MARK: Loss and repair
@@ -140,8 +153,12 @@ extension FlowSource {
         guard !record.skipped else { return }
         statistics.lossReports += 1
         statistics.acknowledgementSteps += 1
+        members[slot].window.lost += 1
         if isCongestion { noteLoss(slot, packetNumber, sentAt: record.sentAt) }
-        let reports = log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
+        // Who reports far more losses than the others does not have them all hear the packet again.
+        let reports =
+            members[slot].window.isOutlier
+            ? (missing: 0, of: 1) : log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
         // Lost near the root: at least every other of the acknowledgements that came since reports it too.
         let isCommon = reports.missing >= Self.earlyReports && reports.missing >= reports.of / 2
         guard record.frameCount > 0, !log.isRepairedOnFlow(packetNumber) else { return }
@@ -186,44 +203,42 @@ extension FlowSource {
     }
 
     private mutating func noteLoss(_ slot: Int, _ packetNumber: UInt64, sentAt: Instant) {
-        let roundTrip = members[slot].roundTrip ?? .milliseconds(100)
-        slowStart.lost()
-        let half = rate / 2
+        let member = members[slot]
+        let roundTrip = member.roundTrip ?? CreditReserve.firstRoundTrip
+        if isHeeded(member.voter), !member.window.isOutlier { slowStart.lost(by: member.voter.account) }
+        let target = firstTarget(member, roundTrip: roundTrip)
         _ = members[slot].losses.lost(
             packetNumber, sentAt: sentAt, roundTrip: roundTrip,
             synthetic: Throughput.interval(
-                size: configuration.packetSize, roundTrip: roundTrip, bitsPerSecond: half))
+                size: configuration.packetSize, roundTrip: roundTrip, bitsPerSecond: target))
     }
 
-    /// What TCP would send to this member. It is evicted when that has been below the floor for long, and below what the
-    /// flow really sends: a feed that trickles overburdens nobody, however many of its few packets were lost.
-    private mutating func updateRate(_ slot: Int, at now: Instant) {
-        guard members[slot].losses.hasLoss, let roundTrip = members[slot].roundTrip else { return }
-        let rate = Throughput.bitsPerSecond(
-            size: configuration.packetSize, roundTrip: roundTrip,
-            lossEventRate: members[slot].losses.eventRate(next: members[slot].horizon))
-        rates.set(slot, rate)
-        guard rate < configuration.rateFloor, rate < sendMeter.bitsPerSecond else {
-            members[slot].belowFloorSince = nil
-            return
-        }
-        guard let since = members[slot].belowFloorSince else {
-            members[slot].belowFloorSince = now
-            return
-        }
-        if now - since >= configuration.floorPatience { remove(slot, reason: .belowRateFloor) }
+    /// What a member's first loss suggests that it can take: what came through, if the flow went as fast as it may, but half
+    /// of the present rate at most (RFC 5348 section 6.3.1).
+    private func firstTarget(_ member: Member, roundTrip: Duration) -> UInt64 {
+        let half = rate / 2
+        guard sendMeter.bitsPerSecond >= half else { return half }
+        let delivered = member.window.delivered(
+            packetSize: configuration.packetSize, roundTrip: roundTrip, at: member.lastHeard)
+        return min(half, delivered ?? half)
     }
 
     // MARK: Floor
 
-    mutating func moveFloor(_ slot: Int, from oldFloor: UInt64) {
+    mutating func moveFloor(_ slot: Int, from oldFloor: UInt64, at now: Instant) {
         let floor = members[slot].floor
         guard floor != oldFloor else { return }
         floors.set(slot, floor)
-        guard oldFloor == log.base else { return }
-        slowStart.settled(
-            below: floors.minimum, next: log.next, rate: rate, ceiling: configuration.rateCeiling)
-        releaseSettled()
+        let voter = members[slot].voter
+        if isHeeded(voter) {
+            let many = electorate.many
+            progress.settled(below: floor, by: voter.account, many: many, next: log.next)
+            slowStart.settled(
+                below: floor, by: voter.account, all: electorate.active, many: many, patience: longestPatience,
+                tolerated: electorate.tolerated, next: log.next, rate: rate, ceiling: configuration.rateCeiling,
+                at: now)
+        }
+        if oldFloor == log.base { releaseSettled() }
     }
 
     /// Forgets what every member has settled. Each packet is forgotten once, whoever acknowledges it last.

@@ -9,11 +9,13 @@ extension FlowSource {
 
     /// Makes a receiver that has sent READY a member: the packets and the streams from now on are its own.
     /// `streamWindow` is its initial_max_stream_data_uni; `octets` and `streams` are as in `setCredit`.
+    /// `account` has one vote on the flow's rate, the median of its members': their address, where that is known. Without
+    /// one the member has an account of its own.
     /// Nil when the flow is full or withdrawn, the window is smaller than the longest stream, or there is no credit at all: it
     /// stays on unicast.
-    public mutating func add(streamWindow: UInt64, octets: UInt64, streams granted: UInt64, at now: Instant)
-        -> MemberID?
-    {
+    public mutating func add(
+        streamWindow: UInt64, octets: UInt64, streams granted: UInt64, account: FlowAccount? = nil, at now: Instant
+    ) -> MemberID? {
         guard !isWithdrawn, memberCount < configuration.maximumMembers,
             streamWindow >= configuration.maximumStreamLength, octets > 0, granted > 0
         else {
@@ -38,9 +40,19 @@ extension FlowSource {
         member.octetsTaken = member.octetsBefore
         member.streamsTaken = member.streamsBefore
         member.lastHeard = now
+        member.roundEnd = log.next
+        member.window.since = now
+        if account == nil { accountsMade += 1 }
+        member.voter.account = electorate.enter(account ?? FlowAccount(number: accountsMade))
+        // Those who come first are asked at once: there is nobody else.
+        if electorate.active == 0 || slowStart.isFresh { electorate.admit(&member.voter) }
+        electorate.vote(rate: .max, by: &member.voter)
         members[slot] = member
         // Nothing is known of the way to it. Later ones have to take the flow as it is.
-        if memberCount == 0 { slowStart = SlowStart(rate: configuration.firstRate, from: log.next) }
+        if memberCount == 0 {
+            slowStart = SlowStart(rate: configuration.firstRate, from: log.next)
+            progress = Progress(from: log.next)
+        }
         memberCount += 1
         floors.set(slot, log.next)
         heard.set(slot, UInt64(max(0, now.nanoseconds)))
@@ -67,11 +79,13 @@ extension FlowSource {
         )
         // The same limit again says nothing new: what is left of it is not to be halved each time.
         if ends.0 != members[slot].octetsEnd {
+            if ends.0 > members[slot].octetsEnd ?? 0 { members[slot].octetsWindow = octets }
             members[slot].octetsEnd = ends.0
             octetLimits.set(
                 slot, ends.0 - CreditReserve.units(of: octets, perSecond: sendMeter.octetsPerSecond, for: trip))
         }
         if ends.1 != members[slot].streamsEnd {
+            if ends.1 > members[slot].streamsEnd ?? 0 { members[slot].streamsWindow = granted }
             members[slot].streamsEnd = ends.1
             streamLimits.set(
                 slot, ends.1 - CreditReserve.units(of: granted, perSecond: sendMeter.streamsPerSecond, for: trip))
@@ -130,7 +144,8 @@ extension FlowSource {
         leave(id, reason: reason, at: now)
     }
 
-    mutating func remove(_ slot: Int, reason: LeaveReason) {
+    /// Takes a member out. With `slowAt`, the time, what it can take still counts for a while.
+    mutating func remove(_ slot: Int, reason: LeaveReason, slowAt now: Instant? = nil) {
         let id = memberID(slot)
         if reason != .connectionClosed { handOver(slot) }
         if reason.isEviction { statistics.evictions += 1 }
@@ -141,7 +156,11 @@ extension FlowSource {
         floors.clear(slot)
         octetLimits.clear(slot)
         streamLimits.clear(slot)
-        rates.clear(slot)
+        if let now {
+            electorate.depart(&members[slot].voter, id: id, at: now)
+        } else {
+            electorate.leave(&members[slot].voter)
+        }
         heard.clear(slot)
         if memberCount == 0 { dropEverything() }
         releaseSettled()

@@ -16,7 +16,7 @@ extension FlowSource {
             deadline = hasData || isOutOfCredit ? pacer.resumes(rate: rate) : nextPing
             // A key that may seal no more is replaced at once.
             if keys.isWornOut(at: log.next) { deadline = lastLossCheck }
-            deadline = min(deadline, keys.rotationDue)
+            deadline = min(deadline, keys.rotationDue, electorate.nextToForget)
             if ackDelayIsDue { deadline = min(deadline, ackDelayChangeableAt) }
         }
         if memberCount > 0 {
@@ -39,6 +39,7 @@ extension FlowSource {
     /// Does what time alone brings about. Call at `nextDeadline`, or at any time, then `nextAction` and `transmit`.
     public mutating func timerFired(at now: Instant) {
         guard !isWithdrawn else { return }
+        electorate.forgetOld(at: now)
         evictSilent(at: now)
         if memberCount > 0, now >= lossCheckDue { checkLosses(at: now) }
         relieveMemory(at: now)
@@ -65,7 +66,7 @@ extension FlowSource {
         floors.slots(below: bound, into: &slotScratch)
         for slot in slotScratch {
             let oldFloor = members[slot].floor
-            let patience = members[slot].patience(ackDelay: parameters.ackDelay)
+            let patience = patience(slot)
             let inDoubt = log.first(sentAfter: now - patience, from: oldFloor)
             var batch = RepairBatch(for: slot)
             var packetNumber = oldFloor
@@ -93,7 +94,7 @@ extension FlowSource {
                 members[slot].moveHorizon(to: unheard)
             }
             send(&batch)
-            moveFloor(slot, from: oldFloor)
+            moveFloor(slot, from: oldFloor, at: now)
         }
     }
 
@@ -101,16 +102,6 @@ extension FlowSource {
         guard !log[packetNumber].skipped else { return }
         statistics.timeoutRepairs += 1
         lose(packetNumber, into: &batch, isCongestion: isCongestion)
-    }
-
-    /// Evicts late members while more than three quarters of the bound is unsettled, so that the flow need not stop.
-    mutating func relieveMemory(at now: Instant) {
-        let threshold = configuration.maximumUnsettledOctets / 4 * 3
-        while hasRoomForRemovals, unsettledOctets > threshold, let slot = floors.slotOfMinimum {
-            let late = members[slot].patience(ackDelay: parameters.ackDelay)
-            guard log[members[slot].floor].sentAt + late <= now else { return }
-            remove(slot, reason: .tooSlow)
-        }
     }
 
     // MARK: Keys

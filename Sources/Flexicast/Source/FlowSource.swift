@@ -34,6 +34,11 @@ public struct FlowSource: Sendable {
     var random: SeededRandom
     var pacer: Pacer
     var slowStart: SlowStart
+    /// How far the many have settled the flow.
+    var progress: Progress
+    var electorate: Electorate
+    /// Accounts given to members of whose address nothing is known.
+    var accountsMade: UInt64 = 0
     var sendMeter: RateMeter
 
     var members: [Member] = []
@@ -48,7 +53,6 @@ public struct FlowSource: Sendable {
     var floors = MinimumTree()
     var octetLimits = MinimumTree()
     var streamLimits = MinimumTree()
-    var rates = MinimumTree()
     var heard = MinimumTree()
 
     // Positions in the flow's own count of new stream octets and streams, which credit refers to.
@@ -97,6 +101,8 @@ public struct FlowSource: Sendable {
         log = PacketLog(firstPacketNumber: 0)
         pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
         slowStart = SlowStart(rate: configuration.firstRate, from: 0)
+        progress = Progress(from: 0)
+        electorate = Electorate(percent: configuration.pacePercent)
         sendMeter = RateMeter(now: now)
         nextPing = now
         keepAliveWait = min(configuration.keepAliveInterval.nanoseconds, 1 << 60)
@@ -176,12 +182,6 @@ public struct FlowSource: Sendable {
     public var nextPacketNumber: UInt64 { log.next }
     /// The key that packets are sealed with now.
     public var currentKey: FlowKey { keys.current }
-    /// Bits per second at the moment: the slowest member's, between the configured floor and what slow start allows, which
-    /// is never above the ceiling.
-    public var rate: UInt64 {
-        min(slowStart.limit, max(configuration.rateFloor, rates.minimum))
-    }
-
     /// Octets of packets that some member has not settled.
     public var unsettledOctets: UInt64 { log.octetsHeld }
     /// Octets of stream data waiting for their first packet.
@@ -192,7 +192,7 @@ public struct FlowSource: Sendable {
     public var recordsHeld: Int { log.recordsHeld + streams.streamsHeld + repairs.count }
     /// Steps done for acknowledgements, tree nodes included.
     public var workSteps: UInt64 {
-        statistics.acknowledgementSteps + floors.steps + rates.steps + heard.steps
+        statistics.acknowledgementSteps + floors.steps + heard.steps
     }
     /// Whether everything published has been sent and settled.
     public var isSettled: Bool { streams.isDrained && repairs.isEmpty && streams.octetsHeld == 0 }

@@ -31,7 +31,16 @@ struct Member: Sendable {
     var roundTrip: Duration?
     var roundTripVariation = Duration.zero
     var losses = LossHistory()
-    var belowFloorSince: Instant?
+    var voter = Voter()
+    /// Rounds of acknowledgements so far, up to those that a newcomer has to wait for, and which number ends the next.
+    var rounds = 0
+    var roundEnd: UInt64 = 0
+    var window = LossWindow()
+    /// Credit when it was last renewed.
+    var octetsWindow = UInt64.max
+    var streamsWindow = UInt64.max
+    /// Since when it says that it can take less than half of what is sent.
+    var slowSince: Instant?
 
     /// The lowest unsettled packet number.
     var floor: UInt64 {
@@ -67,9 +76,6 @@ struct Member: Sendable {
         }
     }
 
-    /// The time after which silence about a packet is worth acting on.
-    func patience(ackDelay: Duration) -> Duration {
-        let estimate = roundTrip.map { $0 + max(roundTripVariation * 4, .milliseconds(5)) } ?? .milliseconds(333)
-        return max(estimate + ackDelay + ackDelay / 4, .milliseconds(50))
-    }
+    /// How long an answer takes at the most, without the delay of the acknowledgement (RFC 9002 section 6.2.1).
+    var wait: Duration { roundTrip.map { $0 + max(roundTripVariation * 4, .milliseconds(5)) } ?? .milliseconds(333) }
 }

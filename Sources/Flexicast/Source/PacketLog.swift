@@ -143,6 +143,17 @@ struct PacketLog: Sendable {
     /// Octets of the packets that are remembered.
     var octetsHeld: UInt64 { octetsSent - octetsForgotten }
 
+    /// Octets of the packets from one number on, which is in the log, up to another, or up to the end of the log.
+    func octets(from first: UInt64, to end: UInt64) -> UInt64 {
+        guard first < end, first < next else { return 0 }
+        return (end < next ? octetsBefore(end) : octetsSent) - octetsBefore(first)
+    }
+
+    private func octetsBefore(_ packetNumber: UInt64) -> UInt64 {
+        let run = runs[place(of: packetNumber)]
+        return run.octetsBefore + UInt64(run.octets) * (packetNumber - run.first)
+    }
+
     /// Whether `range` holds a skipped number: binary search among those remembered.
     func coversSkipped(_ range: ClosedRange<UInt64>) -> Bool {
         var low = skips.base

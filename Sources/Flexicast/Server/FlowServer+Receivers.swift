@@ -111,7 +111,8 @@ extension FlowServer {
         let window = connection.peerParameters?.initialMaxStreamDataUni ?? 0
         guard
             let member = flow!.add(
-                streamWindow: window, octets: connection.sendCredit, streams: connection.streamCredit, at: now)
+                streamWindow: window, octets: connection.sendCredit, streams: connection.streamCredit,
+                account: FlowAccount(connection.remoteAddress.address), at: now)
         else {
             seats[slot].withSession { $0.evict(id, at: now) }
             flow!.keyHolderLeft()

@@ -28,6 +28,7 @@ let package = Package(
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Flexicast", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .target(name: "AMT", dependencies: ["Wire"], swiftSettings: room),
+        .target(name: "Objects", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Feed", swiftSettings: room),
         .target(name: "Cryptography", dependencies: ["CShims", "QUIC", "Wire"], swiftSettings: room),
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
@@ -52,6 +53,7 @@ let package = Package(
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
+        .testTarget(name: "ObjectsTests", dependencies: ["Objects", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
         .testTarget(
             name: "CryptographyTests", dependencies: ["TestSupport", "Cryptography", "CShims", "QUIC", "Wire"],

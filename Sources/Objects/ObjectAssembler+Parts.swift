@@ -1,0 +1,196 @@
+import Wire
+
+extension ObjectAssembler {
+    /// A part has come.
+    /// - Parameters:
+    ///   - stream: the number that its stream must have for; nil on a connection whose streams are numbered otherwise.
+    ///   - way: which way most of it came.
+    public mutating func receive(
+        _ header: PartHeader, body: [UInt8], stream: UInt64? = nil, via way: PartWay, at now: Instant
+    ) -> PartAnswer {
+        if let stream, stream != header.sequence {
+            return partFailed(stream, .contradiction(.sequence, object: stream))
+        }
+        do {
+            try header.check()
+        } catch {
+            if let stream { return partFailed(stream, error) }
+            // Its numbers mean nothing, so that nothing can be settled by them.
+            return failed(AssemblyFailure(object: header.object, name: header.name, reason: .malformed(error)))
+        }
+        if settled.contains(header.sequence) {
+            statistics.duplicates += 1
+            return .duplicate
+        }
+        if let index = index(of: header.object) { return receive(header, body, for: index, way, now) }
+        return receiveFirst(header, body, way, now)
+    }
+
+    /// The stream with this number brought no part that can be read, or one that says another number: the object that the
+    /// number belongs to cannot be whole. What the octets say of other objects is not believed.
+    public mutating func partFailed(_ number: UInt64, _ error: ObjectsError) -> PartAnswer {
+        guard number < ObjectLimits.sequences, !settled.contains(number) else {
+            statistics.duplicates += 1
+            return .duplicate
+        }
+        if let index = tracked.firstIndex(where: { $0.run.contains(number) && !$0.isEnded }) {
+            return failed(end(index, .malformed(error)))
+        }
+        settle(number..<(number + 1))
+        return failed(AssemblyFailure(object: number, name: nil, reason: .malformed(error)))
+    }
+
+    /// A part of an object that no part was tracked of.
+    private mutating func receiveFirst(
+        _ header: PartHeader, _ body: [UInt8], _ way: PartWay, _ now: Instant
+    ) -> PartAnswer {
+        let object = TrackedObject(header)
+        // Its first part is settled and it is not tracked: it was given up, or lies before where the receiver started.
+        if settled.contains(object.first), mode == .whole || object.first >= resumedBelow { return ended(object) }
+        if let problem = problem(header, body, object) {
+            settleAlone(object.run)
+            return failed(AssemblyFailure(object: object.first, name: header.name, reason: .malformed(problem)))
+        }
+        // While nobody tracks it, a number of it that is settled was told as a gap.
+        if mode == .whole, settled.intersects(object.run) {
+            settle(object.run)
+            return failed(AssemblyFailure(object: object.first, name: header.name, reason: .gap(nil)))
+        }
+        if header.count == 1 {
+            count(body, way)
+            settle(object.run)
+            statistics.objects += 1
+            return .object(
+                ReceivedObject(
+                    first: header.sequence, count: 1, name: header.name, mediaType: header.mediaType,
+                    published: header.published, body: body,
+                    octetsFromFlow: way == .flow ? UInt64(body.count) : 0,
+                    latency: clock.latency(of: header.published, at: now)))
+        }
+        if tracked.count >= limits.objects {
+            makePlace()
+            // What had to go for it may have settled numbers of this object too.
+            return receive(header, body: body, via: way, at: now)
+        }
+        let place = firstIndex(from: object.first)
+        tracked.insert(object, at: place)
+        return take(header, body, for: place, way, now)
+    }
+
+    private mutating func receive(
+        _ header: PartHeader, _ body: [UInt8], for index: Int, _ way: PartWay, _ now: Instant
+    ) -> PartAnswer {
+        if tracked[index].isEnded {
+            var object = tracked[index]
+            object.learn(header)
+            guard !overlaps(object) else {
+                statistics.partsOfEnded += 1
+                return .ended
+            }
+            if object.header.count != nil { tracked.remove(at: index) } else { tracked[index] = object }
+            return ended(object)
+        }
+        if tracked[index].holds(header.index) {
+            statistics.duplicates += 1
+            return .duplicate
+        }
+        if let problem = problem(header, body, tracked[index]) {
+            return failed(end(index, .malformed(problem)))
+        }
+        tracked[index].learn(header)
+        if mode == .whole, settled.intersects(tracked[index].run) { return failed(end(index, .gap(nil))) }
+        return take(header, body, for: index, way, now)
+    }
+
+    /// A part that fits an object that is tracked.
+    private mutating func take(
+        _ header: PartHeader, _ body: [UInt8], for index: Int, _ way: PartWay, _ now: Instant
+    ) -> PartAnswer {
+        let first = tracked[index].first
+        if mode == .parts {
+            count(body, way)
+            tracked[index].count(body, way)
+            let object = tracked[index]
+            settle(header.sequence..<(header.sequence + 1))
+            var completes = false
+            if object.header.count != nil, settled.contains(object.run), let index = self.index(of: first) {
+                // Settled and not all here: one of them was told as a gap, unless it was given out before a restart.
+                completes = object.hasAllParts || first < resumedBelow
+                if completes {
+                    tracked.remove(at: index)
+                    statistics.objects += 1
+                } else {
+                    fail(index, .gap(nil))
+                }
+            }
+            return .part(
+                ReceivedPart(
+                    header: header, body: body, way: way, latency: clock.latency(of: header.published, at: now),
+                    completes: completes))
+        }
+        let charge = body.count + TrackedObject.pieceOverhead
+        if tracked[index].charge + charge > limits.octets || header.length ?? 0 > UInt64(limits.octets) {
+            return failed(end(index, .tooLarge))
+        }
+        makeRoom(charge, for: first)
+        // What had to go for it may have ended this object too.
+        guard let index = self.index(of: first), !tracked[index].isEnded else {
+            statistics.partsOfEnded += 1
+            return .ended
+        }
+        count(body, way)
+        tracked[index].count(body, way)
+        tracked[index].hold(body, at: header.index)
+        heldOctets += charge
+        guard tracked[index].hasAllParts else { return .held }
+        let object = tracked.remove(at: index)
+        heldOctets -= object.charge
+        settle(object.run)
+        statistics.objects += 1
+        return .object(
+            ReceivedObject(
+                first: first, count: object.received, name: object.header.name, mediaType: object.header.mediaType,
+                published: object.header.published, body: object.joined(), octetsFromFlow: object.octetsFromFlow,
+                latency: clock.latency(of: object.header.published, at: now)))
+    }
+
+    /// What is wrong with a part of `object`; nil when nothing is.
+    private func problem(_ header: PartHeader, _ body: [UInt8], _ object: TrackedObject) -> ObjectsError? {
+        guard body.count <= ObjectLimits.partOctets else {
+            return .tooLong(.part, limit: UInt64(ObjectLimits.partOctets))
+        }
+        if let field = object.contradiction(header, octets: body.count) {
+            return .contradiction(field, object: object.first)
+        }
+        var grown = object
+        grown.learn(header)
+        return overlaps(grown) ? .contradiction(.sequence, object: object.first) : nil
+    }
+
+    /// Whether `object` has a number that is another's too, which cannot be.
+    private func overlaps(_ object: TrackedObject) -> Bool {
+        var next = firstIndex(from: object.first)
+        if next > 0, tracked[next - 1].end > object.first { return true }
+        if next < tracked.count, tracked[next].first == object.first { next += 1 }
+        return next < tracked.count && tracked[next].first < object.end
+    }
+
+    private mutating func failed(_ failure: AssemblyFailure) -> PartAnswer {
+        statistics.failures += 1
+        return .failed(failure)
+    }
+
+    private mutating func ended(_ object: TrackedObject) -> PartAnswer {
+        statistics.partsOfEnded += 1
+        settle(object.run)
+        return .ended
+    }
+
+    private mutating func count(_ body: [UInt8], _ way: PartWay) {
+        statistics.parts += 1
+        switch way {
+        case .flow: statistics.octetsFromFlow += UInt64(body.count)
+        case .connection: statistics.octetsFromConnection += UInt64(body.count)
+        }
+    }
+}

@@ -1,0 +1,181 @@
+/// An object whose parts come one by one.
+struct OpenObject: Sendable {
+    var name: String
+    var mediaType: String
+    var declaredLength: UInt64?
+    var published: WallTime
+    var first: UInt64
+    var parts: UInt64 = 0
+    /// Of the bodies, and of the streams.
+    var octets: UInt64 = 0
+    var streamOctets = 0
+}
+
+extension ObjectLog {
+    /// Publishes an object that is all there, and forgets what retention no longer keeps. Returns its sequence numbers.
+    /// When it throws, nothing was published.
+    public mutating func append(
+        name: String = "", mediaType: String = "", body: [UInt8], published: WallTime
+    ) throws(LogError) -> Range<UInt64> {
+        guard open == nil else { throw .objectIsOpen }
+        if let limit = retention.octets, body.count > limit { throw .tooLarge(octets: body.count, limit: limit) }
+        let size = ObjectLimits.partOctets
+        let count = max(1, body.count / size + (body.count % size == 0 ? 0 : 1))
+        let first = try numbers(UInt64(count))
+        var made: [Part] = []
+        made.reserveCapacity(count)
+        var octets = 0
+        for index in 0..<count {
+            let header = PartHeader(
+                sequence: first + UInt64(index), index: UInt64(index), count: UInt64(count), length: UInt64(body.count),
+                published: published, mediaType: mediaType, name: name)
+            let part = try make(header, body[(index * size)..<min((index + 1) * size, body.count)])
+            octets += part.stream.count
+            made.append(part)
+        }
+        if let limit = retention.octets, octets > limit { throw .tooLarge(octets: octets, limit: limit) }
+        next = first + UInt64(count)
+        for part in made { publish(part) }
+        objectCount += 1
+        statistics.objectsAppended += 1
+        applyRetention(at: nil)
+        return first..<(first + UInt64(count))
+    }
+
+    /// Begins an object whose parts come one by one: `append(part:)` for each but the last, then `finish`. `length` is that
+    /// of the whole object in octets, when it is known. Returns the number of its first part.
+    @discardableResult
+    public mutating func begin(
+        name: String = "", mediaType: String = "", length: UInt64? = nil, published: WallTime
+    ) throws(LogError) -> UInt64 {
+        guard open == nil else { throw .objectIsOpen }
+        if let limit = retention.octets, let length, length > UInt64(limit) {
+            throw .tooLarge(octets: Int(clamping: length), limit: limit)
+        }
+        let first = try numbers(1)
+        let header = PartHeader(
+            sequence: first, count: nil, length: length, published: published, mediaType: mediaType, name: name)
+        do {
+            try header.check()
+        } catch {
+            throw .malformed(error)
+        }
+        open = OpenObject(
+            name: name, mediaType: mediaType, declaredLength: length, published: published, first: first)
+        return first
+    }
+
+    /// Publishes the next part of the object that has begun, at most `ObjectLimits.partOctets`. Returns its number. When it
+    /// throws, the part was not published; the object is still open.
+    @discardableResult
+    public mutating func append(part body: [UInt8]) throws(LogError) -> UInt64 {
+        try add(body, isLast: false)
+    }
+
+    /// Publishes the last part of the object, which may be empty, and with it how many parts and octets it has. Returns the
+    /// object's numbers. When it throws, the object is still open.
+    public mutating func finish(_ body: [UInt8] = []) throws(LogError) -> Range<UInt64> {
+        let last = try add(body, isLast: true)
+        let first = open?.first ?? last
+        open = nil
+        objectCount += 1
+        statistics.objectsAppended += 1
+        applyRetention(at: nil)
+        return first..<(last + 1)
+    }
+
+    /// Gives the object up that has begun: its numbers are void. Returns what those who read it already must be told of; nil
+    /// when no part of it was published.
+    public mutating func abandon() -> Gap? {
+        guard let object = open else { return nil }
+        open = nil
+        statistics.objectsAbandoned += 1
+        guard object.parts > 0 else { return nil }
+        for _ in 0..<object.parts { parts.removeLast() }
+        octetCount -= object.streamOctets
+        return Gap(first: object.first, count: object.parts, reason: .void)
+    }
+
+    private mutating func add(_ body: [UInt8], isLast: Bool) throws(LogError) -> UInt64 {
+        guard var object = open else { throw .noObjectOpen }
+        let octets = object.octets + UInt64(body.count)
+        if let declared = object.declaredLength, isLast ? octets != declared : octets > declared {
+            throw .lengthMismatch(declared: declared, actual: octets)
+        }
+        let number = try numbers(1)
+        guard number == object.first + object.parts else {
+            throw .store("the object's numbers would not be in a row; abandon it and begin again")
+        }
+        let part = try make(
+            PartHeader(
+                sequence: number, index: object.parts, count: isLast ? object.parts + 1 : nil,
+                length: isLast ? octets : object.declaredLength, published: object.published,
+                mediaType: object.mediaType, name: object.name), body)
+        if let limit = retention.octets, object.streamOctets + part.stream.count > limit {
+            throw .tooLarge(octets: object.streamOctets + part.stream.count, limit: limit)
+        }
+        object.parts += 1
+        object.octets = octets
+        object.streamOctets += part.stream.count
+        open = object
+        next = number + 1
+        publish(part)
+        if !isLast { applyRetention(at: nil) }
+        return number
+    }
+
+    private func make(_ header: PartHeader, _ body: some Collection<UInt8>) throws(LogError) -> Part {
+        do {
+            return try Part(header, body: body)
+        } catch {
+            throw .malformed(error)
+        }
+    }
+
+    /// The first of `count` numbers in a row that are reserved and not used: the live edge, which moves on when they are.
+    private mutating func numbers(_ count: UInt64) throws(LogError) -> UInt64 {
+        if count <= reserved - next { return next }
+        let missing = count - (reserved - next)
+        guard reserved <= ObjectLimits.sequences - missing else { throw .numbersExhausted }
+        let block = min(max(missing, Self.blockSize), ObjectLimits.sequences - reserved)
+        let first = try reserve(block)
+        if first == reserved {
+            reserved += block
+            return next
+        }
+        // Another log has the numbers between. What is left of the old block stays void, for numbers only ascend.
+        statistics.numbersLeftOut += reserved - next
+        next = first
+        reserved = first + block
+        if count <= block { return next }
+        let more = count - block
+        guard reserved <= ObjectLimits.sequences - more else { throw .numbersExhausted }
+        guard try reserve(more) == reserved else { throw .store("it gives no \(count) numbers in a row; try again") }
+        reserved += more
+        return next
+    }
+
+    private mutating func reserve(_ count: UInt64) throws(LogError) -> UInt64 {
+        let first: UInt64
+        do {
+            first = try store.reserve(count)
+        } catch {
+            throw .store(error.reason)
+        }
+        guard first >= reserved, first <= ObjectLimits.sequences - count else {
+            throw .store("it reserved \(first), and all below \(reserved) was reserved before")
+        }
+        return first
+    }
+
+    private mutating func publish(_ part: Part) {
+        keep(part)
+        statistics.partsAppended += 1
+        do {
+            try store.append(part)
+        } catch {
+            // The flow goes on: after a restart the part is void.
+            statistics.storeFailures += 1
+        }
+    }
+}

@@ -1,0 +1,145 @@
+/// What a log has under a number.
+public enum LogEntry: Sendable, Equatable {
+    case part(Part)
+    /// No part has, or will have, these numbers: the one asked for and those behind it up to the next part.
+    case void(Gap)
+    /// The one asked for and those behind it up to the oldest part are no longer kept.
+    case gone(Gap)
+    /// The number was not given out yet.
+    case beyond
+}
+
+/// What comes next for a cursor.
+public enum LogReading: Sendable, Equatable {
+    case part(Part)
+    /// Tell these, and settle them.
+    case gap(Gap)
+    /// All up to the live edge is settled or was read.
+    case edge
+}
+
+extension ObjectLog {
+    /// What there is under `sequence`.
+    public func part(at sequence: UInt64) -> LogEntry {
+        guard sequence < next else { return .beyond }
+        guard sequence >= oldest else { return .gone(Gap(sequence..<oldest, .retention)) }
+        let index = parts.firstIndex(from: sequence)
+        guard index < parts.count else { return .void(Gap(sequence..<next, .void)) }
+        let part = parts[index]
+        return part.sequence == sequence ? .part(part) : .void(Gap(sequence..<part.sequence, .void))
+    }
+
+    /// The first thing from `sequence` on that a receiver at `cursor` with these wants is to be sent or told. Parts that it
+    /// does not want are told as a gap, so that its position can move on; of a long run of them a piece at a time.
+    public func read(_ cursor: Cursor, from sequence: UInt64 = 0, wants: Wants = .everything) -> LogReading {
+        guard let run = cursor.nextRun(from: sequence, below: next) else { return .edge }
+        switch part(at: run.lowerBound) {
+        case .beyond: return .edge
+        case .void(let gap), .gone(let gap):
+            // No more than what the cursor has not settled: nothing is told twice.
+            return .gap(Gap(run.clamped(to: gap.range), gap.reason))
+        case .part(let part):
+            if wants.include(part.header.name) { return .part(part) }
+            let index = parts.firstIndex(from: run.lowerBound)
+            var end = run.lowerBound
+            for step in 0..<min(ObjectLimits.partsPerReading, parts.count - index) {
+                let other = parts[index + step]
+                guard other.sequence == end, end < run.upperBound, !wants.include(other.header.name) else { break }
+                end += 1
+            }
+            return .gap(Gap(run.lowerBound..<end, .unwanted))
+        }
+    }
+
+    /// The answer to a client's first POSITION, and the cursor that it is served from. What is gone or void from there on
+    /// is found with `read`.
+    public func answer(_ message: PositionMessage, at now: WallTime) -> (message: LogMessage, cursor: Cursor) {
+        let answer: LogMessage.Answer
+        let cursor: Cursor
+        if message.epoch == epoch, message.cursor.end <= next {
+            (answer, cursor) = (.taken, message.cursor)
+        } else if message.epoch == nil {
+            (answer, cursor) = (.fresh, Cursor(position: min(max(message.cursor.position, oldest), next)))
+        } else {
+            // Beyond our end is not an error: the store may have lost what it promised to keep.
+            (answer, cursor) = (.otherEpoch, Cursor(position: oldest))
+        }
+        let log = LogMessage(
+            epoch: epoch, now: now, oldest: oldest, next: next, answer: answer, first: cursor.position)
+        return (log, cursor)
+    }
+
+    /// Forgets objects that are too old at `now`.
+    public mutating func expire(at now: WallTime) { applyRetention(at: now) }
+
+    /// When the oldest object is too old; nil when there is none or age is no limit.
+    public var nextExpiry: WallTime? {
+        guard let age = retention.age, let first = parts.first, objectCount > 0 else { return nil }
+        return first.header.published + age
+    }
+
+    mutating func applyRetention(at now: WallTime?) {
+        let before = oldest
+        while objectCount > 0, isOverLimit(at: now) { forgetOldest() }
+        guard oldest != before else { return }
+        do {
+            try store.trim(below: oldest)
+        } catch {
+            statistics.storeFailures += 1
+        }
+    }
+
+    private func isOverLimit(at now: WallTime?) -> Bool {
+        // An object that is open is the newest one.
+        let total = objectCount + (open == nil ? 0 : 1)
+        if total > 1 {
+            if let limit = retention.objects, total > limit { return true }
+            if let limit = retention.octets, octetCount > limit { return true }
+        }
+        if let now, let end = nextExpiry { return end <= now }
+        return false
+    }
+
+    private mutating func forgetOldest() {
+        guard let object = parts.first?.header.object else { return }
+        while let part = parts.first, part.header.object == object {
+            octetCount -= part.stream.count
+            parts.removeFirst()
+        }
+        objectCount -= 1
+        statistics.objectsForgotten += 1
+        oldest = parts.first?.sequence ?? next
+    }
+
+    /// What does not hold of it, in words; nil when all does.
+    public func checkInvariants() -> String? {
+        if oldest > next { return "the oldest number \(oldest) lies above the live edge \(next)" }
+        if next > reserved { return "the live edge \(next) lies above what is reserved, \(reserved)" }
+        var place = oldest
+        var objects = 0
+        var octets = 0
+        for index in 0..<parts.count {
+            let part = parts[index]
+            if part.sequence < place { return "part \(part.sequence) comes after \(place)" }
+            if part.sequence >= next { return "part \(part.sequence) lies beyond the live edge \(next)" }
+            let follows = index > 0 && parts[index - 1].header.object == part.header.object
+            if part.header.index != (follows ? parts[index - 1].header.index + 1 : 0) {
+                return
+                    "part \(part.sequence) is number \(part.header.index) of an object whose earlier parts are not kept"
+            }
+            if part.header.count == part.header.index + 1 { objects += 1 }
+            octets += part.stream.count
+            place = part.sequence + 1
+        }
+        if objects != objectCount { return "\(objects) objects are kept, and \(objectCount) are counted" }
+        if octets != octetCount { return "\(octets) octets are kept, and \(octetCount) are counted" }
+        if let last = parts.last, last.header.count != last.header.index + 1, open == nil {
+            return "the last object is not whole, and none is open"
+        }
+        if let limit = retention.octets, octets > limit { return "\(octets) octets are kept, \(limit) may be" }
+        if let limit = retention.objects, objects > max(limit, 1) {
+            return "\(objects) objects are kept, \(limit) may be"
+        }
+        return nil
+    }
+}

@@ -1,0 +1,136 @@
+/// The objects that a source has published, as parts by sequence number: what the flow and every receiver's cursor read
+/// from.
+///
+///     append ──> next │                       oldest …………………… next
+///                     └──> LogStore            gone │ part part void part │ beyond
+///
+/// Numbers are reserved in blocks, so that not every object waits for the store. Those left over when a log is opened again
+/// are void, and told as such. An object is forgotten whole, oldest first (`Retention`).
+///
+/// Objects are published one after the other: their numbers are in a row, so that an object whose parts come one by one
+/// (`begin`) keeps others waiting until it ends. Lower numbers are always decided before higher ones: whatever is below
+/// `next` is a part, void or gone, and never changes but from a part to void or gone.
+public struct ObjectLog<Store: LogStore>: Sendable {
+    /// Numbers reserved at a time.
+    public static var blockSize: UInt64 { 1024 }
+
+    public let epoch: Epoch
+    public let retention: Retention
+    /// The lowest number that is kept. All below it is gone.
+    public internal(set) var oldest: UInt64
+    /// The number that the next part gets, unless some are left out: the live edge.
+    public internal(set) var next: UInt64
+    /// Objects and octets kept; octets are those of whole streams.
+    public internal(set) var objectCount = 0
+    public internal(set) var octetCount = 0
+    public internal(set) var statistics = LogStatistics()
+    public internal(set) var store: Store
+
+    var parts = PartQueue()
+    /// Up to where numbers are reserved.
+    var reserved: UInt64
+    var open: OpenObject?
+
+    /// Parts kept.
+    public var partCount: Int { parts.count }
+    /// Whether an object has begun and not ended.
+    public var isObjectOpen: Bool { open != nil }
+
+    /// A log with what `store` holds. An object that it holds not all parts of is void.
+    public init(_ store: Store, retention: Retention = Retention()) throws(LogError) {
+        self.store = store
+        self.retention = retention
+        let stored: StoredLog
+        do {
+            stored = try self.store.load()
+        } catch {
+            throw .store(error.reason)
+        }
+        epoch = stored.epoch
+        next = stored.next
+        reserved = stored.next
+        oldest = stored.oldest
+        try load(stored)
+        applyRetention(at: nil)
+    }
+
+    private mutating func load(_ stored: StoredLog) throws(LogError) {
+        guard stored.oldest <= stored.next, stored.next <= ObjectLimits.sequences else {
+            throw .store("it holds numbers \(stored.oldest) to \(stored.next), which cannot be")
+        }
+        var place = stored.oldest
+        var object: [Part] = []
+        for part in stored.parts {
+            guard part.sequence >= place, part.sequence < stored.next else {
+                throw .store("part \(part.sequence) is out of order, or was never reserved")
+            }
+            place = part.sequence + 1
+            if part.header.index == 0 { object = [] }
+            guard part.header.index == UInt64(object.count),
+                part.sequence == (object.last?.sequence ?? part.sequence - 1) + 1
+            else {
+                object = []
+                continue
+            }
+            object.append(part)
+            guard part.header.count == UInt64(object.count) else { continue }
+            for part in object { keep(part) }
+            objectCount += 1
+            object = []
+        }
+    }
+
+    /// Holds a part whose object is, or may become, whole.
+    mutating func keep(_ part: Part) {
+        parts.append(part)
+        octetCount += part.stream.count
+    }
+}
+
+/// What a log has done so far.
+public struct LogStatistics: Sendable, Equatable {
+    public var objectsAppended: UInt64 = 0
+    public var partsAppended: UInt64 = 0
+    /// Objects forgotten because of a limit of `Retention`.
+    public var objectsForgotten: UInt64 = 0
+    /// Objects that began and were abandoned.
+    public var objectsAbandoned: UInt64 = 0
+    /// Numbers that were left out because a block did not follow the one before, or was too small.
+    public var numbersLeftOut: UInt64 = 0
+    /// Times that the store failed to keep or to trim; the log went on without.
+    public var storeFailures: UInt64 = 0
+}
+
+/// Why an object was not taken into a log. Nothing of it was published, unless it had begun: then it can be abandoned.
+public enum LogError: Error, Equatable, Sendable {
+    /// An object has begun and not ended: finish or abandon it first.
+    case objectIsOpen
+    /// No object has begun.
+    case noObjectOpen
+    /// More octets than `Retention` lets the log hold.
+    case tooLarge(octets: Int, limit: Int)
+    /// The parts of an object are not as long as was said when it began.
+    case lengthMismatch(declared: UInt64, actual: UInt64)
+    /// A field of the header, or a part, is too long.
+    case malformed(ObjectsError)
+    /// All sequence numbers of the epoch are used up.
+    case numbersExhausted
+    /// The store failed, or broke its promise.
+    case store(String)
+}
+
+extension LogError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .objectIsOpen: "an object has begun and not ended; finish or abandon it before the next"
+        case .noObjectOpen: "no object has begun; begin one before its parts"
+        case .tooLarge(let octets, let limit):
+            "the object would take \(octets) octets; the log may hold \(limit)"
+        case .lengthMismatch(let declared, let actual):
+            "the object has \(actual) octets, and \(declared) were declared as it began"
+        case .malformed(let error): error.description
+        case .numbersExhausted: "all sequence numbers of this epoch are used up; start another epoch"
+        case .store(let reason): "the log's store: \(reason)"
+        }
+    }
+}

@@ -1,0 +1,50 @@
+/// The parts of a log by ascending sequence number: in at the end, out at the front.
+struct PartQueue: Sendable {
+    private var storage: [Part?] = []
+    private var head = 0
+
+    var count: Int { storage.count - head }
+    var isEmpty: Bool { count == 0 }
+    var first: Part? { isEmpty ? nil : storage[head] }
+    var last: Part? { isEmpty ? nil : storage[storage.count - 1] }
+
+    /// The `index`-th part from the front.
+    subscript(index: Int) -> Part {
+        guard let part = storage[head + index] else { preconditionFailure("a part was taken out at the front") }
+        return part
+    }
+
+    mutating func append(_ part: Part) { storage.append(part) }
+
+    mutating func removeFirst() {
+        // Given up at once, for its octets are what counts; the place itself goes with many others.
+        storage[head] = nil
+        head += 1
+        if head >= 64, head >= storage.count / 2 {
+            storage.removeFirst(head)
+            head = 0
+        }
+    }
+
+    mutating func removeLast() { storage.removeLast() }
+
+    /// The first part whose number is `sequence` or higher. Numbers are rarely left out, so that it is most often found
+    /// at once.
+    func firstIndex(from sequence: UInt64) -> Int {
+        guard let first, sequence > first.sequence else { return 0 }
+        var high = count
+        let distance = sequence - first.sequence
+        if distance < UInt64(count) {
+            let guess = Int(distance)
+            if self[guess].sequence == sequence { return guess }
+            // Numbers ascend, so that the part at `guess` has at least this one.
+            high = guess
+        }
+        var low = 0
+        while low < high {
+            let middle = (low + high) / 2
+            if self[middle].sequence < sequence { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

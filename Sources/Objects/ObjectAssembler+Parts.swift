@@ -182,7 +182,7 @@ extension ObjectAssembler {
 
     private mutating func ended(_ object: TrackedObject) -> PartAnswer {
         statistics.partsOfEnded += 1
-        settle(object.run)
+        settleAlone(object.run)
         return .ended
     }
 

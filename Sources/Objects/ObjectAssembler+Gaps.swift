@@ -75,9 +75,31 @@ extension ObjectAssembler {
     /// Settles `range`, and gives up the oldest hole when there are too many.
     mutating func settle(_ range: Range<UInt64>) {
         settled.insert(range)
+        failCutOff(in: range)
         while settled.rangeCount > limits.ranges {
             statistics.holesGivenUp += 1
             giveUp(settled.position..<settled[0].lowerBound, .tooManyHoles)
+        }
+    }
+
+    /// Whether an object of unknown length cannot go on, because the number that its next part would have is settled: by
+    /// a gap, or by what was published after the object was abandoned.
+    func isCutOff(_ object: TrackedObject) -> Bool {
+        guard object.header.count == nil, !object.isEnded, settled.contains(object.end) else { return false }
+        // Given out part by part, it may have been the object's own, before a restart.
+        return mode == .whole || object.first >= resumedBelow
+    }
+
+    private mutating func failCutOff(in range: Range<UInt64>) {
+        // Runs ascend: those that end in `range` are the last to start below it, and those that start in it.
+        var index = max(firstIndex(from: range.lowerBound) - 1, 0)
+        var cut: [UInt64] = []
+        while index < tracked.count, tracked[index].first < range.upperBound {
+            if range.contains(tracked[index].end), isCutOff(tracked[index]) { cut.append(tracked[index].first) }
+            index += 1
+        }
+        for first in cut {
+            if let index = self.index(of: first), isCutOff(tracked[index]) { fail(index, .gap(nil)) }
         }
     }
 

@@ -52,7 +52,7 @@ extension ObjectAssembler {
             return failed(AssemblyFailure(object: object.first, name: header.name, reason: .malformed(problem)))
         }
         // While nobody tracks it, a number of it that is settled was told as a gap.
-        if mode == .whole, settled.intersects(object.run) {
+        if mode == .whole && settled.intersects(object.run) || isCutOff(object) {
             settle(object.run)
             return failed(AssemblyFailure(object: object.first, name: header.name, reason: .gap(nil)))
         }
@@ -98,7 +98,7 @@ extension ObjectAssembler {
             return failed(end(index, .malformed(problem)))
         }
         tracked[index].learn(header)
-        if mode == .whole, settled.intersects(tracked[index].run) { return failed(end(index, .gap(nil))) }
+        if mode == .whole && settled.intersects(tracked[index].run) || isCutOff(tracked[index]) { return failed(end(index, .gap(nil))) }
         return take(header, body, for: index, way, now)
     }
 
@@ -112,21 +112,20 @@ extension ObjectAssembler {
             tracked[index].count(body, way)
             let object = tracked[index]
             settle(header.sequence..<(header.sequence + 1))
-            var completes = false
-            if object.header.count != nil, settled.contains(object.run), let index = self.index(of: first) {
-                // Settled and not all here: one of them was told as a gap, unless it was given out before a restart.
-                completes = object.hasAllParts || first < resumedBelow
-                if completes {
-                    tracked.remove(at: index)
-                    statistics.objects += 1
-                } else {
-                    fail(index, .gap(nil))
-                }
+            if object.hasAllParts, let index = self.index(of: first) {
+                tracked.remove(at: index)
+                statistics.objects += 1
+            } else if settled.contains(object.run), object.header.count != nil || settled.contains(object.end),
+                let index = self.index(of: first)
+            {
+                // Nothing more comes, and not all came here. Of one that was begun before a restart the others may have been
+                // given out then; else one of them was told as a gap.
+                if first < resumedBelow { tracked.remove(at: index) } else { fail(index, .gap(nil)) }
             }
             return .part(
                 ReceivedPart(
                     header: header, body: body, way: way, latency: clock.latency(of: header.published, at: now),
-                    completes: completes))
+                    completes: object.hasAllParts))
         }
         let charge = body.count + TrackedObject.pieceOverhead
         if tracked[index].charge + charge > limits.octets || header.length ?? 0 > UInt64(limits.octets) {

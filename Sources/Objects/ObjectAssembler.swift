@@ -53,7 +53,7 @@ public struct ObjectAssembler: Sendable {
     public internal(set) var end: UInt64?
 
     var settled: SequenceSet
-    /// What was settled before a restart: of objects below it some parts may have been given out by then.
+    /// Above what was settled before a restart: of objects below it some parts may have been given out by then.
     var resumedBelow: UInt64 = 0
     /// Ascending, their runs do not overlap.
     var tracked: [TrackedObject] = []
@@ -124,6 +124,7 @@ public struct ObjectAssembler: Sendable {
                 if object.header.count != nil { return "object \(object.first) ended, and is known without need" }
                 continue
             }
+            if isCutOff(object) { return "object \(object.first) cannot go on and was not given up" }
             if object.hasAllParts { return "object \(object.first) is whole and was not given out" }
             if mode == .parts, !object.pieces.isEmpty { return "parts of object \(object.first) are held" }
             if mode == .whole {

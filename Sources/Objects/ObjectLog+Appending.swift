@@ -14,6 +14,7 @@ struct OpenObject: Sendable {
 extension ObjectLog {
     /// Publishes an object that is all there, and forgets what retention no longer keeps. Returns its sequence numbers.
     /// When it throws, nothing was published.
+    @discardableResult
     public mutating func append(
         name: String = "", mediaType: String = "", body: [UInt8], published: WallTime
     ) throws(LogError) -> Range<UInt64> {
@@ -74,6 +75,7 @@ extension ObjectLog {
 
     /// Publishes the last part of the object, which may be empty, and with it how many parts and octets it has. Returns the
     /// object's numbers. When it throws, the object is still open.
+    @discardableResult
     public mutating func finish(_ body: [UInt8] = []) throws(LogError) -> Range<UInt64> {
         let last = try add(body, isLast: true)
         let first = open?.first ?? last

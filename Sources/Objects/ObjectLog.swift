@@ -67,7 +67,7 @@ public struct ObjectLog<Store: LogStore>: Sendable {
             place = part.sequence + 1
             if part.header.index == 0 { object = [] }
             guard part.header.index == UInt64(object.count),
-                part.sequence == (object.last?.sequence ?? part.sequence - 1) + 1
+                object.isEmpty || part.header.object == object[0].sequence
             else {
                 object = []
                 continue

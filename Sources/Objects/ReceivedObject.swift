@@ -29,7 +29,8 @@ public struct ReceivedPart: Sendable, Equatable {
     public var way: PartWay
     /// From the object's publication until the part came; nil while the source's clock is not known.
     public var latency: Duration?
-    /// With it all parts of the object were given out, in the order in which they came.
+    /// With it all parts of the object were given out. That is not said of an object of which some were given out before a
+    /// restart: who keeps the parts can tell, for the last one says how many there are.
     public var completes: Bool
 }
 

@@ -98,7 +98,9 @@ extension ObjectAssembler {
             return failed(end(index, .malformed(problem)))
         }
         tracked[index].learn(header)
-        if mode == .whole && settled.intersects(tracked[index].run) || isCutOff(tracked[index]) { return failed(end(index, .gap(nil))) }
+        if mode == .whole && settled.intersects(tracked[index].run) || isCutOff(tracked[index]) {
+            return failed(end(index, .gap(nil)))
+        }
         return take(header, body, for: index, way, now)
     }
 

@@ -24,7 +24,8 @@ import Wire
     @Test func onePartAtOnceAndOnce() throws {
         var assembler = ObjectAssembler()
         _ = try assembler.logReceived(
-            LogMessage(epoch: epoch, now: noon, oldest: 0, next: 9, answer: .fresh, first: 0), roundTrip: .zero, at: start)
+            LogMessage(epoch: epoch, now: noon, oldest: 0, next: 9, answer: .fresh, first: 0), roundTrip: .zero,
+            at: start)
         let answer = assembler.receive(
             Self.header(4), body: [1], stream: 4, via: .flow, at: start + .milliseconds(30))
         #expect(
@@ -135,7 +136,9 @@ import Wire
                     == .failed(Self.failure(part.object, .malformed(.contradiction(.sequence, object: part.object)))))
             #expect(assembler.checkInvariants() == nil)
         }
-        for index: UInt64 in [0, 2] { _ = assembler.receive(Self.header(10, index, of: 4), body: [1], via: .flow, at: start) }
+        for index: UInt64 in [0, 2] {
+            _ = assembler.receive(Self.header(10, index, of: 4), body: [1], via: .flow, at: start)
+        }
         let answer = assembler.receive(Self.header(10, 3, of: 4), body: [1], via: .flow, at: start)
         #expect(Self.object(answer)?.body == [1, 1, 1, 1])
     }
@@ -211,7 +214,8 @@ import Wire
         let body = [UInt8](repeating: 1, count: 300)
         for object: UInt64 in [10, 20, 30] {
             #expect(
-                assembler.receive(Self.header(object, 0, of: 2, length: 600), body: body, via: .flow, at: start) == .held)
+                assembler.receive(Self.header(object, 0, of: 2, length: 600), body: body, via: .flow, at: start)
+                    == .held)
         }
         #expect(assembler.takeNotices() == [.failed(Self.failure(10, .noRoom))])
         #expect(assembler.heldOctets == 728 && assembler.resume.ranges == [10..<12])
@@ -234,7 +238,8 @@ import Wire
                 == .failed(Self.failure(10, .tooLarge)))
     }
 
-    @Test("Objects that are not whole are bounded, those given up before and then the oldest going first") func places() {
+    @Test("Objects that are not whole are bounded, those given up before and then the oldest going first") func places()
+    {
         for mode in [ObjectAssembler.Mode.whole, .parts] {
             var assembler = ObjectAssembler(mode: mode, limits: ObjectAssembler.Limits(objects: 3))
             for object: UInt64 in [10, 20, 30, 40] {
@@ -290,7 +295,8 @@ import Wire
             try assembler.logReceived(log(.taken, 20, other), roundTrip: .zero, at: start)
         }
         #expect(assembler.objectsHeld == 1)
-        #expect(try assembler.logReceived(log(.otherEpoch, 5, other), roundTrip: .zero, at: start) == .started(first: 5))
+        #expect(
+            try assembler.logReceived(log(.otherEpoch, 5, other), roundTrip: .zero, at: start) == .started(first: 5))
         #expect(assembler.takeNotices() == [.failed(Self.failure(30, .epochEnded))])
         #expect(assembler.resume == Cursor(position: 5) && assembler.heldOctets == 0 && assembler.epoch == other)
         #expect(assembler.checkInvariants() == nil)

@@ -15,7 +15,9 @@ struct Application {
     mutating func take(_ answer: PartAnswer) {
         switch answer {
         case .object(let object):
-            if objects.updateValue(object.body, forKey: object.first) != nil { problems.append("\(object.first) came twice") }
+            if objects.updateValue(object.body, forKey: object.first) != nil {
+                problems.append("\(object.first) came twice")
+            }
             if failed.contains(object.first) { problems.append("\(object.first) came and failed") }
         case .part(let part):
             let sequence = part.header.sequence
@@ -104,7 +106,10 @@ struct Application {
                 if random.chance(0.01) {
                     // Cut off; or started again, and then what was held is lost.
                     let message = assembler.position()
-                    #expect(decode([try ControlMessage.position(message).encoded()], from: .client).items == [.position(message)])
+                    #expect(
+                        decode([try ControlMessage.position(message).encoded()], from: .client).items == [
+                            .position(message)
+                        ])
                     if random.chance(0.5) {
                         wasRestarted = true
                         assembler = ObjectAssembler(resuming: epoch, at: assembler.resume, mode: mode, limits: limits)
@@ -175,9 +180,12 @@ struct Application {
                 let far = random.chance(0.02)
                 let index = UInt64(random.below(4))
                 let header = PartHeader(
-                    sequence: far ? random.next() >> UInt64(random.below(64)) : assembler.settledBelow &+ UInt64(random.below(40)),
+                    sequence: far
+                        ? random.next() >> UInt64(random.below(64))
+                        : assembler.settledBelow &+ UInt64(random.below(40)),
                     index: far ? random.next() >> UInt64(random.below(64)) : index,
-                    count: random.chance(0.4) ? nil : random.chance(0.01) ? random.next() : index + UInt64(random.below(3)),
+                    count: random.chance(0.4)
+                        ? nil : random.chance(0.01) ? random.next() : index + UInt64(random.below(3)),
                     length: random.chance(0.7) ? nil : random.chance(0.1) ? random.next() : UInt64(random.below(30)),
                     published: noon, mediaType: "m", name: random.chance(0.98) ? "n" : "o")
                 let body = random.octets(random.below(20))
@@ -197,7 +205,9 @@ struct Application {
                 #expect(assembler.checkInvariants() == nil, "seed \(seed), \(mode), step \(step)")
                 #expect(assembler.resume.checkInvariants() == nil, "seed \(seed), \(mode), step \(step)")
                 // A lie may have settled all there is.
-                if assembler.settledBelow > 1 << 59 { assembler = ObjectAssembler(mode: mode, limits: assembler.limits) }
+                if assembler.settledBelow > 1 << 59 {
+                    assembler = ObjectAssembler(mode: mode, limits: assembler.limits)
+                }
                 let twice = application.problems.filter { $0.hasSuffix("came twice") }
                 if assembler.settledBelow == 0 { application = Application() }
                 #expect(twice == [], "seed \(seed), \(mode), step \(step)")

@@ -22,7 +22,8 @@ import Wire
     static let logs: [LogMessage] = [
         LogMessage(epoch: epoch, now: noon, oldest: 10, next: 2000, answer: .taken, first: 3),
         LogMessage(
-            epoch: Epoch(high: 0, low: 1), now: WallTime(nanoseconds: -1), oldest: 0, next: 1 << 60, answer: .otherEpoch,
+            epoch: Epoch(high: 0, low: 1), now: WallTime(nanoseconds: -1), oldest: 0, next: 1 << 60,
+            answer: .otherEpoch,
             first: 0),
         LogMessage(epoch: epoch, now: noon, oldest: 7, next: 7, answer: .fresh, first: 7),
     ]
@@ -44,7 +45,10 @@ import Wire
             epoch: epoch, now: WallTime(nanoseconds: 2), oldest: 1, next: 9, answer: .fresh, first: 4)
         #expect(
             try ControlMessage.log(log).encoded()
-                == [2, 29, 1, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10]
+                == [
+                    2, 29, 1, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32,
+                    0x10,
+                ]
                 + [0, 0, 0, 0, 0, 0, 0, 2, 1, 9, 2, 4])
         #expect(try ControlMessage.gap(Gap(first: 64, count: 2, reason: .void)).encoded() == [4, 4, 0x40, 64, 2, 1])
         #expect(try ControlMessage.end(63).encoded() == [6, 1, 63])
@@ -96,7 +100,9 @@ import Wire
     }
 
     @Test func whatCannotBe() {
-        func position(_ body: [UInt8]) -> ObjectsError? { decode([[0, UInt8(body.count)] + body], from: .client).error }
+        func position(_ body: [UInt8]) -> ObjectsError? {
+            decode([[0, UInt8(body.count)] + body], from: .client).error
+        }
         func source(_ kind: UInt8, _ body: [UInt8]) -> ObjectsError? {
             decode([[kind, UInt8(body.count)] + body], from: .source).error
         }

@@ -9,7 +9,9 @@ import Wire
         cursor.settle(2)
         cursor.settle(4..<6)
         #expect(cursor.position == 0 && cursor.ranges == [2..<3, 4..<6] && cursor.end == 6)
-        #expect(cursor.next(below: 10) == 0 && cursor.next(from: 2, below: 10) == 3 && cursor.next(from: 4, below: 6) == nil)
+        #expect(
+            cursor.next(below: 10) == 0 && cursor.next(from: 2, below: 10) == 3 && cursor.next(from: 4, below: 6) == nil
+        )
         #expect(cursor.nextRun(below: 10) == 0..<2 && cursor.nextRun(from: 5, below: 10) == 6..<10)
         #expect(cursor.unsettled(below: 10) == 7)
         cursor.settle(3)
@@ -86,7 +88,8 @@ import Wire
             let probe = base + UInt64(random.below(span))
             let edge = probe + UInt64(random.below(40))
             #expect(cursor.contains(probe) == model.settled.contains(probe), "\(at)")
-            #expect(cursor.next(from: probe, below: edge) == (probe..<edge).first { !model.settled.contains($0) }, "\(at)")
+            #expect(
+                cursor.next(from: probe, below: edge) == (probe..<edge).first { !model.settled.contains($0) }, "\(at)")
             if step % 25 == 0 {
                 let all = (0..<edge).filter { !model.settled.contains($0) }.count
                 #expect(cursor.unsettled(below: edge) == UInt64(all), "\(at)")

@@ -43,7 +43,8 @@ struct KeepingStore: LogStore {
             #expect(
                 part.header
                     == PartHeader(
-                        sequence: sequence, index: sequence - 1, count: 3, length: UInt64(Self.big.count), published: noon,
+                        sequence: sequence, index: sequence - 1, count: 3, length: UInt64(Self.big.count),
+                        published: noon,
                         mediaType: "m", name: "b"))
             body += part.body
         }
@@ -89,7 +90,9 @@ struct KeepingStore: LogStore {
     @Test func retentionByNumberOctetsAndAge() throws {
         var log = try Self.log(Retention(objects: 2))
         for _ in 0..<3 { try log.append(body: Self.big, published: noon) }
-        #expect(log.oldest == 3 && log.objectCount == 2 && log.store.stored.oldest == 3 && log.store.stored.parts.count == 6)
+        #expect(
+            log.oldest == 3 && log.objectCount == 2 && log.store.stored.oldest == 3 && log.store.stored.parts.count == 6
+        )
         #expect(log.part(at: 1) == .gone(Gap(first: 1, count: 2, reason: .retention)))
 
         log = try Self.log(Retention(octets: 1000))
@@ -114,7 +117,8 @@ struct KeepingStore: LogStore {
         #expect(log.part(at: 0) == .gone(Gap(first: 0, count: 3, reason: .retention)))
     }
 
-    @Test("After a restart what was reserved and not used is void, and no number is given twice") func restart() throws {
+    @Test("After a restart what was reserved and not used is void, and no number is given twice") func restart() throws
+    {
         var log = try Self.log()
         try log.append(body: [1], published: noon)
         try log.begin(published: noon)
@@ -140,7 +144,8 @@ struct KeepingStore: LogStore {
         #expect(try log.append(body: Self.big, published: noon) == 1..<4)
         for _ in 4..<1024 { try log.append(body: [], published: noon) }
         #expect(try log.append(body: [], published: noon) == 1524..<1525)
-        #expect(log.part(at: 1024) == .void(Gap(first: 1024, count: 500, reason: .void)) && log.checkInvariants() == nil)
+        #expect(
+            log.part(at: 1024) == .void(Gap(first: 1024, count: 500, reason: .void)) && log.checkInvariants() == nil)
         // An object that is open cannot go on over the break.
         for _ in 1525..<2547 { try log.append(body: [], published: noon) }
         try log.begin(published: noon)
@@ -223,7 +228,9 @@ struct KeepingStore: LogStore {
                 == .gap(Gap(first: 0, count: UInt64(ObjectLimits.partsPerReading), reason: .unwanted)))
     }
 
-    @Test("A random walk: what is below the live edge is a part, void or gone, and a number means one thing", arguments: seeds)
+    @Test(
+        "A random walk: what is below the live edge is a part, void or gone, and a number means one thing",
+        arguments: seeds)
     func walk(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         let retention = Retention(

@@ -23,13 +23,18 @@ let package = Package(
     targets: [
         .target(
             name: "CShims", path: "CShims",
-            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring")]),
+            // Where every distribution keeps libxml2's headers, which find each other by <libxml/…>. Asking pkg-config would
+            // make the build need that program too. Only the includes of CShims' own files are affected.
+            cSettings: [.unsafeFlags(["-isystem", "/usr/include/libxml2"])],
+            linkerSettings: [
+                .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"), .linkedLibrary("xml2"),
+            ]),
         .target(name: "Wire", swiftSettings: room),
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Flexicast", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .target(name: "AMT", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Objects", dependencies: ["Wire"], swiftSettings: room),
-        .target(name: "Feed", swiftSettings: room),
+        .target(name: "Feed", dependencies: ["CShims"], swiftSettings: room),
         .target(name: "Cryptography", dependencies: ["CShims", "QUIC", "Wire"], swiftSettings: room),
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
         .target(

@@ -9,3 +9,5 @@
 #include "meter.h"
 #include "tls.h"
 #include "tls_alone.h"
+#include "text.h"
+#include "xml.h"

@@ -29,7 +29,8 @@ public enum FeedError: Error, Equatable, Sendable, CustomStringConvertible {
         case .empty: "the document is empty"
         case .tooLarge(let bytes, let limit): "the document has \(bytes) bytes, more than the limit of \(limit)"
         case .unknownEncoding(let name):
-            "the document is encoded in '\(name)'; UTF-8, US-ASCII, ISO-8859-1, Windows-1252 and UTF-16 are read"
+            "the document is encoded in '\(name)'; UTF-8, UTF-16, UTF-32, US-ASCII, ISO-8859, Windows and East Asian "
+                + "encodings are read"
         case .invalidEncoding(let name, let offset): "the byte at offset \(offset) is not valid \(name)"
         case .documentType: "the document has a DOCTYPE, which a feed must not use"
         case .webPage: "this is a web page (HTML), not an Atom or RSS feed"

@@ -1,37 +1,89 @@
 /// Makes UTF-8 of a document in any encoding we read, so that everything after this sees one encoding only.
 ///
-/// The order of evidence is XML 1.0 appendix F: a byte order mark, the pattern of the first octets, the encoding that
-/// the XML declaration names. The declaration itself is taken off, since it no longer tells the truth.
+/// The order of evidence is that of RFC 7303 section 3 and XML 1.0 appendix F: a byte order mark, the pattern of the first
+/// octets, the encoding that the protocol named, the encoding that the XML declaration names. The declaration itself is
+/// taken off, since it no longer tells the truth.
+///
+/// What is not possible in a Unicode encoding or in US-ASCII is an error: the document is damaged. In the legacy encodings
+/// an octet without a meaning is common (GBK named GB2312, say) and becomes U+FFFD, so that one letter is lost and not the
+/// feed.
 enum TextEncoding {
-    /// The document's text as valid UTF-8.
-    static func decode(_ bytes: [UInt8]) throws(FeedError) -> [UInt8] {
-        if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { return try utf8(bytes, from: 3, name: "UTF-8") }
-        if bytes.starts(with: [0xFF, 0xFE]) { return try utf16(bytes, from: 2, littleEndian: true) }
-        if bytes.starts(with: [0xFE, 0xFF]) { return try utf16(bytes, from: 2, littleEndian: false) }
-        if bytes.starts(with: [0x3C, 0, 0x3F, 0]) { return try utf16(bytes, from: 0, littleEndian: true) }
-        if bytes.starts(with: [0, 0x3C, 0, 0x3F]) { return try utf16(bytes, from: 0, littleEndian: false) }
+    /// The document's text as valid UTF-8, without a byte order mark and an XML declaration.
+    ///
+    /// - Parameter charset: what the protocol named that brought the document. A name that we do not know is passed over.
+    static func decode(_ bytes: [UInt8], charset: String? = nil) throws(FeedError) -> [UInt8] {
+        if let (form, mark) = unicodeForm(bytes) {
+            return withoutDeclaration(try unicode(bytes, from: mark, form)[...])
+        }
+        let label = charset?.trimmed.lowercased()
+        if let label, !isWide(label), let text = try decode(bytes, label: label) {
+            return withoutDeclaration(text[...])
+        }
         let name = declaredEncoding(bytes) ?? "UTF-8"
-        switch name.lowercased() {
-        case "utf-8", "utf8": return try utf8(bytes, from: 0, name: "UTF-8")
+        // The declaration was readable octet by octet, so it cannot be one of these.
+        if isWide(name.lowercased()) {
+            throw .invalidEncoding(name.contains("32") ? "UTF-32" : name.contains("16") ? "UTF-16" : name, offset: 0)
+        }
+        guard let text = try decode(bytes, label: name.lowercased()) else { throw .unknownEncoding(name) }
+        return withoutDeclaration(text[...])
+    }
+
+    /// Nil for a label that we do not know.
+    private static func decode(_ bytes: [UInt8], label: String) throws(FeedError) -> [UInt8]? {
+        switch label {
+        case "utf-8", "utf8": return try utf8(bytes, from: 0)
         case "us-ascii", "ascii":
             if let offset = bytes.firstIndex(where: { $0 >= 0x80 }) {
                 throw .invalidEncoding("US-ASCII", offset: offset)
             }
-            return withoutDeclaration(bytes[...])
-        case "iso-8859-1", "latin1", "iso8859-1", "iso_8859-1":
-            return withoutDeclaration(singleByte(bytes, upper: { UInt16($0) })[...])
+            return bytes
+        case "iso-8859-1", "latin1", "iso8859-1", "iso_8859-1": return singleByte(bytes, upper: { UInt16($0) })
         case "windows-1252", "cp1252":
-            return withoutDeclaration(singleByte(bytes, upper: { windows1252[Int($0) - 0x80] ?? UInt16($0) })[...])
-        case "utf-16", "utf-16le", "utf-16be":
-            // The declaration was readable octet by octet, so it cannot be UTF-16.
-            throw .invalidEncoding("UTF-16", offset: 0)
-        default: throw .unknownEncoding(name)
+            return singleByte(bytes, upper: { windows1252[Int($0) - 0x80] ?? UInt16($0) })
+        default: return legacy[label].flatMap { convert(bytes, from: $0) }
         }
     }
 
-    private static func utf8(_ bytes: [UInt8], from start: Int, name: String) throws(FeedError) -> [UInt8] {
-        guard let offset = firstInvalid(bytes) else { return withoutDeclaration(bytes[start...]) }
-        throw .invalidEncoding(name, offset: offset)
+    // MARK: - Unicode
+
+    private enum Form { case utf8, utf16(littleEndian: Bool), utf32(littleEndian: Bool) }
+
+    /// What a mark or the first octets tell, and the length of the mark; nil when the octets are to be read one by one.
+    ///
+    /// A NUL is no character of XML, so one in the first characters means that they take more than an octet each, and its
+    /// place tells how they are written. The mark of UTF-32 is seen before that of UTF-16, which it begins with.
+    private static func unicodeForm(_ bytes: [UInt8]) -> (Form, mark: Int)? {
+        if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { return (.utf8, 3) }
+        if bytes.starts(with: [0xFF, 0xFE, 0, 0]) { return (.utf32(littleEndian: true), 4) }
+        if bytes.starts(with: [0, 0, 0xFE, 0xFF]) { return (.utf32(littleEndian: false), 4) }
+        if bytes.starts(with: [0xFF, 0xFE]) { return (.utf16(littleEndian: true), 2) }
+        if bytes.starts(with: [0xFE, 0xFF]) { return (.utf16(littleEndian: false), 2) }
+        guard bytes.count >= 4 else { return nil }
+        switch (bytes[0], bytes[1], bytes[2], bytes[3]) {
+        case (0, 0, 0, 1...): return (.utf32(littleEndian: false), 0)
+        case (1..., 0, 0, 0): return (.utf32(littleEndian: true), 0)
+        case (0, 1..., _, _): return (.utf16(littleEndian: false), 0)
+        case (1..., 0, _, _): return (.utf16(littleEndian: true), 0)
+        default: return nil
+        }
+    }
+
+    private static func isWide(_ label: String) -> Bool {
+        ["utf-16", "utf-16le", "utf-16be", "utf-32", "utf-32le", "utf-32be", "ucs-2", "ucs-4"].contains(label)
+            || label.hasPrefix("iso-10646-ucs-")
+    }
+
+    private static func unicode(_ bytes: [UInt8], from start: Int, _ form: Form) throws(FeedError) -> [UInt8] {
+        switch form {
+        case .utf8: try utf8(bytes, from: start)
+        case .utf16(let littleEndian): try utf16(bytes, from: start, littleEndian: littleEndian)
+        case .utf32(let littleEndian): try utf32(bytes, from: start, littleEndian: littleEndian)
+        }
+    }
+
+    private static func utf8(_ bytes: [UInt8], from start: Int) throws(FeedError) -> [UInt8] {
+        guard let offset = firstInvalid(bytes) else { return start == 0 ? bytes : Array(bytes[start...]) }
+        throw .invalidEncoding("UTF-8", offset: offset)
     }
 
     /// The offset of the first octet that breaks UTF-8, nil when there is none.
@@ -69,8 +121,25 @@ enum TextEncoding {
             case .emptyInput: break loop
             }
         }
-        return withoutDeclaration(out[...])
+        return out
     }
+
+    private static func utf32(_ bytes: [UInt8], from start: Int, littleEndian: Bool) throws(FeedError) -> [UInt8] {
+        guard (bytes.count - start).isMultiple(of: 4) else { throw .invalidEncoding("UTF-32", offset: bytes.count - 1) }
+        var out: [UInt8] = []
+        out.reserveCapacity(bytes.count / 4)
+        for at in stride(from: start, to: bytes.count, by: 4) {
+            var value: UInt32 = 0
+            for octet in 0..<4 {
+                value |= UInt32(bytes[at + octet]) << UInt32(littleEndian ? 8 * octet : 24 - 8 * octet)
+            }
+            guard let scalar = Unicode.Scalar(value) else { throw .invalidEncoding("UTF-32", offset: at) }
+            out.append(contentsOf: scalar.utf8)
+        }
+        return out
+    }
+
+    // MARK: - Other encodings
 
     private static func singleByte(_ bytes: [UInt8], upper: (UInt8) -> UInt16) -> [UInt8] {
         var out: [UInt8] = []
@@ -92,6 +161,29 @@ enum TextEncoding {
             0x017D, nil, nil, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A,
             0x0153, nil, 0x017E, 0x0178,
         ] + [UInt16?](repeating: nil, count: 96)
+
+    /// iconv's names by the labels in use (WHATWG Encoding Standard section 4.2). Nothing else reaches iconv.
+    private static let legacy: [String: String] = {
+        var names: [String: String] = [:]
+        for part in 2...16 where part != 11 && part != 12 {
+            for label in ["iso-8859-", "iso8859-", "iso_8859-"] { names["\(label)\(part)"] = "ISO-8859-\(part)" }
+        }
+        for page in [1250, 1251] + Array(1253...1258) {
+            for label in ["windows-", "cp", "x-cp"] { names["\(label)\(page)"] = "CP\(page)" }
+        }
+        for (name, labels) in [
+            "CP874": ["windows-874", "tis-620", "iso-8859-11"],
+            "IBM866": ["ibm866", "cp866", "866"],
+            "MACINTOSH": ["macintosh", "x-mac-roman"],
+            "CP932": ["shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j", "cp932"],
+            "EUC-JP-MS": ["euc-jp", "x-euc-jp"],
+            "ISO-2022-JP": ["iso-2022-jp"],
+            "GB18030": ["gb18030", "gbk", "x-gbk", "gb2312", "gb_2312-80", "cp936", "windows-936"],
+            "BIG5-HKSCS": ["big5", "big5-hkscs", "cn-big5", "x-x-big5"],
+            "CP949": ["euc-kr", "ks_c_5601-1987", "korean", "windows-949", "cp949"],
+        ] { for label in labels { names[label] = name } }
+        return names
+    }()
 
     /// The value of `encoding` in an XML declaration of ASCII-like octets.
     private static func declaredEncoding(_ bytes: [UInt8]) -> String? {

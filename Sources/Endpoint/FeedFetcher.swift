@@ -1,4 +1,5 @@
 import Dispatch
+import Feed
 import Foundation
 import FoundationNetworking
 import Reactor
@@ -42,7 +43,8 @@ public struct FeedFailure: Error, Sendable, Equatable, CustomStringConvertible {
 /// What a poll brought.
 enum FetchResult: Sendable {
     case unchanged
-    case document([UInt8], FeedValidators)
+    /// - Parameter charset: the encoding that the server named.
+    case document([UInt8], FeedValidators, charset: String? = nil)
     case failure(FeedFailure)
 }
 
@@ -82,8 +84,14 @@ struct FileFetcher: Sendable {
 ///
 /// The client calls back on a queue of its own; `fetch` blocks its caller, the poller's thread, until the answer is
 /// complete, too large, too late or refused. No more than `limit` octets are ever held.
+///
+/// Credentials go to the feed's own server and, where that redirects, to no other (RFC 9110 section 15.4: a redirected
+/// request must not carry them along). No text that comes from here has a query in it.
 final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
     private let url: URL
+    private let credentials: FeedCredentials?
+    /// The URL as it may be shown.
+    private let address: String
     private let limit: Int
     private let timeout: Duration
     private let exchange = Mutex<Exchange?>(nil)
@@ -105,8 +113,10 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
         var failure: FeedFailure?
     }
 
-    init(url: URL, limit: Int, timeout: Duration) {
+    init(url: URL, credentials: FeedCredentials? = nil, limit: Int, timeout: Duration) {
         self.url = url
+        self.credentials = credentials
+        address = PublicAddress.redacted(url.absoluteString)
         self.limit = limit
         self.timeout = timeout
     }
@@ -145,6 +155,7 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
         request.setValue(
             "application/atom+xml, application/rss+xml;q=0.9, application/xml;q=0.8, */*;q=0.5",
             forHTTPHeaderField: "Accept")
+        request.setValue(credentials?.authorization, forHTTPHeaderField: "Authorization")
         if let etag = validators.etag { request.setValue(etag, forHTTPHeaderField: "If-None-Match") }
         if let date = validators.lastModified { request.setValue(date, forHTTPHeaderField: "If-Modified-Since") }
 
@@ -155,7 +166,7 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
         task.resume()
         if isStopped.load(ordering: .sequentiallyConsistent) { stop() }
         if finished.wait(timeout: .now() + seconds(timeout)) == .timedOut {
-            refuse(FeedFailure(.timedOut, "no complete answer from \(url) within \(timeout)"))
+            refuse(FeedFailure(.timedOut, "no complete answer from \(address) within \(timeout)"))
         }
         let ended = exchange.withLock { (exchange: inout Exchange?) in
             defer { exchange = nil }
@@ -172,7 +183,7 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
     private func outcome(of exchange: Exchange) -> FetchResult {
         if let failure = exchange.failure { return .failure(failure) }
         guard let response = exchange.response ?? exchange.task.response as? HTTPURLResponse else {
-            return .failure(FeedFailure(.unreachable, "no answer from \(url)"))
+            return .failure(FeedFailure(.unreachable, "no answer from \(address)"))
         }
         switch response.statusCode {
         case 200:
@@ -180,7 +191,8 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
                 exchange.body,
                 FeedValidators(
                     etag: response.value(forHTTPHeaderField: "ETag"),
-                    lastModified: response.value(forHTTPHeaderField: "Last-Modified")))
+                    lastModified: response.value(forHTTPHeaderField: "Last-Modified")),
+                charset: response.textEncodingName)
         case 304: return .unchanged
         default: return .failure(refusal(response))
         }
@@ -189,7 +201,7 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
     private func refusal(_ response: HTTPURLResponse) -> FeedFailure {
         let meaning = HTTPURLResponse.localizedString(forStatusCode: response.statusCode)
         return FeedFailure(
-            .status, "\(url) answers \(response.statusCode) (\(meaning))",
+            .status, "\(address) answers \(response.statusCode) (\(meaning))",
             retryAfter: PollSchedule.retryAfter(response.value(forHTTPHeaderField: "Retry-After"), now: Date()))
     }
 
@@ -239,21 +251,26 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
         _ response: HTTPURLResponse, to proposed: URLRequest, _ exchange: inout Exchange
     ) -> Result<URLRequest, FeedFailure> {
         let location = response.value(forHTTPHeaderField: "Location") ?? ""
-        guard let target = proposed.url, target.host() != nil else {
-            return .failure(FeedFailure(.redirect, "\(url) redirects to no address"))
+        // What a server puts before the host would be sent to whomever it names.
+        let proposal = PublicAddress.withoutUserInformation(proposed.url?.absoluteString ?? "")
+        guard let target = URL(string: proposal), target.host() != nil else {
+            return .failure(FeedFailure(.redirect, "\(address) redirects to no address"))
         }
         // Foundation proposes an http URL of this host for whatever Location names no host.
         let scheme = (URL(string: location)?.scheme ?? target.scheme ?? "").lowercased()
         guard scheme == "https" || (scheme == "http" && exchange.visited.last?.scheme?.lowercased() == "http") else {
+            let shown = PublicAddress.redacted(unreadable: location)
             return .failure(
-                FeedFailure(.redirect, "\(url) redirects to \(location), which is not followed: no \(scheme) from here")
+                FeedFailure(
+                    .redirect, "\(address) redirects to \(shown), which is not followed: no \(scheme) from here")
             )
         }
         guard !exchange.visited.contains(target) else {
-            return .failure(FeedFailure(.redirect, "\(url) redirects in a circle: \(target) comes twice"))
+            let shown = PublicAddress.redacted(target.absoluteString)
+            return .failure(FeedFailure(.redirect, "\(address) redirects in a circle: \(shown) comes twice"))
         }
         guard exchange.visited.count <= Self.longestRedirection else {
-            return .failure(FeedFailure(.redirect, "\(url) redirects more than \(Self.longestRedirection) times"))
+            return .failure(FeedFailure(.redirect, "\(address) redirects more than \(Self.longestRedirection) times"))
         }
         let isPermanent = response.statusCode == 301 || response.statusCode == 308
         let onlyPermanentSoFar = exchange.visited.count == 1 || exchange.movedTo == exchange.visited.last
@@ -261,7 +278,18 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
         exchange.visited.append(target)
         var request = exchange.request
         request.url = target
+        let authorization = Self.isSameOrigin(target, url) ? credentials?.authorization : nil
+        request.setValue(authorization, forHTTPHeaderField: "Authorization")
         return .success(request)
+    }
+
+    /// RFC 9110 section 4.3.1.
+    private static func isSameOrigin(_ a: URL, _ b: URL) -> Bool {
+        func origin(_ url: URL) -> [String] {
+            let scheme = url.scheme?.lowercased() ?? ""
+            return [scheme, url.host()?.lowercased() ?? "", "\(url.port ?? (scheme == "https" ? 443 : 80))"]
+        }
+        return origin(a) == origin(b)
     }
 
     func urlSession(
@@ -282,7 +310,7 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
     }
 
     private func tooLarge(_ size: String) -> FeedFailure {
-        FeedFailure(.tooLarge, "the answer of \(url) has \(size), more than the limit of \(limit)")
+        FeedFailure(.tooLarge, "the answer of \(address) has \(size), more than the limit of \(limit)")
     }
 
     func urlSession(_ session: URLSession, dataTask: URLSessionDataTask, didReceive data: Data) {
@@ -301,7 +329,7 @@ final class WebFetcher: NSObject, URLSessionDataDelegate, Sendable {
         if let error {
             let isTimeout = (error as? URLError)?.code == .timedOut
             let reason = (error as NSError).localizedDescription
-            refuse(FeedFailure(isTimeout ? .timedOut : .unreachable, "\(url): \(reason)"))
+            refuse(FeedFailure(isTimeout ? .timedOut : .unreachable, "\(address): \(reason)"))
         } else {
             exchange.withLock { exchange in
                 if exchange?.task === task { exchange?.finished.signal() }

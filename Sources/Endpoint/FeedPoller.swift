@@ -83,8 +83,9 @@ public final class FeedPoller: Sendable {
         var work = Work(state: state, schedule: PollSchedule(interval: configuration.interval))
         switch configuration.location {
         case .file(let path): work.file = FileFetcher(path: path, limit: configuration.bodyLimit)
-        case .web(let url):
-            work.web = WebFetcher(url: url, limit: configuration.bodyLimit, timeout: configuration.timeout)
+        case .web(let url, let credentials):
+            work.web = WebFetcher(
+                url: url, credentials: credentials, limit: configuration.bodyLimit, timeout: configuration.timeout)
         }
         fetcher = Mutex(work.web)
         self.work = Mutex(work)
@@ -164,7 +165,7 @@ public final class FeedPoller: Sendable {
             counts.withLock { $0.notModified += 1 }
             retrySaving(&work)
             return (nil, nil)
-        case .document(let bytes, let validators):
+        case .document(let bytes, let validators, let charset):
             counts.withLock { $0.bytes += bytes.count }
             let digest = SHA256Digest(of: bytes)
             guard digest != work.lastDigest else {
@@ -173,7 +174,7 @@ public final class FeedPoller: Sendable {
                 return (nil, nil)
             }
             do throws(FeedError) {
-                let news = try absorb(bytes, validators, &work)
+                let news = try absorb(bytes, charset, validators, &work)
                 work.lastDigest = digest
                 return (news, nil)
             } catch {
@@ -189,17 +190,19 @@ public final class FeedPoller: Sendable {
         let (result, movedTo) = web.fetch(work.state.validators)
         if let movedTo, movedTo != work.movedTo {
             work.movedTo = movedTo
-            logger.notice("\(configuration.location) has moved for good: use --feed \(movedTo)")
+            logger.notice(
+                "\(configuration.location) has moved for good: use --feed \(PublicAddress.redacted(movedTo.absoluteString))"
+            )
         }
         return result
     }
 
     private func absorb(
-        _ bytes: [UInt8], _ validators: FeedValidators, _ work: inout Work
+        _ bytes: [UInt8], _ charset: String?, _ validators: FeedValidators, _ work: inout Work
     ) throws(FeedError) -> News {
         var base: String?
-        if case .web(let url) = configuration.location { base = url.absoluteString }
-        let document = try FeedParser.parse(bytes, base: base)
+        if case .web = configuration.location { base = configuration.location.published }
+        let document = try FeedParser.parse(bytes, base: base, charset: charset)
         if document.unusable != work.unusable, let first = document.unusable.first {
             let all = document.unusable.count + document.items.count
             logger.warning("\(document.unusable.count) of \(all) items are left out: \(first)")

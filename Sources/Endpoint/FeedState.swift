@@ -44,6 +44,7 @@ public struct FeedState: Sendable {
             var kind: FeedChange.Kind
             var id: String
         }
+        /// `FeedLocation.identity`; an earlier version wrote the location itself.
         var feed: String
         var validators: FeedValidators
         var nextSequence: UInt64
@@ -53,7 +54,7 @@ public struct FeedState: Sendable {
 
     /// A state that is forgotten with the process.
     public init(feed: String, history: Int, memory: FeedMemory = FeedMemory()) {
-        self.feed = feed
+        self.feed = FeedLocation.identity(of: feed)
         self.memory = memory
         historyLimit = max(0, history)
         directory = nil
@@ -84,7 +85,7 @@ public struct FeedState: Sendable {
     }
 
     private init(feed: String, history: Int, directory: DurableDirectory, memory: FeedMemory) {
-        self.feed = feed
+        self.feed = FeedLocation.identity(of: feed)
         self.memory = memory
         historyLimit = max(0, history)
         self.directory = directory
@@ -111,10 +112,12 @@ public struct FeedState: Sendable {
     private mutating func restore(_ found: Stored, from directory: DurableDirectory, logger: Logger) {
         memory = found.memory
         nextSequence = found.nextSequence
-        if found.feed == feed {
+        if FeedLocation.identity(of: found.feed) == feed || found.feed == feed {
             validators = found.validators
+            isUnsaved = found.feed != feed
         } else {
-            logger.notice("the state in \(directory.path) is of another feed, \(found.feed); its items stay known")
+            let other = PublicAddress.redacted(found.feed)
+            logger.notice("the state in \(directory.path) is of another feed, \(other); its items stay known")
         }
         for place in found.history {
             do {

@@ -16,6 +16,21 @@ struct Publication: Sendable {
         documents = items.map(\.document)
     }
 
+    /// What is new or edited, or the whole feed that has it.
+    ///
+    /// - Parameters:
+    ///   - feed: nil when only its items are known, after a restart.
+    ///   - location: stands for an id and a title that are not known, without what may be secret in it.
+    init(_ changed: [FeedItem], of feed: FeedDocument?, at location: FeedLocation, asWholeFeed: Bool) {
+        guard asWholeFeed else {
+            self.init(items: changed)
+            return
+        }
+        self.init(
+            wholeFeed: feed?.items ?? changed, id: feed.flatMap { $0.id.isEmpty ? nil : $0.id } ?? location.published,
+            title: feed?.title ?? location.published, changed: Set(changed.map(\.id)))
+    }
+
     /// The whole feed as one Atom document, as plain polling would have brought it to every reader.
     ///
     /// Items that would make it longer than `FeedLimits.itemBytes` are left out, the oldest first.

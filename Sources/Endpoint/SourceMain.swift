@@ -66,12 +66,8 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         reactor: reactor,
         log: log)
     let wholeFeed = options.wholeFeed
-    let address = "\(location)"
     let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
-        guard wholeFeed else { return Publication(items: changed) }
-        return Publication(
-            wholeFeed: feed?.items ?? changed, id: feed.flatMap { $0.id.isEmpty ? nil : $0.id } ?? address,
-            title: feed?.title ?? address, changed: Set(changed.map(\.id)))
+        Publication(changed, of: feed, at: location, asWholeFeed: wholeFeed)
     }
     if !state.history.isEmpty { source.restore(publication(state.history.map(\.item), nil).documents) }
     let mailbox = reactor.mailbox(of: Publication.self) { publication in

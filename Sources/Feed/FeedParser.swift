@@ -8,7 +8,8 @@ public enum FeedParser {
     ///
     /// - Parameters:
     ///   - bytes: the document as fetched.
-    ///   - base: the address it came from. It becomes the `xml:base` of items that have relative links and no base.
+    ///   - base: the address it came from. It becomes the `xml:base` of items that have relative links and no base, without
+    ///     its user information and query, which are nothing for those who get the items.
     ///   - charset: the encoding that the answer to the request named. It counts for more than what the document says of
     ///     itself (RFC 7303 section 3.2).
     /// - Throws: why it is no feed that we can use.
@@ -22,7 +23,8 @@ public enum FeedParser {
     static func parse(
         _ bytes: [UInt8], base: String? = nil, charset: String? = nil, chunk: Int
     ) throws(FeedError) -> FeedDocument {
-        try XMLRun.parse(bytes, limit: FeedLimits.documentBytes, charset: charset, chunk: chunk) {
+        let base = base.map(PublicAddress.published)
+        return try XMLRun.parse(bytes, limit: FeedLimits.documentBytes, charset: charset, chunk: chunk) {
             (root, scope) throws(FeedError) in
             if root.isAtom("feed") { return AtomReader(root: root, scope: scope, retrieved: base) }
             if root.uri.isEmpty, root.local == "rss" { return RSSReader(retrieved: base) }

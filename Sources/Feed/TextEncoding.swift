@@ -10,13 +10,14 @@
 enum TextEncoding {
     /// The document's text as valid UTF-8, without a byte order mark and an XML declaration.
     ///
-    /// - Parameter charset: what the protocol named that brought the document. A name that we do not know is passed over.
+    /// - Parameter charset: what the protocol named that brought the document. A name that we do not know, or that
+    ///   the octets contradict, is passed over: many servers name one encoding for all that they have.
     static func decode(_ bytes: [UInt8], charset: String? = nil) throws(FeedError) -> [UInt8] {
         if let (form, mark) = unicodeForm(bytes) {
             return withoutDeclaration(try unicode(bytes, from: mark, form)[...])
         }
         let label = charset?.trimmed.lowercased()
-        if let label, !isWide(label), let text = try decode(bytes, label: label) {
+        if let label, !isWide(label), let text = try? decode(bytes, label: label) {
             return withoutDeclaration(text[...])
         }
         let name = declaredEncoding(bytes) ?? "UTF-8"

@@ -41,10 +41,16 @@ final class HostileServer: Sendable {
             .filter { $0.hasPrefix(path + " ") }.map { String($0.dropFirst(path.count + 1)) }
     }
 
+    /// The Authorization header, or "-", of all requests so far with the host that each named.
+    func authorizations() throws -> [String] {
+        let data = try Data(contentsOf: URL(string: url("/authorizations"))!)
+        return String(decoding: data, as: UTF8.self).split(separator: "\n").map { String($0) }
+    }
+
     private static let script = """
         import sys, os, hashlib, gzip, threading, zlib
         from http.server import ThreadingHTTPServer, BaseHTTPRequestHandler
-        log, ended = [], threading.Event()
+        log, authorizations, ended = [], [], threading.Event()
         class H(BaseHTTPRequestHandler):
             protocol_version = 'HTTP/1.1'
             def log_message(self, *a): pass
@@ -57,8 +63,10 @@ final class HostileServer: Sendable {
                 self.wfile.write(data)
             def do_GET(self):
                 p = self.path
+                if p == '/authorizations': return self.body(200, '\\n'.join(authorizations).encode())
                 if p == '/log': return self.body(200, '\\n'.join(log).encode())
                 g = lambda n: self.headers.get(n, '-')
+                authorizations.append(g('Host').split(':')[0] + ' ' + g('Authorization'))
                 log.append(p + ' ' + g('If-None-Match') + '|' + g('If-Modified-Since') + '|' + g('User-Agent'))
                 try: self.answer(p)
                 except (BrokenPipeError, ConnectionResetError): self.close_connection = True
@@ -68,7 +76,22 @@ final class HostileServer: Sendable {
                 if p.startswith('/feed'):
                     if self.headers.get('If-None-Match') == tag: return self.head(304, ETag=tag)
                     return self.body(200, data, ETag=tag, Last_Modified='Fri, 05 Sep 2025 09:49:57 GMT')
-                if p == '/plain': return self.body(200, data)
+                if p.startswith('/private') and 'Authorization' not in self.headers:
+                    return self.body(401, b'', WWW_Authenticate='Basic realm="x"')
+                if p.startswith('/private/moved'): return self.body(301, b'', Location='/private/feed?token=t0ken')
+                if p.startswith('/private/away'):
+                    return self.body(302, b'', Location='http://localhost:%d/plain?token=t0ken' % server.server_address[1])
+                if p.startswith('/private/eve'):
+                    return self.body(302, b'', Location='http://eve:s3cret@127.0.0.1:%d/plain' % server.server_address[1])
+                if p.startswith('/private/loop'): return self.body(302, b'', Location='/private/loop?token=t0ken')
+                if p.startswith('/private/ftp'): return self.body(302, b'', Location='ftp://u:s3cret@h/x?token=t0ken')
+                if p.startswith('/private/html'): return self.body(200, b'<html>no</html>')
+                if p.startswith('/private/404'): return self.body(404, b'')
+                if p.startswith('/private/slow'): ended.wait(); return
+                if p.startswith('/private/big'): self.head(200, Content_Length=str(100 << 20)); return
+                if p.startswith('/private'): return self.body(200, data)
+                if p.startswith('/charset/'): return self.body(200, data, Content_Type='text/xml; charset="%s"' % p[9:])
+                if p.startswith('/plain'): return self.body(200, data)
                 if p == '/loop': return self.body(302, b'', Location='/loop/again')
                 if p == '/loop/again': return self.body(302, b'', Location='/loop')
                 if p.startswith('/chain/'):

@@ -194,6 +194,18 @@ import Wire
         #expect(assembler.isFinished)
     }
 
+    @Test("An object that was abandoned is given up once its next number is another's") func cutOff() {
+        for mode in [ObjectAssembler.Mode.whole, .parts] {
+            var assembler = ObjectAssembler(mode: mode)
+            _ = assembler.receive(Self.header(0, 0, of: nil), body: [1], via: .flow, at: start)
+            _ = assembler.receive(Self.header(2), body: [1], via: .flow, at: start)
+            #expect(assembler.takeNotices().isEmpty)
+            _ = assembler.receive(Self.header(1), body: [1], via: .flow, at: start)
+            #expect(assembler.takeNotices() == [.failed(Self.failure(0, .gap(nil)))])
+            #expect(assembler.settledBelow == 3 && assembler.checkInvariants() == nil)
+        }
+    }
+
     @Test func aGapInAnObjectGivenOutByParts() throws {
         var assembler = ObjectAssembler(mode: .parts)
         try assembler.gapReceived(Gap(first: 1, count: 1, reason: .lifetime))

@@ -220,6 +220,14 @@ struct KeepingStore: LogStore {
         guard case .part(let part) = told[2] else { return #expect(Bool(false)) }
         #expect(part.header.name == "b/1" && told[3] == .gap(Gap(first: 3, count: 1, reason: .unwanted)))
         #expect(told[5] == .gap(Gap(first: 6, count: 1, reason: .unwanted)))
+        // What is settled within a gap is not told.
+        log = try Self.log(Retention(objects: 1))
+        for _ in 0..<5 { try log.append(body: [1], published: noon) }
+        cursor = Cursor()
+        cursor.settle(2)
+        #expect(log.read(cursor) == .gap(Gap(first: 0, count: 2, reason: .retention)))
+        #expect(log.read(cursor, from: 1) == .gap(Gap(first: 1, count: 1, reason: .retention)))
+        #expect(log.read(cursor, from: 2) == .gap(Gap(first: 3, count: 1, reason: .retention)))
         // A long run of what is not wanted, a piece at a time.
         log = try Self.log()
         for _ in 0..<(ObjectLimits.partsPerReading + 7) { try log.append(name: "a", body: [], published: noon) }

@@ -31,7 +31,7 @@ let package = Package(
             ]),
         .target(name: "Wire", swiftSettings: room),
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
-        .target(name: "Flexicast", dependencies: ["QUIC", "Wire"], swiftSettings: room),
+        .target(name: "Flexicast", dependencies: ["Objects", "QUIC", "Wire"], swiftSettings: room),
         .target(name: "AMT", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Objects", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Feed", dependencies: ["CShims"], swiftSettings: room),
@@ -39,14 +39,15 @@ let package = Package(
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
         .target(
             name: "Endpoint",
-            dependencies: ["Wire", "QUIC", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log],
+            dependencies: ["Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log],
             swiftSettings: room),
         .target(
-            name: "Simulation", dependencies: ["Wire", "QUIC", "Flexicast", "Cryptography"], swiftSettings: room),
+            name: "Simulation", dependencies: ["Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
+            swiftSettings: room),
         .executableTarget(
             name: "flexicast",
             dependencies: [
-                "Wire", "AMT", "Feed", "Reactor", "Cryptography", "Endpoint", log,
+                "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "Endpoint", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),
@@ -56,7 +57,8 @@ let package = Package(
             swiftSettings: room),
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
-        .testTarget(name: "FlexicastTests", dependencies: ["Flexicast", "QUIC", "Wire"], swiftSettings: room),
+        .testTarget(
+            name: "FlexicastTests", dependencies: ["Flexicast", "Objects", "QUIC", "Wire"], swiftSettings: room),
         .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
         .testTarget(name: "ObjectsTests", dependencies: ["Objects", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
@@ -69,16 +71,20 @@ let package = Package(
         .testTarget(
             name: "EndpointTests",
             dependencies: [
-                "TestSupport", "ReactorTestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Feed", "Cryptography",
+                "TestSupport", "ReactorTestSupport", "Endpoint", "Wire", "QUIC", "Objects", "Flexicast", "Feed",
+                "Cryptography",
                 "Reactor",
             ],
             swiftSettings: room),
         .testTarget(
-            name: "SimulationTests", dependencies: ["Simulation", "Wire", "QUIC", "Flexicast", "Cryptography"],
+            name: "SimulationTests",
+            dependencies: ["Simulation", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
             swiftSettings: room),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["TestSupport", "Endpoint", "Wire", "QUIC", "Flexicast", "Cryptography", "Reactor", log],
+            dependencies: [
+                "TestSupport", "Endpoint", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography", "Reactor", log,
+            ],
             exclude: ["Peers"],
             swiftSettings: room),
         .testTarget(
@@ -90,7 +96,8 @@ let package = Package(
         .testTarget(
             name: "DeploymentTests",
             dependencies: [
-                "flexicast", "TestShims", "TestSupport", "Endpoint", "Wire", "Feed", "Flexicast", "Cryptography",
+                "flexicast", "TestShims", "TestSupport", "Endpoint", "Wire", "Feed", "Objects", "Flexicast",
+                "Cryptography",
                 "Reactor",
                 log,
             ], swiftSettings: room),

@@ -73,11 +73,16 @@ public enum ReceiverEvent: Sendable {
     case listening(group: String)
     /// The flow is looked for another way: `multicast` or `amt`.
     case path(String)
+    /// The source has said what it has: `answer` is `taken`, `otherEpoch` or `fresh`, `first` the sequence number it serves
+    /// from, `next` the one that its next part gets; `uncertainty` is how far the estimate of its clock may be off.
+    case position(answer: String, first: UInt64, next: UInt64, uncertainty: Duration)
+    /// Nothing will come for `count` sequence numbers from `first` on.
+    case gap(first: UInt64, count: UInt64, reason: String)
     case fallback(FallbackReason)
     /// The flow is heard again after a fallback.
     case returned
-    /// An item is complete, and on disk when it goes to a directory. `sha256` is of its octets, in hexadecimal. `latency` counts from the
-    /// first octet to the last.
+    /// An item is complete, and on disk when it goes to a directory. `sha256` is of its octets, in hexadecimal. `latency` counts from its
+    /// publication, by the source's clock as it is estimated here, to its last octet.
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String, via: Via, latency: Duration)
     case summary(ReceiverSummary)
 }
@@ -101,6 +106,8 @@ public struct ReceiverSummary: Sendable {
     public var returns = 0
     /// Packets that came and were of no use: forged, damaged, of nobody's, or against a rule.
     public var packetsRejected = 0
+    /// Parts of items that were told as missing for good, and items that will not be whole.
+    public var missing = 0
 
     public init() {}
 }
@@ -139,8 +146,10 @@ public struct SourceCounts: Sendable {
     public var items = 0
     /// Packets that came and were of no use: forged, damaged, of no connection, or against a rule.
     public var packetsRejected = 0
-    /// Connections that were closed because too much waited for a slow receiver.
+    /// Connections that were closed because too much waited for a slow receiver: none are, since nothing waits for one.
     public var receiversLetGo = 0
+    /// Parts of items that receivers were told are not kept any more.
+    public var partsGone = 0
     /// Whether the flow's packets leave without a copy, and why; nil without a flow to a group.
     public var zeroCopy: String?
 
@@ -162,6 +171,16 @@ extension ReceiverEvent: EventLine {
             jsonObject([("event", .string("listening")), ("group", .string(group))])
         case .path(let path):
             jsonObject([("event", .string("path")), ("path", .string(path))])
+        case .position(let answer, let first, let next, let uncertainty):
+            jsonObject([
+                ("event", .string("position")), ("answer", .string(answer)), ("first", .integer(Int(clamping: first))),
+                ("next", .integer(Int(clamping: next))), ("clock_uncertainty_ms", .milliseconds(uncertainty)),
+            ])
+        case .gap(let first, let count, let reason):
+            jsonObject([
+                ("event", .string("gap")), ("first", .integer(Int(clamping: first))),
+                ("count", .integer(Int(clamping: count))), ("reason", .string(reason)),
+            ])
         case .fallback(let reason):
             jsonObject([("event", .string("fallback")), ("reason", .string(reason.rawValue))])
         case .returned:
@@ -179,7 +198,7 @@ extension ReceiverEvent: EventLine {
                 ("packets_lost", .integer(summary.packetsLost)), ("repaired", .integer(summary.repaired)),
                 ("fallbacks", .integer(summary.fallbacks)), ("returns", .integer(summary.returns)),
                 ("bytes_amt", .integer(summary.bytesTunnel)), ("steps", .integer(summary.steps)),
-                ("packets_rejected", .integer(summary.packetsRejected)),
+                ("packets_rejected", .integer(summary.packetsRejected)), ("missing", .integer(summary.missing)),
             ])
         }
     }
@@ -189,6 +208,9 @@ extension ReceiverEvent: EventLine {
         case .connected(let address): "connected to \(address)"
         case .listening(let group): "listening to the flow on \(group)"
         case .path(let path): "looking for the flow by \(path)"
+        case .position(_, _, _, _): nil
+        case .gap(let first, let count, let reason):
+            "missing for good: \(count) part\(count == 1 ? "" : "s") of items from number \(first) on, \(reason)"
         case .fallback(let reason): "back on unicast: \(reason.rawValue)"
         case .returned: "on the flow again"
         case .item(_, let title, let updated, let bytes, _, let via, _):
@@ -197,7 +219,7 @@ extension ReceiverEvent: EventLine {
             """
             \(summary.items) items, \(summary.bytesFlow) B on the flow, \(summary.bytesUnicast) B on unicast, \
             \(summary.packetsLost) packets lost, \(summary.repaired) items repaired, \(summary.fallbacks) fallbacks, \
-            \(summary.returns) returns
+            \(summary.returns) returns\(summary.missing > 0 ? ", \(summary.missing) missing for good" : "")
             """
         }
     }
@@ -248,6 +270,7 @@ extension SourceCounts {
                 ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
                 ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
                 ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
+                ("parts_gone", .integer(partsGone)),
             ] + zeroCopy)
     }
 }

@@ -1,6 +1,7 @@
 import Cryptography
 import Flexicast
 import Logging
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -85,7 +86,10 @@ public final class FanoutTrial {
         configuration.hasGroup = way == .flow
         self.origin = Source(
             listen: listen, tls: server,
-            server: FlowServer(flow: flow, configuration: configuration, seed: randomSeed(), at: source.reactor.now),
+            server: FlowServer(
+                flow: flow, log: memoryLog(retention: Retention(objects: 64, octets: 64 << 20)),
+                configuration: configuration, seed: randomSeed(),
+                wallClock: wallClock(), at: source.reactor.now),
             sender: sender, maxDatagramSize: options.packetSize, reactor: source.reactor, log: Self.quiet)
     }
 
@@ -119,7 +123,9 @@ public final class FanoutTrial {
     private static func makeSender(
         _ options: FanoutTrialOptions, origin: IPAddress, copySocket: UDPSocket?, reactor: Reactor
     ) throws -> FlowSender {
-        if let copySocket { return FlowSender(packetSize: options.packetSize, copySocket: copySocket, reactor: reactor) }
+        if let copySocket {
+            return FlowSender(packetSize: options.packetSize, copySocket: copySocket, reactor: reactor)
+        }
         var udp = UDPOptions()
         udp.multicastInterface = options.interface
         let socket = try reactor.udpSocket(bind: SocketAddress(origin, port: 0), options: udp)
@@ -147,7 +153,8 @@ public final class FanoutTrial {
     private func add() throws {
         let receiver = try Receiver(
             to: address, serverName: "\(address.address)", tls: clientContext, usesFlow: way != .unicast,
-            access: FlowAccess(interface: options.interface), reactor: receivers.reactor, log: Self.quiet)
+            access: FlowAccess(interface: options.interface), assembler: ObjectAssembler(mode: .parts),
+            reactor: receivers.reactor, log: Self.quiet)
         let index = audience.count
         audience.append(receiver)
         itemsOf.append(0)
@@ -156,9 +163,10 @@ public final class FanoutTrial {
             case .connected: if way == .unicast { ready += 1 }
             case .listening: ready += 1
             case .item: itemsOf[index] += 1
+            case .part(let part): if part.completes { itemsOf[index] += 1 }
             case .fellBack: fallbacks += 1
             case .closed: closed += 1
-            case .way, .returned: break
+            case .way, .returned, .log, .failed, .gap: break
             }
         }
         receiver.start()

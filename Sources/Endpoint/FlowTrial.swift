@@ -1,5 +1,6 @@
 import Cryptography
 import Flexicast
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -110,7 +111,9 @@ public final class FlowTrial {
         var service = FlowServerConfiguration()
         service.history = 0
         let server = FlowServer(
-            flow: flow, configuration: service, seed: SeededRandom(from: &random), at: reactor.now)
+            flow: flow, log: memoryLog(retention: Retention(objects: 64, octets: 64 << 20)), configuration: service,
+            seed: SeededRandom(from: &random),
+            wallClock: wallClock(), at: reactor.now)
         if options.isHeard {
             ear = try TrialEar(options, server: server, sender: sender, origin: origin, reactor: reactor)
         } else {
@@ -180,7 +183,7 @@ public final class FlowTrial {
         let isIdle = withServer { server in
             let isIdle = server.queuedOctets == 0
             // Without members nothing is queued.
-            while server.queuedOctets < Self.queue, server.publish(item, at: now) {}
+            while server.queuedOctets < Self.queue, (try? server.publish(body: item, at: now)) == true {}
             return isIdle
         }
         let hasNews = acknowledgeDue()

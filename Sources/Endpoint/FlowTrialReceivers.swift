@@ -1,6 +1,7 @@
 import Cryptography
 import Flexicast
 import Logging
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -34,6 +35,7 @@ struct TrialConnection: ReceiverConnection {
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) {}
     mutating func sendStreamRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {}
     mutating func chargeExternal(octets: UInt64, streams count: UInt64) {}
+    mutating func read(_ id: StreamID) -> StreamChunk? { nil }
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
     mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) { throw .unknownStream }
     mutating func close(_ error: TransportError, at now: Instant) {
@@ -54,7 +56,8 @@ struct TrialMember {
     private static let path: UInt64 = 1
 
     init(
-        _ server: inout FlowServer, to address: SocketAddress = SocketAddress(.v4(0x7f00_0001), port: 1), at now: Instant
+        _ server: inout FlowServer, to address: SocketAddress = SocketAddress(.v4(0x7f00_0001), port: 1),
+        at now: Instant
     ) throws {
         connection = TrialConnection(to: address)
         guard let flowID = server.flow?.flowID else { preconditionFailure("no flow to listen to") }
@@ -99,7 +102,7 @@ final class TrialEar {
         _ options: FlowTrialOptions, server: FlowServer, sender: FlowSender, origin: IPAddress, reactor: Reactor
     ) throws {
         charged = try ChargedReactor(io: options.io, splitsTime: options.splitsTime)
-        Meters.keepHeap(Receiver.maxItemOctets)
+        Meters.keepHeap(Receiver.largeItemOctets)
         let log = Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() }
         let listen = try reactor.udpSocket(bind: SocketAddress(origin, port: 0))
         source = Source(
@@ -108,14 +111,18 @@ final class TrialEar {
         receiver = try Receiver(
             to: listen.localAddress, serverName: "\(origin)",
             tls: try TLSContext.client(trust: .none, alpn: [applicationProtocol]), usesFlow: true,
-            access: FlowAccess(interface: options.interface), reactor: charged.reactor, log: log)
+            access: FlowAccess(interface: options.interface), assembler: ObjectAssembler(mode: .parts),
+            reactor: charged.reactor, log: log)
         receiver.onEvent = { [unowned self] event in
             switch event {
             case .item(let item):
                 items += 1
                 itemOctets += UInt64(item.bytes.count)
-            case .fellBack, .closed: isLost = true
-            case .connected, .listening, .way, .returned: break
+            case .part(let part):
+                if part.completes { items += 1 }
+                itemOctets += UInt64(part.body.count)
+            case .fellBack, .closed, .failed, .gap: isLost = true
+            case .connected, .listening, .way, .returned, .log: break
             }
         }
         receiver.start()

@@ -123,6 +123,8 @@ public final class ItemStore: Sendable {
         var bytes = 0
         var isBusy = false
         var isClosed = false
+        /// Where the receiver is, when all before it is on disk.
+        var position: [UInt8]?
     }
 
     private let directory: DurableDirectory
@@ -135,6 +137,11 @@ public final class ItemStore: Sendable {
     private let ended = DispatchSemaphore(value: 0)
 
     static let feedName = "feed.atom"
+    static let positionName = "position"
+    static let positionBytes = 1 << 16
+
+    /// What `note(position:)` was told last before the process that had the directory ended.
+    public let position: [UInt8]?
 
     /// Opens the directory, making it when it is missing, and tidies up what a killed process left.
     ///
@@ -144,6 +151,7 @@ public final class ItemStore: Sendable {
         directory = try openDirectory(path)
         newestCount = max(1, newest)
         self.logger = logger
+        position = try directory.read(Self.positionName, limit: Self.positionBytes)
         let absolute = URL(filePath: path).standardizedFileURL.path()
         writer = AtomWriter(id: Self.identifier(of: absolute), title: "Flexicast: " + absolute)
         let (found, isStale) = try Self.takeStock(directory, newest: newestCount, logger: logger)
@@ -355,27 +363,41 @@ public final class ItemStore: Sendable {
         condition.unlock()
     }
 
-    /// The shortest time between two writings of `feed.atom` while items keep coming, in seconds.
+    /// Has `position` written to the disk some time after all that was submitted before, and not as long as the disk
+    /// refuses any of it: whoever starts next goes on from there.
+    public func note(position: [UInt8]) {
+        condition.lock()
+        queue.withLock { $0.position = position }
+        condition.broadcast()
+        condition.unlock()
+    }
+
+    /// The shortest time between two writings of `feed.atom` or the position while items keep coming, in seconds.
     static let feedPause = 0.5
 
     private func run() {
         var feedDue: Date?
         var lastFeed = Date.distantPast
         var refused = Refused()
+        var position: [UInt8]?
         while true {
             condition.lock()
-            while queue.withLock({ $0.jobs.isEmpty && !$0.isClosed }) {
+            while queue.withLock({ $0.jobs.isEmpty && !$0.isClosed && $0.position == nil }) {
                 guard let due = [feedDue, refused.due].compactMap({ $0 }).min() else {
                     condition.wait()
                     continue
                 }
                 if !condition.wait(until: due) { break }
             }
-            let (jobs, isClosed) = queue.withLock { queue in
-                defer { queue.jobs = [] }
+            let (jobs, noted, isClosed) = queue.withLock { queue in
+                defer {
+                    queue.jobs = []
+                    queue.position = nil
+                }
                 queue.isBusy = true
-                return (queue.jobs, queue.isClosed)
+                return (queue.jobs, queue.position, queue.isClosed)
             }
+            position = noted ?? position
             condition.unlock()
             for job in jobs { take(job, &refused) }
             if isClosed || refused.due ?? .distantFuture <= Date() { tryAgain(&refused, isLast: isClosed) }
@@ -385,8 +407,15 @@ public final class ItemStore: Sendable {
                 if now >= due || isClosed { writeFeed(&shelf) }
                 return shelf.feedIsStale
             }
+            if now >= due || isClosed, let bytes = position, refused.jobs.isEmpty {
+                do throws(FileError) {
+                    try directory.write(bytes, as: Self.positionName)
+                    position = nil
+                } catch { logger.error("the position in the source's log is not stored: \(error)") }
+            }
             if now >= due { lastFeed = now }
-            feedDue = isStale ? lastFeed.addingTimeInterval(Self.feedPause) : nil
+            feedDue =
+                isStale || position != nil && refused.jobs.isEmpty ? lastFeed.addingTimeInterval(Self.feedPause) : nil
             condition.lock()
             queue.withLock { $0.isBusy = false }
             condition.broadcast()

@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -47,6 +48,8 @@ public struct SourceOptions: Sendable {
     public var acknowledgementDelay: Duration?
     /// How many recent items a receiver that connects is given first.
     public var history = 100
+    /// What is kept for receivers that come back, or are slow.
+    public var retention = Retention(objects: 100_000, octets: 64 << 20)
     /// Directory that remembers which items were seen across restarts; nil forgets.
     public var stateDirectory: String?
     /// Directory for one qlog file per connection.

@@ -1,19 +1,41 @@
 import Cryptography
 import Feed
+import Objects
 
 /// What a source sends after a poll.
 struct Publication: Sendable {
-    /// Each goes out as one stream.
-    var documents: [[UInt8]]
+    /// What goes out, in this order.
+    var documents: [Document]
     /// What is new or edited, as every receiver must end up with it.
     var items: [FeedItem]
     /// Whether `documents` are whole feeds.
     var isWholeFeed = false
 
+    /// An object of the source's log.
+    struct Document: Sendable {
+        /// An item's `atom:id`, so that a receiver can tell by its beginning whether it wants the item.
+        var name: String
+        var mediaType: String
+        var bytes: [UInt8]
+
+        init(_ item: FeedItem) {
+            // An id too long for a name is as good as none: it is in the item.
+            name = item.id.utf8.count <= ObjectLimits.nameOctets ? item.id : ""
+            mediaType = "application/atom+xml;type=entry"
+            bytes = item.document
+        }
+
+        init(wholeFeed bytes: [UInt8]) {
+            name = ""
+            mediaType = "application/atom+xml;type=feed"
+            self.bytes = bytes
+        }
+    }
+
     /// Each item as a document of its own.
     init(items: [FeedItem]) {
         self.items = items
-        documents = items.map(\.document)
+        documents = items.map(Document.init)
     }
 
     /// What is new or edited, or the whole feed that has it.
@@ -41,7 +63,7 @@ struct Publication: Sendable {
             return octets <= FeedLimits.itemBytes
         }
         let document = AtomWriter(id: id, title: title).document(Array(newest))
-        documents = [document]
+        documents = [Document(wholeFeed: document)]
         isWholeFeed = true
         // Receivers read the items from it, so it is what they read that counts.
         let sent = (try? FeedParser.parseItems(document)) ?? []
@@ -52,7 +74,8 @@ struct Publication: Sendable {
 extension Publication {
     /// What is told of it, in order.
     var events: [SourceEvent] {
-        (isWholeFeed ? documents.map { SourceEvent.feed(bytes: $0.count, sha256: "\(SHA256Digest(of: $0))") } : [])
+        (isWholeFeed
+            ? documents.map { SourceEvent.feed(bytes: $0.bytes.count, sha256: "\(SHA256Digest(of: $0.bytes))") } : [])
             + items.map { item in
                 SourceEvent.item(
                     id: item.id, title: item.title, updated: item.updated, bytes: item.document.count,

@@ -1,6 +1,7 @@
 import Cryptography
 import Flexicast
 import Logging
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -12,12 +13,13 @@ import Wire
 
 /// One item as it came, whole.
 struct ReceivedItem {
-    /// Its number among the source's items, with gaps.
-    var stream: StreamID
-    var bytes: [UInt8]
+    /// The sequence number of its first part: rises in the order in which the source sent, with gaps.
+    var position: UInt64
+    var parts: UInt64
+    var bytes: ArraySlice<UInt8>
     var via: Via
-    /// From the first octet to the last.
-    var latency: Duration
+    /// From its publication to its last octet; nil while the source's clock is not known.
+    var latency: Duration?
 }
 
 /// One connection of a receiver's. After it has ended another one takes its place.
@@ -30,7 +32,14 @@ final class Receiver {
         case way(FlowWay)
         case fellBack(FallbackReason)
         case returned
+        /// The source's log, and whether the receiver goes on in it where it was.
+        case log(LogMessage)
         case item(ReceivedItem)
+        /// A part of an item of several, where parts are taken as they come.
+        case part(ReceivedPart)
+        case failed(AssemblyFailure)
+        /// Nothing will come for these sequence numbers.
+        case gap(Gap)
         case closed(CloseReason)
     }
 
@@ -38,8 +47,8 @@ final class Receiver {
     var onEvent: (Event) -> Void = { _ in }
     /// For the next connection: a ticket to resume with and a token that proves our address.
     private(set) var addressToken: [UInt8] = []
-    /// Items longer than this are refused.
-    static var maxItemOctets: Int { FlowClientConfiguration().maximumObjectOctets }
+    /// Octets of a large item, for the size of memory to keep ready.
+    static var largeItemOctets: Int { 16 << 20 }
 
     private let reactor: Reactor
     private let log: Logger
@@ -56,7 +65,8 @@ final class Receiver {
 
     init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
-        qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil, reactor: Reactor, log: Logger
+        qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil,
+        assembler: ObjectAssembler = ObjectAssembler(), reactor: Reactor, log: Logger
     ) throws {
         self.reactor = reactor
         self.log = log
@@ -76,8 +86,9 @@ final class Receiver {
         var client = FlowClientConfiguration()
         client.ways = access.ways
         peer = Peer(
-            connection, extension: FlowClient(configuration: client, seed: SeededRandom(from: &random)), socket: socket,
-            reactor: reactor)
+            connection,
+            extension: FlowClient(configuration: client, assembler: assembler, seed: SeededRandom(from: &random)),
+            socket: socket, reactor: reactor)
         socket.handler = peer
         peer.onEvent = { [unowned self] event in handle(event) }
         peer.beforeTransmit = { [unowned self] in
@@ -94,6 +105,8 @@ final class Receiver {
     static func configuration(usesFlow: Bool) -> ConnectionConfiguration {
         var configuration = ConnectionConfiguration()
         configuration.keepAlive = .seconds(10)
+        // Parts are no longer.
+        configuration.parameters.initialMaxStreamDataUni = UInt64(ObjectLimits.streamOctets)
         if usesFlow {
             configuration.parameters.initialMaxPathID = 16
             configuration.parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded
@@ -190,19 +203,25 @@ final class Receiver {
             case .withdrawn: onEvent(.fellBack(.withdrawn))
             default: onEvent(.fellBack(.silence))
             }
+        case .log(let message): onEvent(.log(message))
         case .object(let object):
-            let via: Via = object.octetsFromUnicast == 0 ? .flow : object.octetsFromFlow == 0 ? .unicast : .mixed
+            let via: Via =
+                object.octetsFromFlow == object.body.count ? .flow : object.octetsFromFlow == 0 ? .unicast : .mixed
             onEvent(
                 .item(
                     ReceivedItem(
-                        stream: object.stream, bytes: object.bytes, via: via, latency: reactor.now - object.begunAt)))
-        case .refused(let id, let octets):
-            let limits = peer.extension.configuration
+                        position: object.first, parts: object.count, bytes: object.body, via: via,
+                        latency: object.latency)))
+        case .part(let part): onEvent(.part(part))
+        case .failed(let failure):
             log.warning(
-                "an item was refused: more than \(limits.maximumObjectOctets) octets, or \(limits.maximumUnfinishedOctets) in all unfinished ones",
-                metadata: ["stream": "\(id.rawValue)", "octets": "\(octets)"])
-        case .gaveUp(let id, let code):
-            log.warning("the source gave up an item", metadata: ["stream": "\(id.rawValue)", "code": "\(code)"])
+                "an item will not be whole",
+                metadata: [
+                    "sequence": "\(failure.object)", "name": "\(failure.name ?? "")", "reason": "\(failure.reason)",
+                ])
+            onEvent(.failed(failure))
+        case .gap(let gap): onEvent(.gap(gap))
+        case .end: log.info("the source's log is at its end")
         }
     }
 

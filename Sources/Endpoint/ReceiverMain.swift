@@ -2,6 +2,7 @@ import Cryptography
 import Feed
 import Foundation
 import Logging
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -15,7 +16,7 @@ public func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32
     log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
     // The next item takes about as much as the one before.
-    Meters.keepHeap(Receiver.maxItemOctets)
+    Meters.keepHeap(Receiver.largeItemOctets)
     let run = try ReceiverRun(options, reactor: reactor, log: log)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
     try run.start()
@@ -44,7 +45,11 @@ final class ReceiverRun {
     private var isTimeUp = false
     /// Why the last connection ended.
     private var lastFailure = "no answer yet"
-    private var session: UInt64 = 0
+    /// Counts epochs of the source's log: within one, later items have higher numbers.
+    private var epoch: UInt64 = 0
+    /// Where the receiver is in the source's log, from connection to connection.
+    private var assembler: ObjectAssembler
+    private var positionTimer: TimerHandle?
     private var ticket: [UInt8]?
     private var token: [UInt8] = []
     private var hasListened = false
@@ -79,6 +84,7 @@ final class ReceiverRun {
         tls = try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
         store =
             if case .directory(let path) = options.output { try ItemStore(directory: path, logger: log) } else { nil }
+        assembler = store.flatMap { Self.resumed(from: $0.position) } ?? ObjectAssembler()
         addresses = try Resolver.addresses(of: options.host)
         guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
     }
@@ -89,6 +95,12 @@ final class ReceiverRun {
             retired.removeAll()
         }
         retry = reactor.timer { [unowned self] in connect() }
+        if store != nil {
+            positionTimer = reactor.timer(at: reactor.now + Self.positionPause) { [unowned self] in
+                notePosition()
+                positionTimer?.schedule(at: reactor.now + Self.positionPause)
+            }
+        }
         if let timeout = options.timeout {
             timers.append(
                 reactor.timer(at: reactor.now + timeout) { [unowned self] in
@@ -107,16 +119,14 @@ final class ReceiverRun {
         }
         let address = addresses[nextAddress]
         attempts += 1
-        session += 1
-        let session = session
         do {
             let receiver = try Receiver(
                 to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
                 usesFlow: options.path != .unicast, access: options.flowAccess,
-                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
+                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket, assembler: assembler,
                 reactor: reactor, log: log)
             self.receiver = receiver
-            receiver.onEvent = { [unowned self] event in handle(event, session: session) }
+            receiver.onEvent = { [unowned self] event in handle(event) }
             receiver.start()
         } catch {
             log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
@@ -130,7 +140,7 @@ final class ReceiverRun {
         retry?.schedule(at: reactor.now + ReconnectPause.afterFailures(attempts, random: &random))
     }
 
-    private func handle(_ event: Receiver.Event, session: UInt64) {
+    private func handle(_ event: Receiver.Event) {
         switch event {
         case .connected:
             attempts = 0
@@ -151,7 +161,16 @@ final class ReceiverRun {
         case .returned:
             summary.returns += 1
             output.report(ReceiverEvent.returned)
-        case .item(let item): take(item, session: session)
+        case .log(let message): logReceived(message)
+        case .item(let item): take(item)
+        // Items are asked for whole.
+        case .part: break
+        case .failed: summary.missing += 1
+        case .gap(let gap):
+            // What never was, or was not wanted, is not missing.
+            guard gap.reason != .void, gap.reason != .unwanted else { return }
+            summary.missing += Int(clamping: gap.count)
+            output.report(ReceiverEvent.gap(first: gap.first, count: gap.count, reason: "\(gap.reason)"))
         case .closed(let reason):
             log.warning("connection ended", metadata: ["reason": "\(reason)"])
             lastFailure = "\(reason)"
@@ -164,8 +183,44 @@ final class ReceiverRun {
         }
     }
 
+    private func logReceived(_ message: LogMessage) {
+        if message.answer != .taken { epoch += 1 }
+        let uncertainty = receiver?.peer.extension.assembler.clock.uncertainty(at: reactor.now) ?? .zero
+        output.report(
+            ReceiverEvent.position(
+                answer: "\(message.answer)", first: message.first, next: message.next, uncertainty: uncertainty))
+    }
+
+    // MARK: The position
+
+    private static var positionPause: Duration { .seconds(1) }
+
+    private static func resumed(from stored: [UInt8]?) -> ObjectAssembler? {
+        guard let stored else { return nil }
+        var decoder = ControlDecoder(from: .client)
+        var reader = ByteReader(stored.span)
+        // Whatever else is there: the receiver begins anew, and what it has already is known by its digest.
+        guard case .position(let position) = try? decoder.next(from: &reader), let epoch = position.epoch else {
+            return nil
+        }
+        return ObjectAssembler(resuming: epoch, at: position.cursor)
+    }
+
+    /// What is settled now goes to the disk behind the items that settled it.
+    private func notePosition() {
+        if let receiver { assembler = receiver.peer.extension.assembler }
+        guard let store, let epoch = assembler.epoch, assembler.resume != notedPosition,
+            let bytes = try? ControlMessage.position(PositionMessage(epoch: epoch, cursor: assembler.resume)).encoded()
+        else { return }
+        notedPosition = assembler.resume
+        store.note(position: bytes)
+    }
+
+    private var notedPosition: Cursor?
+
     private func keepCounts() {
         guard let receiver else { return }
+        assembler = receiver.peer.extension.assembler
         past.flow += Int(receiver.octetsFromFlows)
         past.tunnel += Int(receiver.octetsFromTunnels)
         past.unicast += Int(receiver.octetsFromUnicast)
@@ -177,14 +232,14 @@ final class ReceiverRun {
 
     // MARK: Items
 
-    private func take(_ item: ReceivedItem, session: UInt64) {
+    private func take(_ item: ReceivedItem) {
         guard let store else {
             takeInMemory(item)
             return
         }
         let mailbox = stored
-        store.submit(item.bytes, order: ItemOrder(session: session, position: item.stream.rawValue)) { result in
-            _ = mailbox.send((result, item.via, item.latency))
+        store.submit(Array(item.bytes), order: ItemOrder(session: epoch, position: item.position)) { result in
+            _ = mailbox.send((result, item.via, item.latency ?? .zero))
         }
     }
 
@@ -206,7 +261,7 @@ final class ReceiverRun {
     private func takeInMemory(_ received: ReceivedItem) {
         let items: [(item: FeedItem, document: [UInt8])]
         do throws(FeedError) {
-            items = try FeedParser.parseItems(received.bytes)
+            items = try FeedParser.parseItems(Array(received.bytes))
         } catch {
             log.error("what came is no item", metadata: ["reason": "\(error)"])
             return
@@ -218,7 +273,7 @@ final class ReceiverRun {
             if case .standardOutput = options.output { writer.write(document) }
             report(
                 id: item.id, title: item.title, updated: item.updated, bytes: document.count, digest: digest,
-                via: received.via, latency: received.latency)
+                via: received.via, latency: received.latency ?? .zero)
         }
     }
 
@@ -238,6 +293,7 @@ final class ReceiverRun {
         keepCounts()
         receiver?.onEvent = { _ in }
         receiver?.close()
+        notePosition()
         store?.close()
         // What it stored last is still to be reported.
         if store != nil { reactor.turn(timeout: .zero) }
@@ -262,6 +318,10 @@ final class ReceiverRun {
         }
         if let count = options.count, summary.items < count {
             log.error("\(summary.items) of \(count) items came in time")
+            return 2
+        }
+        if summary.missing > 0 {
+            log.error("\(summary.missing) parts of items are missing for good: the source does not keep them any more")
             return 2
         }
         if options.path == .multicast || options.path == .amt, !hasListened {

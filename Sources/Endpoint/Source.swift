@@ -2,6 +2,7 @@ import Cryptography
 import Feed
 import Flexicast
 import Logging
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -15,7 +16,7 @@ import Wire
 // Everything that a turn brought is answered at its end, so that packets for one destination leave together.
 
 /// Application-Layer Protocol Negotiation name of a feed over Flexicast QUIC.
-public let applicationProtocol = "flexicast"
+public let applicationProtocol = "flexicast/2"
 
 final class Source {
     typealias SourcePeer = Peer<ReceivedFrames>
@@ -68,8 +69,9 @@ final class Source {
 
     static func configuration(hasFlow: Bool) -> ConnectionConfiguration {
         var configuration = ConnectionConfiguration()
-        // The receiver sends nothing but acknowledgements and control.
-        configuration.parameters.initialMaxStreamsBidi = 0
+        // The receiver sends nothing but acknowledgements and, on the control stream, its position.
+        configuration.parameters.initialMaxStreamsBidi = 1
+        configuration.parameters.initialMaxStreamDataBidiRemote = 1 << 16
         configuration.parameters.initialMaxStreamsUni = 0
         configuration.keepAlive = .seconds(10)
         if hasFlow {
@@ -82,20 +84,21 @@ final class Source {
 
     // MARK: Items
 
-    /// Sends an item, a whole document, to every receiver, and to those that connect later while it is recent. Whether it
-    /// goes on the flow.
-    @discardableResult
-    func publish(_ bytes: [UInt8]) -> Bool {
-        server.publish(bytes, at: reactor.now)
-    }
-
-    /// Puts items of an earlier run into the history, oldest first: receivers that connect are given them.
-    func restore(_ items: [[UInt8]]) {
-        for bytes in items.suffix(server.configuration.history) { server.restore(bytes, at: reactor.now) }
+    /// Sends an object to every receiver, and to those that come later and lack it. One that the log does not take is
+    /// logged as an error.
+    func publish(name: String = "", mediaType: String = "", _ body: [UInt8]) {
+        do {
+            try server.publish(name: name, mediaType: mediaType, body: body, at: reactor.now)
+        } catch {
+            log.error("an item was not published", metadata: ["name": "\(name)", "reason": "\(error)"])
+        }
     }
 
     /// Does something with the server; packets that this lets go leave at the end of the turn.
     func withServer<R>(_ body: (inout FlowServer) -> R) -> R { body(&server) }
+
+    /// The wall clock shows this: it may have been set, and time goes by for what is kept for so long.
+    func wallClockIs(_ time: WallTime) { server.wallClockIs(time, at: reactor.now) }
 
     // MARK: Connections
 
@@ -185,12 +188,23 @@ final class Source {
         case .listens(let id, let members):
             log.info("receiver listens to the flow", metadata: ["address": address(id), "members": "\(members)"])
         case .notAdmitted(let id, let reason):
-            log.warning("receiver cannot listen to the flow", metadata: ["address": address(id), "reason": "\(reason)"])
+            log.warning(
+                "receiver cannot listen to the flow", metadata: ["address": address(id), "reason": "\(reason)"])
         case .backOnUnicast(let id, let reason):
             log.info("receiver is back on unicast", metadata: ["address": address(id), "reason": "\(reason)"])
-        case .offeredCopies(let id): log.info("receiver is offered copies of the flow", metadata: ["address": address(id)])
+        case .offeredCopies(let id):
+            log.info("receiver is offered copies of the flow", metadata: ["address": address(id)])
         case .triedOnGroup(let id): log.info("receiver is tried on the group again", metadata: ["address": address(id)])
-        case .letGo(let id): log.warning("receiver is too slow and disconnected", metadata: ["address": address(id)])
+        case .stated(let id, let answer, let first):
+            log.info(
+                "receiver has said where it is",
+                metadata: ["address": address(id), "answer": "\(answer)", "first": "\(first)"])
+        case .saidNothing(let id):
+            log.info("receiver said nothing of its position and gets what is new", metadata: ["address": address(id)])
+        case .told(let id, let gap):
+            log.warning(
+                "receiver lacks what is not kept any more",
+                metadata: ["address": address(id), "first": "\(gap.first)", "count": "\(gap.count)"])
         }
     }
 
@@ -227,7 +241,7 @@ final class Source {
         counts.receivers = server.receiverCount
         counts.members = server.flow?.memberCount ?? 0
         counts.items = Int(server.objectCount)
-        counts.receiversLetGo = Int(server.receiversLetGo)
+        counts.partsGone = Int(server.partsGone)
         return counts
     }
 

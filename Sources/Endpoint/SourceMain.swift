@@ -3,6 +3,7 @@ import Feed
 import Flexicast
 import Foundation
 import Logging
+import Objects
 import QUIC
 import Reactor
 import Wire
@@ -44,7 +45,8 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             try Data(tls.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
-    let (flow, sender) = try makeFlow(options, listen: listen, reactor: reactor)
+    let objects = try makeLog(options)
+    let (flow, sender) = try makeFlow(options, listen: listen, firstStream: objects.next, reactor: reactor)
     var zeroCopy = sender?.zeroCopyDescription
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
@@ -60,7 +62,9 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     configuration.groupRetry = options.groupRetry
     let source = Source(
         listen: listen, tls: tls,
-        server: FlowServer(flow: flow, configuration: configuration, seed: randomSeed(), at: reactor.now),
+        server: FlowServer(
+            flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
+            at: reactor.now),
         sender: sender, maxDatagramSize: options.maxDatagramSize,
         resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory,
         reactor: reactor,
@@ -69,9 +73,14 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
         Publication(changed, of: feed, at: location, asWholeFeed: wholeFeed)
     }
-    if !state.history.isEmpty { source.restore(publication(state.history.map(\.item), nil).documents) }
+    // What an earlier run recorded as sent and may not have put into the log before it ended.
+    for document in missing(publication(state.history.map(\.item), nil).documents, from: objects) {
+        source.publish(name: document.name, mediaType: document.mediaType, document.bytes)
+    }
     let mailbox = reactor.mailbox(of: Publication.self) { publication in
-        for document in publication.documents { source.publish(document) }
+        for document in publication.documents {
+            source.publish(name: document.name, mediaType: document.mediaType, document.bytes)
+        }
         for event in publication.events { output.report(event) }
     }
     let poller = FeedPoller(
@@ -92,6 +101,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             zeroCopy = sender.zeroCopyDescription
             log.info("flow: zero-copy \(sender.zeroCopyDescription ?? "")")
         }
+        source.wallClockIs(wallClock())
         next = max(next + interval, reactor.now)
         ticker?.schedule(at: next)
     }
@@ -137,9 +147,48 @@ private func serverContext(_ options: SourceOptions) throws -> TLSContext {
     return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
 }
 
+/// The time of day.
+func wallClock() -> WallTime {
+    var now = timespec()
+    unsafe clock_gettime(CLOCK_REALTIME, &now)
+    return WallTime(nanoseconds: Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec))
+}
+
+/// The log of a source.
+func makeLog(_ options: SourceOptions) throws -> ObjectLog<AnyLogStore> {
+    memoryLog(retention: options.retention)
+}
+
+/// A log that is forgotten with the process.
+func memoryLog(retention: Retention = Retention()) -> ObjectLog<AnyLogStore> {
+    var random = randomSeed()
+    do {
+        return try ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(from: &random))), retention: retention)
+    } catch { preconditionFailure("an empty log holds what it may not: \(error)") }
+}
+
+/// Those of the documents that the log does not hold.
+private func missing(
+    _ documents: [Publication.Document], from log: ObjectLog<AnyLogStore>
+) -> [Publication.Document] {
+    guard !documents.isEmpty else { return [] }
+    var held: Set<SHA256Digest> = []
+    var number = log.oldest
+    while number < log.next {
+        switch log.part(at: number) {
+        case .part(let part):
+            if part.header.count == 1 { held.insert(SHA256Digest(of: Array(part.body))) }
+            number += 1
+        case .void(let gap), .gone(let gap): number = gap.range.upperBound
+        case .beyond: number = log.next
+        }
+    }
+    return documents.filter { !held.contains(SHA256Digest(of: $0.bytes)) }
+}
+
 /// The flow of a source and its way out; nil for a source that has none.
 func makeFlow(
-    _ options: SourceOptions, listen: UDPSocket, reactor: Reactor
+    _ options: SourceOptions, listen: UDPSocket, firstStream: UInt64 = 0, reactor: Reactor
 ) throws -> (flow: FlowSource?, sender: FlowSender?) {
     guard options.group != nil || options.replicates else { return (nil, nil) }
     // Without a group nobody is told of these addresses: each receiver hears of its own.
@@ -163,8 +212,8 @@ func makeFlow(
     // Every packet carries it, and who shares a group and port with another source is told apart by it.
     guard let id = FlowID(random.octets(4)) else { preconditionFailure("four octets make an ID") }
     let flow = FlowSource(
-        flowID: id, parameters: parameters, configuration: configuration, seed: SeededRandom(from: &random),
-        at: reactor.now)
+        flowID: id, parameters: parameters, configuration: configuration, firstStream: firstStream,
+        seed: SeededRandom(from: &random), at: reactor.now)
     let size = configuration.packetSize
     guard let group = options.group else {
         return (flow, FlowSender(packetSize: size, copySocket: listen, reactor: reactor))

@@ -6,7 +6,7 @@ extension ObjectAssembler {
     ///   - stream: the number that its stream must have for; nil on a connection whose streams are numbered otherwise.
     ///   - way: which way most of it came.
     public mutating func receive(
-        _ header: PartHeader, body: [UInt8], stream: UInt64? = nil, via way: PartWay, at now: Instant
+        _ header: PartHeader, body: ArraySlice<UInt8>, stream: UInt64? = nil, via way: PartWay, at now: Instant
     ) -> PartAnswer {
         if let stream, stream != header.sequence {
             return partFailed(stream, .contradiction(.sequence, object: stream))
@@ -26,6 +26,13 @@ extension ObjectAssembler {
         return receiveFirst(header, body, way, now)
     }
 
+    /// The same, for a body that is an array.
+    public mutating func receive(
+        _ header: PartHeader, body: [UInt8], stream: UInt64? = nil, via way: PartWay, at now: Instant
+    ) -> PartAnswer {
+        receive(header, body: body[...], stream: stream, via: way, at: now)
+    }
+
     /// The stream with this number brought no part that can be read, or one that says another number: the object that the
     /// number belongs to cannot be whole. What the octets say of other objects is not believed.
     public mutating func partFailed(_ number: UInt64, _ error: ObjectsError) -> PartAnswer {
@@ -42,7 +49,7 @@ extension ObjectAssembler {
 
     /// A part of an object that no part was tracked of.
     private mutating func receiveFirst(
-        _ header: PartHeader, _ body: [UInt8], _ way: PartWay, _ now: Instant
+        _ header: PartHeader, _ body: ArraySlice<UInt8>, _ way: PartWay, _ now: Instant
     ) -> PartAnswer {
         let object = TrackedObject(header)
         // Its first part is settled and it is not tracked: it was given up, or lies before where the receiver started.
@@ -64,7 +71,7 @@ extension ObjectAssembler {
                 ReceivedObject(
                     first: header.sequence, count: 1, name: header.name, mediaType: header.mediaType,
                     published: header.published, body: body,
-                    octetsFromFlow: way == .flow ? UInt64(body.count) : 0,
+                    octetsFromFlow: way.octetsFromFlow(of: body),
                     latency: clock.latency(of: header.published, at: now)))
         }
         if tracked.count >= limits.objects {
@@ -78,7 +85,7 @@ extension ObjectAssembler {
     }
 
     private mutating func receive(
-        _ header: PartHeader, _ body: [UInt8], for index: Int, _ way: PartWay, _ now: Instant
+        _ header: PartHeader, _ body: ArraySlice<UInt8>, for index: Int, _ way: PartWay, _ now: Instant
     ) -> PartAnswer {
         if tracked[index].isEnded {
             var object = tracked[index]
@@ -106,7 +113,7 @@ extension ObjectAssembler {
 
     /// A part that fits an object that is tracked.
     private mutating func take(
-        _ header: PartHeader, _ body: [UInt8], for index: Int, _ way: PartWay, _ now: Instant
+        _ header: PartHeader, _ body: ArraySlice<UInt8>, for index: Int, _ way: PartWay, _ now: Instant
     ) -> PartAnswer {
         let first = tracked[index].first
         if mode == .parts {
@@ -151,12 +158,12 @@ extension ObjectAssembler {
         return .object(
             ReceivedObject(
                 first: first, count: object.received, name: object.header.name, mediaType: object.header.mediaType,
-                published: object.header.published, body: object.joined(), octetsFromFlow: object.octetsFromFlow,
+                published: object.header.published, body: object.joined()[...], octetsFromFlow: object.octetsFromFlow,
                 latency: clock.latency(of: object.header.published, at: now)))
     }
 
     /// What is wrong with a part of `object`; nil when nothing is.
-    private func problem(_ header: PartHeader, _ body: [UInt8], _ object: TrackedObject) -> ObjectsError? {
+    private func problem(_ header: PartHeader, _ body: ArraySlice<UInt8>, _ object: TrackedObject) -> ObjectsError? {
         guard body.count <= ObjectLimits.partOctets else {
             return .tooLong(.part, limit: UInt64(ObjectLimits.partOctets))
         }
@@ -187,11 +194,10 @@ extension ObjectAssembler {
         return .ended
     }
 
-    private mutating func count(_ body: [UInt8], _ way: PartWay) {
+    private mutating func count(_ body: ArraySlice<UInt8>, _ way: PartWay) {
         statistics.parts += 1
-        switch way {
-        case .flow: statistics.octetsFromFlow += UInt64(body.count)
-        case .connection: statistics.octetsFromConnection += UInt64(body.count)
-        }
+        let fromFlow = way.octetsFromFlow(of: body)
+        statistics.octetsFromFlow += fromFlow
+        statistics.octetsFromConnection += UInt64(body.count) - fromFlow
     }
 }

@@ -1,7 +1,9 @@
 /// The sizes at which what this room holds, sends or takes stops growing, whatever a peer sends.
 public enum ObjectLimits {
+    /// Octets of a part's stream, prelude and body: what a receiver's stream window must hold to take any part at once.
+    public static let streamOctets = 256 << 10
     /// Octets of a part's body.
-    public static let partOctets = 256 << 10
+    public static let partOctets = streamOctets - preludeOctets
     /// Octets of a part's header behind the two numbers that start it.
     public static let headerOctets = 4096
     /// Octets of a part's whole prelude: two variable-length integers and the header.

@@ -53,20 +53,40 @@ extension ObjectLog {
 
     /// The answer to a client's first POSITION, and the cursor that it is served from. What is gone or void from there on
     /// is found with `read`.
-    public func answer(_ message: PositionMessage, at now: WallTime) -> (message: LogMessage, cursor: Cursor) {
+    /// - Parameter newcomersFrom: the first number that one is served who has no position in this epoch.
+    public func answer(
+        _ message: PositionMessage, newcomersFrom start: UInt64 = 0, at now: WallTime
+    ) -> (message: LogMessage, cursor: Cursor) {
         let answer: LogMessage.Answer
         let cursor: Cursor
         if message.epoch == epoch, message.cursor.end <= next {
             (answer, cursor) = (.taken, message.cursor)
         } else if message.epoch == nil {
-            (answer, cursor) = (.fresh, Cursor(position: min(max(message.cursor.position, oldest), next)))
+            (answer, cursor) = (.fresh, Cursor(position: min(max(message.cursor.position, start, oldest), next)))
         } else {
             // Beyond our end is not an error: the store may have lost what it promised to keep.
-            (answer, cursor) = (.otherEpoch, Cursor(position: oldest))
+            (answer, cursor) = (.otherEpoch, Cursor(position: max(start, oldest)))
         }
         let log = LogMessage(
             epoch: epoch, now: now, oldest: oldest, next: next, answer: answer, first: cursor.position)
         return (log, cursor)
+    }
+
+    /// The number of the first part of the newest `count` objects.
+    public func first(ofNewest count: Int) -> UInt64 {
+        var left = count
+        var first = next
+        var index = parts.count
+        while index > 0 {
+            let object = parts[index - 1].header.object
+            if object != first {
+                guard left > 0 else { break }
+                left -= 1
+                first = object
+            }
+            index -= Int(clamping: parts[index - 1].sequence - object) + 1
+        }
+        return first
     }
 
     /// Forgets objects that are too old at `now`.

@@ -4,6 +4,17 @@ import Wire
 public enum PartWay: Sendable, Equatable {
     case flow
     case connection
+    /// So many octets of its body by the flow, the others on the connection: repaired, or caught by a change of ways.
+    case both(fromFlow: Int)
+
+    /// How many octets of a body came by the flow.
+    func octetsFromFlow(of body: ArraySlice<UInt8>) -> UInt64 {
+        switch self {
+        case .flow: UInt64(body.count)
+        case .connection: 0
+        case .both(let octets): UInt64(max(0, min(octets, body.count)))
+        }
+    }
 }
 
 /// An object that is whole.
@@ -15,7 +26,8 @@ public struct ReceivedObject: Sendable, Equatable {
     public var name: String
     public var mediaType: String
     public var published: WallTime
-    public var body: [UInt8]
+    /// Its octets. Those of an object of one part lie in the stream that brought them, so that they are not copied.
+    public var body: ArraySlice<UInt8>
     /// How many of its octets came by the flow; the others came on the receiver's own connection.
     public var octetsFromFlow: UInt64
     /// From its publication until it was whole; nil while the source's clock is not known.
@@ -25,7 +37,7 @@ public struct ReceivedObject: Sendable, Equatable {
 /// A part of an object of several parts, given out as it came.
 public struct ReceivedPart: Sendable, Equatable {
     public var header: PartHeader
-    public var body: [UInt8]
+    public var body: ArraySlice<UInt8>
     public var way: PartWay
     /// From the object's publication until the part came; nil while the source's clock is not known.
     public var latency: Duration?

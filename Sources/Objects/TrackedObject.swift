@@ -2,7 +2,7 @@
 struct TrackedObject: Sendable {
     struct Piece: Sendable {
         var index: UInt64
-        var body: [UInt8]
+        var body: ArraySlice<UInt8>
     }
 
     /// Octets that a held part counts for beyond its body, so that many empty ones are bounded too.
@@ -61,13 +61,13 @@ struct TrackedObject: Sendable {
     }
 
     /// A part was taken, to be held or given out at once.
-    mutating func count(_ body: [UInt8], _ way: PartWay) {
+    mutating func count(_ body: ArraySlice<UInt8>, _ way: PartWay) {
         received += 1
         octets += UInt64(body.count)
-        if way == .flow { octetsFromFlow += UInt64(body.count) }
+        octetsFromFlow += way.octetsFromFlow(of: body)
     }
 
-    mutating func hold(_ body: [UInt8], at index: UInt64) {
+    mutating func hold(_ body: ArraySlice<UInt8>, at index: UInt64) {
         pieces.insert(Piece(index: index, body: body), at: place(of: index))
     }
 

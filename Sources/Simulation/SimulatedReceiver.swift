@@ -1,4 +1,5 @@
 import Flexicast
+import Objects
 import QUIC
 import Wire
 
@@ -11,6 +12,11 @@ public final class SimulatedReceiver {
     public var links: ReceiverLinks
     /// Objects in the order of completion.
     public private(set) var items: [(stream: StreamID, bytes: [UInt8])] = []
+    /// From publication to the last octet, of each of them.
+    public private(set) var latencies: [Duration] = []
+    /// What it was told will not come, and objects that will not be whole.
+    public private(set) var gaps: [Gap] = []
+    public private(set) var failures: [AssemblyFailure] = []
     public private(set) var fallBacks: [FallBackReason] = []
     public private(set) var returns = 0
     public private(set) var closed: CloseReason?
@@ -97,9 +103,13 @@ public final class SimulatedReceiver {
         case .fellBack(_, let reason): fallBacks.append(reason)
         case .object(let object):
             octetsFromFlow += object.octetsFromFlow
-            octetsFromUnicast += object.octetsFromUnicast
-            items.append((object.stream, object.bytes))
-        case .listening, .openTunnel, .closeTunnel, .refused, .gaveUp: break
+            octetsFromUnicast += UInt64(object.body.count) - object.octetsFromFlow
+            items.append(
+                (StreamID(initiator: .server, bidirectional: false, index: object.first), Array(object.body)))
+            latencies.append(object.latency ?? .zero)
+        case .gap(let gap): gaps.append(gap)
+        case .failed(let failure): failures.append(failure)
+        case .listening, .openTunnel, .closeTunnel, .log, .part, .end: break
         }
     }
 }

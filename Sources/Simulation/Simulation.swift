@@ -1,4 +1,5 @@
 import Flexicast
+import Objects
 import QUIC
 import Wire
 
@@ -17,6 +18,8 @@ public final class Simulation {
     /// Every item so far, by stream.
     public private(set) var published: [(stream: StreamID, bytes: [UInt8])] = []
 
+    /// Noon of a day, at the beginning.
+    private static let wallClock = WallTime(nanoseconds: 1_800_000_000_000_000_000)
     private var queue = EventQueue<Event>()
     private var random: SeededRandom
     private let sourceAddress = SocketAddress("192.0.2.1:443")!
@@ -31,7 +34,9 @@ public final class Simulation {
         var service = FlowServerConfiguration()
         service.history = history
         source = SimulatedSource(
-            FlowServer(flow: flow, configuration: service, seed: SeededRandom(from: &random), at: now))
+            FlowServer(
+                flow: flow, log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(from: &random)))),
+                configuration: service, seed: SeededRandom(from: &random), wallClock: Self.wallClock, at: now))
     }
 
     /// Connects a receiver. `usesFlow` false is an ordinary QUIC client.
@@ -52,7 +57,7 @@ public final class Simulation {
         var offered = ConnectionConfiguration.flexicast(
             FlexicastParameter(id: FlexicastSupport.parameterID, value: FlexicastSupport().encoded))
         offered.parameters.initialMaxStreamsUni = 0
-        offered.parameters.initialMaxStreamsBidi = 0
+        offered.parameters.initialMaxStreamsBidi = 1
         let server = Connection(
             server: offered, to: receiver.address, localID: ConnectionID(random.octets(8))!,
             clientID: receiver.connection.localConnectionIDs[0], original: receiver.connection.remoteID,
@@ -66,7 +71,9 @@ public final class Simulation {
     @discardableResult
     public func publish(_ bytes: [UInt8]) -> StreamID {
         let stream = source.flow.nextStream
-        source.server.publish(bytes, at: now)
+        do {
+            try source.server.publish(body: bytes, at: now)
+        } catch { preconditionFailure("an item was not published: \(error)") }
         published.append((stream, bytes))
         pumpSource()
         return stream

@@ -28,8 +28,8 @@ extension Deployment {
                 receiver.onEvent = { [unowned self] event in
                     switch event {
                     case .item(let item):
-                        let number = LateJoin.number(of: item.bytes)
-                        if number < 0 || LateJoin.item(number) != item.bytes { wrong += 1 }
+                        let number = LateJoin.number(of: Array(item.bytes))
+                        if number < 0 || LateJoin.item(number)[...] != item.bytes { wrong += 1 }
                         times[number, default: 0] += 1
                         vias[item.via, default: 0] += 1
                     case .listening, .returned: isListening = true
@@ -37,7 +37,8 @@ extension Deployment {
                         fallbacks += 1
                         isListening = false
                     case .closed(let reason): closed = "\(reason)"
-                    case .connected, .way: break
+                    case .failed, .gap: wrong += 1
+                    case .connected, .way, .log, .part: break
                     }
                 }
                 receiver.start()
@@ -163,7 +164,8 @@ final class Loopback {
         source = Source(
             listen: listen, tls: server,
             server: FlowServer(
-                flow: flow, configuration: FlowServerConfiguration(history: history), seed: randomSeed(),
+                flow: flow, log: memoryLog(), configuration: FlowServerConfiguration(history: history),
+                seed: randomSeed(), wallClock: wallClock(),
                 at: reactor.now),
             sender: sender, reactor: reactor, log: Self.quiet())
     }

@@ -33,10 +33,12 @@ import Wire
         var service = FlowServerConfiguration(history: 0)
         service.replicates = true
         service.hasGroup = false
-        var server = FlowServer(flow: flow, configuration: service, seed: SeededRandom(seed: 2), at: reactor.now)
+        var server = FlowServer(
+            flow: flow, log: memoryLog(), configuration: service, seed: SeededRandom(seed: 2), wallClock: wallClock(),
+            at: reactor.now)
         let copies = 600
         for _ in 0..<copies { _ = try TrialMember(&server, to: sink.localAddress, at: reactor.now) }
-        for _ in 0..<4 { server.publish([UInt8](repeating: 7, count: 200_000), at: reactor.now) }
+        for _ in 0..<4 { try server.publish(body: [UInt8](repeating: 7, count: 200_000), at: reactor.now) }
 
         let sender = FlowSender(packetSize: configuration.packetSize, copySocket: socket, reactor: reactor)
         for _ in 0..<5 {

@@ -48,7 +48,7 @@ import Testing
                 for publication in publications {
                     #expect(!publication.documents.isEmpty)
                     seen.withLock { seen in
-                        seen += publication.documents.map { String(decoding: $0, as: UTF8.self) }
+                        seen += publication.documents.map { String(decoding: $0.bytes, as: UTF8.self) }
                         seen += publication.events.flatMap { ["\($0)", $0.json, $0.text ?? ""] }
                     }
                 }

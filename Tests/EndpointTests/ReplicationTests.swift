@@ -91,7 +91,9 @@ import Wire
         configuration.hasGroup = false
         let source = Source(
             listen: listen, tls: server,
-            server: FlowServer(flow: flow, configuration: configuration, seed: randomSeed(), at: reactor.now),
+            server: FlowServer(
+                flow: flow, log: memoryLog(), configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
+                at: reactor.now),
             sender: sender, reactor: reactor, log: Self.quiet())
         let translator = try Translator(to: listen.localAddress, reactor: reactor)
 

@@ -21,7 +21,7 @@ import Testing
         let first = publication(
             try items(Documents.entry("a:2", 2), Documents.entry("a:1", 1)), changed: ["a:1", "a:2"])
         #expect(first.documents.count == 1 && first.items.map(\.id) == ["a:1", "a:2"])
-        let stored = store.storeEach(first.documents[0]).compactMap { try? $0.get() }
+        let stored = store.storeEach(first.documents[0].bytes).compactMap { try? $0.get() }
         #expect(stored.map(\.outcome) == [.new, .new])
         #expect(Set(stored.map(\.sha256)) == Set(first.items.map { SHA256Digest(of: $0.document) }))
         for item in stored { #expect(try SHA256Digest(of: scratch.read("out/" + item.file)) == item.sha256) }
@@ -31,12 +31,12 @@ import Testing
             try items(Documents.entry("a:3", 3), Documents.entry("a:2", 4, text: "y"), Documents.entry("a:1", 1)),
             changed: ["a:2", "a:3"])
         #expect(Set(second.items.map(\.id)) == ["a:2", "a:3"])
-        let outcomes = store.storeEach(second.documents[0]).compactMap { try? $0.get() }
+        let outcomes = store.storeEach(second.documents[0].bytes).compactMap { try? $0.get() }
         #expect(
             Dictionary(outcomes.map { ($0.id, $0.outcome) }) { $1 } == ["a:1": .known, "a:2": .edited, "a:3": .new])
         // The feed before arrives late.
         #expect(
-            Set(store.storeEach(first.documents[0]).compactMap { try? $0.get().outcome }) == [.known, .outdated])
+            Set(store.storeEach(first.documents[0].bytes).compactMap { try? $0.get().outcome }) == [.known, .outdated])
         store.close()
         #expect(try FeedParser.parse(scratch.read("out/feed.atom")).items.count == 3)
     }
@@ -58,7 +58,7 @@ import Testing
             Documents.entry("a:1", 1, text: text))
         let publication = publication(all, changed: ["a:1", "a:2", "a:3"])
         #expect(publication.items.map(\.id) == ["a:2", "a:3"])
-        #expect(publication.documents[0].count <= FeedLimits.itemBytes)
+        #expect(publication.documents[0].bytes.count <= FeedLimits.itemBytes)
     }
 
     @Test func eventsTellTheFeedAndThenItsNews() throws {

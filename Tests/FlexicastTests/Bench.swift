@@ -17,6 +17,8 @@ final class Bench {
         configuration.initialRate = .max
         configuration.skipInterval = 1 << 40
         configuration.rotatesKeyAfterLeave = false
+        // One stream may be long enough to last.
+        configuration.maximumStreamLength = 4 << 20
         change(&configuration)
         flow = FlowSource(
             flowID: World.flowID, parameters: World.parameters, configuration: configuration,

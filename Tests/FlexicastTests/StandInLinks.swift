@@ -52,7 +52,17 @@ struct StandInLink: ReceiverConnection {
         chargedStreams += count
     }
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
-    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) { throw .unknownStream }
+    /// What the receiver says next on its control stream, and what it was told there.
+    var said: [UInt8] = []
+    private(set) var told: [UInt8] = []
+    mutating func read(_ id: StreamID) -> StreamChunk? {
+        defer { said = [] }
+        return said.isEmpty ? nil : StreamChunk(bytes: said, offset: 0, isFinished: false)
+    }
+    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
+        guard id == .control else { throw .unknownStream }
+        told += bytes
+    }
     mutating func close(_ error: TransportError, at now: Instant) { self.error = error }
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {
         error = TransportError(.noError, reason)
@@ -92,6 +102,11 @@ struct StandInClientLink: FlowClientConnection {
     mutating func flowPacketsReceived<E: FrameExtension>(
         pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
     ) -> Int { run.count }
+    let smoothedRTT: Duration? = nil
+    mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { .control }
+    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {}
+    mutating func read(_ id: StreamID) -> StreamChunk? { nil }
+    mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {}
     mutating func gather(_ id: StreamID) -> StreamGathering? { nil }
     mutating func stopSending(_ id: StreamID, code: UInt64) {}
     mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {}

@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Wire
 
@@ -121,7 +122,8 @@ final class World {
             flow: FlowSource(
                 flowID: Self.flowID, parameters: Self.parameters, configuration: configuration,
                 seed: SeededRandom(seed: seed &+ 1000), at: now),
-            configuration: service, seed: SeededRandom(seed: seed), at: now)
+            log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(high: seed, low: 1)))), configuration: service,
+            seed: SeededRandom(seed: seed), wallClock: WallTime(nanoseconds: 0), at: now)
     }
 
     // MARK: Doing things
@@ -139,6 +141,11 @@ final class World {
         receivers.append(receiver)
         receiver.client.handle(.connected, on: &receiver.clientLink, at: now)
         server.handle(.connected, of: receiver.id, on: &receiver.link, at: now)
+        // It states where it is before anything else: nowhere, and wants what is new.
+        receiver.link.said = try! ControlMessage.position(
+            PositionMessage(epoch: nil, cursor: Cursor(position: PositionMessage.newest))
+        ).encoded()
+        server.handle(.streamReadable(.control), of: receiver.id, on: &receiver.link, at: now)
         pump()
         return receiver
     }
@@ -157,8 +164,10 @@ final class World {
     @discardableResult
     func publish(_ count: Int) -> UInt64 {
         let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ published.count) }
-        published.append(bytes)
-        server.publish(bytes, at: now)
+        try! server.publish(body: bytes, at: now)
+        // What is compared is the part's stream, prelude and all.
+        guard case .part(let part) = server.log.part(at: server.log.next - 1) else { fatalError("no part") }
+        published.append(part.stream)
         precondition(flow.nextStream.index == UInt64(published.count))
         pump()
         return UInt64(published.count - 1)
@@ -441,7 +450,7 @@ final class World {
             case .dropKey(_, let generation): receiver.secrets[generation] = nil
             case .returned: receiver.returns += 1
             case .fellBack(_, let reason): receiver.fallBacks.append(reason)
-            case .listening, .openTunnel, .closeTunnel, .object, .refused, .gaveUp: break
+            case .listening, .openTunnel, .closeTunnel, .log, .object, .part, .failed, .gap, .end: break
             }
         }
     }

@@ -32,7 +32,8 @@ struct PlainReceiverTests {
             let source = Source(
                 listen: socket, tls: context,
                 server: FlowServer(
-                    flow: flow, configuration: FlowServerConfiguration(history: 10), seed: randomSeed(),
+                    flow: flow, log: memoryLog(), configuration: FlowServerConfiguration(history: 10),
+                    seed: randomSeed(), wallClock: wallClock(),
                     at: reactor.now),
                 sender: sender, reactor: reactor,
                 log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })

@@ -15,13 +15,15 @@ struct Application {
     mutating func take(_ answer: PartAnswer) {
         switch answer {
         case .object(let object):
-            if objects.updateValue(object.body, forKey: object.first) != nil {
+            if objects.updateValue(Array(object.body), forKey: object.first) != nil {
                 problems.append("\(object.first) came twice")
             }
             if failed.contains(object.first) { problems.append("\(object.first) came and failed") }
         case .part(let part):
             let sequence = part.header.sequence
-            if parts.updateValue(part.body, forKey: sequence) != nil { problems.append("part \(sequence) came twice") }
+            if parts.updateValue(Array(part.body), forKey: sequence) != nil {
+                problems.append("part \(sequence) came twice")
+            }
             if part.completes, !completed.insert(part.header.object).inserted {
                 problems.append("\(part.header.object) was completed twice")
             }

@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Wire
 
@@ -15,24 +16,18 @@ public protocol FlowClientConnection: ~Copyable {
     mutating func flowPacketsReceived<E: FrameExtension>(
         pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
     ) -> Int
+    /// Smoothed round-trip time; nil before the first sample.
+    var smoothedRTT: Duration? { get }
+    mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID
+    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError)
+    mutating func read(_ id: StreamID) -> StreamChunk?
     mutating func gather(_ id: StreamID) -> StreamGathering?
+    mutating func close(applicationCode: UInt64, reason: String, at now: Instant)
     mutating func stopSending(_ id: StreamID, code: UInt64)
     mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8])
 }
 
 extension Connection: FlowClientConnection {}
-
-/// One object as it came, whole.
-public struct ReceivedObject: Sendable {
-    /// Its number among the source's objects, with gaps.
-    public var stream: StreamID
-    public var bytes: [UInt8]
-    /// Octets of it that came first on the flow, and on the connection.
-    public var octetsFromFlow: UInt64
-    public var octetsFromUnicast: UInt64
-    /// When its first octet came.
-    public var begunAt: Instant
-}
 
 /// What a `FlowClient` asks of the shell around it, or tells.
 public enum ClientAction: Sendable {
@@ -51,20 +46,25 @@ public enum ClientAction: Sendable {
     case listening(FlowID)
     case returned(FlowID)
     case fellBack(FlowID, FallBackReason)
+    /// The source has said what it has, and from where it serves.
+    case log(LogMessage)
     case object(ReceivedObject)
-    /// More octets than one object may have, or all unfinished ones together: its stream was stopped.
-    case refused(StreamID, octets: Int)
-    /// The source gave the object up.
-    case gaveUp(StreamID, code: UInt64)
+    /// A part of an object of several, where they are taken as they come.
+    case part(ReceivedPart)
+    /// An object that will not be whole.
+    case failed(AssemblyFailure)
+    /// Sequence numbers that nothing will come for.
+    case gap(Gap)
+    /// No part has this number or a higher one, nor ever will.
+    case end(UInt64)
 }
 
 /// How a receiver takes a flow and what comes with it.
 public struct FlowClientConfiguration: Sendable {
     public var session = ReceiverConfiguration()
     public var ways = FlowWays()
-    /// Octets of one object, and of all objects that are not whole yet, at the most.
-    public var maximumObjectOctets = 16 << 20
-    public var maximumUnfinishedOctets = 256 << 20
+    /// Which objects are wanted on the connection.
+    public var wants = Wants.everything
 
     public init() {}
 }
@@ -80,10 +80,11 @@ public enum FlowAdmission: Sendable {
 }
 
 /// A receiver's whole part, without octets and time: one connection's flows with their keys, the way each takes to get
-/// here, and the objects that come by flow and connection. A pure value.
+/// here, its place in the source's log and the objects that come by flow and connection. A pure value.
 ///
 ///     events, frames ──> ReceiverSession ──> keys, JOIN, READY, LEAVE
-///     opened packets ──> admit ──> received ──> streams ──> objects, whole, once each
+///     opened packets ──> admit ──> received ──> streams ──> parts ──> ObjectAssembler ──> objects, once each
+///     control stream ──> LOG, GAP, END ──────────────────────────────────^
 ///     native packets ──> FlowLadder ──> tunnel or not
 ///
 /// A shell moves octets and time: it calls `handle` for each event of the connection, `serve` before packets are written,
@@ -100,18 +101,29 @@ public struct FlowClient: FrameExtension, Sendable {
     private(set) var session: ReceiverSession
     /// Flows that are open.
     private var flows: [Flow] = []
-    /// How much has come of objects that are not whole, and since when.
-    private var unfinished: [StreamID: (octets: Int, since: Instant)] = [:]
-    /// Octets of them.
-    public private(set) var unfinishedOctets = 0
+    /// Where the receiver is in the source's log. It outlives the connection: the next client goes on with it.
+    public private(set) var assembler: ObjectAssembler
+    private var decoder = ControlDecoder(from: .source)
+    /// The source has said what the numbers of parts mean; before that none is taken.
+    private var knowsLog = false
+    /// Streams of parts that came before that, whole.
+    private var early: [StreamID] = []
+    /// Streams that brought something the connection can still bring more of.
+    private var unfinished: Set<StreamID> = []
     private var missingBefore: UInt64 = 0
     private var random: SeededRandom
     private var actions: [ClientAction] = []
     private var actionsTaken = 0
 
-    /// - Parameter seed: for connection IDs and for times that receivers must not have in common.
-    public init(configuration: FlowClientConfiguration = FlowClientConfiguration(), seed: SeededRandom) {
+    /// - Parameters:
+    ///   - assembler: that of the connection before, or a new one.
+    ///   - seed: for connection IDs and for times that receivers must not have in common.
+    public init(
+        configuration: FlowClientConfiguration = FlowClientConfiguration(),
+        assembler: ObjectAssembler = ObjectAssembler(), seed: SeededRandom
+    ) {
         self.configuration = configuration
+        self.assembler = assembler
         random = seed
         session = ReceiverSession(
             isNegotiated: false, maximumPathID: 0, configuration: configuration.session,
@@ -132,8 +144,10 @@ public struct FlowClient: FrameExtension, Sendable {
     public var statistics: ReceiverStatistics { session.statistics }
     public func state(of id: FlowID) -> ReceiverState { session.state(of: id) }
     public var isListening: Bool { session.isListening }
-    /// Objects of which something has come, and not all.
+    /// Streams of parts of which something has come, and not all.
     public var unfinishedCount: Int { unfinished.count }
+    /// Octets of parts that wait for others of their object.
+    public var unfinishedOctets: Int { assembler.heldOctets }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
     public var packetsMissing: UInt64 { flows.reduce(missingBefore) { $0 + $1.reach.missing } }
 
@@ -150,11 +164,13 @@ public struct FlowClient: FrameExtension, Sendable {
             session = ReceiverSession(
                 isNegotiated: connection.isExtensionNegotiated, maximumPathID: limit,
                 configuration: configuration.session, seed: SeededRandom(from: &random))
-        case .streamOpened(let id): unfinished[id] = (0, now)
+            statePosition(on: &connection, at: now)
+        case .streamOpened(let id): if id != .control { unfinished.insert(id) }
+        case .streamReadable(.control): controlReceived(on: &connection, at: now)
         case .streamReadable(let id): read(id, on: &connection, at: now)
-        case .streamReset(let id, let code):
-            _ = takeUnfinished(id)
-            actions.append(.gaveUp(id, code: code))
+        case .streamReset(let id, _):
+            unfinished.remove(id)
+            early.removeAll { $0 == id }
         case .connectionIDsWanted(let count):
             for _ in 0..<count {
                 guard let id = ConnectionID(random.octets(8)) else { continue }
@@ -177,7 +193,8 @@ public struct FlowClient: FrameExtension, Sendable {
         for flow in flows { closeFlow(flow.id) }
     }
 
-    public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int? {
+    public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int?
+    {
         try session.frameReceived(type: type, body: body, at: now)
     }
 
@@ -189,42 +206,108 @@ public struct FlowClient: FrameExtension, Sendable {
 
     public func forbiddenOnFlow(type: UInt64) -> TransportError { session.forbiddenOnFlow(type: type) }
 
-    // MARK: Objects
+    // MARK: The log
+
+    /// Says where the receiver is and what it wants, first of all.
+    private mutating func statePosition<C: FlowClientConnection & ~Copyable>(on connection: inout C, at now: Instant) {
+        do {
+            let message = try ControlMessage.position(assembler.position(wants: configuration.wants)).encoded()
+            guard try connection.openStream(bidirectional: true) == .control else {
+                preconditionFailure("the control stream is a connection's first")
+            }
+            try connection.write(.control, message, fin: false)
+        } catch {
+            connection.close(
+                applicationCode: ObjectsError.Code.unexpected.rawValue,
+                reason: "the source grants no stream to state a position on", at: now)
+        }
+    }
+
+    private mutating func controlReceived<C: FlowClientConnection & ~Copyable>(
+        on connection: inout C, at now: Instant
+    ) {
+        guard let chunk = connection.read(.control) else { return }
+        do throws(ObjectsError) {
+            var reader = ByteReader(chunk.bytes.span)
+            while let message = try decoder.next(from: &reader) {
+                switch message {
+                case .log(let log):
+                    _ = try assembler.logReceived(log, roundTrip: connection.smoothedRTT ?? .zero, at: now)
+                    guard !knowsLog else { break }
+                    knowsLog = true
+                    actions.append(.log(log))
+                    let waiting = early
+                    early = []
+                    for id in waiting { read(id, on: &connection, at: now) }
+                case .gap(let gap): try assembler.gapReceived(gap)
+                case .end(let sequence):
+                    assembler.endReceived(sequence)
+                    actions.append(.end(sequence))
+                // The decoder lets it through from a client only.
+                case .position: break
+                }
+                takeNotices()
+            }
+            if chunk.isFinished { try decoder.finish() }
+        } catch {
+            connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
+        }
+    }
 
     private mutating func read<C: FlowClientConnection & ~Copyable>(
         _ id: StreamID, on connection: inout C, at now: Instant
     ) {
-        guard id.initiator == .server, !id.isBidirectional, let gathered = connection.gather(id) else { return }
-        let since = takeUnfinished(id) ?? now
-        let octets =
-            switch gathered {
-            case .part(let octets): octets
-            case .whole(let chunk): chunk.bytes.count
+        guard id.initiator == .server, !id.isBidirectional else { return }
+        guard knowsLog else {
+            // No more than the streams that the connection allows.
+            if !early.contains(id) { early.append(id) }
+            return
+        }
+        guard let gathered = connection.gather(id) else { return }
+        let number = connection.isExtensionNegotiated ? id.index : nil
+        do throws(ObjectsError) {
+            guard case .whole(let chunk) = gathered else {
+                guard case .part(let octets) = gathered, octets > ObjectLimits.streamOctets else { return }
+                unfinished.remove(id)
+                connection.stopSending(id, code: ObjectsError.Code.limit.rawValue)
+                throw .tooLong(.part, limit: UInt64(ObjectLimits.streamOctets))
             }
-        guard octets <= configuration.maximumObjectOctets,
-            unfinishedOctets + octets <= configuration.maximumUnfinishedOctets
-        else {
-            connection.stopSending(id, code: 1)
-            actions.append(.refused(id, octets: octets))
-            return
+            unfinished.remove(id)
+            let part = try Part(stream: chunk.bytes)
+            let body = part.body
+            let way: PartWay =
+                chunk.octetsFromUnicast == 0
+                ? .flow
+                : chunk.octetsFromFlow == 0
+                    ? .connection : .both(fromFlow: max(1, Int(chunk.octetsFromFlow) - part.preludeLength))
+            take(assembler.receive(part.header, body: body, stream: number, via: way, at: now))
+        } catch {
+            // Where the stream does not say the number, nothing is known to be settled by it.
+            if let number {
+                take(assembler.partFailed(number, error))
+            } else {
+                actions.append(.failed(AssemblyFailure(object: id.index, name: nil, reason: .malformed(error))))
+            }
         }
-        guard case .whole(let chunk) = gathered else {
-            unfinishedOctets += octets
-            unfinished[id] = (octets, since)
-            return
-        }
-        actions.append(
-            .object(
-                ReceivedObject(
-                    stream: id, bytes: chunk.bytes, octetsFromFlow: chunk.octetsFromFlow,
-                    octetsFromUnicast: chunk.octetsFromUnicast, begunAt: since)))
+        takeNotices()
     }
 
-    /// Forgets an object that is not whole: since when it came.
-    private mutating func takeUnfinished(_ id: StreamID) -> Instant? {
-        guard let object = unfinished.removeValue(forKey: id) else { return nil }
-        unfinishedOctets -= object.octets
-        return object.since
+    private mutating func take(_ answer: PartAnswer) {
+        switch answer {
+        case .object(let object): actions.append(.object(object))
+        case .part(let part): actions.append(.part(part))
+        case .failed(let failure): actions.append(.failed(failure))
+        case .held, .duplicate, .ended: break
+        }
+    }
+
+    private mutating func takeNotices() {
+        for notice in assembler.takeNotices() {
+            switch notice {
+            case .failed(let failure): actions.append(.failed(failure))
+            case .gap(let gap): actions.append(.gap(gap))
+            }
+        }
     }
 
     // MARK: Packets of flows

@@ -1,7 +1,7 @@
 import QUIC
 import Wire
 
-/// What one receiver still has to be sent on its own connection: whole objects that were not begun there, by sequence
+/// What one receiver still has to be sent on its own connection: whole parts that were not begun there, by sequence
 /// number. It costs the same however much gathers.
 ///
 /// What went out on the flow while the receiver was a member is charged to its flow control already; what did not has to
@@ -12,23 +12,23 @@ struct DeliveryCursor: Sendable {
     private(set) var uncharged = RangeSet()
     /// Everything from here on is pending, as it is published, and to be charged; nil while the receiver is a member.
     private(set) var follows: UInt64?
-    /// Objects that go again though the receiver has them, because no more ranges than `mostRanges` are kept.
+    /// Parts that go again though the receiver has them, because no more ranges than `mostRanges` are kept.
     private(set) var sentAgain: UInt64 = 0
 
-    /// Ranges kept. Of `uncharged` there may be as many more as a member is published objects that the flow does not
+    /// Ranges kept. Of `uncharged` there may be as many more as a member is published parts that the flow does not
     /// carry; `isCrowded` then says that it is too far behind.
-    static let mostRanges = 64
+    static let mostRanges = 128
 
     var isCrowded: Bool { uncharged.count > Self.mostRanges }
 
-    /// The lowest object to be sent among those before `end`.
+    /// The lowest part to be sent among those before `end`.
     func lowest(before end: UInt64) -> UInt64? {
         let followed = follows.flatMap { $0 < end ? $0 : nil }
         guard let first = pending.first else { return followed }
         return min(first.lowerBound, followed ?? .max)
     }
 
-    /// The next object to send of those before `end`: the lowest, or without `mayCharge` the lowest that was charged
+    /// The next part to send of those before `end`: the lowest, or without `mayCharge` the lowest that was charged
     /// before. Nil when there is none.
     func next(before end: UInt64, mayCharge: Bool) -> (sequence: UInt64, isCharged: Bool)? {
         if mayCharge {
@@ -43,7 +43,17 @@ struct DeliveryCursor: Sendable {
         return nil
     }
 
-    /// The object is on its way, or gone for good.
+    /// None of these is to be sent: they are gone for good.
+    mutating func drop(_ range: Range<UInt64>) {
+        guard let last = range.last else { return }
+        pending.remove(range.lowerBound...last)
+        uncharged.remove(range.lowerBound...last)
+        guard let start = follows, start <= last else { return }
+        if start < range.lowerBound { add(start..<range.lowerBound, isCharged: false) }
+        follows = range.upperBound
+    }
+
+    /// The part is on its way.
     mutating func took(_ sequence: UInt64) {
         if follows == sequence {
             follows = sequence + 1
@@ -71,14 +81,18 @@ struct DeliveryCursor: Sendable {
         pending.insert(range.lowerBound...last)
         if !isCharged { uncharged.insert(range.lowerBound...last) }
         while pending.count > Self.mostRanges {
-            // The receiver has what lies in the oldest gap: it was charged, and comes once more.
+            // The receiver has what lies in the oldest gap, and gets it once more. Between parts that came on another
+            // connection it did so too; else it was charged here.
             let gap = (pending[0].upperBound + 1)...(pending[1].lowerBound - 1)
+            if uncharged.contains(pending[0].upperBound), uncharged.contains(pending[1].lowerBound) {
+                uncharged.insert(gap)
+            }
             pending.insert(gap)
             sentAgain += UInt64(gap.count)
         }
     }
 
-    /// Whether the object is to be sent.
+    /// Whether the part is to be sent.
     func contains(_ sequence: UInt64) -> Bool {
         pending.contains(sequence) || follows.map { sequence >= $0 } ?? false
     }

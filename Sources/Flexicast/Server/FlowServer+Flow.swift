@@ -5,7 +5,19 @@ import Wire
 extension FlowServer {
     /// Does what the flow asked for since the last call. To be called before and after packets of the flow are written.
     public mutating func settle(at now: Instant) {
-        guard flow != nil else { return }
+        // What is done here may ask for it again: the loop below sees to that.
+        guard flow != nil, !isSettling else { return }
+        isSettling = true
+        defer { isSettling = false }
+        repeat {
+            perform(at: now)
+            while let slot = crowded.popLast() {
+                if let member = seats[slot].member { flow!.evict(member, reason: .tooSlow, at: now) }
+            }
+        } while flow!.hasActions
+    }
+
+    private mutating func perform(at now: Instant) {
         while let action = flow!.nextAction() {
             switch action {
             case .unicastRepair(let member, let stream, let bytes, let range, let fin, let counted):
@@ -49,17 +61,16 @@ extension FlowServer {
         }
         guard seats[slot].isConnected else { return }
         // The flow has handed back what it had not sent.
-        seats[slot].cursor.follow(from: log.end)
-        notePosition(slot)
+        seats[slot].cursor.follow(from: log.next)
         tell(.backOnUnicast(id(of: slot), reason))
         touch(slot)
         reviewWay(slot, hasLeft: true, at: now)
     }
 
-    /// Takes a receiver off the flow, whatever it thinks of that.
-    mutating func leaveFlow(_ slot: Int, reason: LeaveReason, at now: Instant) {
-        guard flow != nil, let member = seats[slot].member else { return }
-        flow!.evict(member, reason: reason, at: now)
+    /// Takes a receiver off the flow for which more would wait than may.
+    mutating func leaveFlow(_ slot: Int, at now: Instant) {
+        guard seats[slot].member != nil, !crowded.contains(slot) else { return }
+        crowded.append(slot)
         settle(at: now)
     }
 

@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Wire
 
@@ -29,9 +30,9 @@ extension FlowServer {
             seats[slot].way = configuration.hasGroup ? .group : .copies
             announce(slot, at: now)
         }
-        seats[slot].firstObject = log.historyStart
-        seats[slot].cursor.follow(from: log.historyStart)
-        notePosition(slot)
+        seats[slot].position = .awaited(from: log.next)
+        seats[slot].firstPart = log.next
+        awaitPosition(slot, until: now + configuration.positionTime)
         touch(slot)
     }
 
@@ -45,7 +46,7 @@ extension FlowServer {
         seats[slot].way = .none
         seats[slot].cursor = DeliveryCursor()
         seats[slot].repairs = []
-        notePosition(slot)
+        seats[slot].messages = []
         settle(at: now)
     }
 
@@ -90,16 +91,23 @@ extension FlowServer {
         guard flow != nil else { return }
         let keys = flow!.joined(at: now)
         seats[slot].withSession { session in for key in keys { session.sendKey(id, key) } }
-        // It will hear parts of objects that began before it connected, and would wait for the rest for ever.
-        let first = StreamID(initiator: .server, bidirectional: false, index: seats[slot].firstObject)
-        for old in flow!.unfinishedStreams(before: first) {
+        // It will hear pieces of parts that it is not sent, and would wait for the rest for ever.
+        let next = StreamID(initiator: .server, bidirectional: false, index: log.next)
+        for old in flow!.unfinishedStreams(before: next) where !isServed(slot, old.stream.index) {
             repair(
                 slot,
                 Seat.Repair(
                     stream: old.stream, bytes: old.bytes, range: 0..<UInt64(old.bytes.count), fin: true, counted: true),
                 at: now)
-            seats[slot].firstObject = min(seats[slot].firstObject, old.stream.index)
+            seats[slot].given.settle(old.stream.index)
         }
+    }
+
+    /// Whether the part is sent to the receiver on its connection, or was.
+    private func isServed(_ slot: Int, _ sequence: UInt64) -> Bool {
+        if seats[slot].cursor.contains(sequence) || seats[slot].given.contains(sequence) { return true }
+        guard sequence >= seats[slot].firstPart else { return false }
+        return !seats[slot].settledBefore.contains(sequence)
     }
 
     private mutating func admit<C: ReceiverConnection & ~Copyable>(
@@ -130,8 +138,8 @@ extension FlowServer {
         seats[slot].withSession { $0.becameMember(id, member, at: now) }
         while receiverOfMember.count <= member.slot { receiverOfMember.append(-1) }
         receiverOfMember[member.slot] = slot
-        seats[slot].cursor.stop(at: log.end)
-        notePosition(slot)
+        seats[slot].cursor.stop(at: log.next)
+        seats[slot].flowFirst = log.next
         tell(.listens(self.id(of: slot), members: flow!.memberCount))
     }
 
@@ -142,6 +150,13 @@ extension FlowServer {
     ) {
         while let frame = seats[slot].withSession({ $0.nextFrame() }) ?? nil {
             connection.sendExtensionFrame(frame.octets, key: frame.key)
+        }
+        tellClock(slot, at: now)
+        if !seats[slot].messages.isEmpty, seats[slot].hasControl {
+            // A receiver that takes no messages takes no parts either: no more of them are made than it is sent parts.
+            if (try? connection.write(StreamID.control, seats[slot].messages, fin: false)) != nil {
+                seats[slot].messages = []
+            }
         }
         for repair in seats[slot].repairs {
             connection.sendStreamRange(
@@ -177,64 +192,63 @@ extension FlowServer {
     private mutating func advance<C: ReceiverConnection & ~Copyable>(
         _ slot: Int, on connection: inout C, at now: Instant
     ) {
-        guard seats[slot].cursor.lowest(before: log.end) != nil else { return }
+        guard seats[slot].cursor.lowest(before: log.next) != nil else { return }
         var room = connection.sendRoom
         while room.octets > 0 {
             let mayCharge = room.credit > 0 && room.streams > 0
-            guard let next = seats[slot].cursor.next(before: log.end, mayCharge: mayCharge) else { break }
-            guard let bytes = log[next.sequence] else {
-                letGo(slot, on: &connection, at: now)
-                return
+            guard let next = seats[slot].cursor.next(before: log.next, mayCharge: mayCharge) else { break }
+            let part: Part
+            switch log.part(at: next.sequence) {
+            case .beyond: return
+            case .void(let gap), .gone(let gap):
+                tellGap(slot, gap)
+                room.octets -= Self.gapCost
+                continue
+            case .part(let found) where !seats[slot].wants.include(found.header.name):
+                tellGap(slot, Gap(first: next.sequence, count: 1, reason: .unwanted))
+                room.octets -= Self.gapCost
+                continue
+            case .part(let found): part = found
             }
             // One that the receiver takes only piece by piece goes alone.
-            guard UInt64(bytes.count) <= room.streamWindow || room.openStreams == 0 else { break }
+            guard UInt64(part.stream.count) <= room.streamWindow || room.openStreams == 0 else { break }
             if seats[slot].hasSession {
                 connection.sendStreamRange(
-                    StreamID(initiator: .server, bidirectional: false, index: next.sequence), bytes: bytes,
-                    range: 0..<UInt64(bytes.count), fin: true, counted: !next.isCharged)
+                    StreamID(initiator: .server, bidirectional: false, index: next.sequence), bytes: part.stream,
+                    range: 0..<UInt64(part.stream.count), fin: true, counted: !next.isCharged)
             } else {
                 guard let stream = try? seats[slot].openedStream ?? connection.openStream(bidirectional: false) else {
                     break
                 }
                 seats[slot].openedStream = stream
-                guard (try? connection.write(stream, bytes, fin: true)) != nil else { break }
+                guard (try? connection.write(stream, part.stream, fin: true)) != nil else { break }
                 seats[slot].openedStream = nil
             }
             seats[slot].cursor.took(next.sequence)
-            room.octets -= max(1, bytes.count)
-            room.credit -= min(room.credit, UInt64(bytes.count))
+            room.octets -= part.stream.count
+            room.credit -= min(room.credit, UInt64(part.stream.count))
             room.streams -= min(room.streams, 1)
             room.openStreams += 1
         }
-        notePosition(slot)
+        // What was to be told of gaps goes with the next packets.
+        if !seats[slot].messages.isEmpty { touch(slot) }
     }
 
-    /// What the receiver has still to be sent is gone.
-    private mutating func letGo<C: ReceiverConnection & ~Copyable>(
-        _ slot: Int, on connection: inout C, at now: Instant
-    ) {
-        countLetGo()
-        tell(.letGo(id(of: slot)))
-        connection.close(applicationCode: 1, reason: "too many items are waiting for this receiver", at: now)
-        closed(slot, at: now)
-    }
-
-    /// Has a part of a stream sent on the receiver's connection: with the cursor if it is an object that nothing was sent
-    /// of, else by itself.
+    /// Has a part of a stream sent on the receiver's connection: with the cursor if it is a part of the log that nothing was
+    /// sent of, else by itself.
     mutating func repair(_ slot: Int, _ repair: Seat.Repair, at now: Instant) {
         let sequence = repair.stream.index
         touch(slot)
-        if repair.fin, repair.range.lowerBound == 0, log[sequence] != nil {
+        if repair.fin, repair.range.lowerBound == 0, case .part = log.part(at: sequence) {
             guard !seats[slot].cursor.contains(sequence) else { return }
             let before = seats[slot].cursor.sentAgain
             seats[slot].cursor.add(sequence..<(sequence + 1), isCharged: !repair.counted)
             countSentAgain(seats[slot].cursor.sentAgain - before)
-            notePosition(slot)
             return
         }
         seats[slot].repairs.append(repair)
         if seats[slot].repairs.count > configuration.repairsPerReceiver {
-            leaveFlow(slot, reason: .tooSlow, at: now)
+            leaveFlow(slot, at: now)
         }
     }
 }

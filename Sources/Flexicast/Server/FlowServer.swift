@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Wire
 
@@ -34,22 +35,22 @@ public enum ServerNotice: Sendable {
     /// The group does not reach it.
     case offeredCopies(ReceiverID)
     case triedOnGroup(ReceiverID)
-    /// Too much waited for it.
-    case letGo(ReceiverID)
+    /// What it said of its position, and from which sequence number on it is served.
+    case stated(ReceiverID, LogMessage.Answer, first: UInt64)
+    /// It said nothing in time, and gets what is published from now on.
+    case saidNothing(ReceiverID)
+    /// What it lacks is not kept any more; it has been told.
+    case told(ReceiverID, Gap)
 }
 
 /// How a source serves its receivers.
 public struct FlowServerConfiguration: Sendable {
-    /// Recent objects that a receiver is given when it connects.
+    /// Recent objects that a receiver is given that states no position.
     public var history: Int
-    /// Octets of them at the most.
-    public var historyOctets = 64 << 20
-    /// Objects and octets that may wait for slow receivers beyond those, once they have waited for `patience`.
-    public var liveObjects = 4096
-    public var liveOctets = 64 << 20
-    public var patience = Duration.seconds(10)
-    /// Octets of objects held at the most, whoever waits for them.
-    public var mostOctets = 256 << 20
+    /// How long a receiver may take to state its position; after that it gets what is published from then on.
+    public var positionTime = Duration.seconds(1)
+    /// How often a receiver is told the source's clock again.
+    public var clockInterval = Duration.seconds(60)
     /// Receivers that the group does not reach are sent copies of the flow.
     public var replicates = false
     /// The flow goes to a group; otherwise it goes out in copies only.
@@ -65,7 +66,7 @@ public struct FlowServerConfiguration: Sendable {
 /// A source's whole service, without octets and time: one flow, if it has one, and every receiver with its session, its
 /// cursor, its credit and the way that the flow takes to it. A pure value.
 ///
-///     publish ──> DeliveryLog ─────> DeliveryCursor of each receiver that does not hear the flow ──> its connection
+///     publish ──> ObjectLog ───────> DeliveryCursor of each receiver that does not hear the flow ──> its connection
 ///        └──────> FlowSource ──> transmit (everybody who does)
 ///                   ^    └── repairs, who left ──> cursors
 ///                   └── READY, PATH_ACK, LEAVE <── SourceSession of each receiver <── ReceivedFrames
@@ -78,7 +79,8 @@ public struct FlowServer: Sendable {
     public internal(set) var flow: FlowSource?
     public let configuration: FlowServerConfiguration
 
-    var log: DeliveryLog
+    /// What was published, as parts by sequence number: a part's number is the index of its stream.
+    public private(set) var log: ObjectLog<AnyLogStore>
     var seats: [Seat] = []
     private var freeSlots: [Int] = []
     /// By slot of the flow's member table.
@@ -86,22 +88,29 @@ public struct FlowServer: Sendable {
     /// Receivers that have something to send, each once.
     private var touched: [Int] = []
     private var touchedTaken = 0
-    /// The lowest object that each receiver has still to be sent.
-    private var positions = MinimumTree()
+    /// Receivers that have not stated their position, in the order in which their time is up.
+    private var awaited = Ring(filler: Awaited.none)
     /// Receivers that copies go to now.
     private(set) var copied: [Int] = []
+    /// Members that are to leave the flow because too much waits for them.
+    var crowded: [Int] = []
+    var isSettling = false
     var keyChanges: [KeyChange] = []
     private var notices: [ServerNotice] = []
     private var noticesTaken = 0
     var random: SeededRandom
+    /// What the wall clock showed when.
+    private var wallClock: (time: WallTime, at: Instant)
     private var nextGroupRetry: Instant
 
     /// Objects published.
     public private(set) var objectCount: UInt64 = 0
-    /// Receivers that were disconnected because too much waited for them.
-    public private(set) var receiversLetGo: UInt64 = 0
-    /// Objects sent again to receivers that had them, for want of room to remember which those were.
-    public private(set) var objectsSentAgain: UInt64 = 0
+    /// Sequence numbers that receivers were told nothing will come for, because they are not kept any more.
+    public private(set) var partsGone: UInt64 = 0
+    /// Control streams that broke a rule; their connections ended with them.
+    public internal(set) var controlErrors: UInt64 = 0
+    /// Parts sent again to receivers that had them, for want of room to remember which those were.
+    public private(set) var partsSentAgain: UInt64 = 0
     /// Notices that nobody took in time.
     public private(set) var noticesDropped: UInt64 = 0
     /// Receivers that are connected.
@@ -111,19 +120,27 @@ public struct FlowServer: Sendable {
 
     static let mostNotices = 1024
 
-    /// - Parameter seed: for the times at which receivers are tried on the group again.
+    private struct Awaited: Sendable {
+        var id: ReceiverID
+        var until: Instant
+        static let none = Awaited(id: ReceiverID(slot: 0, epoch: 0), until: Instant(nanoseconds: 0))
+    }
+
+    /// - Parameters:
+    ///   - flow: its first stream must be the log's next number.
+    ///   - wallClock: the time of day at `now`.
+    ///   - seed: for the times at which receivers are tried on the group again.
     public init(
-        flow: FlowSource?, configuration: FlowServerConfiguration = FlowServerConfiguration(), seed: SeededRandom,
+        flow: FlowSource?, log: ObjectLog<AnyLogStore>,
+        configuration: FlowServerConfiguration = FlowServerConfiguration(), seed: SeededRandom, wallClock: WallTime,
         at now: Instant
     ) {
+        precondition(flow.map { $0.nextStream.index == log.next } ?? true, "the flow and the log number parts alike")
         self.flow = flow
+        self.log = log
         self.configuration = configuration
-        log = DeliveryLog(
-            limits: .init(
-                history: configuration.history, historyOctets: configuration.historyOctets,
-                liveCount: configuration.liveObjects, liveOctets: configuration.liveOctets,
-                mostOctets: configuration.mostOctets, patience: configuration.patience))
         random = seed
+        self.wallClock = (wallClock, now)
         nextGroupRetry = now + configuration.groupRetry / 8
         settle(at: now)
     }
@@ -139,55 +156,59 @@ public struct FlowServer: Sendable {
 
     // MARK: Objects
 
-    /// Octets of objects held for receivers that connect or are slow; those under way on the flow not counted.
-    public var octetsHeld: Int { log.octets }
-
-    /// Octets of objects that wait for their first packet on the flow.
+    /// Octets of parts that wait for their first packet on the flow.
     public var queuedOctets: UInt64 { flow?.queuedOctets ?? 0 }
 
-    /// Sends an object, whole, to every receiver, and to those that connect later while it is recent.
-    /// - Returns: whether it goes on the flow.
+    /// Sends an object to every receiver, and to those that come later and lack it, as long as the log keeps it. Throws
+    /// what `ObjectLog.append` does; nothing was published then.
+    /// - Returns: whether all of it goes on the flow.
     @discardableResult
-    public mutating func publish(_ bytes: [UInt8], at now: Instant) -> Bool {
+    public mutating func publish(
+        name: String = "", mediaType: String = "", body: [UInt8], at now: Instant
+    ) throws(LogError) -> Bool {
+        let numbers = try log.append(name: name, mediaType: mediaType, body: body, published: wallTime(at: now))
         objectCount += 1
-        let sequence = log.end
+        var isWhole = flow != nil
+        for number in numbers where !publish(part: number, at: now) { isWhole = false }
+        return isWhole
+    }
+
+    /// Hands a part of the log to the flow and to the receivers that do not hear it. Whether it goes on the flow.
+    private mutating func publish(part number: UInt64, at now: Instant) -> Bool {
+        guard case .part(let part) = log.part(at: number) else { return false }
         var onFlow = false
         if flow != nil {
-            let publication = flow!.publish(bytes: bytes)
-            precondition(publication.stream.index == sequence, "the flow and the log number objects alike")
+            flow!.skipStreams(to: number)
+            let publication = flow!.publish(bytes: part.stream)
+            precondition(publication.stream.index == number, "the flow and the log number parts alike")
             onFlow = publication.onFlow
             isFlowTouched = true
         }
-        log.append(bytes, at: now)
         for slot in seats.indices {
             if seats[slot].member != nil {
                 guard !onFlow else { continue }
-                seats[slot].cursor.add(sequence..<(sequence + 1), isCharged: false)
-                if seats[slot].cursor.isCrowded { leaveFlow(slot, reason: .tooSlow, at: now) }
+                seats[slot].cursor.add(number..<(number + 1), isCharged: false)
+                if seats[slot].cursor.isCrowded { leaveFlow(slot, at: now) }
             } else {
                 // Who has more to be sent already is not woken for this.
-                guard let follows = seats[slot].cursor.follows, follows == sequence else { continue }
+                guard let follows = seats[slot].cursor.follows, follows <= number,
+                    seats[slot].cursor.lowest(before: number) == nil
+                else { continue }
             }
-            notePosition(slot)
             touch(slot)
         }
-        trim(at: now)
         return onFlow
     }
 
-    /// Puts an object of an earlier run into the history: receivers that connect are given it.
-    public mutating func restore(_ bytes: [UInt8], at now: Instant) {
-        // It takes a number of the flow like all others, so that no later one can have the same.
-        if flow != nil { _ = flow!.publish(bytes: bytes) }
-        log.append(bytes, at: now)
-        trim(at: now)
-    }
+    /// What the wall clock shows at `now`, as far as is known.
+    public func wallTime(at now: Instant) -> WallTime { wallClock.time + (now - wallClock.at) }
 
-    mutating func trim(at now: Instant) {
-        log.trim(needed: positions.minimum, at: now)
+    /// The wall clock shows `time`: it may have been set. Forgets objects that are older than the log keeps them. To be
+    /// called now and then.
+    public mutating func wallClockIs(_ time: WallTime, at now: Instant) {
+        wallClock = (time, now)
+        log.expire(at: time)
     }
-
-    func bytes(_ sequence: UInt64) -> [UInt8]? { log[sequence] }
 
     // MARK: Receivers
 
@@ -221,6 +242,7 @@ public struct FlowServer: Sendable {
         switch event {
         case .connected: connected(slot, on: &connection, at: now)
         case .closed: closed(slot, at: now)
+        case .streamReadable(let id): controlReceived(slot, id, on: &connection, at: now)
         case .streamSent, .streamStopped, .writable: touch(slot)
         default: break
         }
@@ -277,13 +299,10 @@ public struct FlowServer: Sendable {
 
     func id(of slot: Int) -> ReceiverID { ReceiverID(slot: slot, epoch: seats[slot].epoch) }
 
-    mutating func notePosition(_ slot: Int) {
-        // Who has nothing waiting needs only what is published next.
-        positions.set(slot, seats[slot].isConnected ? seats[slot].cursor.lowest(before: log.end) ?? .max : .max)
-    }
+    mutating func awaitPosition(_ slot: Int, until: Instant) { awaited.append(Awaited(id: id(of: slot), until: until)) }
 
-    mutating func countSentAgain(_ objects: UInt64) { objectsSentAgain += objects }
-    mutating func countLetGo() { receiversLetGo += 1 }
+    mutating func countSentAgain(_ parts: UInt64) { partsSentAgain += parts }
+    mutating func countGone(_ parts: UInt64) { partsGone += parts }
 
     // MARK: Copies, keys, notices
 
@@ -327,7 +346,9 @@ public struct FlowServer: Sendable {
 
     /// When to call `timerFired`, unless something happens before. The flow's own pace is in it.
     public var nextDeadline: Instant {
-        min(flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture)
+        min(
+            flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture,
+            awaited.isEmpty ? .distantFuture : awaited[awaited.base].until)
     }
 
     private var retriesGroup: Bool { configuration.replicates && configuration.hasGroup && !copied.isEmpty }
@@ -339,6 +360,10 @@ public struct FlowServer: Sendable {
         if retriesGroup, now >= nextGroupRetry {
             nextGroupRetry = now + configuration.groupRetry / 8
             retryGroup(at: now)
+        }
+        while !awaited.isEmpty, awaited[awaited.base].until <= now {
+            if let slot = slot(of: awaited[awaited.base].id) { positionNotStated(slot, at: now) }
+            awaited.removeFirst()
         }
     }
 }

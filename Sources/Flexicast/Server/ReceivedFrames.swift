@@ -17,7 +17,8 @@ public struct ReceivedFrames: FrameExtension, Sendable {
 
     public init() {}
 
-    public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int? {
+    public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int?
+    {
         switch type {
         case FlexicastFrameType.state:
             var reader = ByteReader(body)

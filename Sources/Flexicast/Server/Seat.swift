@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Wire
 
@@ -31,6 +32,15 @@ struct Seat: Sendable {
         var counted: Bool
     }
 
+    /// What the receiver has said on its control stream (docs/objects.md).
+    enum Position: Sendable {
+        /// Nothing yet. All from this number on is published since it connected.
+        case awaited(from: UInt64)
+        case stated(StatedPosition)
+        /// Nothing in time.
+        case unstated
+    }
+
     var epoch: UInt32
     var isTaken = false
     var isTouched = false
@@ -46,16 +56,33 @@ struct Seat: Sendable {
     var repairs: [Repair] = []
     /// What the flow has sent it and its connection was not charged for yet.
     var charge = FlowCharge(octets: 0, streams: 0)
-    /// All objects from this one on are sent to it, one way or the other.
-    var firstObject: UInt64 = 0
+    var position = Position.awaited(from: 0)
+    var decoder = ControlDecoder(from: .client)
+    /// Its control stream is open, so that it can be told something.
+    var hasControl = false
+    /// Messages to be written there.
+    var messages: [UInt8] = []
+    /// When it is told the source's clock again.
+    var clockDue = Instant.distantFuture
+    /// What it had when it stated its position.
+    var settledBefore = Cursor()
+    /// Parts that it was given whole because it would hear pieces of them on the flow.
+    var given = Cursor()
+    /// All parts from this one on are sent to it, one way or the other.
+    var firstPart: UInt64 = 0
+    /// While it is a member: the first part that it gets from the flow.
+    var flowFirst: UInt64 = 0
     var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
-    /// A stream for the next object that was opened when the connection held too much to take it.
+    /// A stream for the next part that was opened when the connection held too much to take it.
     var openedStream: StreamID?
     var remote = SocketAddress(.v4(0), port: 0)
     var local: IPAddress?
     var isValidated = false
 
     init(epoch: UInt32) { self.epoch = epoch }
+
+    /// Which objects it wants on its connection.
+    var wants: Wants { if case .stated(let stated) = position { stated.wants } else { .everything } }
 
     var isConnected: Bool {
         switch phase {

@@ -1,3 +1,4 @@
+import Objects
 import QUIC
 import Wire
 
@@ -50,7 +51,7 @@ public struct FlowConfiguration: Sendable {
     public var maximumQueuedOctets: UInt64 = 64 << 20
     /// The longest stream the flow carries: a member must have granted this much stream flow control in its
     /// transport parameters (initial_max_stream_data_uni), or it stays on unicast.
-    public var maximumStreamLength: UInt64 = 4 << 20
+    public var maximumStreamLength = UInt64(ObjectLimits.streamOctets)
 
     /// A loss goes on the flow again when this many per cent of the members, and at least two, report it.
     public var flowRepairPercent = 10

@@ -28,7 +28,7 @@ public struct FlowSource: Sendable {
 
     var keys: FlowKeys
     var log: PacketLog
-    var streams = StreamStore()
+    var streams: StreamStore
     /// What many members have lost, to be sent on the flow again.
     var repairs = Ring(filler: FrameRecord.none)
     var random: SeededRandom
@@ -81,10 +81,11 @@ public struct FlowSource: Sendable {
 
     /// - Parameters:
     ///   - parameters: where the flow goes; its `ackDelay` is replaced by the configuration's.
+    ///   - firstStream: the index of the first stream that is published.
     ///   - seed: for keys, packet number and skipped numbers; nobody else may know it.
     public init(
         flowID: FlowID, parameters: FlowParameters, configuration: FlowConfiguration = FlowConfiguration(),
-        seed: SeededRandom, at now: Instant
+        firstStream: UInt64 = 0, seed: SeededRandom, at now: Instant
     ) {
         precondition(flowID.count >= 1, "a flexicast flow id has at least one octet")
         precondition((256...65_000).contains(configuration.packetSize))
@@ -92,6 +93,7 @@ public struct FlowSource: Sendable {
         self.configuration = configuration
         self.parameters = parameters
         random = seed
+        streams = StreamStore(from: firstStream)
         let limit =
             configuration.sealingLimit ?? configuration.suite.sealingLimit(packetSize: configuration.packetSize)
         keys = FlowKeys(
@@ -142,6 +144,9 @@ public struct FlowSource: Sendable {
         return actions[actionsTaken]
     }
 
+    /// Whether `nextAction` has something.
+    var hasActions: Bool { actionsTaken < actions.count }
+
     mutating func act(_ action: FlowAction) { actions.append(action) }
 
     /// Once so many actions wait, no further member is removed before they are done, unless it leaves by itself.
@@ -174,6 +179,11 @@ public struct FlowSource: Sendable {
             statistics.streamsOffFlow += 1
         }
         return Publication(stream: stream, onFlow: onFlow)
+    }
+
+    /// Uses up stream indices that nothing is published under, up to `index`.
+    mutating func skipStreams(to index: UInt64) {
+        while streams.next < index { streams.appendOffFlow() }
     }
 
     /// The ID that the next published stream gets.

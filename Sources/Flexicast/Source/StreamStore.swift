@@ -10,9 +10,9 @@ struct StreamStore: Sendable {
         var onFlow = false
     }
 
-    private var entries = Ring(filler: Entry(), holdsReferences: true)
+    private var entries: Ring<Entry>
     /// The first stream that is not sent to its end: those before it are, or never go on the flow.
-    private(set) var cursor: UInt64 = 0
+    private(set) var cursor: UInt64
     /// The stream at the cursor, empty when there is none. It stands here because every packet reads it.
     private(set) var current: [UInt8] = []
     /// Octets of it sent for the first time.
@@ -23,6 +23,12 @@ struct StreamStore: Sendable {
     private(set) var queuedOctets: UInt64 = 0
     /// Octets of all streams held.
     private(set) var octetsHeld: UInt64 = 0
+
+    /// - Parameter first: the index of the first stream.
+    init(from first: UInt64 = 0) {
+        entries = Ring(filler: Entry(), startingAt: first, holdsReferences: true)
+        cursor = first
+    }
 
     /// The index that the next stream gets.
     var next: UInt64 { entries.end }

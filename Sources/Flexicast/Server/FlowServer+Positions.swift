@@ -1,0 +1,113 @@
+import Objects
+import QUIC
+import Wire
+
+extension StreamID {
+    /// The client's first bidirectional stream, on which the two ends talk of positions and gaps (docs/objects.md).
+    static var control: StreamID { StreamID(initiator: .client, bidirectional: true, index: 0) }
+}
+
+// What a receiver says of where it is in the log, and what it is told.
+extension FlowServer {
+    /// Octets of a connection's room that telling a gap counts for.
+    static var gapCost: Int { 32 }
+
+    mutating func controlReceived<C: ReceiverConnection & ~Copyable>(
+        _ slot: Int, _ id: StreamID, on connection: inout C, at now: Instant
+    ) {
+        guard id == .control, seats[slot].isConnected, let chunk = connection.read(id) else { return }
+        seats[slot].hasControl = true
+        do throws(ObjectsError) {
+            var reader = ByteReader(chunk.bytes.span)
+            while let message = try seats[slot].decoder.next(from: &reader) {
+                // The decoder lets nothing else through from a client.
+                guard case .position(let position) = message else { continue }
+                try positionReceived(slot, position, at: now)
+            }
+            if chunk.isFinished { try seats[slot].decoder.finish() }
+        } catch {
+            controlErrors += 1
+            connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
+            return
+        }
+        touch(slot)
+    }
+
+    private mutating func positionReceived(
+        _ slot: Int, _ message: PositionMessage, at now: Instant
+    ) throws(ObjectsError) {
+        if case .stated(var stated) = seats[slot].position {
+            try stated.replace(with: message)
+            seats[slot].position = .stated(stated)
+            return
+        }
+        let (answer, cursor) = log.answer(
+            message, newcomersFrom: log.first(ofNewest: configuration.history), at: wallTime(at: now))
+        // Up to here it may lack something; from here on it is sent everything already, or will be.
+        let end: UInt64
+        switch seats[slot].position {
+        case .unstated: end = seats[slot].firstPart
+        case .awaited where seats[slot].member != nil: end = seats[slot].flowFirst
+        case .awaited, .stated: end = log.next
+        }
+        var next = cursor.position
+        while let run = cursor.nextRun(from: next, below: end) {
+            let before = seats[slot].cursor.sentAgain
+            seats[slot].cursor.add(run, isCharged: false)
+            countSentAgain(seats[slot].cursor.sentAgain - before)
+            next = run.upperBound
+        }
+        if case .awaited = seats[slot].position, seats[slot].member == nil { seats[slot].cursor.follow(from: log.next) }
+        seats[slot].firstPart = min(seats[slot].firstPart, cursor.position)
+        seats[slot].settledBefore = cursor
+        seats[slot].position = .stated(
+            StatedPosition(message, in: log.epoch, isTaken: answer.answer == .taken))
+        seats[slot].clockDue = now + configuration.clockInterval
+        say(slot, .log(answer))
+        tell(.stated(id(of: slot), answer.answer, first: answer.first))
+    }
+
+    /// It gets what was published since it connected, and everything from then on.
+    mutating func positionNotStated(_ slot: Int, at now: Instant) {
+        guard case .awaited(let first) = seats[slot].position, seats[slot].isConnected else { return }
+        seats[slot].position = .unstated
+        seats[slot].firstPart = first
+        if seats[slot].member != nil {
+            seats[slot].cursor.add(first..<max(first, seats[slot].flowFirst), isCharged: false)
+        } else {
+            seats[slot].cursor.follow(from: first)
+        }
+        tell(.saidNothing(id(of: slot)))
+        touch(slot)
+    }
+
+    /// Nothing will come for these numbers.
+    mutating func tellGap(_ slot: Int, _ gap: Gap) {
+        seats[slot].cursor.drop(gap.range)
+        if gap.reason == .retention {
+            countGone(gap.count)
+            tell(.told(id(of: slot), gap))
+        }
+        say(slot, .gap(gap))
+    }
+
+    /// Tells the source's clock and the live edge again, now and then.
+    mutating func tellClock(_ slot: Int, at now: Instant) {
+        guard now >= seats[slot].clockDue else { return }
+        seats[slot].clockDue = now + configuration.clockInterval
+        say(
+            slot,
+            .log(
+                LogMessage(
+                    epoch: log.epoch, now: wallTime(at: now), oldest: log.oldest, next: log.next, answer: .taken,
+                    first: log.next)))
+    }
+
+    /// Has a message written on the receiver's control stream; nothing where there is none.
+    private mutating func say(_ slot: Int, _ message: ControlMessage) {
+        guard seats[slot].hasControl else { return }
+        do {
+            seats[slot].messages += try message.encoded()
+        } catch { preconditionFailure("a message of our own is malformed: \(error)") }
+    }
+}

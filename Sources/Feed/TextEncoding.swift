@@ -47,7 +47,11 @@ enum TextEncoding {
 
     // MARK: - Unicode
 
-    private enum Form { case utf8, utf16(littleEndian: Bool), utf32(littleEndian: Bool) }
+    private enum Form {
+        case utf8
+        case utf16(littleEndian: Bool)
+        case utf32(littleEndian: Bool)
+    }
 
     /// What a mark or the first octets tell, and the length of the mark; nil when the octets are to be read one by one.
     ///

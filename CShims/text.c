@@ -11,7 +11,7 @@ struct sink {
 };
 
 static void put(struct sink *sink, const char *octets, size_t count) {
-    if (sink->count + count <= sink->room) memcpy(sink->into + sink->count, octets, count);
+    if (count > 0 && sink->count + count <= sink->room) memcpy(sink->into + sink->count, octets, count);
     sink->count += count;
 }
 

@@ -19,19 +19,23 @@ final class FlowModel {
 
     /// A line with a rate and a queue that drops what does not fit; several receivers may share it.
     final class Line {
-        let bitsPerSecond: Double
-        let queue: Double
+        private let bitsPerSecond: Double
+        private let queue: Double
+        private let isFree: Bool
         private var backlog = 0.0
         private var at = Instant(nanoseconds: 0)
         private var last: (number: UInt64, delay: Duration?) = (.max, nil)
 
-        init(bitsPerSecond: UInt64 = 1_000_000_000_000, queue: Duration = .milliseconds(50)) {
-            self.bitsPerSecond = Double(bitsPerSecond)
+        /// Without a rate everything passes at once.
+        init(bitsPerSecond: UInt64? = nil, queue: Duration = .milliseconds(50)) {
+            isFree = bitsPerSecond == nil
+            self.bitsPerSecond = Double(bitsPerSecond ?? 0)
             self.queue = self.bitsPerSecond / 8 * Double(queue.nanoseconds) / 1e9
         }
 
         /// How long the packet waits and is sent; nil when it is dropped.
         func carry(_ number: UInt64, octets: Int, at now: Instant) -> Duration? {
+            if isFree { return .zero }
             if last.number == number { return last.delay }
             backlog = max(0, backlog - Double((now - at).nanoseconds) * bitsPerSecond / 8e9)
             at = now
@@ -51,9 +55,8 @@ final class FlowModel {
         var id: MemberID?
         var reason: LeaveReason?
         /// Packets under way, and those that have come since it acknowledged last.
-        var coming: [(at: Instant, number: UInt64)] = []
+        var coming: [(at: Instant, numbers: ClosedRange<UInt64>)] = []
         var nextAcknowledgement = Instant(nanoseconds: 0)
-        var packets = 0
 
         init(_ conduct: Conduct, account: FlowAccount, line: Line, delay: Duration) {
             self.conduct = conduct
@@ -121,7 +124,7 @@ final class FlowModel {
             now += Self.step
             each()
             if bits == .max {
-                while flow.queuedOctets < 200_000 { publish(size) }
+                while flow.memberCount > 0, flow.queuedOctets < 200_000 { publish(size) }
             } else {
                 while due <= now {
                     publish(size)
@@ -172,7 +175,13 @@ final class FlowModel {
             guard let delay = receiver.line.carry(number, octets: flow.configuration.packetSize, at: now) else {
                 continue
             }
-            receiver.coming.append((now + delay + receiver.delay, number))
+            let at = now + delay + receiver.delay
+            let last = receiver.coming.count - 1
+            if last >= 0, receiver.coming[last].at == at, receiver.coming[last].numbers.upperBound + 1 == number {
+                receiver.coming[last].numbers = receiver.coming[last].numbers.lowerBound...number
+            } else {
+                receiver.coming.append((at, number...number))
+            }
         }
     }
 
@@ -182,21 +191,24 @@ final class FlowModel {
             var ranges: [ClosedRange<UInt64>] = []
             let count = receiver.coming.prefix { $0.at <= now }.count
             var answer = now + receiver.delay
-            for packet in receiver.coming[..<count] {
-                receiver.packets += 1
-                switch receiver.conduct {
-                case .loses(let every) where packet.number % every == 0: continue
-                case .silent: continue
-                case .late(let times):
-                    guard let id = receiver.id else { continue }
-                    let patience = flow.patience(id.slot)
-                    answer = now + .nanoseconds(Int64(Double(patience.nanoseconds) * times))
-                default: break
-                }
-                if let last = ranges.last, last.upperBound + 1 == packet.number {
-                    ranges[ranges.count - 1] = last.lowerBound...packet.number
+            func take(_ numbers: ClosedRange<UInt64>) {
+                if let last = ranges.last, last.upperBound + 1 == numbers.lowerBound {
+                    ranges[ranges.count - 1] = last.lowerBound...numbers.upperBound
                 } else {
-                    ranges.append(packet.number...packet.number)
+                    ranges.append(numbers)
+                }
+            }
+            for packets in receiver.coming[..<count] {
+                switch receiver.conduct {
+                case .loses(let every):
+                    for number in packets.numbers where number % every != 0 { take(number...number) }
+                case .silent: break
+                case .late(let times):
+                    if let id = receiver.id {
+                        answer = now + .nanoseconds(Int64(Double(flow.patience(id.slot).nanoseconds) * times))
+                    }
+                    take(packets.numbers)
+                case .honest: take(packets.numbers)
                 }
             }
             receiver.coming.removeFirst(count)

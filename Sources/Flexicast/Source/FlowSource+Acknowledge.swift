@@ -139,6 +139,11 @@ extension FlowSource {
     /// Reports among which a packet may be judged lost by most, long before a tenth of a large group has reported.
     static var earlyReports: UInt32 { 8 }
 
+    /// What the flow may carry again at once at the most: an eighth of a second of what it sends, or a few packets.
+    var mostRepairAllowance: UInt64 {
+        max(sendMeter.bitsPerSecond / 64, UInt64(configuration.packetSize * configuration.burstPackets))
+    }
+
     /// Members that must miss a packet for its repair to go on the flow.
     var flowRepairThreshold: UInt32 {
         UInt32(max(2, (memberCount * configuration.flowRepairPercent + 99) / 100))
@@ -155,14 +160,16 @@ extension FlowSource {
         statistics.acknowledgementSteps += 1
         members[slot].window.lost += 1
         if isCongestion { noteLoss(slot, packetNumber, sentAt: record.sentAt) }
-        // Who reports far more losses than the others does not have them all hear the packet again.
+        // Who reports far more losses than the others, or nothing at all, does not have them all hear the packet again.
         let reports =
-            members[slot].window.isOutlier
+            members[slot].window.isOutlier || !isCongestion
             ? (missing: 0, of: 1) : log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
         // Lost near the root: at least every other of the acknowledgements that came since reports it too.
         let isCommon = reports.missing >= Self.earlyReports && reports.missing >= reports.of / 2
         guard record.frameCount > 0, !log.isRepairedOnFlow(packetNumber) else { return }
-        if reports.missing >= flowRepairThreshold || isCommon {
+        let octets = UInt64(configuration.packetSize)
+        if reports.missing >= flowRepairThreshold || isCommon, octets <= repairAllowance {
+            repairAllowance -= octets
             log.markRepairedOnFlow(packetNumber)
             statistics.flowRepairs += 1
             for index in 0..<record.frameCount {

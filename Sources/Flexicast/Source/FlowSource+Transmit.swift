@@ -28,6 +28,7 @@ extension FlowSource {
         let bits = rate
         var plan = newPlan(at: writer.offset)
         var left = count
+        let before = octetPosition
         while left > 0 {
             let hasData = hasData
             guard !keys.isWornOut(at: log.next), writer.remaining >= Self.leastPacket else { break }
@@ -57,6 +58,9 @@ extension FlowSource {
             if octets < configuration.packetSize { break }
         }
         if plan.end > plan.start { runs.append(plan) }
+        if octetPosition > before {
+            repairAllowance = min(mostRepairAllowance, repairAllowance + (octetPosition - before) / 2)
+        }
         if memberCount == 0 { releaseSettled() }
     }
 

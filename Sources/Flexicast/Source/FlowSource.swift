@@ -31,6 +31,9 @@ public struct FlowSource: Sendable {
     var streams: StreamStore
     /// What many members have lost, to be sent on the flow again.
     var repairs = Ring(filler: FrameRecord.none)
+    /// Octets of packets that may be sent on the flow again: half of what is new earns them, so that members who report
+    /// losses, true or not, leave the flow two thirds of its rate. Beyond it each is repaired on its own path.
+    var repairAllowance: UInt64
     var random: SeededRandom
     var pacer: Pacer
     var slowStart: SlowStart
@@ -106,6 +109,7 @@ public struct FlowSource: Sendable {
         progress = Progress(from: 0)
         electorate = Electorate(percent: configuration.pacePercent)
         sendMeter = RateMeter(now: now)
+        repairAllowance = UInt64(configuration.packetSize * configuration.burstPackets)
         nextPing = now
         keepAliveWait = min(configuration.keepAliveInterval.nanoseconds, 1 << 60)
         pingWait = keepAliveWait

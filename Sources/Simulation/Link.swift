@@ -1,7 +1,37 @@
 import Wire
 
+/// A line with a rate and a queue, which drops what does not fit. Links that share one share its rate, and a packet of the
+/// flow is carried once for all of them.
+public final class Line {
+    private let bitsPerSecond: Double
+    private let queue: Double
+    private var backlog = 0.0
+    private var at = Instant(nanoseconds: 0)
+    private var flowPacket: (number: UInt64, delay: Duration?)?
+
+    /// - Parameter queue: how long a full queue takes to empty.
+    public init(bitsPerSecond: UInt64, queue: Duration = .milliseconds(50)) {
+        self.bitsPerSecond = Double(bitsPerSecond)
+        self.queue = self.bitsPerSecond / 8 * Double(queue.nanoseconds) / 1e9
+    }
+
+    /// How long a datagram waits and is sent; nil when it is dropped.
+    func carry(_ octets: Int, flowPacket number: UInt64?, at now: Instant) -> Duration? {
+        if let number, let known = flowPacket, known.number == number { return known.delay }
+        backlog = max(0, backlog - Double((now - at).nanoseconds) * bitsPerSecond / 8e9)
+        at = now
+        var delay: Duration?
+        if backlog + Double(octets) <= queue {
+            backlog += Double(octets)
+            delay = .nanoseconds(Int64(backlog * 8e9 / bitsPerSecond))
+        }
+        if let number { flowPacket = (number, delay) }
+        return delay
+    }
+}
+
 /// One direction of a path: how long a datagram takes, and whether it arrives.
-public struct Link: Sendable {
+public struct Link {
     public var delay: Duration
     /// Up to this much more, drawn for each datagram: enough of it, and datagrams overtake each other.
     public var jitter: Duration
@@ -10,36 +40,49 @@ public struct Link: Sendable {
     /// The probability that it arrives twice.
     public var duplication: Double
     public var isCut = false
+    /// What it has to pass first; nil is as fast as need be.
+    public var line: Line?
 
     public private(set) var carried: UInt64 = 0
     public private(set) var dropped: UInt64 = 0
 
     public init(
         delay: Duration = .milliseconds(10), jitter: Duration = .microseconds(200), loss: Double = 0,
-        duplication: Double = 0
+        duplication: Double = 0, line: Line? = nil
     ) {
         self.delay = delay
         self.jitter = jitter
         self.loss = loss
         self.duplication = duplication
+        self.line = line
     }
 
-    /// The times at which copies of a datagram sent now arrive.
-    mutating func arrivals(at now: Instant, random: inout SeededRandom) -> [Instant] {
+    /// The times at which copies of a datagram sent now arrive. `flowPacket` is its number on the flow.
+    mutating func arrivals(
+        of octets: Int, flowPacket: UInt64? = nil, at now: Instant, random: inout SeededRandom
+    ) -> [Instant] {
         carried += 1
         guard !isCut, loss == 0 || Double.random(in: 0..<1, using: &random) >= loss else {
             dropped += 1
             return []
         }
+        var wait = Duration.zero
+        if let line {
+            guard let queued = line.carry(octets, flowPacket: flowPacket, at: now) else {
+                dropped += 1
+                return []
+            }
+            wait = queued
+        }
         let isTwice = duplication > 0 && Double.random(in: 0..<1, using: &random) < duplication
         return (0..<(isTwice ? 2 : 1)).map { _ in
-            now + delay + .nanoseconds(Int64.random(in: 0...max(0, jitter.nanoseconds), using: &random))
+            now + wait + delay + .nanoseconds(Int64.random(in: 0...max(0, jitter.nanoseconds), using: &random))
         }
     }
 }
 
 /// The three ways between the source and one receiver.
-public struct ReceiverLinks: Sendable {
+public struct ReceiverLinks {
     public var toSource: Link
     public var fromSource: Link
     /// The receiver's branch of the multicast tree.

@@ -143,7 +143,7 @@ public final class Simulation {
         let receiver = receivers[index]
         receiver.drain(server: source.peers[index].connection.localParameters, at: now)
         while let datagram = ClearTransport.transmit(&receiver.connection, at: now) {
-            for time in receiver.links.toSource.arrivals(at: now, random: &random) {
+            for time in receiver.links.toSource.arrivals(of: datagram.bytes.count, at: now, random: &random) {
                 queue.schedule(.toSource(index, datagram), at: time)
             }
         }
@@ -165,7 +165,7 @@ public final class Simulation {
         let parameters = receivers[index].connection.localParameters
         source.serve(index, client: parameters, at: now)
         while let datagram = ClearTransport.transmit(&peer.connection, at: now) {
-            for time in receivers[index].links.fromSource.arrivals(at: now, random: &random) {
+            for time in receivers[index].links.fromSource.arrivals(of: datagram.bytes.count, at: now, random: &random) {
                 queue.schedule(.toReceiver(index, datagram), at: time)
             }
         }
@@ -177,7 +177,9 @@ public final class Simulation {
             preconditionFailure("a packet under a key that was not installed")
         }
         for (index, receiver) in receivers.enumerated() where receiver.isInGroup {
-            for time in receiver.links.flow.arrivals(at: now, random: &random) {
+            for time in receiver.links.flow.arrivals(
+                of: packet.bytes.count, flowPacket: packet.plans[0].packetNumber, at: now, random: &random)
+            {
                 queue.schedule(.flow(index, packet, secret: secret), at: time)
             }
         }

@@ -58,6 +58,7 @@ extension FlowServer {
         if reason.isEviction {
             let id = flow!.flowID
             seats[slot].withSession { $0.evict(id, at: now) }
+            seats[slot].evictedMember = member
         }
         guard seats[slot].isConnected else { return }
         // The flow has handed back what it had not sent.

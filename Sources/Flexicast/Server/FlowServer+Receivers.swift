@@ -41,6 +41,7 @@ extension FlowServer {
         receiverCount -= 1
         let ended = seats[slot].withSession { $0.connectionClosed() } ?? []
         for membership in ended { end(membership, at: now) }
+        if flow != nil, let member = seats[slot].evictedMember { flow!.connectionEnded(member) }
         setAttached(slot, false, at: now)
         seats[slot].phase = .closed
         seats[slot].way = .none

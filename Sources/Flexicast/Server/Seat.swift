@@ -52,6 +52,8 @@ struct Seat: Sendable {
     var trial: GroupTrial?
     /// Set while the flow counts on it.
     var member: MemberID?
+    /// The last that the flow put out: what it can take may count for a while, as long as it is connected.
+    var evictedMember: MemberID?
     var cursor = DeliveryCursor()
     var repairs: [Repair] = []
     /// What the flow has sent it and its connection was not charged for yet.

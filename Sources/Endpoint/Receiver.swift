@@ -66,7 +66,7 @@ final class Receiver {
     init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
         qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil,
-        assembler: ObjectAssembler = ObjectAssembler(), reactor: Reactor, log: Logger
+        assembler: ObjectAssembler = ObjectAssembler(), grant: Grant = Grant(), reactor: Reactor, log: Logger
     ) throws {
         self.reactor = reactor
         self.log = log
@@ -74,7 +74,7 @@ final class Receiver {
         var random = randomSeed()
         guard let id = ConnectionID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
         let connection = try SecureConnection(
-            client: Self.configuration(usesFlow: usesFlow), tls: tls, serverName: serverName, to: remote, localID: id,
+            client: Self.configuration(usesFlow: usesFlow, grant: grant), tls: tls, serverName: serverName, to: remote, localID: id,
             token: token, resume: ticket, seed: SeededRandom(from: &random), at: reactor.now)
         if let qlogDirectory {
             qlog = try Qlog(directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id, at: reactor.now)
@@ -102,8 +102,18 @@ final class Receiver {
         }
     }
 
-    static func configuration(usesFlow: Bool) -> ConnectionConfiguration {
+    /// What a receiver lets its source send before it is heard of again. A flow can go no faster than that much in two round
+    /// trips (and whoever has less left than three trips take is put on unicast), so that it is what a gigabit takes with a
+    /// delay of acknowledgements of a tenth of a second.
+    struct Grant {
+        var octets: UInt64 = 64 << 20
+        var streams: UInt64 = 16_384
+    }
+
+    static func configuration(usesFlow: Bool, grant: Grant = Grant()) -> ConnectionConfiguration {
         var configuration = ConnectionConfiguration()
+        configuration.parameters.initialMaxData = grant.octets
+        configuration.parameters.initialMaxStreamsUni = grant.streams
         configuration.keepAlive = .seconds(10)
         // Parts are no longer.
         configuration.parameters.initialMaxStreamDataUni = UInt64(ObjectLimits.streamOctets)

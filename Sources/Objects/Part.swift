@@ -30,7 +30,7 @@ public struct Part: Sendable, Equatable {
         self.stream = stream
     }
 
-    /// Reads a stream that is all there. Throws what `PartReader` would.
+    /// Reads a stream that is all there. Throws when it is no part, says what it may not, or is too long.
     public init(stream: [UInt8]) throws(ObjectsError) {
         guard let (header, prelude) = try PartHeader.parse(stream.span) else { throw .truncated(.header) }
         guard stream.count - prelude <= ObjectLimits.partOctets else {

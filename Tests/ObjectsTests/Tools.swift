@@ -70,12 +70,10 @@ struct ReadPart: Equatable {
 }
 
 func readPart(_ pieces: [[UInt8]]) -> Outcome<ReadPart> {
-    var reader = PartReader()
     var out = Outcome<ReadPart>()
     do {
-        for piece in pieces { try reader.read(piece.span) }
-        let (header, body) = try reader.finish()
-        out.items.append(ReadPart(header: header, body: body))
+        let part = try Part(stream: Array(pieces.joined()))
+        out.items.append(ReadPart(header: part.header, body: Array(part.body)))
     } catch {
         out.error = error
     }

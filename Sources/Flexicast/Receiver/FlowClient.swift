@@ -215,7 +215,8 @@ public struct FlowClient: FrameExtension, Sendable {
             guard try connection.openStream(bidirectional: true) == .control else {
                 preconditionFailure("the control stream is a connection's first")
             }
-            try connection.write(.control, message, fin: false)
+            // It has no more to say, so that its side costs the source nothing from then on.
+            try connection.write(.control, message, fin: true)
         } catch {
             connection.close(
                 applicationCode: ObjectsError.Code.unexpected.rawValue,

@@ -28,6 +28,7 @@ let package = Package(
             cSettings: [.unsafeFlags(["-isystem", "/usr/include/libxml2"])],
             linkerSettings: [
                 .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"), .linkedLibrary("xml2"),
+                .linkedLibrary("sqlite3"),
             ]),
         .target(name: "Wire", swiftSettings: room),
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "aead.h"
+#include "database.h"
 #include "digest.h"
 #include "file.h"
 #include "io.h"

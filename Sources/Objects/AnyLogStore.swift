@@ -1,11 +1,21 @@
-/// Any store: so that a log with one in memory and one on disk are of the same type.
+/// A store of any kind, where which one it is is known only as the program runs: `ObjectLog<AnyLogStore>` is one type,
+/// whether its log outlives the process or not.
 public struct AnyLogStore: LogStore {
-    private var store: any LogStore
+    /// The store itself, for what only its kind has.
+    public private(set) var base: any LogStore
 
-    public init(_ store: any LogStore) { self.store = store }
+    /// Stands in front of `store`.
+    public init(_ store: some LogStore) { base = store }
 
-    public mutating func load() throws(LogStoreError) -> StoredLog { try store.load() }
-    public mutating func reserve(_ count: UInt64) throws(LogStoreError) -> UInt64 { try store.reserve(count) }
-    public mutating func append(_ part: Part) throws(LogStoreError) { try store.append(part) }
-    public mutating func trim(below sequence: UInt64) throws(LogStoreError) { try store.trim(below: sequence) }
+    /// As the store itself.
+    public mutating func load() throws(LogStoreError) -> StoredLog { try base.load() }
+
+    /// As the store itself.
+    public mutating func reserve(_ count: UInt64) throws(LogStoreError) -> UInt64 { try base.reserve(count) }
+
+    /// As the store itself.
+    public mutating func append(_ part: Part) throws(LogStoreError) { try base.append(part) }
+
+    /// As the store itself.
+    public mutating func trim(below sequence: UInt64) throws(LogStoreError) { try base.trim(below: sequence) }
 }

@@ -38,6 +38,7 @@ let package = Package(
         .target(name: "Feed", dependencies: ["CShims"], swiftSettings: room),
         .target(name: "Cryptography", dependencies: ["CShims", "QUIC", "Wire"], swiftSettings: room),
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
+        .target(name: "System", dependencies: ["CShims", "Objects", "Wire"], swiftSettings: room),
         .target(
             name: "Endpoint",
             dependencies: ["Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log],
@@ -69,6 +70,11 @@ let package = Package(
         .testTarget(
             name: "ReactorTests", dependencies: ["TestShims", "ReactorTestSupport", "Reactor", "Wire"],
             swiftSettings: room),
+        .executableTarget(
+            name: "LogStoreWriter", dependencies: ["System", "Objects", "Wire"], path: "Tests/LogStoreWriter",
+            swiftSettings: room),
+        .testTarget(
+            name: "SystemTests", dependencies: ["LogStoreWriter", "System", "Objects", "Wire"], swiftSettings: room),
         .testTarget(
             name: "EndpointTests",
             dependencies: [

@@ -1,0 +1,149 @@
+import Foundation
+import Objects
+import Testing
+import Wire
+
+@testable import LogStoreWriter
+@testable import System
+
+/// What a durable store promises while its disk does what it is told.
+@Suite struct SQLiteLogStoreTests {
+    @Test func aFreshLog() throws {
+        let scratch = try Scratch()
+        var random = SeededRandom(seed: 5)
+        var same = random
+        var store = try SQLiteLogStore(directory: scratch.log, random: &random)
+        let epoch = Epoch(from: &same)
+        #expect(try store.load() == StoredLog(epoch: epoch))
+        #expect(try store.reserve(10) == 0)
+        #expect(try store.reserve(1) == 10)
+        try store.close()
+        #expect(throws: LogStoreError("the store is closed")) { try store.reserve(1) }
+        #expect(throws: LogStoreError("the store is closed")) { try store.append(samplePart(0)) }
+        var again = try scratch.open()
+        #expect(try again.load() == StoredLog(epoch: epoch, next: 11))
+    }
+
+    /// A model beside the store, and closings in between.
+    @Test(arguments: seeds) func walk(seed: UInt64) throws {
+        let scratch = try Scratch()
+        var random = SeededRandom(seed: seed)
+        var store = try scratch.open()
+        var model = try store.load()
+        var nextPart: UInt64 = 0
+        for _ in 0..<300 {
+            switch random.below(12) {
+            case 0...1:
+                let count = UInt64(random.below(40))
+                #expect(try store.reserve(count) == model.next)
+                model.next += count
+            case 2...7:
+                nextPart += UInt64(random.below(3) == 0 ? random.below(4) : 0)
+                let part = samplePart(nextPart)
+                if nextPart < model.next {
+                    try store.append(part)
+                    model.parts.append(part)
+                    nextPart += 1
+                } else {
+                    #expect(throws: LogStoreError.self) { try store.append(part) }
+                }
+            case 8:
+                let sequence = model.oldest + UInt64(random.below(30))
+                try store.trim(below: sequence)
+                model.oldest = min(sequence, model.next)
+                model.parts.removeAll { $0.sequence < model.oldest }
+                nextPart = max(nextPart, model.oldest)
+            case 9:
+                try store.flush()
+                #expect(store.statistics.waitingOctets == 0)
+            case 10:
+                #expect(try store.load() == model, "seed \(seed)")
+            default:
+                try store.close()
+                store = try scratch.open()
+                #expect(try store.load() == model, "seed \(seed)")
+            }
+        }
+        try store.close()
+        store = try scratch.open()
+        #expect(try store.load() == model, "seed \(seed)")
+        #expect(store.statistics.partsDamaged == 0)
+    }
+
+    @Test func theLastCopyCloses() throws {
+        let scratch = try Scratch()
+        do {
+            var store = try scratch.open()
+            _ = try store.reserve(5)
+            let copy = store
+            try store.append(samplePart(3))
+            _ = copy
+        }
+        var store = try scratch.open()
+        #expect(try store.load().parts == [samplePart(3)])
+    }
+
+    /// A log of either kind behind one type, and a restart in the middle: the same epoch and parts, and higher numbers.
+    @Test func aLogGoesOn() throws {
+        let scratch = try Scratch()
+        let noon = WallTime(nanoseconds: 1_800_000_000_000_000_000)
+        var store = try scratch.open()
+        var log = try ObjectLog(AnyLogStore(store))
+        let big = [UInt8](repeating: 7, count: ObjectLimits.partOctets + 9)
+        try log.append(name: "a", body: big, published: noon)
+        try log.append(name: "b", body: [1], published: noon)
+        try log.begin(name: "never whole", published: noon)
+        try log.append(part: [2])
+        #expect(log.statistics.storeFailures == 0)
+        try store.close()
+
+        store = try scratch.open()
+        var after = try ObjectLog(AnyLogStore(store))
+        #expect(after.epoch == log.epoch && after.objectCount == 2 && after.partCount == 3)
+        #expect(after.next == ObjectLog<AnyLogStore>.blockSize)
+        #expect(after.part(at: 1) == log.part(at: 1) && after.part(at: 2) == log.part(at: 2))
+        #expect(try after.append(name: "c", body: [3], published: noon) == 1024..<1025)
+        #expect((after.store.base as? SQLiteLogStore)?.statistics.reservations == 1)
+        try store.close()
+
+        var memory = try ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(high: 1, low: 2))))
+        #expect(memory.epoch == Epoch(high: 1, low: 2))
+        #expect(try memory.append(name: "c", body: [3], published: noon) == 0..<1)
+    }
+
+    /// A directory from a backup, whose numbers were given on.
+    @Test func anotherEpochOnDemand() throws {
+        let scratch = try Scratch()
+        var store = try scratch.open()
+        let before = try store.load()
+        _ = try store.reserve(5)
+        try store.append(samplePart(4))
+        try store.close()
+        store = try scratch.open(startsAnew: true)
+        let after = try store.load()
+        #expect(after.epoch != before.epoch && after.next == 5 && after.parts == [samplePart(4)])
+        try store.close()
+        store = try scratch.open()
+        #expect(try store.load() == after)
+    }
+
+    /// More parts than one deletion takes: all gone in the end, also when the log was closed in between.
+    @Test func trimmingInPieces() throws {
+        let scratch = try Scratch()
+        var store = try scratch.open()
+        _ = try store.reserve(2000)
+        for sequence in UInt64(0)..<2000 { try store.append(samplePart(sequence)) }
+        try store.flush()
+        try store.trim(below: 1990)
+        try store.close()
+        store = try scratch.open()
+        #expect(try store.load().parts.map(\.sequence) == Array(1990..<2000))
+        let end = ContinuousClock.now + .seconds(20)
+        var left: Int64 = -1
+        while left != 10, ContinuousClock.now < end {
+            left = try Database(scratch.database).integer("SELECT count(*) FROM part") ?? -1
+            Thread.sleep(forTimeInterval: 0.02)
+        }
+        #expect(left == 10)
+    }
+}

@@ -111,7 +111,9 @@ import Objects
 
     @unsafe private static func error(_ code: Int32, _ handle: OpaquePointer, _ path: String) -> LogStoreError {
         let text = unsafe String(cString: fc_database_error(handle))
-        let system = unsafe fc_database_system_error(handle)
+        var system = unsafe fc_database_system_error(handle)
+        // SQLite then tries to read at least, and there is no file: not the reason why none could be made.
+        if code & 0xff == 14, system == ENOENT { system = 0 }
         // The lowest octet of an extended code is the code itself (https://www.sqlite.org/rescode.html).
         return LogStoreError(describe(code & 0xff, text, system: system == 0 ? nil : systemText(system), path))
     }

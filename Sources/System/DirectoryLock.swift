@@ -29,7 +29,11 @@ struct DirectoryLock: ~Copyable {
         descriptor = result
     }
 
-    deinit { fc_directory_close(descriptor) }
+    deinit {
+        // Closing alone would not do while a process that was just forked still has the descriptor as well.
+        fc_directory_unlock(descriptor)
+        fc_directory_close(descriptor)
+    }
 
     /// Makes the names of the files in the directory durable.
     func sync() throws(LogStoreError) {

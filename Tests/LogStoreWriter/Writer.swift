@@ -45,9 +45,8 @@ import Wire
 func samplePart(_ sequence: UInt64) -> Part {
     var random = SeededRandom(seed: sequence)
     let limit: UInt64 = sequence % 97 == 0 ? UInt64(ObjectLimits.partOctets) : sequence % 7 == 0 ? 20_000 : 300
-    // A pattern, because this is called many times, and the generator is slow without optimisation.
-    let pattern = random.octets(61)
-    let body = (0..<Int(random.next() % (limit + 1))).map { pattern[$0 % pattern.count] }
+    // One octet again and again, because this is called many times and built without optimisation.
+    let body = [UInt8](repeating: UInt8(truncatingIfNeeded: random.next()), count: Int(random.next() % (limit + 1)))
     let header = PartHeader(
         sequence: sequence, length: UInt64(body.count), published: WallTime(nanoseconds: Int64(sequence)),
         name: "sample")

@@ -187,7 +187,9 @@ struct LogDatabase: ~Copyable {
         try database.read(all, [Int64(oldest)]) { row in
             guard let stream = row.octets(2, limit: ObjectLimits.preludeOctets + ObjectLimits.partOctets),
                 Self.checksum(stream) == row.integer(1), let part = try? Part(stream: stream),
-                Int64(part.sequence) == row.integer(0)
+                Int64(part.sequence) == row.integer(0),
+                // In a damaged file even SQLite's own order may be broken.
+                part.sequence >= parts.last.map({ $0.sequence + 1 }) ?? oldest, part.sequence < next
             else {
                 damaged += 1
                 return

@@ -94,6 +94,20 @@ import Wire
                 "\(scratch.database) has version 7 of the log's tables, and this program knows up to 1"))
     }
 
+    @Test func aTransactionIsWholeOrNothing() throws {
+        let scratch = try Scratch()
+        let database = try Database(scratch.path + "/a")
+        try database.execute("CREATE TABLE t (a)")
+        #expect(throws: LogStoreError("no")) {
+            try database.transaction { () throws(LogStoreError) in
+                try database.execute("INSERT INTO t VALUES (1)")
+                throw LogStoreError("no")
+            }
+        }
+        try database.transaction { () throws(LogStoreError) in try database.execute("INSERT INTO t VALUES (2)") }
+        #expect(try database.integer("SELECT sum(a) FROM t") == 2)
+    }
+
     @Test func lockedByAnotherProgram() throws {
         let scratch = try Self.scratchWithLog()
         let other = try Database(scratch.database)
@@ -102,7 +116,7 @@ import Wire
         try other.execute("COMMIT")
     }
 
-    /// Octets that changed in the file: either it is refused, or exactly those parts are left out and counted.
+    /// Octets that changed in the file: either it is refused, or what is loaded is as it was written.
     @Test(arguments: seeds) func changedOctets(seed: UInt64) throws {
         let scratch = try Self.scratchWithLog()
         var random = SeededRandom(seed: seed)
@@ -113,9 +127,10 @@ import Wire
             var store = try scratch.open()
             let stored = try store.load()
             #expect(stored.parts.allSatisfy { $0 == samplePart($0.sequence) })
-            #expect(stored.parts.count + Int(store.statistics.partsDamaged) == 90)
+            #expect(zip(stored.parts, stored.parts.dropFirst()).allSatisfy { $0.sequence < $1.sequence })
+            #expect(stored.parts.count <= 90)
         } catch let error as LogStoreError {
-            #expect(error.reason.contains("is damaged") || error.reason.contains(scratch.database), "\(error)")
+            #expect(error.reason.contains(scratch.database), "\(error)")
         }
     }
 

@@ -41,7 +41,9 @@ let package = Package(
         .target(name: "System", dependencies: ["CShims", "Objects", "Wire"], swiftSettings: room),
         .target(
             name: "Endpoint",
-            dependencies: ["Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", log],
+            dependencies: [
+                "Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", "System", log,
+            ],
             swiftSettings: room),
         .target(
             name: "Simulation", dependencies: ["Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],

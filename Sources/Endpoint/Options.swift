@@ -49,7 +49,9 @@ public struct SourceOptions: Sendable {
     /// How many recent items a receiver that connects is given first.
     public var history = 100
     /// What is kept for receivers that come back, or are slow.
-    public var retention = Retention(objects: 100_000, octets: 64 << 20)
+    public var retention = Self.usualRetention
+    /// A hundred thousand items and 64 MiB, however old.
+    public static let usualRetention = Retention(objects: 100_000, octets: 64 << 20)
     /// Directory that remembers which items were seen across restarts; nil forgets.
     public var stateDirectory: String?
     /// Directory for one qlog file per connection.

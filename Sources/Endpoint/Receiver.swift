@@ -74,7 +74,8 @@ final class Receiver {
         var random = randomSeed()
         guard let id = ConnectionID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
         let connection = try SecureConnection(
-            client: Self.configuration(usesFlow: usesFlow, grant: grant), tls: tls, serverName: serverName, to: remote, localID: id,
+            client: Self.configuration(usesFlow: usesFlow, grant: grant), tls: tls, serverName: serverName, to: remote,
+            localID: id,
             token: token, resume: ticket, seed: SeededRandom(from: &random), at: reactor.now)
         if let qlogDirectory {
             qlog = try Qlog(directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id, at: reactor.now)

@@ -6,6 +6,7 @@ import Logging
 import Objects
 import QUIC
 import Reactor
+import System
 import Wire
 
 /// Why a source or receiver could not run, in words for the person who started it.
@@ -45,15 +46,15 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             try Data(tls.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
-    let objects = try makeLog(options)
+    let (objects, store) = try makeLog(options)
     let (flow, sender) = try makeFlow(options, listen: listen, firstStream: objects.next, reactor: reactor)
     var zeroCopy = sender?.zeroCopyDescription
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
         if let directory = options.stateDirectory {
-            try FeedState(directory: directory, feed: options.feed, history: options.history, logger: log)
+            try FeedState(directory: directory, feed: options.feed, history: recordedItems, logger: log)
         } else {
-            FeedState(feed: options.feed, history: options.history)
+            FeedState(feed: options.feed, history: 0)
         }
     var configuration = FlowServerConfiguration()
     configuration.history = options.wholeFeed ? min(1, options.history) : options.history
@@ -73,8 +74,10 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
         Publication(changed, of: feed, at: location, asWholeFeed: wholeFeed)
     }
-    // What an earlier run recorded as sent and may not have put into the log before it ended.
-    for document in missing(publication(state.history.map(\.item), nil).documents, from: objects) {
+    // What an earlier run recorded as sent and may not have put into the log before it ended. A whole feed is in the log
+    // or follows with the next change.
+    let recorded = options.wholeFeed && objects.objectCount > 0 ? [] : state.history.map(\.item)
+    for document in missing(recorded.isEmpty ? [] : publication(recorded, nil).documents, from: objects) {
         source.publish(name: document.name, mediaType: document.mediaType, document.bytes)
     }
     let mailbox = reactor.mailbox(of: Publication.self) { publication in
@@ -112,6 +115,9 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     source.close()
     listen.flush()
     poller.waitUntilStopped()
+    do {
+        try store?.close()
+    } catch { log.error("the last items are not on disk", metadata: ["reason": "\(error.reason)"]) }
     output.report(SourceEvent.summary(source.counts))
     output.flush()
     return 0
@@ -154,9 +160,19 @@ func wallClock() -> WallTime {
     return WallTime(nanoseconds: Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec))
 }
 
-/// The log of a source.
-func makeLog(_ options: SourceOptions) throws -> ObjectLog<AnyLogStore> {
-    memoryLog(retention: options.retention)
+/// Items that are recorded as sent beside the log, which may lag behind when the process is killed.
+private let recordedItems = 100
+
+/// The log of a source, and where it is kept: on disk with `--state`, else nowhere.
+func makeLog(_ options: SourceOptions) throws -> (log: ObjectLog<AnyLogStore>, store: SQLiteLogStore?) {
+    guard let directory = options.stateDirectory else { return (memoryLog(retention: options.retention), nil) }
+    var random = randomSeed()
+    do {
+        let store = try SQLiteLogStore(directory: directory + "/log", random: &random)
+        return (try ObjectLog(AnyLogStore(store), retention: options.retention), store)
+    } catch let error as LogStoreError {
+        throw EndpointError("the items of earlier runs cannot be read: \(error.reason)")
+    }
 }
 
 /// A log that is forgotten with the process.

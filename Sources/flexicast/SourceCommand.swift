@@ -1,5 +1,6 @@
 import ArgumentParser
 import Endpoint
+import Objects
 import Reactor
 import Wire
 
@@ -93,7 +94,29 @@ struct SourceCommand: ParsableCommand {
         transform: parseInteger(in: 0...100_000, "a number of items"))
     var history = 100
 
-    @Option(help: ArgumentHelp("Directory that remembers which items were sent, across restarts.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp(
+            "How many items are kept for receivers that come back or are slow (default: 100000).", valueName: "n"),
+        transform: parseInteger(in: 1...10_000_000, "a number of items"))
+    var retain = Retained.items
+
+    @Option(
+        help: ArgumentHelp("How many octets of them (default: 67108864).", valueName: "octets"),
+        transform: parseInteger(in: 1 << 20...1 << 40, "a number of octets"))
+    var retainOctets = Retained.octets
+
+    @Option(
+        help: ArgumentHelp("How long each of them (default: as long as there is room).", valueName: "duration"),
+        transform: parseDuration)
+    var retainFor: Duration?
+
+    private enum Retained {
+        static let items = SourceOptions.usualRetention.objects ?? 0
+        static let octets = SourceOptions.usualRetention.octets ?? 0
+    }
+
+    @Option(
+        help: ArgumentHelp("Directory that remembers items and which were sent, across restarts.", valueName: "dir"))
     var state: String?
 
     @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
@@ -147,6 +170,7 @@ struct SourceCommand: ParsableCommand {
         options.zeroCopy = zeroCopy
         if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
         options.history = history
+        options.retention = Retention(objects: retain, octets: retainOctets, age: retainFor)
         options.stateDirectory = state
         options.qlogDirectory = qlog
         options.keyLog = keylog

@@ -250,6 +250,7 @@ extension StreamTable {
                 }
                 throw TransportError(.streamLimitError, "more streams than allowed", frameType: frameType)
             }
+            guard try hasRoomToRemember(id, origin: origin, frameType: frameType) else { return false }
         } else {
             guard id.index < maxStreams[kind] else {
                 throw TransportError(
@@ -262,6 +263,34 @@ extension StreamTable {
         if kind { sending.insert(SendStream(id: id, maxStreamData: initialSendLimit(id), isRanged: false), id: id) }
         count { $0.streamsOpenedByPeer += 1 }
         events.append(.opened(id))
+        return true
+    }
+
+    /// Whether the number of one more shared stream can be remembered once it is over. A gap is never closed to make room: what
+    /// is missing there may be under way to be repaired, and would be taken for a late copy and dropped. So the flow waits, as it
+    /// can be repaired, and a connection that goes on regardless ends.
+    ///
+    /// Ranges are at most `mostFinishedRanges` and as many more as streams are open at once. Without a shared space a number is
+    /// below the limit that we gave, and all but a window of those are over: there are never more ranges than a window has streams.
+    private mutating func hasRoomToRemember(
+        _ id: StreamID, origin: StreamOrigin, frameType: UInt64
+    ) throws(TransportError) -> Bool {
+        let known = finished[id.isBidirectional]
+        guard known.count >= StreamBounds.finishedRanges else { return true }
+        let isBesideAnother =
+            id.index > 0 && (known.contains(id.index - 1) || receiving.contains(id.neighbour(id.index - 1)))
+            || known.contains(id.index + 1) || receiving.contains(id.neighbour(id.index + 1))
+        if isBesideAnother { return true }
+        if origin == .flow {
+            count {
+                $0.framesRefused += 1
+                $0.streamsRefusedForGaps += 1
+            }
+            return false
+        }
+        guard known.count < StreamBounds.mostFinishedRanges else {
+            throw TransportError(.internalError, "too many gaps between streams", frameType: frameType)
+        }
         return true
     }
 
@@ -335,5 +364,12 @@ extension StreamTable {
         }
         sharedStreamLimits[id] = limit
         sharedStreamLimitOrder.append(id)
+    }
+}
+
+extension StreamID {
+    /// The stream of the same kind with another number.
+    fileprivate func neighbour(_ index: UInt64) -> StreamID {
+        StreamID(initiator: initiator, bidirectional: isBidirectional, index: index)
     }
 }

@@ -206,12 +206,6 @@ struct StreamTable: Sendable {
         let kind = id.isBidirectional
         finished[kind].insert(id.index...id.index)
         finishedCount[kind] += 1
-        if finished[kind].count > StreamBounds.finishedRanges {
-            let low = finished[kind][0]
-            let next = finished[kind][1]
-            finished[kind].insert(low.lowerBound...next.upperBound)
-            statistics.finishedGapsClosed += 1
-        }
         let window = local.maxStreams(bidirectional: kind)
         let limit = min(finishedCount[kind] + window, StreamBounds.maxStreams)
         if limit > maxStreams[kind], limit - maxStreams[kind] >= max(1, window / 2) {

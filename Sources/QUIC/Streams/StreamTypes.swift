@@ -88,9 +88,12 @@ enum StreamBounds {
     static let segmentsPerStream = 4096
     /// The same, over all streams of a connection.
     static let segmentsPerConnection = 32768
-    /// Ranges of finished stream numbers that are remembered for each kind. Beyond it the lowest gap counts as
-    /// finished: streams that were never seen and are the oldest of all.
+    /// Ranges of finished numbers on the shared space from which on the flow opens no stream that would begin another, until
+    /// gaps between them are filled.
     static let finishedRanges = 1024
+    /// Ranges from which on such a stream on the connection's own path ends the connection with INTERNAL_ERROR. A source
+    /// sends what a receiver lacks lowest first, and in no more than a few dozen pieces.
+    static let mostFinishedRanges = 4096
     /// Octets written and not yet acknowledged, over all streams, from which on `write` refuses.
     static let heldOctets = 64 << 20
     /// Streams of each kind that may be opened before the peer's limits are known.
@@ -122,6 +125,7 @@ struct StreamStatistics: Sendable, Equatable {
     var octetsResent: UInt64 = 0
     var streamsOpenedByPeer: UInt64 = 0
     var streamsFinished: UInt64 = 0
-    /// Times that the memory of finished streams was full and a gap was given up.
-    var finishedGapsClosed: UInt64 = 0
+    /// Frames from a flow that were refused because their stream would have begun one gap too many. They are among
+    /// `framesRefused`.
+    var streamsRefusedForGaps: UInt64 = 0
 }

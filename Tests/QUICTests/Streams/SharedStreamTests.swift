@@ -34,8 +34,9 @@ import Wire
         #expect(errorCode { try client.receive(shared(100_000), 0, [1]) } == .streamLimitError)
     }
 
-    /// Many gaps that are never filled: memory stays bounded, and the oldest gap is what is given up.
-    @Test func gapsAreBounded() throws {
+    /// Many gaps: what is missing in each may still come, so none is given up. The flow has to wait instead, and what comes by
+    /// unicast to fill a gap is taken, the lowest as well.
+    @Test func aGapStaysOpenUntilItIsFilled() throws {
         var (client, _) = makePair(client: limits, shared: true)
         let count = UInt64(StreamBounds.finishedRanges) + 50
         for index in 0..<count {
@@ -43,13 +44,64 @@ import Wire
             _ = client.read(shared(10 + 2 * index))
         }
         #expect(client.finished.unidirectional.count == StreamBounds.finishedRanges)
-        #expect(client.statistics.finishedGapsClosed == 50)
+        #expect(client.statistics.streamsRefusedForGaps == 50)
+        #expect(client.statistics.framesRefused == 50, "their packets are not acknowledged, so that they are repaired")
         _ = client.allEvents()
-        try client.receive(shared(11), 0, [1], fin: true)
-        #expect(client.allEvents().isEmpty, "a gap given up counts as finished")
-        let newest = shared(10 + 2 * count - 3)
-        try client.receive(newest, 0, [1], fin: true)
-        #expect(client.read(newest)?.isFinished == true)
+        // The next of an unbroken run begins no gap.
+        let last = 10 + 2 * (UInt64(StreamBounds.finishedRanges) - 1)
+        try client.receive(shared(last + 1), 0, [1], fin: true, .flow)
+        #expect(client.read(shared(last + 1))?.isFinished == true)
+        for index in 0..<count {
+            let repaired = shared(11 + 2 * index)
+            try client.receive(repaired, 0, [7], fin: true)
+            if repaired.index != last + 1 {
+                #expect(client.read(repaired)?.bytes == [7], "stream \(repaired.index) was never received before")
+            }
+            let refused = shared(10 + 2 * index)
+            try client.receive(refused, 0, [1], fin: true, .flow)
+            _ = client.read(refused)
+        }
+        #expect(client.finished.unidirectional.count == 1)
+        #expect(client.statistics.streamsFinished == 2 * count)
+    }
+
+    /// A stream that is open lies in a gap as well.
+    @Test func aStreamUnderRepairOutlivesManyOthers() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        try client.receive(shared(9), 0, [1], .flow)
+        for index in 0..<UInt64(StreamBounds.finishedRanges) + 50 {
+            try client.receive(shared(8 + 3 * index), 0, [1], fin: true, .flow)
+            _ = client.read(shared(8 + 3 * index))
+        }
+        try client.receive(shared(9), 1, [2], fin: true)
+        #expect(client.read(shared(9))?.bytes == [1, 2])
+    }
+
+    /// A source that opens streams with gaps on the connection itself, and never fills them, comes to an end.
+    @Test func gapsOnTheConnectionAreBounded() throws {
+        var (client, _) = makePair(client: limits, shared: true)
+        for index in 0..<UInt64(StreamBounds.mostFinishedRanges) {
+            try client.receive(shared(2 * index), 0, [1], fin: true)
+            _ = client.read(shared(2 * index))
+            _ = client.allEvents()
+        }
+        let next = shared(2 * UInt64(StreamBounds.mostFinishedRanges) + 1)
+        #expect(errorCode { try client.receive(next, 0, [1], fin: true) } == .internalError)
+        #expect(client.finished.unidirectional.count == StreamBounds.mostFinishedRanges)
+    }
+
+    /// Without a shared space the numbers are dense, and no more of them apart than a window has streams.
+    @Test func aPlainConnectionHasNoMoreRangesThanItsWindow() throws {
+        let limits = StreamLimits.small(data: 100_000, stream: 500, streams: 3000)
+        var (client, _) = makePair(client: limits)
+        for index in stride(from: UInt64(1), to: 3000, by: 2) {
+            try client.receive(shared(index), 0, [1], fin: true)
+            _ = client.read(shared(index))
+        }
+        #expect(client.finished.unidirectional.count == 1500)
+        try client.receive(shared(0), 0, [9], fin: true)
+        #expect(client.read(shared(0))?.bytes == [9])
+        #expect(client.finished.unidirectional.count <= 3001)
     }
 
     /// Half from the flow, half from unicast, each octet charged once.

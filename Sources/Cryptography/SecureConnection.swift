@@ -69,7 +69,9 @@ public final class SecureConnection {
 
     private var early: [EarlyPacket] = []
     private var hasNewKeys = false
+    /// Taken from the machine while the handshake lasts, at most `maxEarlyEvents`; what comes after them stays there, bounded.
     private var events: [ConnectionEvent] = []
+    static let maxEarlyEvents = 64
     private var eventHead = 0
     private var plans: [PacketPlan] = []
 
@@ -330,7 +332,7 @@ public final class SecureConnection {
     // MARK: TLS
 
     private func takeEvents(at now: Instant) {
-        while let event = machine.nextEvent() {
+        while events.count < Self.maxEarlyEvents, let event = machine.nextEvent() {
             if !handle(event, at: now) { events.append(event) }
         }
     }

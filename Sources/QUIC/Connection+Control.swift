@@ -78,7 +78,13 @@ extension Connection {
         else {
             throw TransportError(.frameEncodingError, "NEW_TOKEN without a token", frameType: FrameType.newToken)
         }
-        if token.count <= Self.maxTokenLength { events.append(.newToken(token)) }
+        guard token.count <= Self.maxTokenLength else { return }
+        guard waitingTokens < Self.maxWaitingTokens else {
+            statistics.newTokensDropped += 1
+            return
+        }
+        waitingTokens += 1
+        events.append(.newToken(token))
     }
 
     @_lifetime(reader: copy reader)

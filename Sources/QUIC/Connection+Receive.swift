@@ -132,7 +132,7 @@ extension Connection {
             recovery.maxDatagramSize = mtu.current
             _ = remoteIDs.rotate()
         }
-        events.append(.peerAddressChanged(packet.from))
+        addressChanged(packet.from)
     }
 
     private struct Content {
@@ -486,6 +486,11 @@ extension Connection {
                 "DATAGRAM larger than max_datagram_frame_size \(localParameters.maxDatagramFrameSize)",
                 frameType: type)
         }
+        guard waitingDatagrams < Self.maxWaitingDatagrams else {
+            statistics.datagramFramesUnread += 1
+            return
+        }
+        waitingDatagrams += 1
         events.append(.datagram(bytes))
     }
 

@@ -96,7 +96,7 @@ extension Connection {
         previousPath = nil
         recovery.amplificationBlocked = false
         recovery.resetForNewPath(at: now)
-        events.append(.peerAddressChanged(path.remote))
+        addressChanged(path.remote)
     }
 
     /// RFC 9000 section 10.1: the smaller of both ends' values, and never under three PTO.

@@ -112,8 +112,15 @@ public struct Connection: ~Copyable, Sendable {
     var lostFrames: [SentFrame] = []
     var ranges: [ClosedRange<UInt64>] = []
 
+    /// What the shell takes after each batch of datagrams, at the latest. What a peer can repeat at will is bounded here: see
+    /// `maxWaitingDatagrams`, `maxWaitingTokens` and `addressChanged`. The rest is bounded by what it tells of: CRYPTO octets
+    /// by those of the batch; retired IDs by the IDs that were issued, and new ones are issued only when this was read; each
+    /// of the other kinds comes once. Events of streams are bounded by the streams that may be open, see `StreamTable`.
     var events: [ConnectionEvent] = []
     var eventHead = 0
+    /// Of `events`, those that were not taken yet.
+    var waitingDatagrams = 0
+    var waitingTokens = 0
 
     /// A packet number space that is received beside the connection's own path and acknowledged with PATH_ACK.
     struct FlowPath: Sendable {
@@ -139,6 +146,11 @@ public struct Connection: ~Copyable, Sendable {
 
     /// DATAGRAM frames that may wait to be sent; more are dropped and counted.
     static let maxQueuedDatagrams = 256
+    /// DATAGRAM frames received that may wait for the application: some batches full of them. More are dropped and counted
+    /// (RFC 9221 section 5.3 leaves that to the receiver).
+    static let maxWaitingDatagrams = 4096
+    /// NEW_TOKEN frames that may wait, to be sent or to be read: one is enough for the next connection. More are dropped and counted.
+    static let maxWaitingTokens = 8
     static let maxEarlyResends = 4
     /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
     static let maxPathResponses = 4
@@ -256,6 +268,11 @@ public struct Connection: ~Copyable, Sendable {
     public mutating func nextEvent() -> ConnectionEvent? {
         if eventHead < events.count {
             defer { eventHead += 1 }
+            switch events[eventHead] {
+            case .datagram: waitingDatagrams -= 1
+            case .newToken: waitingTokens -= 1
+            default: break
+            }
             return events[eventHead]
         }
         events.removeAll(keepingCapacity: true)
@@ -437,6 +454,10 @@ public struct Connection: ~Copyable, Sendable {
     /// Queues a NEW_TOKEN for the client's next connection. Server only.
     public mutating func sendNewToken(_ token: [UInt8]) {
         precondition(role == .server)
+        guard newTokens.count < Self.maxWaitingTokens else {
+            statistics.newTokensDropped += 1
+            return
+        }
         newTokens.append(token)
     }
 
@@ -445,6 +466,12 @@ public struct Connection: ~Copyable, Sendable {
         guard isHandshakeConfirmed, keyGeneration == 0 || keyGenerationAcknowledged else { return false }
         advanceKeys(to: keyGeneration + 1)
         return true
+    }
+
+    /// Says where the peer is now. It may move with each packet: only where it ended up is said.
+    mutating func addressChanged(_ address: SocketAddress) {
+        if eventHead < events.count, case .peerAddressChanged = events[events.count - 1] { events.removeLast() }
+        events.append(.peerAddressChanged(address))
     }
 
     mutating func advanceKeys(to generation: UInt64) {

@@ -122,6 +122,10 @@ public struct ConnectionStatistics: Sendable, Equatable {
     public var packetsDuplicate: UInt64 = 0
     public var packetsLost: UInt64 = 0
     public var datagramFramesDropped: UInt64 = 0
+    /// DATAGRAM frames received and dropped, because as many as may waited for the application already.
+    public var datagramFramesUnread: UInt64 = 0
+    /// NEW_TOKEN frames dropped, because as many as may waited to be sent, or to be read.
+    public var newTokensDropped: UInt64 = 0
     public var pathResponsesDropped: UInt64 = 0
     public var flowPacketsReceived: UInt64 = 0
     public var flowPacketsDuplicate: UInt64 = 0

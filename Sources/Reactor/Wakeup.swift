@@ -6,13 +6,14 @@ public final class Wakeup: Sendable {
     /// A piece of work for the reactor's thread.
     public typealias Work = @Sendable (Reactor) -> Void
 
-    /// How many pieces of work may wait.
+    /// How many pieces of work may wait; `post` and `Mailbox.send` refuse more, and `refusedCount` counts them.
     public static let limit = 65_536
 
     private struct State {
         var work: [Work] = []
         var descriptor: Int32
         var signalled = false
+        var refused: UInt64 = 0
     }
 
     private let state: Mutex<State>
@@ -26,7 +27,10 @@ public final class Wakeup: Sendable {
     @discardableResult
     public func post(_ work: @escaping Work) -> Bool {
         state.withLock { state in
-            guard state.descriptor >= 0, state.work.count < Self.limit else { return false }
+            guard state.descriptor >= 0, state.work.count < Self.limit else {
+                state.refused += 1
+                return false
+            }
             state.work.append(work)
             if !state.signalled {
                 state.signalled = true
@@ -35,6 +39,9 @@ public final class Wakeup: Sendable {
             return true
         }
     }
+
+    /// Pieces of work that were refused, because as many as may waited or the reactor was closed.
+    public var refusedCount: UInt64 { state.withLock { $0.refused } }
 
     /// What was posted since the last call, in order.
     func take() -> [Work] {

@@ -32,6 +32,7 @@ import Wire
         let reactor = try Reactor(io: io)
         for _ in 0..<Wakeup.limit { #expect(reactor.wakeup.post { _ in }) }
         #expect(!reactor.wakeup.post { _ in })
+        #expect(reactor.wakeup.refusedCount == 1)
         reactor.turn()
         #expect(reactor.counters.posts == UInt64(Wakeup.limit) && reactor.counters.wakeUps == 1)
         let mailbox = reactor.mailbox(of: Int.self) { _ in }
@@ -39,6 +40,7 @@ import Wire
         reactor.close()
         #expect(!reactor.wakeup.post { _ in })
         #expect(!mailbox.send(1))
+        #expect(reactor.wakeup.refusedCount == 3)
     }
 
     @Test(arguments: backends)

@@ -53,6 +53,9 @@ struct StreamTable: Sendable {
 
     var receiving = StreamMap<ReceiveStream>()
     var sending = StreamMap<SendStream>()
+    /// Bounded by the streams that may be open at once: `opened` comes once for each, `readable` not again before it was read,
+    /// `reset` keeps a received stream until it is taken, and one of ours is stopped, and completed, once. `writable` is said
+    /// once after each refusal.
     var events = Ring<Event>()
     /// All of a stream has come since the last event was taken.
     var hasWhole = false

@@ -215,6 +215,11 @@ final class Receiver {
             default: onEvent(.fellBack(.silence))
             }
         case .log(let message): onEvent(.log(message))
+        case .joinRefused:
+            log.warning(
+                "the source does not let this receiver listen to the flow now; its log says why. Items come on unicast")
+        case .joinUnanswered:
+            log.warning("the source has not answered the request to listen to the flow. Items come on unicast")
         case .object(let object):
             let via: Via =
                 object.octetsFromFlow == object.body.count ? .flow : object.octetsFromFlow == 0 ? .unicast : .mixed

@@ -32,6 +32,8 @@ final class Source {
     private var slots: [ObjectIdentifier: Int] = [:]
     /// Where connections are logged.
     private let qlogDirectory: String?
+    /// A receiver can have JOINs refused, and that logged, at will.
+    private var joinLog = LogBudget()
     /// What closed connections have sent, and what came for them in vain.
     private var past = (control: 0, withStreams: 0, rejected: UInt64(0))
 
@@ -190,6 +192,11 @@ final class Source {
         case .notAdmitted(let id, let reason):
             log.warning(
                 "receiver cannot listen to the flow", metadata: ["address": address(id), "reason": "\(reason)"])
+        case .joinRefused(let id):
+            guard joinLog.take(at: reactor.now) else { return }
+            log.info(
+                "receiver has to wait before it may listen to the flow",
+                metadata: ["address": address(id), "not_logged": "\(joinLog.untold)"])
         case .backOnUnicast(let id, let reason):
             log.info("receiver is back on unicast", metadata: ["address": address(id), "reason": "\(reason)"])
         case .offeredCopies(let id):

@@ -109,7 +109,7 @@ public final class SimulatedReceiver {
             latencies.append(object.latency ?? .zero)
         case .gap(let gap): gaps.append(gap)
         case .failed(let failure): failures.append(failure)
-        case .listening, .openTunnel, .closeTunnel, .log, .part, .end: break
+        case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .part, .end: break
         }
     }
 }

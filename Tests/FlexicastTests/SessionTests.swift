@@ -94,7 +94,7 @@ final class SessionPair {
         let answer = try source.stateReceived(StateFrame(parsing: &reader), at: now)
         if let membership = answer.ended { ended.append(membership) }
         switch answer.next {
-        case .nothing: break
+        case .nothing, .joinRefused: break
         case .giveKeys(let flow):
             keysGiven += 1
             source.sendKey(flow, key(flow))

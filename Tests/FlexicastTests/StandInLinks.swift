@@ -13,7 +13,7 @@ struct StandInLink: ReceiverConnection {
         var counted: Bool
     }
 
-    let remoteAddress = SocketAddress("192.0.2.9:4000")!
+    var remoteAddress = SocketAddress("192.0.2.9:4000")!
     let localAddress: SocketAddress? = nil
     let isRemoteAddressValidated = true
     var isExtensionNegotiated = true

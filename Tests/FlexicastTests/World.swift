@@ -450,7 +450,9 @@ final class World {
             case .dropKey(_, let generation): receiver.secrets[generation] = nil
             case .returned: receiver.returns += 1
             case .fellBack(_, let reason): receiver.fallBacks.append(reason)
-            case .listening, .openTunnel, .closeTunnel, .log, .object, .part, .failed, .gap, .end: break
+            case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .object, .part, .failed,
+                .gap, .end:
+                break
             }
         }
     }

@@ -48,6 +48,9 @@ public enum ClientAction: Sendable {
     case fellBack(FlowID, FallBackReason)
     /// The source has said what it has, and from where it serves.
     case log(LogMessage)
+    /// See `ReceiverAction`.
+    case joinRefused(FlowID)
+    case joinUnanswered(FlowID)
     case object(ReceivedObject)
     /// A part of an object of several, where they are taken as they come.
     case part(ReceivedPart)
@@ -404,6 +407,8 @@ public struct FlowClient: FrameExtension, Sendable {
             case .fellBack(let id, let reason):
                 forgetReach(id)
                 actions.append(.fellBack(id, reason))
+            case .joinRefused(let id): actions.append(.joinRefused(id))
+            case .joinUnanswered(let id): actions.append(.joinUnanswered(id))
             }
         }
     }

@@ -37,6 +37,10 @@ public enum ReceiverAction: Sendable, Equatable {
     case listening(FlowID)
     case returned(FlowID)
     case fellBack(FlowID, FallBackReason)
+    /// The source has answered JOIN with LEAVE, or put the receiver out before it listened. LEAVE says nothing of the reason.
+    case joinRefused(FlowID)
+    /// The source has not answered JOIN for `answerTimeout`. Said once for each JOIN; an answer may still come.
+    case joinUnanswered(FlowID)
 }
 
 /// What a receiver does with flows.
@@ -49,6 +53,8 @@ public struct ReceiverConfiguration: Sendable {
     public var silence = Duration.milliseconds(1500)
     /// The time after FC_KEY without any packet that means there is no tree.
     public var joinTimeout = Duration.seconds(3)
+    /// The time after JOIN without FC_KEY or LEAVE that is worth a warning: many round trips and probes.
+    public var answerTimeout = Duration.seconds(5)
     /// A flow is heard steadily after this much time, up to twice as much after a fall back, and this many packets, without
     /// a gap of `silence`.
     public var steadyTime = Duration.seconds(1)
@@ -75,6 +81,9 @@ public struct ReceiverStatistics: Sendable, Equatable {
     public var packetsOutsideKey: UInt64 = 0
     public var packetsRejected: UInt64 = 0
     public var joins: UInt64 = 0
+    /// JOINs answered with LEAVE, and those not answered for `ReceiverConfiguration.answerTimeout`.
+    public var joinsRefused: UInt64 = 0
+    public var joinsUnanswered: UInt64 = 0
     public var fallBacks: UInt64 = 0
     public var returns: UInt64 = 0
     /// Frames ignored: stale, or for a flow that is no more.

@@ -91,6 +91,8 @@ enum ReceiverPhase: Sendable {
         var isReturn: Bool
         /// What FC_KEYs of an earlier membership must not be taken for an answer.
         var keysAbove: UInt64?
+        /// When it is to be said that there is no answer: never again once it was.
+        var warnAt: Instant
 
         func keyReceived(_ key: FlowKey, timeout: Duration, at now: Instant) -> Joined {
             var keys = ReceiverKeys()

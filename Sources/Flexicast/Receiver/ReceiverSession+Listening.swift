@@ -40,7 +40,7 @@ extension ReceiverSession {
         case .left: flows[index].phase = .left(.init(steadyTime: configuration.steadyTime, notBefore: now))
         case .needsKey, .joined, .listening, .retired: break
         }
-        joinNext()
+        joinNext(at: now)
     }
 
     /// Leaves a flow for good, its group too, until `join`.
@@ -60,17 +60,17 @@ extension ReceiverSession {
     }
 
     /// Joins what is wanted and possible: a first JOIN has to wait until the one before is answered.
-    mutating func joinNext() {
+    mutating func joinNext(at now: Instant) {
         var joined = flows.count { $0.hasJoined }
         for index in flows.indices {
             guard joined < configuration.maximumJoined else { return }
             guard case .aware(let state) = flows[index].phase, state.isWanted, flows[index].isJoinable else { continue }
-            if startJoin(index, isReturn: false) { joined += 1 }
+            if startJoin(index, isReturn: false, at: now) { joined += 1 }
         }
     }
 
     @discardableResult
-    private mutating func startJoin(_ index: Int, isReturn: Bool) -> Bool {
+    private mutating func startJoin(_ index: Int, isReturn: Bool, at now: Instant) -> Bool {
         let isFirst = flows[index].pathID == nil
         if isFirst {
             guard let path = allocatePath(for: flows[index].id) else { return false }
@@ -78,7 +78,9 @@ extension ReceiverSession {
         }
         joinGroup(index)
         statistics.joins += 1
-        flows[index].phase = .needsKey(.init(isReturn: isReturn, keysAbove: flows[index].keySequence))
+        flows[index].phase = .needsKey(
+            .init(
+                isReturn: isReturn, keysAbove: flows[index].keySequence, warnAt: now + configuration.answerTimeout))
         send(.join, index, isFirst: isFirst)
         return true
     }
@@ -121,7 +123,7 @@ extension ReceiverSession {
             state.hearing.isSteady(at: now, time: state.steadyTime, packets: configuration.steadyPackets),
             flows.count(where: { $0.hasJoined }) < configuration.maximumJoined
         else { return }
-        startJoin(index, isReturn: true)
+        startJoin(index, isReturn: true, at: now)
     }
 
     /// A key has opened a packet of the flow: returns the path ID under which the connection takes its frames
@@ -220,11 +222,12 @@ extension ReceiverSession {
         var deadline = Instant.distantFuture
         for flow in flows {
             switch flow.phase {
+            case .needsKey(let state): deadline = min(deadline, state.warnAt)
             case .joined(let state): deadline = min(deadline, state.deadline, state.keys.dropAt)
             case .listening(let state):
                 deadline = min(deadline, flow.lastOpened + configuration.silence, state.keys.dropAt)
             case .left(let state) where flow.isReplicated: deadline = min(deadline, state.notBefore)
-            case .aware, .needsKey, .left, .retired: break
+            case .aware, .left, .retired: break
             }
         }
         return deadline
@@ -233,6 +236,12 @@ extension ReceiverSession {
     public mutating func timerFired(at now: Instant) {
         for index in flows.indices {
             switch flows[index].phase {
+            case .needsKey(var state):
+                guard now >= state.warnAt else { break }
+                state.warnAt = .distantFuture
+                flows[index].phase = .needsKey(state)
+                statistics.joinsUnanswered += 1
+                act(.joinUnanswered(flows[index].id))
             case .joined(var state):
                 if let old = state.keys.expired(at: now) {
                     act(.dropKey(flows[index].id, generation: old.generation))
@@ -249,14 +258,14 @@ extension ReceiverSession {
                 }
             case .left(var state) where flows[index].isReplicated && now >= state.notBefore:
                 if flows.count(where: { $0.hasJoined }) < configuration.maximumJoined {
-                    startJoin(index, isReturn: true)
+                    startJoin(index, isReturn: true, at: now)
                 } else {
                     state.notBefore = now + configuration.firstBackOff
                     flows[index].phase = .left(state)
                 }
-            case .aware, .needsKey, .left, .retired: break
+            case .aware, .left, .retired: break
             }
         }
-        joinNext()
+        joinNext(at: now)
     }
 }

@@ -70,7 +70,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
         case FlexicastFrameType.key: try keyReceived(KeyFrame(parsing: &reader), at: now)
         default: return nil
         }
-        joinNext()
+        joinNext(at: now)
         return reader.offset
     }
 
@@ -168,7 +168,11 @@ public struct ReceiverSession: FrameExtension, Sendable {
         }
         flows[index].peerStateSequence = frame.sequence
         switch flows[index].phase {
-        case .needsKey, .joined, .listening: fallBack(index, reason: .sourceLeft, tellsSource: false, at: now)
+        case .needsKey, .joined:
+            statistics.joinsRefused += 1
+            act(.joinRefused(frame.flowID))
+            fallBack(index, reason: .sourceLeft, tellsSource: false, at: now)
+        case .listening: fallBack(index, reason: .sourceLeft, tellsSource: false, at: now)
         case .aware, .left, .retired: statistics.framesIgnored += 1
         }
     }

@@ -57,8 +57,9 @@ extension FlowServer {
         isFlowTouched = true
         switch frame {
         case .state(let frame):
+            let isPaused = !pauses.mayJoin(FlowAccount(seats[slot].remote.address), at: now)
             let answer = try seats[slot].withSession { session throws(TransportError) in
-                try session.stateReceived(frame, at: now)
+                try session.stateReceived(frame, isPaused: isPaused, at: now)
             }
             guard let answer else { return }
             if let ended = answer.ended { end(ended, at: now) }
@@ -66,6 +67,9 @@ extension FlowServer {
             case .nothing: break
             case .giveKeys(let id): giveKeys(slot, id, at: now)
             case .admit(let id): admit(slot, id, on: &connection, at: now)
+            case .joinRefused:
+                joinsRefused += 1
+                tell(.joinRefused(id(of: slot)))
             }
             // What the flow hands to others, or back to this one, is in place before its next frame is looked at.
             settle(at: now)
@@ -118,23 +122,32 @@ extension FlowServer {
         // Both spend the same credit: what waits to be charged comes first.
         payCharge(slot, on: &connection)
         let window = connection.peerParameters?.initialMaxStreamDataUni ?? 0
+        let account = FlowAccount(connection.remoteAddress.address)
         guard
             let member = flow!.add(
                 streamWindow: window, octets: connection.sendCredit, streams: connection.streamCredit,
-                account: FlowAccount(connection.remoteAddress.address), at: now)
+                account: account, at: now)
         else {
             seats[slot].withSession { $0.evict(id, at: now) }
             flow!.keyHolderLeft()
             let least = flow!.configuration.maximumStreamLength
-            tell(
-                .notAdmitted(
-                    self.id(of: slot),
-                    reason: window < least
-                        ? "its initial_max_stream_data_uni is \(window), the flow needs \(least)"
-                        : "the flow takes no more than \(flow!.configuration.maximumMembers) members"))
+            let isFull = flow!.memberCount >= flow!.configuration.maximumMembers
+            // A flow that is full is nobody's fault.
+            if !isFull { pauses.evicted(account, at: now) }
+            let reason =
+                if window < least {
+                    "its initial_max_stream_data_uni is \(window), the flow needs \(least)"
+                } else if isFull {
+                    "the flow takes no more than \(flow!.configuration.maximumMembers) members"
+                } else {
+                    "its flow control allows \(connection.sendCredit) octets and \(connection.streamCredit) streams, too little for the flow"
+                }
+            tell(.notAdmitted(self.id(of: slot), reason: reason))
             return
         }
         seats[slot].member = member
+        seats[slot].account = account
+        pauses.admitted(account)
         seats[slot].lastCredit = (connection.sendCredit, connection.streamCredit)
         seats[slot].withSession { $0.becameMember(id, member, at: now) }
         while receiverOfMember.count <= member.slot { receiverOfMember.append(-1) }

@@ -31,6 +31,9 @@ public enum ServerNotice: Sendable {
     case listens(ReceiverID, members: Int)
     /// The flow does not take the receiver: `reason` says what would do.
     case notAdmitted(ReceiverID, reason: String)
+    /// The receiver has to wait before it may listen to the flow: it, or others of its address, were put out of it or have
+    /// come and gone too often.
+    case joinRefused(ReceiverID)
     case backOnUnicast(ReceiverID, LeaveReason)
     /// The group does not reach it.
     case offeredCopies(ReceiverID)
@@ -95,6 +98,8 @@ public struct FlowServer: Sendable {
     /// Members that are to leave the flow because too much waits for them.
     var crowded: [Int] = []
     var isSettling = false
+    /// Who has to wait before it may join.
+    var pauses = JoinPauses()
     var keyChanges: [KeyChange] = []
     private var notices: [ServerNotice] = []
     private var noticesTaken = 0
@@ -111,6 +116,10 @@ public struct FlowServer: Sendable {
     public internal(set) var controlErrors: UInt64 = 0
     /// Parts sent again to receivers that had them, for want of room to remember which those were.
     public private(set) var partsSentAgain: UInt64 = 0
+    /// JOINs that were answered with LEAVE because the receiver, or its account, has to wait.
+    public internal(set) var joinsRefused: UInt64 = 0
+    /// Accounts whose pause was forgotten before its time, as no more than `JoinPauses.mostAccounts` are remembered.
+    public var pausesForgotten: UInt64 { pauses.forgotten }
     /// Notices that nobody took in time.
     public private(set) var noticesDropped: UInt64 = 0
     /// Receivers that are connected.

@@ -54,6 +54,8 @@ struct Seat: Sendable {
     var member: MemberID?
     /// The last that the flow put out: what it can take may count for a while, as long as it is connected.
     var evictedMember: MemberID?
+    /// Whose member it became, wherever it has moved since.
+    var account: FlowAccount?
     var cursor = DeliveryCursor()
     var repairs: [Repair] = []
     /// What the flow has sent it and its connection was not charged for yet.

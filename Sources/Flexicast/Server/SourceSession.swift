@@ -35,6 +35,8 @@ public struct StateAnswer: Sendable, Equatable {
         case giveKeys(FlowID)
         /// The receiver has opened a packet of the flow: make it a member, or `evict` it.
         case admit(FlowID)
+        /// The receiver was told to LEAVE instead of being given the keys: it has to wait.
+        case joinRefused(FlowID)
     }
 
     public var ended: EndedMembership?
@@ -230,7 +232,11 @@ public struct SourceSession: Sendable {
 
     /// Takes an FC_STATE frame (draft-navarre-quic-flexicast-02 section 8.2). Throws FC_PROTOCOL_VIOLATION for a flow
     /// never announced, PROTOCOL_VIOLATION for a JOIN that needs more paths than are allowed.
-    public mutating func stateReceived(_ frame: StateFrame, at now: Instant) throws(TransportError) -> StateAnswer {
+    ///
+    /// - Parameter isPaused: whether the receiver's account has to wait before one of it may JOIN.
+    public mutating func stateReceived(
+        _ frame: StateFrame, isPaused: Bool = false, at now: Instant
+    ) throws(TransportError) -> StateAnswer {
         guard let index = index(of: frame.flowID) else {
             throw .flexicast("FC_STATE for a flow never announced", frameType: FlexicastFrameType.state)
         }
@@ -254,19 +260,19 @@ public struct SourceSession: Sendable {
         }
         flows[index].peerSequence = frame.sequence
         switch frame.action {
-        case .join: return joinReceived(index, at: now)
+        case .join: return joinReceived(index, isPaused: isPaused, at: now)
         case .ready: return readyReceived(index)
         case .leave: return leaveReceived(index)
         }
     }
 
-    private mutating func joinReceived(_ index: Int, at now: Instant) -> StateAnswer {
+    private mutating func joinReceived(_ index: Int, isPaused: Bool, at now: Instant) -> StateAnswer {
         if case .withdrawn = flows[index].phase {
             framesIgnored += 1
             sendLeave(index)
             return .nothing
         }
-        let allows = flows[index].limiter.allowsJoin(at: now)
+        let allows = flows[index].limiter.allowsJoin(at: now) && !isPaused
         var ended = membership(index, endedBy: .rejoined)
         // Whoever asks again for the key that it has goes on having it.
         if allows, ended == .keyHolder { ended = nil }
@@ -274,7 +280,7 @@ public struct SourceSession: Sendable {
             joinsRefused += 1
             flows[index].phase = .announced
             sendLeave(index)
-            return StateAnswer(ended: ended, next: .nothing)
+            return StateAnswer(ended: ended, next: .joinRefused(flows[index].id))
         }
         flows[index].phase = .keyed
         return StateAnswer(ended: ended, next: .giveKeys(flows[index].id))

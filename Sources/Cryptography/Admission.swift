@@ -34,6 +34,8 @@ public final class Admission {
         public var versionNegotiations: UInt64 = 0
         public var resets: UInt64 = 0
         public var tokensRefused: UInt64 = 0
+        /// Clients that were admitted here and refused by who asked, with CONNECTION_REFUSED.
+        public var refusals: UInt64 = 0
         public var ignored: UInt64 = 0
     }
 
@@ -136,11 +138,28 @@ public final class Admission {
                 destination: client.source, source: source, originalDestination: client.destination, token: token))
     }
 
-    /// Closes at once with INVALID_TOKEN (RFC 9000 section 8.1.3), in an Initial packet.
+    /// Closes at once with INVALID_TOKEN (RFC 9000 section 8.1.3).
     private func refuseToken(_ client: Client) -> Decision {
         counters.tokensRefused += 1
+        return .reply(Self.refusal(of: client, .invalidToken, reason: ""))
+    }
+
+    /// Octets of the longest reason that a refusal tells; the rest is left out.
+    public static let longestReason = 64
+
+    /// The packet that tells a client, which `judge` has admitted, that it gets no connection: CONNECTION_REFUSED (RFC 9000
+    /// sections 5.2.2 and 20.1) in an Initial packet, far smaller than the one that it answers. Nothing is remembered of it.
+    ///
+    /// - Parameter reason: what the CONNECTION_CLOSE frame says in words, for the person at the other end.
+    public func refusal(of client: Client, reason: String) -> [UInt8] {
+        counters.refusals += 1
+        return Self.refusal(of: client, .connectionRefused, reason: reason)
+    }
+
+    private static func refusal(of client: Client, _ code: TransportError.Code, reason: String) -> [UInt8] {
+        let reason = Array(reason.utf8.prefix(longestReason))
         var numberOffset = 0
-        var packet = [UInt8].written(capacity: 120) { writer in
+        var packet = [UInt8].written(capacity: 120 + longestReason) { writer in
             writer.uint8(0xc0)
             writer.uint32(PacketHeader.version1)
             for id in [client.source, client.destination] {
@@ -148,14 +167,16 @@ public final class Admission {
                 writer.octets(id.octets.span)
             }
             writer.varint(0)
-            // Packet number, a CONNECTION_CLOSE of four octets, and the tag.
-            writer.varint(UInt64(1 + 4 + CipherSuite.tagLength))
+            // Packet number, a CONNECTION_CLOSE frame (RFC 9000 section 19.19: type, code, frame type, reason), and the tag.
+            let frame = 1 + Varint.length(code.rawValue) + 1 + Varint.length(UInt64(reason.count)) + reason.count
+            writer.varint(UInt64(1 + frame + CipherSuite.tagLength))
             numberOffset = writer.offset
             writer.uint8(0)
             writer.uint8(0x1c)
-            writer.varint(TransportError.Code.invalidToken.rawValue)
+            writer.varint(code.rawValue)
             writer.varint(0)
-            writer.varint(0)
+            writer.varint(UInt64(reason.count))
+            writer.octets(reason.span)
             writer.zeros(CipherSuite.tagLength)
         }
         let plan = PacketPlan(
@@ -163,6 +184,6 @@ public final class Admission {
             packetNumber: 0)
         var span = packet.mutableSpan
         InitialSecrets.keys(for: .server, destination: client.destination).sealing.seal(&span, plan)
-        return .reply(packet)
+        return packet
     }
 }

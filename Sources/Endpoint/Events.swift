@@ -150,6 +150,8 @@ public struct SourceCounts: Sendable {
     public var receiversLetGo = 0
     /// Parts of items that receivers were told are not kept any more.
     public var partsGone = 0
+    /// Clients that got no connection because of a limit.
+    public var connectionsRefused = 0
     /// Whether the flow's packets leave without a copy, and why; nil without a flow to a group.
     public var zeroCopy: String?
 
@@ -271,6 +273,7 @@ extension SourceCounts {
                 ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
                 ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
                 ("parts_gone", .integer(partsGone)),
+                ("connections_refused", .integer(connectionsRefused)),
             ] + zeroCopy)
     }
 }

@@ -84,8 +84,13 @@ public final class FanoutTrial {
         configuration.history = 0
         configuration.replicates = way == .replicated
         configuration.hasGroup = way == .flow
+        var limits = Listener<ReceivedFrames>.Limits()
+        // All receivers have one address.
+        limits.connections = max(limits.connections, options.receivers)
+        limits.accounts.connections = options.receivers
+        limits.accounts.beginningsPerSecond = options.receivers
         self.origin = Source(
-            listen: listen, tls: server,
+            listen: listen, tls: server, limits: limits,
             server: FlowServer(
                 flow: flow, log: memoryLog(retention: Retention(objects: 64, octets: 64 << 20)),
                 configuration: configuration, seed: randomSeed(),

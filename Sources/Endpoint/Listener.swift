@@ -9,8 +9,11 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     typealias ServerPeer = Peer<Extension>
 
     struct Limits {
-        /// Open connections; further clients are not answered.
+        /// Open connections; further clients are refused.
         var connections = 20_000
+        /// What one address may have of them. A connection costs about 220 KB, so that an address takes 56 MB at the most and it takes
+        /// eighty to fill a server. Fewer would shut out people behind one address of a carrier's or an office's.
+        var accounts = AccountTable.Limits()
         /// Connections whose handshake is not complete, above which a Retry asks for proof of address (RFC 9000 section 8.1.2).
         var unprovenHandshakes = 64
         /// Answers to datagrams of no connection, per second.
@@ -22,7 +25,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     struct Counters: Sendable, Equatable {
         var accepted: UInt64 = 0
         var closed: UInt64 = 0
-        var refusedForLimit: UInt64 = 0
+        /// Clients that got no connection, by `ConnectionRefusal`.
+        var refused: [UInt64] = Array(repeating: 0, count: ConnectionRefusal.allCases.count)
         /// First packets that could not be opened; their connections ended with them.
         var unauthentic: UInt64 = 0
         var answersSuppressed: UInt64 = 0
@@ -36,6 +40,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     private let makeExtension: () -> Extension
     /// A connection was accepted: attach to its events.
     var onAccept: (ServerPeer) -> Void = { _ in }
+    /// A client was refused a connection.
+    var onRefused: (SocketAddress, ConnectionRefusal) -> Void = { _, _ in }
     /// A connection is over and forgotten.
     var onClosed: (ServerPeer) -> Void = { _ in }
 
@@ -54,6 +60,8 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
     /// Connections that are over, kept until nobody is in the middle of a call to them.
     private var retired: [ServerPeer] = []
     private var handshaking = 0
+    /// Who has which connections. Only connections whose address is validated are in it.
+    private(set) var accounts: AccountTable
     private var answers: TokenBucket
 
     init(
@@ -64,6 +72,7 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
         self.tls = tls
         self.configuration = configuration
         self.limits = limits
+        accounts = AccountTable(limits: limits.accounts)
         self.reactor = reactor
         self.makeExtension = makeExtension
         random = randomSeed()
@@ -127,14 +136,20 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
             }
             if let peer = firstRoutes[header.destination] { return peer }
         }
-        admission.requiresRetry = limits.alwaysRetry || handshaking >= limits.unprovenHandshakes
+        // Who would be refused has to prove first that the address is its own. A handshake is not spent on it.
+        admission.requiresRetry =
+            limits.alwaysRetry || handshaking >= limits.unprovenHandshakes
+            || accounts.verdict(on: client.address, at: reactor.now) != nil
         switch admission.judge(datagram, from: client, at: reactor.now) {
         case .admit(let admitted): return open(admitted)
-        case .reply(let answer):
-            if answers.take(at: reactor.now) { send(answer, to: client) } else { counters.answersSuppressed += 1 }
+        case .reply(let packet): answer(packet, to: client)
         case .ignore: break
         }
         return nil
+    }
+
+    private func answer(_ packet: [UInt8], to client: SocketAddress) {
+        if answers.take(at: reactor.now) { send(packet, to: client) } else { counters.answersSuppressed += 1 }
     }
 
     private func send(_ bytes: [UInt8], to client: SocketAddress) {
@@ -144,15 +159,32 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
         if written != nil { socket.enqueue(bytes.count, to: client) }
     }
 
+    /// Counts a refusal and tells of it.
+    private func refused(_ client: SocketAddress, _ refusal: ConnectionRefusal) {
+        counters.refused[refusal.rawValue] += 1
+        onRefused(client, refusal)
+    }
+
     private func open(_ client: Admission.Client) -> ServerPeer? {
+        func refuse(_ refusal: ConnectionRefusal) -> ServerPeer? {
+            refused(client.address, refusal)
+            answer(admission.refusal(of: client, reason: refusal.text), to: client.address)
+            return nil
+        }
+        guard peers.count < limits.connections else { return refuse(.connections) }
+        // An address that is not validated pays nothing: it may be somebody else's (RFC 9000 section 8.1).
+        var isCharged = client.isValidated
+        if isCharged, let refusal = accounts.begin(client.address.address, at: reactor.now) {
+            return refuse(ConnectionRefusal(refusal))
+        }
         let (id, resetToken) = admission.newConnectionID()
-        guard peers.count < limits.connections,
+        guard
             let connection = try? SecureConnection(
                 server: configuration, tls: tls, admitted: client, localID: id, resetToken: resetToken,
                 seed: SeededRandom(from: &random), at: reactor.now)
         else {
-            counters.refusedForLimit += 1
-            return nil
+            if isCharged { accounts.end(client.address.address, at: reactor.now) }
+            return refuse(.setUp)
         }
         let peer = ServerPeer(
             connection, extension: makeExtension(), socket: socket, reactor: reactor, scratch: scratch)
@@ -168,10 +200,24 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
             if isHandshaking { handshaking -= 1 }
             isHandshaking = false
         }
+        // The application has never heard of it, but for its end.
+        var isRefused = false
         peer.onEvent = { [unowned self, unowned peer] (event: ConnectionEvent) in
             switch event {
             case .connected:
                 handshakeIsOver()
+                if !isCharged {
+                    // The handshake has proved the address; until now there were at most `unprovenHandshakes` of these.
+                    if let found = accounts.begin(client.address.address, at: reactor.now) {
+                        let refusal = ConnectionRefusal(found)
+                        isRefused = true
+                        refused(client.address, refusal)
+                        peer.connection.machine.close(
+                            TransportError(.connectionRefused, refusal.text), at: reactor.now)
+                        return
+                    }
+                    isCharged = true
+                }
                 peer.connection.machine.sendNewToken(
                     admission.newToken(client: client.address.address, at: reactor.now))
             case .connectionIDsWanted(let count):
@@ -183,9 +229,11 @@ final class Listener<Extension: FrameExtension>: DatagramHandler {
             case .connectionIDRetired(let id): routes[id.prefix] = nil
             default: break
             }
-            application(event)
+            if !isRefused { application(event) }
             if case .drained = event {
                 handshakeIsOver()
+                if isCharged { accounts.end(client.address.address, at: reactor.now) }
+                isCharged = false
                 forget(peer, of: client)
             }
         }

@@ -1,8 +1,11 @@
 import Wire
 
-/// How much is logged of something that others can cause at will: ten lines at once, then one a second.
+/// How much is logged of something that others can cause at will: ten lines at once, unless it is to be fewer, then one a
+/// second.
 struct LogBudget {
     static let burst = 10
+    /// Lines at once.
+    var burst = Self.burst
     static let interval = Duration.seconds(1)
 
     /// Lines left out before the last one.
@@ -10,10 +13,12 @@ struct LogBudget {
     private var pending = 0
     private var fullAt = Instant(nanoseconds: .min / 2)
 
+    init(burst: Int = Self.burst) { self.burst = burst }
+
     /// Whether to log now.
     mutating func take(at now: Instant) -> Bool {
         let next = max(fullAt, now) + Self.interval
-        guard next - now <= Self.interval * Self.burst else {
+        guard next - now <= Self.interval * burst else {
             pending += 1
             return false
         }

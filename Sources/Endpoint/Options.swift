@@ -46,6 +46,10 @@ public struct SourceOptions: Sendable {
     public var rate: UInt64?
     /// How long members may hold acknowledgements back; nil chooses by the number of members.
     public var acknowledgementDelay: Duration?
+    /// Connections at once, of all receivers.
+    public var connections = 20_000
+    /// Connections at once from one IPv4 address or IPv6 /64; a /56 may have four times and a /48 sixteen times as many.
+    public var connectionsPerAddress = 256
     /// How many recent items a receiver that connects is given first.
     public var history = 100
     /// What is kept for receivers that come back, or are slow.

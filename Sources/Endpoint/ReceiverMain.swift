@@ -238,8 +238,13 @@ final class ReceiverRun {
             return
         }
         let mailbox = stored
+        let log = log
         store.submit(Array(item.bytes), order: ItemOrder(session: epoch, position: item.position)) { result in
-            _ = mailbox.send((result, item.via, item.latency ?? .zero))
+            // The item is on disk all the same.
+            guard mailbox.send((result, item.via, item.latency ?? .zero)) else {
+                log.error("a stored item was not reported: too much waits")
+                return
+            }
         }
     }
 

@@ -32,7 +32,9 @@ final class Source {
     private var slots: [ObjectIdentifier: Int] = [:]
     /// Where connections are logged.
     private let qlogDirectory: String?
-    /// A receiver can have JOINs refused, and that logged, at will.
+    /// Anybody can have a refusal logged.
+    private var refusalLog = LogBudget(burst: 1)
+    /// Or a JOIN that is refused.
     private var joinLog = LogBudget()
     /// What closed connections have sent, and what came for them in vain.
     private var past = (control: 0, withStreams: 0, rejected: UInt64(0))
@@ -62,6 +64,7 @@ final class Source {
         ) { ReceivedFrames() }
         listener.onAccept = { [unowned self] peer in accept(peer) }
         listener.onClosed = { [unowned self] peer in forget(peer) }
+        listener.onRefused = { [unowned self] address, refusal in logRefusal(of: address, refusal) }
         sender?.onTimer = { [unowned self] in
             self.server.timerFired(at: self.reactor.now)
             pumpFlow()
@@ -129,6 +132,15 @@ final class Source {
             log.error("a connection is not logged", metadata: ["reason": "\(error)"])
             return nil
         }
+    }
+
+    private func logRefusal(of address: SocketAddress, _ refusal: ConnectionRefusal) {
+        guard refusalLog.take(at: reactor.now) else { return }
+        log.warning(
+            "connection refused",
+            metadata: [
+                "address": "\(address)", "reason": "\(refusal.text)", "not_logged": "\(refusalLog.untold)",
+            ])
     }
 
     private func handle(_ event: ConnectionEvent, of id: ReceiverID, _ peer: SourcePeer) {
@@ -249,6 +261,7 @@ final class Source {
         counts.members = server.flow?.memberCount ?? 0
         counts.items = Int(server.objectCount)
         counts.partsGone = Int(server.partsGone)
+        counts.connectionsRefused = Int(listener.counters.refused.reduce(0, +))
         return counts
     }
 

@@ -61,8 +61,11 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     configuration.replicates = options.replicates
     configuration.hasGroup = options.group != nil
     configuration.groupRetry = options.groupRetry
+    var limits = Listener<ReceivedFrames>.Limits()
+    limits.connections = options.connections
+    limits.accounts.connections = options.connectionsPerAddress
     let source = Source(
-        listen: listen, tls: tls,
+        listen: listen, tls: tls, limits: limits,
         server: FlowServer(
             flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
             at: reactor.now),
@@ -88,7 +91,13 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     }
     let poller = FeedPoller(
         FeedPoller.Configuration(location: location, interval: options.pollInterval), state: state, logger: log
-    ) { items, feed in _ = mailbox.send(publication(items.map(\.item), feed)) }
+    ) { items, feed in
+        // The poller hands over a feed at a time: this takes a source that has not had a turn for 65 536 polls, or that stops.
+        guard mailbox.send(publication(items.map(\.item), feed)) else {
+            log.error("items were not sent: too much waits", metadata: ["items": "\(items.count)"])
+            return
+        }
+    }
 
     output.report(
         SourceEvent.listening(

@@ -116,6 +116,17 @@ struct SourceCommand: ParsableCommand {
     }
 
     @Option(
+        help: ArgumentHelp("Connections at once, of all receivers (default: 20000).", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000, "a number of connections"))
+    var connections = 20_000
+
+    @Option(
+        help: ArgumentHelp(
+            "Connections at once from one IPv4 address or IPv6 /64 (default: 256).", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000, "a number of connections"))
+    var connectionsPerAddress = 256
+
+    @Option(
         help: ArgumentHelp("Directory that remembers items and which were sent, across restarts.", valueName: "dir"))
     var state: String?
 
@@ -171,6 +182,8 @@ struct SourceCommand: ParsableCommand {
         if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
         options.history = history
         options.retention = Retention(objects: retain, octets: retainOctets, age: retainFor)
+        options.connections = connections
+        options.connectionsPerAddress = connectionsPerAddress
         options.stateDirectory = state
         options.qlogDirectory = qlog
         options.keyLog = keylog

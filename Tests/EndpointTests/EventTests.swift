@@ -27,15 +27,17 @@ import Testing
         counts.bytesReplicated = 10
         counts.replicated = 11
         counts.partsGone = 12
+        counts.connectionsRefused = 13
         #expect(
             SourceEvent.summary(counts).json == #"""
                 {"event":"summary","bytes_flow":1,"bytes_unicast":2,"bytes_repair":3,"bytes_control":4,\#
                 "receivers":5,"members":6,"items":7,"packets_rejected":8,"receivers_let_go":9,\#
-                "bytes_replicated":10,"replicated":11,"parts_gone":12}
+                "bytes_replicated":10,"replicated":11,"parts_gone":12,"connections_refused":13}
                 """#)
         counts.zeroCopy = "off: it takes io_uring"
         #expect(
-            SourceEvent.interval(counts).json.hasSuffix(#","parts_gone":12,"zero_copy":"off: it takes io_uring"}"#))
+            SourceEvent.interval(counts).json.hasSuffix(
+                #","connections_refused":13,"zero_copy":"off: it takes io_uring"}"#))
     }
 
     @Test func latencyIsMillisecondsWithMicrosecondPrecision() {

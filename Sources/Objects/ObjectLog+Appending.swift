@@ -23,6 +23,7 @@ extension ObjectLog {
         let size = ObjectLimits.partOctets
         let count = max(1, body.count / size + (body.count % size == 0 ? 0 : 1))
         let first = try numbers(UInt64(count))
+        if count == 1 { return try appendOne(first, name, mediaType, body, published) }
         var made: [Part] = []
         made.reserveCapacity(count)
         var octets = 0
@@ -41,6 +42,25 @@ extension ObjectLog {
         statistics.objectsAppended += 1
         applyRetention(at: nil)
         return first..<(first + UInt64(count))
+    }
+
+    /// What nearly all objects are: one part.
+    private mutating func appendOne(
+        _ number: UInt64, _ name: String, _ mediaType: String, _ body: [UInt8], _ published: WallTime
+    ) throws(LogError) -> Range<UInt64> {
+        let part = try make(
+            PartHeader(
+                sequence: number, index: 0, count: 1, length: UInt64(body.count), published: published,
+                mediaType: mediaType, name: name), body)
+        if let limit = retention.octets, part.stream.count > limit {
+            throw .tooLarge(octets: part.stream.count, limit: limit)
+        }
+        next = number + 1
+        publish(part)
+        objectCount += 1
+        statistics.objectsAppended += 1
+        applyRetention(at: nil)
+        return number..<(number + 1)
     }
 
     /// Begins an object whose parts come one by one: `append(part:)` for each but the last, then `finish`. `length` is that

@@ -22,7 +22,7 @@ public struct Part: Sendable, Equatable {
             throw .tooLong(.part, limit: UInt64(ObjectLimits.partOctets))
         }
         var stream: [UInt8] = []
-        stream.reserveCapacity(96 + header.mediaType.utf8.count + header.name.utf8.count + body.count)
+        stream.reserveCapacity(header.preludeLength + body.count)
         header.append(to: &stream)
         self.header = header
         preludeLength = stream.count

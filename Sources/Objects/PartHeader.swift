@@ -94,18 +94,48 @@ extension PartHeader: Equatable {
 extension PartHeader {
     /// The prelude as it stands at the start of the stream; `check()` must hold.
     func append(to out: inout [UInt8]) {
-        var fields: [UInt8] = []
-        fields.reserveCapacity(64 + mediaType.utf8.count + name.utf8.count)
-        fields.appendVarint(sequence)
-        fields.appendVarint(index)
-        fields.appendVarint(count ?? 0)
-        fields.appendVarint(length.map { $0 + 1 } ?? 0)
-        fields.appendBigEndian(UInt64(bitPattern: published.nanoseconds), width: 8)
-        fields.appendText(mediaType)
-        fields.appendText(name)
-        out.appendVarint(Self.version)
-        out.appendVarint(UInt64(fields.count))
-        out.append(contentsOf: fields)
+        let size = preludeLength
+        guard size <= Self.usualPrelude else {
+            out.append(contentsOf: [UInt8].written(capacity: size) { write(into: &$0) })
+            return
+        }
+        // Short ones, nearly all, are put together where nothing is allocated.
+        var octets = InlineArray<64, UInt8>(repeating: 0)
+        do {
+            var span = octets.mutableSpan
+            var writer = ByteWriter(&span)
+            write(into: &writer)
+        }
+        out.append(octets.span.extracting(0..<size))
+    }
+
+    private static var usualPrelude: Int { 64 }
+
+    /// Octets of the header behind the two numbers that start a prelude, and of the whole prelude.
+    private var fieldsLength: Int {
+        let (type, name) = (mediaType.utf8.count, name.utf8.count)
+        return Varint.length(sequence) + Varint.length(index) + Varint.length(count ?? 0)
+            + Varint.length(length.map { $0 + 1 } ?? 0) + 8 + Varint.length(UInt64(type)) + type
+            + Varint.length(UInt64(name)) + name
+    }
+    var preludeLength: Int {
+        let fields = fieldsLength
+        return Varint.length(Self.version) + Varint.length(UInt64(fields)) + fields
+    }
+
+    @_lifetime(writer: copy writer)
+    private func write(into writer: inout ByteWriter) {
+        writer.varint(Self.version)
+        writer.varint(UInt64(fieldsLength))
+        writer.varint(sequence)
+        writer.varint(index)
+        writer.varint(count ?? 0)
+        writer.varint(length.map { $0 + 1 } ?? 0)
+        writer.uint64(UInt64(bitPattern: published.nanoseconds))
+        writer.varint(UInt64(mediaType.utf8.count))
+        for octet in mediaType.utf8 { writer.uint8(octet) }
+        writer.varint(UInt64(name.utf8.count))
+        for octet in name.utf8 { writer.uint8(octet) }
     }
 
     /// The header at the start of `octets`, and how many octets its prelude has; nil when it is not all there yet.

@@ -265,29 +265,6 @@ public struct Connection: ~Copyable, Sendable {
     /// Whether all of a stream has come that the application may not know of: it frees memory by taking events now.
     public var hasWholeStream: Bool { streams.hasWhole }
 
-    public mutating func nextEvent() -> ConnectionEvent? {
-        if eventHead < events.count {
-            defer { eventHead += 1 }
-            switch events[eventHead] {
-            case .datagram: waitingDatagrams -= 1
-            case .newToken: waitingTokens -= 1
-            default: break
-            }
-            return events[eventHead]
-        }
-        events.removeAll(keepingCapacity: true)
-        eventHead = 0
-        switch streams.nextEvent() {
-        case .opened(let id): return .streamOpened(id)
-        case .readable(let id): return .streamReadable(id)
-        case .reset(let id, let code): return .streamReset(id, code: code)
-        case .stopSending(let id, let code): return .streamStopped(id, code: code)
-        case .sendCompleted(let id): return .streamSent(id)
-        case .writable: return .writable
-        case nil: return nil
-        }
-    }
-
     /// What neither we nor the peer want to see exceeded, in octets of UDP payload.
     var largestDatagram: Int {
         min(configuration.maxDatagramSize, Int(min(peerParameters?.maxUDPPayloadSize ?? 65527, 65527)))
@@ -466,12 +443,6 @@ public struct Connection: ~Copyable, Sendable {
         guard isHandshakeConfirmed, keyGeneration == 0 || keyGenerationAcknowledged else { return false }
         advanceKeys(to: keyGeneration + 1)
         return true
-    }
-
-    /// Says where the peer is now. It may move with each packet: only where it ended up is said.
-    mutating func addressChanged(_ address: SocketAddress) {
-        if eventHead < events.count, case .peerAddressChanged = events[events.count - 1] { events.removeLast() }
-        events.append(.peerAddressChanged(address))
     }
 
     mutating func advanceKeys(to generation: UInt64) {

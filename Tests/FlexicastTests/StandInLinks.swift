@@ -39,8 +39,10 @@ struct StandInLink: ReceiverConnection {
 
     var sendCredit: UInt64 { creditOctets == .max ? .max : creditOctets - min(creditOctets, charged) }
     var streamCredit: UInt64 { .max }
+    /// What the congestion window has room for.
+    var roomOctets = 1 << 30
     var sendRoom: SendRoom {
-        SendRoom(octets: 1 << 30, credit: sendCredit, streams: .max, streamWindow: 1 << 30, openStreams: 0)
+        SendRoom(octets: roomOctets, credit: sendCredit, streams: .max, streamWindow: 1 << 30, openStreams: 0)
     }
 
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) { frames.append(octets) }
@@ -52,12 +54,16 @@ struct StandInLink: ReceiverConnection {
         chargedStreams += count
     }
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
+    /// The application's code and words that the connection was closed with.
+    private(set) var closedWith: (code: UInt64, reason: String)?
+    /// The receiver ends its side of the control stream with what it says.
+    var saysNoMore = false
     /// What the receiver says next on its control stream, and what it was told there.
     var said: [UInt8] = []
     private(set) var told: [UInt8] = []
     mutating func read(_ id: StreamID) -> StreamChunk? {
         defer { said = [] }
-        return said.isEmpty ? nil : StreamChunk(bytes: said, offset: 0, isFinished: false)
+        return said.isEmpty && !saysNoMore ? nil : StreamChunk(bytes: said, offset: 0, isFinished: saysNoMore)
     }
     mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
         guard id == .control else { throw .unknownStream }
@@ -66,6 +72,7 @@ struct StandInLink: ReceiverConnection {
     mutating func close(_ error: TransportError, at now: Instant) { self.error = error }
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {
         error = TransportError(.noError, reason)
+        closedWith = (applicationCode, reason)
     }
 
     mutating func takeFrames() -> [[UInt8]] {
@@ -105,10 +112,22 @@ struct StandInClientLink: FlowClientConnection {
     let smoothedRTT: Duration? = nil
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { .control }
     mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {}
-    mutating func read(_ id: StreamID) -> StreamChunk? { nil }
-    mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {}
-    mutating func gather(_ id: StreamID) -> StreamGathering? { nil }
-    mutating func stopSending(_ id: StreamID, code: UInt64) {}
+    /// What the source says next on the control stream, and whether it ends it so.
+    var said: [UInt8] = []
+    var saysNoMore = false
+    /// Streams of parts that have come, whole or as many octets as are given.
+    var streams: [StreamID: StreamGathering] = [:]
+    private(set) var closedWith: (code: UInt64, reason: String)?
+    private(set) var stopped: [StreamID: UInt64] = [:]
+    mutating func read(_ id: StreamID) -> StreamChunk? {
+        defer { said = [] }
+        return said.isEmpty && !saysNoMore ? nil : StreamChunk(bytes: said, offset: 0, isFinished: saysNoMore)
+    }
+    mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {
+        closedWith = (applicationCode, reason)
+    }
+    mutating func gather(_ id: StreamID) -> StreamGathering? { streams[id] }
+    mutating func stopSending(_ id: StreamID, code: UInt64) { stopped[id] = code }
     mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {}
 
     mutating func takeFrames() -> [[UInt8]] {

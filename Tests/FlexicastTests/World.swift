@@ -124,6 +124,7 @@ final class World {
                 seed: SeededRandom(seed: seed &+ 1000), at: now),
             log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(high: seed, low: 1)))), configuration: service,
             seed: SeededRandom(seed: seed), wallClock: WallTime(nanoseconds: 0), at: now)
+        server.checksInvariants = true
     }
 
     // MARK: Doing things
@@ -402,6 +403,7 @@ final class World {
             takeKeys()
             while let packet = transmit(&plans) { sendFlow(packet, plan: plans.removeLast()) }
             server.settle(at: now)
+            if let problem = server.checkInvariants() { problems.append(problem) }
             while let id = server.nextTouched() {
                 if let receiver = receivers.first(where: { $0.id == id }) { serve(receiver) }
             }

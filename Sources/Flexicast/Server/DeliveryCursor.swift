@@ -53,6 +53,13 @@ struct DeliveryCursor: Sendable {
         follows = range.upperBound
     }
 
+    /// One past the last part of those in a row that are to be sent, from `sequence` on, which is.
+    func endOfRun(from sequence: UInt64) -> UInt64 {
+        var end = sequence
+        for index in 0..<pending.count where pending[index].contains(sequence) { end = pending[index].upperBound + 1 }
+        return follows.map { $0 <= end ? .max : end } ?? end
+    }
+
     /// The part is on its way.
     mutating func took(_ sequence: UInt64) {
         if follows == sequence {

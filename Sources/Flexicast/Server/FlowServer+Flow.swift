@@ -66,8 +66,8 @@ extension FlowServer {
             seats[slot].evictedMember = member
         }
         guard seats[slot].isConnected else { return }
-        // The flow has handed back what it had not sent.
-        seats[slot].cursor.follow(from: log.next)
+        // The flow has handed back what it was given and had not sent. It may not have been given all of an object yet.
+        seats[slot].cursor.follow(from: flow!.nextStream.index)
         tell(.backOnUnicast(id(of: slot), reason))
         touch(slot)
         reviewWay(slot, hasLeft: true, at: now)
@@ -75,9 +75,14 @@ extension FlowServer {
 
     /// Takes a receiver off the flow for which more would wait than may.
     mutating func leaveFlow(_ slot: Int, at now: Instant) {
+        isCrowded(slot)
+        settle(at: now)
+    }
+
+    /// The same, once `settle` is called.
+    mutating func isCrowded(_ slot: Int) {
         guard seats[slot].member != nil, !crowded.contains(slot) else { return }
         crowded.append(slot)
-        settle(at: now)
     }
 
     // MARK: Ways

@@ -44,20 +44,13 @@ extension FlowServer {
         let (answer, cursor) = log.answer(
             message, newcomersFrom: log.first(ofNewest: configuration.history), at: wallTime(at: now))
         // Up to here it may lack something; from here on it is sent everything already, or will be.
-        let end: UInt64
-        switch seats[slot].position {
-        case .unstated: end = seats[slot].firstPart
-        case .awaited where seats[slot].member != nil: end = seats[slot].flowFirst
-        case .awaited, .stated: end = log.next
-        }
+        let end = seats[slot].servedFrom ?? log.next
         var next = cursor.position
         while let run = cursor.nextRun(from: next, below: end) {
-            let before = seats[slot].cursor.sentAgain
-            seats[slot].cursor.add(run, isCharged: false)
-            countSentAgain(seats[slot].cursor.sentAgain - before)
+            addUngiven(slot, run)
             next = run.upperBound
         }
-        if case .awaited = seats[slot].position, seats[slot].member == nil { seats[slot].cursor.follow(from: log.next) }
+        serveFromNow(slot)
         seats[slot].firstPart = min(seats[slot].firstPart, cursor.position)
         seats[slot].settledBefore = cursor
         seats[slot].position = .stated(
@@ -70,15 +63,31 @@ extension FlowServer {
     /// It gets what was published since it connected, and everything from then on.
     mutating func positionNotStated(_ slot: Int, at now: Instant) {
         guard case .awaited(let first) = seats[slot].position, seats[slot].isConnected else { return }
+        serveFromNow(slot)
+        if let end = seats[slot].servedFrom, first < end { addUngiven(slot, first..<end) }
+        seats[slot].servedFrom = first
         seats[slot].position = .unstated
         seats[slot].firstPart = first
-        if seats[slot].member != nil {
-            seats[slot].cursor.add(first..<max(first, seats[slot].flowFirst), isCharged: false)
-        } else {
-            seats[slot].cursor.follow(from: first)
-        }
         tell(.saidNothing(id(of: slot)))
         touch(slot)
+    }
+
+    /// It gets what is published from now on, unless it did before: on the flow, or from its cursor since it left.
+    private mutating func serveFromNow(_ slot: Int) {
+        guard seats[slot].servedFrom == nil else { return }
+        seats[slot].servedFrom = log.next
+        seats[slot].cursor.follow(from: log.next)
+    }
+
+    /// Has these sent, but for those that it was given before it said where it is.
+    private mutating func addUngiven(_ slot: Int, _ range: Range<UInt64>) {
+        let before = seats[slot].cursor.sentAgain
+        var next = range.lowerBound
+        while let run = seats[slot].given.nextRun(from: next, below: range.upperBound) {
+            seats[slot].cursor.add(run, isCharged: false)
+            next = run.upperBound
+        }
+        countSentAgain(seats[slot].cursor.sentAgain - before)
     }
 
     /// Nothing will come for these numbers.

@@ -37,7 +37,10 @@ extension FlowServer {
     }
 
     mutating func closed(_ slot: Int, at now: Instant) {
-        guard seats[slot].isConnected else { return }
+        guard seats[slot].isConnected else {
+            seats[slot].phase = .closed
+            return
+        }
         receiverCount -= 1
         let ended = seats[slot].withSession { $0.connectionClosed() } ?? []
         for membership in ended { end(membership, at: now) }
@@ -153,7 +156,7 @@ extension FlowServer {
         while receiverOfMember.count <= member.slot { receiverOfMember.append(-1) }
         receiverOfMember[member.slot] = slot
         seats[slot].cursor.stop(at: log.next)
-        seats[slot].flowFirst = log.next
+        seats[slot].servedFrom = seats[slot].servedFrom ?? log.next
         tell(.listens(self.id(of: slot), members: flow!.memberCount))
     }
 
@@ -214,8 +217,15 @@ extension FlowServer {
             let part: Part
             switch log.part(at: next.sequence) {
             case .beyond: return
-            case .void(let gap), .gone(let gap):
+            case .void(let gap):
                 tellGap(slot, gap)
+                room.octets -= Self.gapCost
+                continue
+            case .gone(let gap):
+                // No more of them than wait here: others may be on their way, on the flow or on the connection.
+                let end = seats[slot].cursor.endOfRun(from: next.sequence)
+                tellGap(
+                    slot, Gap(first: gap.first, count: min(gap.count, end - next.sequence), reason: gap.reason))
                 room.octets -= Self.gapCost
                 continue
             case .part(let found) where !seats[slot].wants.include(found.header.name):

@@ -91,6 +91,8 @@ public struct FlowServer: Sendable {
     /// Receivers that have something to send, each once.
     private var touched: [Int] = []
     private var touchedTaken = 0
+    /// Those of them that are still to be named.
+    var touchedSlots: ArraySlice<Int> { touched[touchedTaken...] }
     /// Receivers that have not stated their position, in the order in which their time is up.
     private var awaited = Ring(filler: Awaited.none)
     /// Receivers that copies go to now.
@@ -100,6 +102,8 @@ public struct FlowServer: Sendable {
     var isSettling = false
     /// Who has to wait before it may join.
     var pauses = JoinPauses()
+    /// Whether debug builds stop at an event after which `checkInvariants` finds something.
+    public var checksInvariants = false
     var keyChanges: [KeyChange] = []
     private var notices: [ServerNotice] = []
     private var noticesTaken = 0
@@ -175,10 +179,13 @@ public struct FlowServer: Sendable {
     public mutating func publish(
         name: String = "", mediaType: String = "", body: [UInt8], at now: Instant
     ) throws(LogError) -> Bool {
+        defer { assertInvariants() }
         let numbers = try log.append(name: name, mediaType: mediaType, body: body, published: wallTime(at: now))
         objectCount += 1
         var isWhole = flow != nil
         for number in numbers where !publish(part: number, at: now) { isWhole = false }
+        // Only now: until all its parts are handed out, who leaves the flow would be given none of the rest.
+        settle(at: now)
         return isWhole
     }
 
@@ -197,7 +204,7 @@ public struct FlowServer: Sendable {
             if seats[slot].member != nil {
                 guard !onFlow else { continue }
                 seats[slot].cursor.add(number..<(number + 1), isCharged: false)
-                if seats[slot].cursor.isCrowded { leaveFlow(slot, at: now) }
+                if seats[slot].cursor.isCrowded { isCrowded(slot) }
             } else {
                 // Who has more to be sent already is not woken for this.
                 guard let follows = seats[slot].cursor.follows, follows <= number,
@@ -223,6 +230,7 @@ public struct FlowServer: Sendable {
 
     /// A connection has begun.
     public mutating func accept(at now: Instant) -> ReceiverID {
+        defer { assertInvariants() }
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free
@@ -230,14 +238,18 @@ public struct FlowServer: Sendable {
             slot = seats.count
             seats.append(Seat(epoch: 0))
         }
+        // The slot may still be in the list of those touched, for the receiver before.
+        let isTouched = seats[slot].isTouched
         seats[slot] = Seat(epoch: seats[slot].epoch &+ 1)
         seats[slot].isTaken = true
+        seats[slot].isTouched = isTouched
         return ReceiverID(slot: slot, epoch: seats[slot].epoch)
     }
 
     /// The connection is over and nothing more will be asked for it.
     public mutating func forget(_ id: ReceiverID, at now: Instant) {
         guard let slot = slot(of: id) else { return }
+        defer { assertInvariants() }
         closed(slot, at: now)
         seats[slot].isTaken = false
         freeSlots.append(slot)
@@ -248,6 +260,7 @@ public struct FlowServer: Sendable {
         _ event: ConnectionEvent, of id: ReceiverID, on connection: inout C, at now: Instant
     ) {
         guard let slot = slot(of: id) else { return }
+        defer { assertInvariants() }
         switch event {
         case .connected: connected(slot, on: &connection, at: now)
         case .closed: closed(slot, at: now)
@@ -263,6 +276,7 @@ public struct FlowServer: Sendable {
         _ id: ReceiverID, frames: inout ReceivedFrames, on connection: inout C, at now: Instant
     ) {
         guard let slot = slot(of: id) else { return }
+        defer { assertInvariants() }
         seats[slot].remote = connection.remoteAddress
         seats[slot].local = connection.localAddress?.address
         seats[slot].isValidated = connection.isRemoteAddressValidated
@@ -364,6 +378,7 @@ public struct FlowServer: Sendable {
 
     /// Does what time alone brings about; `flow.transmitRun` is to follow.
     public mutating func timerFired(at now: Instant) {
+        defer { assertInvariants() }
         if flow != nil { flow!.timerFired(at: now) }
         settle(at: now)
         if retriesGroup, now >= nextGroupRetry {

@@ -74,8 +74,9 @@ struct Seat: Sendable {
     var given = Cursor()
     /// All parts from this one on are sent to it, one way or the other.
     var firstPart: UInt64 = 0
-    /// While it is a member: the first part that it gets from the flow.
-    var flowFirst: UInt64 = 0
+    /// All parts from this one on come to it, on the flow or from its cursor; nil until that begins. What it says later of
+    /// its position bears on those before alone.
+    var servedFrom: UInt64?
     var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
     /// A stream for the next part that was opened when the connection held too much to take it.
     var openedStream: StreamID?

@@ -224,6 +224,8 @@ public struct FlowSource: Sendable {
 
     /// A connection that `attach` was called for has ended.
     public mutating func detach() {
+        // A flow that has ended has let go of all at once.
+        guard !isWithdrawn else { return }
         precondition(audience > 0)
         audience -= 1
     }

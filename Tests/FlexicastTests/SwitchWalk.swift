@@ -266,6 +266,9 @@ struct SwitchWalk {
     private mutating func observe(_ index: Int) {
         let receiver = bench.receivers[index]
         let edge = bench.server.log.next
+        // What it is told of gaps is written when it is served again.
+        if !bench.seat(receiver).messages.isEmpty { bench.serve(receiver) }
+        if !bench.seat(receiver).messages.isEmpty { bench.serve(receiver) }
         let seat = bench.seat(receiver)
         if case .unstated = seat.position {
             let end = shadows[index].servedFrom ?? edge
@@ -282,6 +285,12 @@ struct SwitchWalk {
             let number = part.stream.index
             shadows[index].pieces[number, default: Ranges()].insert(part.range)
             if part.fin, part.range.lowerBound == 0 { shadows[index].handed[number, default: 0] += 1 }
+        }
+        if !seat.hasControl {
+            // There is no stream to tell it on.
+            for part in shadows[index].due where part < bench.server.log.oldest && !seat.cursor.contains(part) {
+                shadows[index].gaps.insert(part)
+            }
         }
         let told = Array(receiver.link.told[shadows[index].toldRead...])
         shadows[index].toldRead = receiver.link.told.count

@@ -219,7 +219,9 @@ import Wire
         #expect(failed == [bad.object])
         #expect(code == bad.code)
         // Nothing else is touched, the number that it claimed included.
-        for number: UInt64 in [3, 9] { Self.bring(number, Self.part(Self.header(number)), to: &client, on: &link, at: now) }
+        for number: UInt64 in [3, 9] {
+            Self.bring(number, Self.part(Self.header(number)), to: &client, on: &link, at: now)
+        }
         var whole: [UInt64] = []
         while let action = client.nextAction() { if case .object(let object) = action { whole.append(object.first) } }
         #expect(whole == [3, 9])

@@ -91,6 +91,21 @@ import Wire
         #expect(bench.takeWhole(receiver) == [])
     }
 
+    /// A receiver that joins before it has stated its position hears pieces of parts that it may not be sent: it is given
+    /// them, once.
+    @Test func whatWasPublishedBeforePositionIsGivenToWhoJoins() {
+        let bench = SourceBench()
+        let other = bench.connect()
+        bench.stateNewest(other)
+        bench.makeMember(other)
+        let receiver = bench.connect()
+        bench.publish(10)
+        bench.send(.join, receiver)
+        bench.stateNewest(receiver)
+        bench.serve(receiver)
+        #expect(bench.takeWhole(receiver) == [0])
+    }
+
     /// A slot that is used again while it is in the list of those touched is there once.
     @Test func aSlotUsedAgainIsTouchedOnce() {
         let bench = SourceBench()

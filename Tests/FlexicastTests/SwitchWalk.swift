@@ -116,9 +116,10 @@ struct SwitchWalk {
         return out
     }
 
-    /// The shortest list found by leaving operations out that still fails.
+    /// The shortest list found by leaving operations out that still fails in the same way.
     static func shrunk(_ operations: [Operation]) -> [Operation] {
         var list = operations
+        let wanted = run(operations).map(kind(of:))
         var size = max(1, list.count / 2)
         while true {
             var place = 0
@@ -126,7 +127,7 @@ struct SwitchWalk {
             while place < list.count {
                 var fewer = list
                 fewer.removeSubrange(place..<min(place + size, list.count))
-                if run(fewer) != nil {
+                if let problem = run(fewer), kind(of: problem) == wanted {
                     list = fewer
                     isShorter = true
                 } else {
@@ -136,6 +137,12 @@ struct SwitchWalk {
             if size == 1, !isShorter { return list }
             size = max(1, size / 2)
         }
+    }
+
+    /// A problem without where it happened.
+    private static func kind(of problem: String) -> String {
+        let end = problem.lastIndex(of: ":").map { problem.index(after: $0) } ?? problem.startIndex
+        return String(problem[end...].filter { !$0.isNumber })
     }
 
     private mutating func apply(_ operation: Operation) {
@@ -251,7 +258,13 @@ struct SwitchWalk {
             return
         }
         if isMember(index) {
-            for part in shadows[index].carried where isWhole(part, index) && shadows[index].handed[part] == nil {
+            // What it was silent about for too long is repaired already.
+            let seat = bench.seat(receiver)
+            let repaired = Set(seat.repairs.map(\.stream.index))
+            for part in shadows[index].carried
+            where isWhole(part, index) && shadows[index].handed[part] == nil && !seat.cursor.contains(part)
+                && !repaired.contains(part)
+            {
                 shadows[index].settled.insert(part)
             }
         }
@@ -288,7 +301,8 @@ struct SwitchWalk {
         }
         if !seat.hasControl {
             // There is no stream to tell it on.
-            for part in shadows[index].due where part < bench.server.log.oldest && !seat.cursor.contains(part) {
+            for part in shadows[index].due.subtracting(shadows[index].carried)
+            where part < bench.server.log.oldest && !seat.cursor.contains(part) {
                 shadows[index].gaps.insert(part)
             }
         }
@@ -318,7 +332,9 @@ struct SwitchWalk {
             let isGap = shadow.gaps.contains(part)
             let isCarried = seat.member != nil && shadow.carried.contains(part)
             if isGap, waits { return "part \(part) was told as a gap and waits" }
-            if isGap, isCarried, !shadow.lost.contains(part) { return "part \(part) was told as a gap and is on the flow" }
+            if isGap, isCarried, !shadow.lost.contains(part) {
+                return "part \(part) was told as a gap and is on the flow"
+            }
             if waits, shadow.handed[part] != nil { return "part \(part) was handed over and waits" }
             if waits, shadow.settled.contains(part) { return "part \(part) came by the flow and waits" }
             if isGap || waits || isCarried { continue }

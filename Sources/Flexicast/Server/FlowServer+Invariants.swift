@@ -14,7 +14,9 @@ extension FlowServer {
             if let problem { return "receiver \(slot): \(problem)" }
         }
         let connected = seats.count { $0.isConnected }
-        if connected != receiverCount { return "\(connected) receivers are connected, and \(receiverCount) are counted" }
+        if connected != receiverCount {
+            return "\(connected) receivers are connected, and \(receiverCount) are counted"
+        }
         return log.checkInvariants()
     }
 
@@ -117,7 +119,9 @@ extension FlowServer {
         if seat.member != nil { return "it is not connected and a member" }
         if seat.isAttached { return "it is not connected and attached" }
         if !seat.cursor.pending.isEmpty || seat.cursor.follows != nil { return "it is not connected and has a cursor" }
-        if !seat.repairs.isEmpty || !seat.messages.isEmpty { return "it is not connected and holds what was to be sent" }
+        if !seat.repairs.isEmpty || !seat.messages.isEmpty {
+            return "it is not connected and holds what was to be sent"
+        }
         return nil
     }
 }

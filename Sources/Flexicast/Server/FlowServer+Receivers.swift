@@ -31,7 +31,6 @@ extension FlowServer {
             announce(slot, at: now)
         }
         seats[slot].position = .awaited(from: log.next)
-        seats[slot].firstPart = log.next
         awaitPosition(slot, until: now + configuration.positionTime)
         touch(slot)
     }
@@ -114,6 +113,7 @@ extension FlowServer {
     /// Whether the part is sent to the receiver on its connection, or was.
     private func isServed(_ slot: Int, _ sequence: UInt64) -> Bool {
         if seats[slot].cursor.contains(sequence) || seats[slot].given.contains(sequence) { return true }
+        if let first = seats[slot].servedFrom, sequence >= first { return true }
         guard sequence >= seats[slot].firstPart else { return false }
         return !seats[slot].settledBefore.contains(sequence)
     }

@@ -72,8 +72,9 @@ struct Seat: Sendable {
     var settledBefore = Cursor()
     /// Parts that it was given whole because it would hear pieces of them on the flow.
     var given = Cursor()
-    /// All parts from this one on are sent to it, one way or the other.
-    var firstPart: UInt64 = 0
+    /// All parts from this one on that it did not have are sent to it, one way or the other; unknown until it has stated its
+    /// position.
+    var firstPart = UInt64.max
     /// All parts from this one on come to it, on the flow or from its cursor; nil until that begins. What it says later of
     /// its position bears on those before alone.
     var servedFrom: UInt64?

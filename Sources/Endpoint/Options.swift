@@ -44,6 +44,8 @@ public struct SourceOptions: Sendable {
     public var certificateOutput: String?
     /// The most the flow may send, in bits per second; nil leaves it to the members' reports.
     public var rate: UInt64?
+    /// The most that is handed to receivers' connections, in bits per second, shared fairly by address; nil sets no bound.
+    public var unicastRate: UInt64?
     /// How long members may hold acknowledgements back; nil chooses by the number of members.
     public var acknowledgementDelay: Duration?
     /// Connections at once, of all receivers.

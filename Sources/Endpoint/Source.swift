@@ -27,6 +27,8 @@ final class Source {
 
     private let reactor: Reactor
     private let log: Logger
+    /// For receivers that wait for their turn.
+    private var turnTimer: TimerHandle?
     /// By slot of the server's receivers.
     private var connections: [SourceConnection?] = []
     private var slots: [ObjectIdentifier: Int] = [:]
@@ -66,6 +68,10 @@ final class Source {
         listener.onClosed = { [unowned self] peer in forget(peer) }
         listener.onRefused = { [unowned self] address, refusal in logRefusal(of: address, refusal) }
         sender?.onTimer = { [unowned self] in
+            self.server.timerFired(at: self.reactor.now)
+            pumpFlow()
+        }
+        turnTimer = reactor.timer { [unowned self] in
             self.server.timerFired(at: self.reactor.now)
             pumpFlow()
         }
@@ -179,6 +185,16 @@ final class Source {
         // The flow first: what it hands to unicast paths leaves in this turn too.
         if server.isFlowTouched { pumpFlow() }
         while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
+        scheduleTurns()
+    }
+
+    /// What receivers wait for comes with time alone: they were served after the flow's timer was set, and without a flow
+    /// there is none.
+    private func scheduleTurns() {
+        guard server.waitingReceivers > 0 else { return }
+        let now = reactor.now
+        let deadline = server.nextDeadline
+        turnTimer?.schedule(at: deadline > now ? deadline : Instant(nanoseconds: now.nanoseconds + 1_000_000))
     }
 
     private func pumpFlow() {

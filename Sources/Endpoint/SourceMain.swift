@@ -64,6 +64,7 @@ public func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     var limits = Listener<ReceivedFrames>.Limits()
     limits.connections = options.connections
     limits.accounts.connections = options.connectionsPerAddress
+    configuration.unicastRate = options.unicastRate
     let source = Source(
         listen: listen, tls: tls, limits: limits,
         server: FlowServer(

@@ -85,6 +85,13 @@ struct SourceCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "The most that goes to receivers one by one, in bits per second, shared fairly by address (default: no limit).",
+            valueName: "bits"),
+        transform: parseRate)
+    var unicastRate: UInt64?
+
+    @Option(
+        help: ArgumentHelp(
             "How long acknowledgements may be held back: auto (default), or a duration.", valueName: "auto|duration"),
         transform: { try AcknowledgementDelay($0) })
     var ackDelay = AcknowledgementDelay.auto
@@ -178,6 +185,7 @@ struct SourceCommand: ParsableCommand {
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
         options.certificateOutput = writeCertificate
         options.rate = rate
+        options.unicastRate = unicastRate
         options.zeroCopy = zeroCopy
         if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
         options.history = history

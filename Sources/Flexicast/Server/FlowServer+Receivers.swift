@@ -50,6 +50,7 @@ extension FlowServer {
         seats[slot].cursor = DeliveryCursor()
         seats[slot].repairs = []
         seats[slot].messages = []
+        leaveTurns(slot, at: now)
         settle(at: now)
     }
 
@@ -178,6 +179,7 @@ extension FlowServer {
         for repair in seats[slot].repairs {
             connection.sendStreamRange(
                 repair.stream, bytes: repair.bytes, range: repair.range, fin: repair.fin, counted: repair.counted)
+            unicast?.charge(repair.range.count, at: now)
         }
         if !seats[slot].repairs.isEmpty { seats[slot].repairs.removeAll() }
         // The flow and this connection spend the same credit.
@@ -209,8 +211,12 @@ extension FlowServer {
     private mutating func advance<C: ReceiverConnection & ~Copyable>(
         _ slot: Int, on connection: inout C, at now: Instant
     ) {
+        var isWanting = false
+        defer { if unicast != nil, !isWanting { leaveTurns(slot, at: now) } }
         guard seats[slot].cursor.lowest(before: log.next) != nil else { return }
         var room = connection.sendRoom
+        // What may be handed over now, of what all receivers share.
+        var allowance = unicast == nil ? Int.max : unicast!.allowance(slot) ?? 0
         while room.octets > 0 {
             let mayCharge = room.credit > 0 && room.streams > 0
             guard let next = seats[slot].cursor.next(before: log.next, mayCharge: mayCharge) else { break }
@@ -236,6 +242,13 @@ extension FlowServer {
             }
             // One that the receiver takes only piece by piece goes alone.
             guard UInt64(part.stream.count) <= room.streamWindow || room.openStreams == 0 else { break }
+            if part.stream.count > allowance {
+                guard let turn = takeTurn(slot, at: now) else {
+                    isWanting = true
+                    break
+                }
+                allowance = max(turn, part.stream.count)
+            }
             if seats[slot].hasSession {
                 connection.sendStreamRange(
                     StreamID(initiator: .server, bidirectional: false, index: next.sequence), bytes: part.stream,
@@ -247,6 +260,10 @@ extension FlowServer {
                 seats[slot].openedStream = stream
                 guard (try? connection.write(stream, part.stream, fin: true)) != nil else { break }
                 seats[slot].openedStream = nil
+            }
+            if unicast != nil {
+                unicast!.spend(slot, part.stream.count)
+                allowance -= part.stream.count
             }
             seats[slot].cursor.took(next.sequence)
             room.octets -= part.stream.count

@@ -62,6 +62,8 @@ public struct FlowServerConfiguration: Sendable {
     public var groupRetry = Duration.seconds(600)
     /// Pieces of repairs that may wait for one receiver's connection; a member for which more would wait leaves the flow.
     public var repairsPerReceiver = 4096
+    /// The most that is handed to receivers' connections, in bits per second, shared fairly by account; nil sets no bound.
+    public var unicastRate: UInt64?
 
     public init(history: Int = 100) { self.history = history }
 }
@@ -111,6 +113,8 @@ public struct FlowServer: Sendable {
     /// What the wall clock showed when.
     private var wallClock: (time: WallTime, at: Instant)
     private var nextGroupRetry: Instant
+    /// What may be handed to connections, and whose turn it is; nil while that is not bounded.
+    var unicast: UnicastBudget?
 
     /// Objects published.
     public private(set) var objectCount: UInt64 = 0
@@ -128,6 +132,8 @@ public struct FlowServer: Sendable {
     public private(set) var noticesDropped: UInt64 = 0
     /// Receivers that are connected.
     public internal(set) var receiverCount = 0
+    /// Receivers that have something to be sent and wait for their turn, because of `FlowServerConfiguration.unicastRate`.
+    public var waitingReceivers: Int { unicast?.waitingCount ?? 0 }
     /// Something has happened since `flowWasPumped` that may let packets of the flow go.
     public internal(set) var isFlowTouched = false
 
@@ -155,6 +161,9 @@ public struct FlowServer: Sendable {
         random = seed
         self.wallClock = (wallClock, now)
         nextGroupRetry = now + configuration.groupRetry / 8
+        unicast = configuration.unicastRate.map {
+            UnicastBudget(rate: max(1, $0), largestPart: ObjectLimits.streamOctets, at: now)
+        }
         settle(at: now)
     }
 
@@ -280,6 +289,7 @@ public struct FlowServer: Sendable {
         seats[slot].remote = connection.remoteAddress
         seats[slot].local = connection.localAddress?.address
         seats[slot].isValidated = connection.isRemoteAddressValidated
+        if unicast != nil, seats[slot].isValidated { seats[slot].payer = FlowAccount(connection.remoteAddress.address) }
         do throws(TransportError) {
             while let frame = frames.next() {
                 guard seats[slot].isConnected else { continue }
@@ -371,7 +381,7 @@ public struct FlowServer: Sendable {
     public var nextDeadline: Instant {
         min(
             flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture,
-            awaited.isEmpty ? .distantFuture : awaited[awaited.base].until)
+            awaited.isEmpty ? .distantFuture : awaited[awaited.base].until, unicast?.nextTurn ?? .distantFuture)
     }
 
     private var retriesGroup: Bool { configuration.replicates && configuration.hasGroup && !copied.isEmpty }
@@ -389,5 +399,6 @@ public struct FlowServer: Sendable {
             if let slot = slot(of: awaited[awaited.base].id) { positionNotStated(slot, at: now) }
             awaited.removeFirst()
         }
+        beginTurns(at: now)
     }
 }

@@ -84,6 +84,8 @@ struct Seat: Sendable {
     var remote = SocketAddress(.v4(0), port: 0)
     var local: IPAddress?
     var isValidated = false
+    /// Whose turn it is handed parts in, where that is bounded: the account of the last address that has answered.
+    var payer = FlowAccount(.v4(0))
 
     init(epoch: UInt32) { self.epoch = epoch }
 

@@ -7,19 +7,24 @@ import Wire
 
 /// A whole tree fails: every member leaves the flow at once, and lacks the same.
 @Suite struct SurgeTests {
-    struct Receiver {
+    final class Receiver {
         let id: ReceiverID
         var link: StandInLink
         var frames = ReceivedFrames()
         var servedAt: Instant?
+
+        init(id: ReceiverID, link: StandInLink) {
+            self.id = id
+            self.link = link
+        }
     }
 
     /// A server with members that hear nothing.
     final class Tree {
         var now = Instant(nanoseconds: 1_000_000_000)
         var server: FlowServer
-        var receivers: [Receiver] = []
         /// By slot of the server's.
+        var receivers: [Receiver] = []
         var watch: RateWatch
         var octets = 0
         /// What each receiver is to be sent before it counts as served.
@@ -42,7 +47,7 @@ import Wire
         func addMember(_ address: IPAddress) throws {
             var link = StandInLink()
             link.remoteAddress = SocketAddress(address, port: 4000)
-            var receiver = Receiver(id: server.accept(at: now), link: link)
+            let receiver = Receiver(id: server.accept(at: now), link: link)
             server.handle(.connected, of: receiver.id, on: &receiver.link, at: now)
             receiver.link.said = try ControlMessage.position(
                 PositionMessage(epoch: nil, cursor: Cursor(position: PositionMessage.newest))
@@ -79,12 +84,13 @@ import Wire
         }
 
         private func serve(_ slot: Int) {
-            server.serve(receivers[slot].id, frames: &receivers[slot].frames, on: &receivers[slot].link, at: now)
-            _ = receivers[slot].link.takeFrames()
-            for part in receivers[slot].link.takeParts() {
+            let receiver = receivers[slot]
+            server.serve(receiver.id, frames: &receiver.frames, on: &receiver.link, at: now)
+            _ = receiver.link.takeFrames()
+            for part in receiver.link.takeParts() {
                 octets += part.range.count
                 watch.left(part.range.count, at: now)
-                if part.fin, lacked.contains(part.stream.index) { receivers[slot].servedAt = now }
+                if part.fin, lacked.contains(part.stream.index) { receiver.servedAt = now }
             }
         }
 

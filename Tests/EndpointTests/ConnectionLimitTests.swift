@@ -33,8 +33,9 @@ import Wire
             change(&limits)
             source = Source(
                 listen: listen, tls: server, limits: limits,
-                server: FlowServer(flow: nil, seed: randomSeed(), at: reactor.now), sender: nil, reactor: reactor,
-                log: Self.quiet)
+                server: FlowServer(
+                    flow: nil, log: memoryLog(), seed: randomSeed(), wallClock: wallClock(), at: reactor.now),
+                sender: nil, reactor: reactor, log: Self.quiet)
         }
 
         private static var quiet: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }

@@ -151,7 +151,7 @@ import Wire
     /// A part's stream that says this of itself.
     static func part(_ header: PartHeader, _ body: [UInt8] = [1, 2, 3]) -> [UInt8] {
         var out: [UInt8] = []
-        try! header.append(to: &out)
+        header.append(to: &out)
         return out + body
     }
 

@@ -54,8 +54,9 @@ struct HostileTests {
             source = Source(
                 listen: socket, tls: context, limits: limits,
                 server: FlowServer(
-                    flow: flow, configuration: FlowServerConfiguration(history: 10), seed: randomSeed(), at: reactor.now
-                ),
+                    flow: flow, log: memoryLog(), configuration: FlowServerConfiguration(history: 10),
+                    seed: randomSeed(),
+                    wallClock: wallClock(), at: reactor.now),
                 sender: sender, reactor: reactor, log: HostileTests.quiet)
             self.reactor = reactor
             self.board = board
@@ -64,7 +65,7 @@ struct HostileTests {
 
         private func tick() {
             ticker?.schedule(at: reactor.now + Self.interval)
-            let held = source.withServer { ($0.octetsHeld, $0.queuedOctets) }
+            let held = source.withServer { ($0.log.octetCount, $0.queuedOctets) }
             let connections = source.listener.peers.count
             let refused = source.counts.connectionsRefused
             let number: Int? = board.state.withLock { state in
@@ -108,7 +109,7 @@ struct HostileTests {
                 case .listening: isListening = true
                 case .fellBack: fallbacks += 1
                 case .closed(let reason): closed = reason
-                case .item(let item): took(item.bytes)
+                case .item(let item): took(Array(item.bytes))
                 default: break
                 }
             }

@@ -84,7 +84,7 @@ class Member:
 
     def __init__(self, port, local, octets=PLENTY, flexicast=True):
         configuration = QuicConfiguration(
-            is_client=True, alpn_protocols=["flexicast"], verify_mode=ssl.CERT_NONE, server_name="localhost",
+            is_client=True, alpn_protocols=["flexicast/2"], verify_mode=ssl.CERT_NONE, server_name="localhost",
             idle_timeout=60, max_data=octets, max_stream_data=16 << 20)
         self.quic = Connection(
             configuration=configuration, offer={0x3E: varint(16), 0xEDF3: b"\x01\x01"} if flexicast else {})

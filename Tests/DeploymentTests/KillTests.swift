@@ -30,7 +30,8 @@ extension Deployment {
             #expect(told.items.count + before.items.count >= 119)
             let hidden = try FileManager.default.contentsOfDirectory(atPath: world.output(0).path)
             #expect(
-                Set(hidden.filter { !$0.hasSuffix(".xml") }).subtracting(["feed.atom", ".lock", "position"]).isEmpty, "\(hidden)")
+                Set(hidden.filter { !$0.hasSuffix(".xml") }).subtracting(["feed.atom", ".lock", "position"]).isEmpty,
+                "\(hidden)")
             #expect(world.receivers[1].told.summary?.fallbacks == 0)
             note(
                 "receiver killed, \(io.rawValue): \(before.items.count) items before, \(told.items.count) after, \(told.vias)"

@@ -26,7 +26,7 @@ extension Deployment {
                     [
                         Ground.program, "source", "--feed", feed.file.path, "--poll", "50ms", "--listen", "\(address)",
                         "--group", "\(network.group)", "--interface", Namespaces.interface, "--write-certificate",
-                        certificate.path, "--history", "10", "--json",
+                        certificate.path, "--history", "10", "--retain-octets", "1048576", "--json",
                     ], at: 0), log: directory.url.appending(path: "source.log"))
             try waitUntil(seconds: 15, "the source") { source.tell { $0.count("listening") > 0 } }
             let receivers = try (1...3).map { place in

@@ -121,7 +121,7 @@ import Wire
         options.io = .epoll
         options.group = SocketAddress(.v4(0xef0a_0004), port: 5992)
         let octets = try FanoutTrial.idleMemory(way, options)
-        #expect((1000..<16384).contains(octets), "\(octets) octets")
+        #expect((1000..<18_432).contains(octets), "\(octets) octets")
     }
 
     @Test func aRelayForwardsToEveryGateway() throws { try forward(plainly: true) }

@@ -113,9 +113,10 @@ import Wire
         #expect(bench.flow.statistics.lossReports > 0)
         #expect(bench.flow.log.capacity <= capacity + 64)
         // What a member lacks on both sides of the numbers left out.
-        bench.actions.removeAll()
+        let given = bench.takeRepairs().filter { $0.member == members[1] }.map(\.stream)
         bench.flow.leave(members[1], reason: .left, at: bench.now)
-        #expect(bench.takeRepairs().map(\.stream) == [0, 1, 2, 3, 4])
+        // The first was given up for lack of an acknowledgement, and repaired, before that.
+        #expect(given + bench.takeRepairs().map(\.stream) == [0, 1, 2, 3, 4])
         bench.advance(.seconds(4))
         #expect(bench.flow.recordsHeld == 0)
     }

@@ -64,7 +64,9 @@ public enum ClientAction: Sendable {
 
 /// How a receiver takes a flow and what comes with it.
 public struct FlowClientConfiguration: Sendable {
+    /// When it joins flows, falls back and returns.
     public var session = ReceiverConfiguration()
+    /// By which ways a flow may come.
     public var ways = FlowWays()
     /// Which objects are wanted on the connection.
     public var wants = Wants.everything
@@ -100,6 +102,7 @@ public struct FlowClient: FrameExtension, Sendable {
         var keys: [FlowKey] = []
     }
 
+    /// As it was made.
     public let configuration: FlowClientConfiguration
     private(set) var session: ReceiverSession
     /// Flows that are open.
@@ -144,7 +147,9 @@ public struct FlowClient: FrameExtension, Sendable {
         return actions[actionsTaken]
     }
 
+    /// Counters of the connection's flows.
     public var statistics: ReceiverStatistics { session.statistics }
+    /// Where the receiver stands with a flow.
     public func state(of id: FlowID) -> ReceiverState { session.state(of: id) }
     public var isListening: Bool { session.isListening }
     /// Streams of parts of which something has come, and not all.

@@ -33,11 +33,13 @@ struct TrialConnection: ReceiverConnection {
     }
 
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) {}
-    mutating func sendStreamRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {}
+    mutating func sendStreamRange(
+        _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool
+    ) {}
     mutating func chargeExternal(octets: UInt64, streams count: UInt64) {}
     mutating func read(_ id: StreamID) -> StreamChunk? { nil }
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
-    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) { throw .unknownStream }
+    mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) { throw .unknownStream }
     mutating func close(_ error: TransportError, at now: Instant) {
         preconditionFailure("a member without a connection did wrong: \(error)")
     }

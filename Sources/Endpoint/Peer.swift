@@ -17,6 +17,8 @@ final class Peer<Extension: FrameExtension> {
     var beforeReceive: (_ datagram: inout MutableSpan<UInt8>, _ from: SocketAddress, _ ecn: ECN) -> Bool = { _, _, _ in
         false
     }
+    /// Runs after events were handed out, once for all of them.
+    var afterEvents: () -> Void = {}
     /// Runs after events and before packets are written.
     var beforeTransmit: () -> Void = {}
 
@@ -124,7 +126,10 @@ final class Peer<Extension: FrameExtension> {
     }
 
     private func drainEvents() {
+        guard let first = connection.nextEvent(at: reactor.now) else { return }
+        onEvent(first)
         while let event = connection.nextEvent(at: reactor.now) { onEvent(event) }
+        afterEvents()
     }
 }
 

@@ -92,9 +92,11 @@ final class Receiver {
             socket: socket, reactor: reactor)
         socket.handler = peer
         peer.onEvent = { [unowned self] event in handle(event) }
+        peer.afterEvents = { [unowned self] in drainClient() }
         peer.beforeTransmit = { [unowned self] in
             peer.extension.serve(on: &peer.connection.machine, at: self.reactor.now)
             drainClient()
+            clientTimer?.schedule(at: peer.extension.nextDeadline)
         }
         peer.beforeReceive = { [unowned self] bytes, from, ecn in takeCopy(&bytes, from: from, ecn: ecn) }
         clientTimer = reactor.timer { [unowned self] in
@@ -174,6 +176,8 @@ final class Receiver {
     private func handle(_ event: ConnectionEvent) {
         peer.extension.handle(event, on: &peer.connection.machine, at: reactor.now)
         switch event {
+        // Nearly all: what comes of them is asked for once.
+        case .streamReadable: return
         case .connected: onEvent(.connected)
         case .newToken(let token): addressToken = token
         case .closed(let reason): qlog?.closed(reason, at: reactor.now)
@@ -190,7 +194,6 @@ final class Receiver {
 
     private func drainClient() {
         while let action = peer.extension.nextAction() { perform(action) }
-        clientTimer?.schedule(at: peer.extension.nextDeadline)
     }
 
     private func perform(_ action: ClientAction) {

@@ -174,28 +174,28 @@ func wallClock() -> WallTime {
 private let recordedItems = 100
 
 /// The log of a source, and where it is kept: on disk with `--state`, else nowhere.
-func makeLog(_ options: SourceOptions) throws -> (log: ObjectLog<AnyLogStore>, store: SQLiteLogStore?) {
+func makeLog(_ options: SourceOptions) throws -> (log: ObjectLog, store: SQLiteLogStore?) {
     guard let directory = options.stateDirectory else { return (memoryLog(retention: options.retention), nil) }
     var random = randomSeed()
     do {
         let store = try SQLiteLogStore(directory: directory + "/log", random: &random)
-        return (try ObjectLog(AnyLogStore(store), retention: options.retention), store)
+        return (try ObjectLog(store, retention: options.retention), store)
     } catch let error as LogStoreError {
         throw EndpointError("the items of earlier runs cannot be read: \(error.reason)")
     }
 }
 
 /// A log that is forgotten with the process.
-func memoryLog(retention: Retention = Retention()) -> ObjectLog<AnyLogStore> {
+func memoryLog(retention: Retention = Retention()) -> ObjectLog {
     var random = randomSeed()
     do {
-        return try ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(from: &random))), retention: retention)
+        return try ObjectLog(MemoryStore(epoch: Epoch(from: &random)), retention: retention)
     } catch { preconditionFailure("an empty log holds what it may not: \(error)") }
 }
 
 /// Those of the documents that the log does not hold.
 private func missing(
-    _ documents: [Publication.Document], from log: ObjectLog<AnyLogStore>
+    _ documents: [Publication.Document], from log: ObjectLog
 ) -> [Publication.Document] {
     guard !documents.isEmpty else { return [] }
     var held: Set<SHA256Digest> = []

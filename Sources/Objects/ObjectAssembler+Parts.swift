@@ -18,11 +18,31 @@ extension ObjectAssembler {
             // Its numbers mean nothing, so that nothing can be settled by them.
             return failed(AssemblyFailure(object: header.object, name: header.name, reason: .malformed(error)))
         }
+        return receiveChecked(header, body, way, now)
+    }
+
+    /// The same for a part that was read from its stream.
+    public mutating func receive(
+        _ part: Part, stream: UInt64? = nil, via way: PartWay, at now: Instant
+    ) -> PartAnswer {
+        if let stream, stream != part.sequence {
+            return partFailed(stream, .contradiction(.sequence, object: stream))
+        }
+        return receiveChecked(part.header, part.body, way, now)
+    }
+
+    private mutating func receiveChecked(
+        _ header: PartHeader, _ body: ArraySlice<UInt8>, _ way: PartWay, _ now: Instant
+    ) -> PartAnswer {
         if settled.contains(header.sequence) {
             statistics.duplicates += 1
             return .duplicate
         }
         if let index = index(of: header.object) { return receive(header, body, for: index, way, now) }
+        // What nearly all are: nothing is known that it could contradict.
+        if tracked.isEmpty, header.count == 1, header.length == UInt64(body.count) {
+            return receiveWhole(header, body, way, now)
+        }
         return receiveFirst(header, body, way, now)
     }
 
@@ -63,17 +83,7 @@ extension ObjectAssembler {
             settle(object.run)
             return failed(AssemblyFailure(object: object.first, name: header.name, reason: .gap(nil)))
         }
-        if header.count == 1 {
-            count(body, way)
-            settle(object.run)
-            statistics.objects += 1
-            return .object(
-                ReceivedObject(
-                    first: header.sequence, count: 1, name: header.name, mediaType: header.mediaType,
-                    published: header.published, body: body,
-                    octetsFromFlow: way.octetsFromFlow(of: body),
-                    latency: clock.latency(of: header.published, at: now)))
-        }
+        if header.count == 1 { return receiveWhole(header, body, way, now) }
         if tracked.count >= limits.objects {
             makePlace()
             // What had to go for it may have settled numbers of this object too.
@@ -82,6 +92,20 @@ extension ObjectAssembler {
         let place = firstIndex(from: object.first)
         tracked.insert(object, at: place)
         return take(header, body, for: place, way, now)
+    }
+
+    /// The only part of an object, which says nothing of itself that is not so.
+    private mutating func receiveWhole(
+        _ header: PartHeader, _ body: ArraySlice<UInt8>, _ way: PartWay, _ now: Instant
+    ) -> PartAnswer {
+        count(body, way)
+        settle(header.sequence..<(header.sequence + 1))
+        statistics.objects += 1
+        return .object(
+            ReceivedObject(
+                first: header.sequence, count: 1, name: header.name, mediaType: header.mediaType,
+                published: header.published, body: body, octetsFromFlow: way.octetsFromFlow(of: body),
+                latency: clock.latency(of: header.published, at: now)))
     }
 
     private mutating func receive(

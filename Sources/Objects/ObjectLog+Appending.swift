@@ -19,48 +19,37 @@ extension ObjectLog {
         name: String = "", mediaType: String = "", body: [UInt8], published: WallTime
     ) throws(LogError) -> Range<UInt64> {
         guard open == nil else { throw .objectIsOpen }
-        if let limit = retention.octets, body.count > limit { throw .tooLarge(octets: body.count, limit: limit) }
         let size = ObjectLimits.partOctets
         let count = max(1, body.count / size + (body.count % size == 0 ? 0 : 1))
+        if let limit = retention.octets, body.count > limit { throw .tooLarge(octets: body.count, limit: limit) }
         let first = try numbers(UInt64(count))
-        if count == 1 { return try appendOne(first, name, mediaType, body, published) }
-        var made: [Part] = []
-        made.reserveCapacity(count)
-        var octets = 0
-        for index in 0..<count {
-            let header = PartHeader(
-                sequence: first + UInt64(index), index: UInt64(index), count: UInt64(count), length: UInt64(body.count),
-                published: published, mediaType: mediaType, name: name)
-            let part = try make(header, body[(index * size)..<min((index + 1) * size, body.count)])
-            octets += part.stream.count
-            made.append(part)
+        // Parts differ in their numbers alone: when the last can be made all can, and none has a longer prelude.
+        let last = try part(count - 1, of: count, from: first, name, mediaType, body, published)
+        if let limit = retention.octets, last.preludeLength * count > limit - body.count {
+            throw .tooLarge(octets: body.count + last.preludeLength * count, limit: limit)
         }
-        if let limit = retention.octets, octets > limit { throw .tooLarge(octets: octets, limit: limit) }
         next = first + UInt64(count)
-        for part in made { publish(part) }
+        for index in 0..<(count - 1) {
+            publish(try part(index, of: count, from: first, name, mediaType, body, published))
+        }
+        publish(last)
         objectCount += 1
         statistics.objectsAppended += 1
         applyRetention(at: nil)
         return first..<(first + UInt64(count))
     }
 
-    /// What nearly all objects are: one part.
-    private mutating func appendOne(
-        _ number: UInt64, _ name: String, _ mediaType: String, _ body: [UInt8], _ published: WallTime
-    ) throws(LogError) -> Range<UInt64> {
-        let part = try make(
+    /// A part of an object that is all there.
+    private func part(
+        _ index: Int, of count: Int, from first: UInt64, _ name: String, _ mediaType: String, _ body: [UInt8],
+        _ published: WallTime
+    ) throws(LogError) -> Part {
+        let size = ObjectLimits.partOctets
+        return try make(
             PartHeader(
-                sequence: number, index: 0, count: 1, length: UInt64(body.count), published: published,
-                mediaType: mediaType, name: name), body)
-        if let limit = retention.octets, part.stream.count > limit {
-            throw .tooLarge(octets: part.stream.count, limit: limit)
-        }
-        next = number + 1
-        publish(part)
-        objectCount += 1
-        statistics.objectsAppended += 1
-        applyRetention(at: nil)
-        return number..<(number + 1)
+                sequence: first + UInt64(index), index: UInt64(index), count: UInt64(count),
+                length: UInt64(body.count), published: published, mediaType: mediaType, name: name),
+            body[(index * size)..<min((index + 1) * size, body.count)])
     }
 
     /// Begins an object whose parts come one by one: `append(part:)` for each but the last, then `finish`. `length` is that
@@ -132,13 +121,13 @@ extension ObjectLog {
             PartHeader(
                 sequence: number, index: object.parts, count: isLast ? object.parts + 1 : nil,
                 length: isLast ? octets : object.declaredLength, published: object.published,
-                mediaType: object.mediaType, name: object.name), body)
-        if let limit = retention.octets, object.streamOctets + part.stream.count > limit {
-            throw .tooLarge(octets: object.streamOctets + part.stream.count, limit: limit)
+                mediaType: object.mediaType, name: object.name), body[...])
+        if let limit = retention.octets, object.streamOctets + part.streamLength > limit {
+            throw .tooLarge(octets: object.streamOctets + part.streamLength, limit: limit)
         }
         object.parts += 1
         object.octets = octets
-        object.streamOctets += part.stream.count
+        object.streamOctets += part.streamLength
         open = object
         next = number + 1
         publish(part)
@@ -146,7 +135,7 @@ extension ObjectLog {
         return number
     }
 
-    private func make(_ header: PartHeader, _ body: some Collection<UInt8>) throws(LogError) -> Part {
+    private func make(_ header: consuming PartHeader, _ body: consuming ArraySlice<UInt8>) throws(LogError) -> Part {
         do {
             return try Part(header, body: body)
         } catch {
@@ -190,8 +179,7 @@ extension ObjectLog {
         return first
     }
 
-    private mutating func publish(_ part: Part) {
-        keep(part)
+    private mutating func publish(_ part: consuming Part) {
         statistics.partsAppended += 1
         do {
             try store.append(part)
@@ -199,5 +187,6 @@ extension ObjectLog {
             // The flow goes on: after a restart the part is void.
             statistics.storeFailures += 1
         }
+        keep(part)
     }
 }

@@ -1,3 +1,5 @@
+import Wire
+
 /// What a log has under a number.
 public enum LogEntry: Sendable, Equatable {
     case part(Part)
@@ -25,8 +27,16 @@ extension ObjectLog {
         guard sequence >= oldest else { return .gone(Gap(sequence..<oldest, .retention)) }
         let index = parts.firstIndex(from: sequence)
         guard index < parts.count else { return .void(Gap(sequence..<next, .void)) }
-        let part = parts[index]
-        return part.sequence == sequence ? .part(part) : .void(Gap(sequence..<part.sequence, .void))
+        let found = parts[index].sequence
+        return found == sequence ? .part(parts[index]) : .void(Gap(sequence..<found, .void))
+    }
+
+    /// The stream of the part with this number; nil when there is none.
+    public func octets(at sequence: UInt64) -> StreamOctets? {
+        guard sequence < next, sequence >= oldest else { return nil }
+        let index = parts.firstIndex(from: sequence)
+        guard index < parts.count, parts[index].sequence == sequence else { return nil }
+        return parts[index].octets
     }
 
     /// The first thing from `sequence` on that a receiver at `cursor` with these wants is to be sent or told. Parts that it
@@ -94,8 +104,8 @@ extension ObjectLog {
 
     /// When the oldest object is too old; nil when there is none or age is no limit.
     public var nextExpiry: WallTime? {
-        guard let age = retention.age, let first = parts.first, objectCount > 0 else { return nil }
-        return first.header.published + age
+        guard let age = retention.age, objectCount > 0, !parts.isEmpty else { return nil }
+        return parts[0].header.published + age
     }
 
     mutating func applyRetention(at now: WallTime?) {
@@ -121,14 +131,15 @@ extension ObjectLog {
     }
 
     private mutating func forgetOldest() {
-        guard let object = parts.first?.header.object else { return }
-        while let part = parts.first, part.header.object == object {
-            octetCount -= part.stream.count
+        guard !parts.isEmpty else { return }
+        let object = parts[0].header.object
+        repeat {
+            octetCount -= parts[0].streamLength
             parts.removeFirst()
-        }
+        } while !parts.isEmpty && parts[0].header.object == object
         objectCount -= 1
         statistics.objectsForgotten += 1
-        oldest = parts.first?.sequence ?? next
+        oldest = parts.isEmpty ? next : parts[0].sequence
     }
 
     /// What does not hold of it, in words; nil when all does.
@@ -148,12 +159,12 @@ extension ObjectLog {
                     "part \(part.sequence) is number \(part.header.index) of an object whose earlier parts are not kept"
             }
             if part.header.count == part.header.index + 1 { objects += 1 }
-            octets += part.stream.count
+            octets += part.streamLength
             place = part.sequence + 1
         }
         if objects != objectCount { return "\(objects) objects are kept, and \(objectCount) are counted" }
         if octets != octetCount { return "\(octets) octets are kept, and \(octetCount) are counted" }
-        if let last = parts.last, last.header.count != last.header.index + 1, open == nil {
+        if let last = parts.isEmpty ? nil : parts[parts.count - 1].header, last.count != last.index + 1, open == nil {
             return "the last object is not whole, and none is open"
         }
         if let limit = retention.octets, octets > limit { return "\(octets) octets are kept, \(limit) may be" }

@@ -10,9 +10,9 @@
 /// Objects are published one after the other: their numbers are in a row, so that an object whose parts come one by one
 /// (`begin`) keeps others waiting until it ends. Lower numbers are always decided before higher ones: whatever is below
 /// `next` is a part, void or gone, and never changes but from a part to void or gone.
-public struct ObjectLog<Store: LogStore>: Sendable {
+public struct ObjectLog: Sendable {
     /// Numbers reserved at a time.
-    public static var blockSize: UInt64 { 1024 }
+    public static let blockSize: UInt64 = 1024
 
     public let epoch: Epoch
     public let retention: Retention
@@ -24,7 +24,8 @@ public struct ObjectLog<Store: LogStore>: Sendable {
     public internal(set) var objectCount = 0
     public internal(set) var octetCount = 0
     public internal(set) var statistics = LogStatistics()
-    public internal(set) var store: Store
+    /// Where it outlives the process, if it does.
+    public internal(set) var store: any LogStore
 
     var parts = PartQueue()
     /// Up to where numbers are reserved.
@@ -37,7 +38,7 @@ public struct ObjectLog<Store: LogStore>: Sendable {
     public var isObjectOpen: Bool { open != nil }
 
     /// A log with what `store` holds. An object that it holds not all parts of is void.
-    public init(_ store: Store, retention: Retention = Retention()) throws(LogError) {
+    public init(_ store: some LogStore, retention: Retention = Retention()) throws(LogError) {
         self.store = store
         self.retention = retention
         let stored: StoredLog
@@ -81,9 +82,9 @@ public struct ObjectLog<Store: LogStore>: Sendable {
     }
 
     /// Holds a part whose object is, or may become, whole.
-    mutating func keep(_ part: Part) {
+    mutating func keep(_ part: consuming Part) {
+        octetCount += part.streamLength
         parts.append(part)
-        octetCount += part.stream.count
     }
 }
 

@@ -27,6 +27,7 @@ extension [UInt8] {
 
 extension ByteReader {
     /// A variable-length integer that must be there.
+    @inline(__always)
     @_lifetime(self: copy self)
     mutating func number(_ element: ObjectsError.Element) throws(ObjectsError) -> UInt64 {
         guard let value = varint() else { throw .truncated(element) }
@@ -41,6 +42,7 @@ extension ByteReader {
         let length = try number(whole)
         guard length <= UInt64(limit) else { throw .tooLong(element, limit: UInt64(limit)) }
         guard let octets = take(Int(length)) else { throw .truncated(whole) }
+        if length == 0 { return "" }
         do {
             return String(copying: try UTF8Span(validating: octets))
         } catch {

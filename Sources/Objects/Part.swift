@@ -1,34 +1,31 @@
 import Wire
 
-/// A part as the source keeps it: its stream, made once and sent on the flow and on any number of connections.
+/// A part as the source keeps it, from which its stream is written on the flow and on any number of connections.
 public struct Part: Sendable, Equatable {
-    public let header: PartHeader
-    /// All octets of the part's stream: the prelude, then the body. Copies share them.
-    public let stream: [UInt8]
+    public private(set) var header: PartHeader
+    /// The part's own octets: a piece of its object, whose octets are shared and not copied.
+    public private(set) var body: ArraySlice<UInt8>
     /// Octets of the prelude.
-    public let preludeLength: Int
+    public private(set) var preludeLength: Int
 
-    /// The part's own octets.
-    public var body: ArraySlice<UInt8> { stream[preludeLength...] }
     public var sequence: UInt64 { header.sequence }
-    /// Octets of the body.
-    public var bodyLength: Int { stream.count - preludeLength }
+    /// Octets of the whole stream: the prelude, then the body.
+    public var streamLength: Int { preludeLength + body.count }
 
-    /// Writes the stream. Throws when a field of `header` holds what it may not, or `body` has more than
+    /// A part with this body. Throws when a field of `header` holds what it may not, or `body` has more than
     /// `ObjectLimits.partOctets`.
-    public init(_ header: PartHeader, body: some Collection<UInt8>) throws(ObjectsError) {
+    public init(_ header: consuming PartHeader, body: consuming ArraySlice<UInt8>) throws(ObjectsError) {
         try header.check()
         guard body.count <= ObjectLimits.partOctets else {
             throw .tooLong(.part, limit: UInt64(ObjectLimits.partOctets))
         }
-        var stream: [UInt8] = []
-        stream.reserveCapacity(header.preludeLength + body.count)
-        header.append(to: &stream)
+        preludeLength = header.preludeLength
         self.header = header
-        preludeLength = stream.count
-        stream.append(contentsOf: body)
-        self.stream = stream
+        self.body = body
     }
+
+    /// The same, for a body that is an array.
+    public init(_ header: PartHeader, body: [UInt8]) throws(ObjectsError) { try self.init(header, body: body[...]) }
 
     /// Reads a stream that is all there. Throws when it is no part, says what it may not, or is too long.
     public init(stream: [UInt8]) throws(ObjectsError) {
@@ -37,7 +34,26 @@ public struct Part: Sendable, Equatable {
             throw .tooLong(.part, limit: UInt64(ObjectLimits.partOctets))
         }
         self.header = header
-        self.stream = stream
+        body = stream[prelude...]
         preludeLength = prelude
+    }
+
+    /// The octets of its stream. The body is shared, unless the prelude is very long.
+    public var octets: StreamOctets {
+        guard preludeLength <= ShortOctets.most else { return StreamOctets(stream) }
+        return StreamOctets(
+            head: ShortOctets(count: preludeLength) { header.write(preludeLength, into: &$0) }, body: body)
+    }
+
+    /// The octets of its stream in one piece, put together anew.
+    public var stream: [UInt8] {
+        [UInt8].written(capacity: preludeLength) { header.write(preludeLength, into: &$0) } + body
+    }
+
+    /// Holds nothing any more.
+    mutating func letGo() {
+        body = []
+        header.name = ""
+        header.mediaType = ""
     }
 }

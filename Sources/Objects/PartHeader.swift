@@ -92,50 +92,43 @@ extension PartHeader: Equatable {
 }
 
 extension PartHeader {
-    /// The prelude as it stands at the start of the stream; `check()` must hold.
-    func append(to out: inout [UInt8]) {
-        let size = preludeLength
-        guard size <= Self.usualPrelude else {
-            out.append(contentsOf: [UInt8].written(capacity: size) { write(into: &$0) })
-            return
-        }
-        // Short ones, nearly all, are put together where nothing is allocated.
-        var octets = InlineArray<64, UInt8>(repeating: 0)
-        do {
-            var span = octets.mutableSpan
-            var writer = ByteWriter(&span)
-            write(into: &writer)
-        }
-        out.append(octets.span.extracting(0..<size))
-    }
-
-    private static var usualPrelude: Int { 64 }
-
     /// Octets of the header behind the two numbers that start a prelude, and of the whole prelude.
     private var fieldsLength: Int {
         let (type, name) = (mediaType.utf8.count, name.utf8.count)
         return Varint.length(sequence) + Varint.length(index) + Varint.length(count ?? 0)
-            + Varint.length(length.map { $0 + 1 } ?? 0) + 8 + Varint.length(UInt64(type)) + type
+            + Varint.length(lengthField) + 8 + Varint.length(UInt64(type)) + type
             + Varint.length(UInt64(name)) + name
     }
+    /// The length as it is written: 0 says that it is not known.
+    private var lengthField: UInt64 { if let length { length + 1 } else { 0 } }
     var preludeLength: Int {
         let fields = fieldsLength
         return Varint.length(Self.version) + Varint.length(UInt64(fields)) + fields
     }
 
+    /// Writes the prelude, which has `length` octets, as it stands at the start of the stream; `check()` must hold.
+    @inline(__always)
     @_lifetime(writer: copy writer)
-    private func write(into writer: inout ByteWriter) {
+    func write(_ length: Int, into writer: inout ByteWriter) {
+        // Behind the version and the number of what follows, which are one octet each when that is below 64.
+        let fields = length <= 65 ? length - 2 : fieldsLength
         writer.varint(Self.version)
-        writer.varint(UInt64(fieldsLength))
+        writer.varint(UInt64(fields))
         writer.varint(sequence)
         writer.varint(index)
         writer.varint(count ?? 0)
-        writer.varint(length.map { $0 + 1 } ?? 0)
+        writer.varint(lengthField)
         writer.uint64(UInt64(bitPattern: published.nanoseconds))
-        writer.varint(UInt64(mediaType.utf8.count))
-        for octet in mediaType.utf8 { writer.uint8(octet) }
-        writer.varint(UInt64(name.utf8.count))
-        for octet in name.utf8 { writer.uint8(octet) }
+        write(mediaType, into: &writer)
+        write(name, into: &writer)
+    }
+
+    @inline(__always)
+    @_lifetime(writer: copy writer)
+    private func write(_ text: String, into writer: inout ByteWriter) {
+        let count = text.utf8.count
+        writer.varint(UInt64(count))
+        if count > 0 { for octet in text.utf8 { writer.uint8(octet) } }
     }
 
     /// The header at the start of `octets`, and how many octets its prelude has; nil when it is not all there yet.

@@ -1,24 +1,25 @@
 /// The parts of a log by ascending sequence number: in at the end, out at the front.
 struct PartQueue: Sendable {
-    private var storage: [Part?] = []
+    private var storage: [Part] = []
     private var head = 0
 
     var count: Int { storage.count - head }
     var isEmpty: Bool { count == 0 }
-    var first: Part? { isEmpty ? nil : storage[head] }
-    var last: Part? { isEmpty ? nil : storage[storage.count - 1] }
 
-    /// The `index`-th part from the front.
+    /// The `index`-th part from the front, read where it is.
     subscript(index: Int) -> Part {
-        guard let part = storage[head + index] else { preconditionFailure("a part was taken out at the front") }
-        return part
+        @inline(__always)
+        _read {
+            precondition(index >= 0)
+            yield storage[head + index]
+        }
     }
 
-    mutating func append(_ part: Part) { storage.append(part) }
+    mutating func append(_ part: consuming Part) { storage.append(part) }
 
     mutating func removeFirst() {
         // Given up at once, for its octets are what counts; the place itself goes with many others.
-        storage[head] = nil
+        storage[head].letGo()
         head += 1
         if head >= 64, head >= storage.count / 2 {
             storage.removeFirst(head)
@@ -31,9 +32,10 @@ struct PartQueue: Sendable {
     /// The first part whose number is `sequence` or higher. Numbers are rarely left out, so that it is most often found
     /// at once.
     func firstIndex(from sequence: UInt64) -> Int {
-        guard let first, sequence > first.sequence else { return 0 }
+        guard !isEmpty, sequence > self[0].sequence else { return 0 }
+        let first = self[0].sequence
         var high = count
-        let distance = sequence - first.sequence
+        let distance = sequence - first
         if distance < UInt64(count) {
             let guess = Int(distance)
             if self[guess].sequence == sequence { return guess }

@@ -14,7 +14,7 @@ extension Connection {
             }
             return events[eventHead]
         }
-        events.removeAll(keepingCapacity: true)
+        if eventHead > 0 { events.removeAll(keepingCapacity: true) }
         eventHead = 0
         switch streams.nextEvent() {
         case .opened(let id): return .streamOpened(id)

@@ -401,7 +401,12 @@ public struct Connection: ~Copyable, Sendable {
 
     /// Queues octets, shared with the caller, on a stream.
     public mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
-        try streams.write(id, bytes, fin: fin)
+        try streams.write(id, StreamOctets(bytes), fin: fin)
+    }
+
+    /// The same for octets in two pieces.
+    public mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) {
+        try streams.write(id, octets, fin: fin)
     }
 
     /// The octets of a stream that arrived in order since the last read; nil when there are none and it has not ended.
@@ -514,12 +519,12 @@ public struct Connection: ~Copyable, Sendable {
         flowPaths.first { $0.id == pathID }?.acks.largest
     }
 
-    /// Sends part of a shared stream, whose whole content is `bytes`, on this connection; from then on the connection sees to its
+    /// Sends part of a shared stream, whose whole content is `octets`, on this connection; from then on the connection sees to its
     /// arrival. `counted`: charge the peer's flow control, unless the octets were charged before.
     public mutating func sendStreamRange(
-        _ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool
+        _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool
     ) {
-        streams.sendRange(id, bytes: bytes, range: range, fin: fin, counted: counted)
+        streams.sendRange(id, octets, range: range, fin: fin, counted: counted)
     }
 
     /// Charges octets and streams that reach this peer by another way to its flow control.
@@ -527,6 +532,8 @@ public struct Connection: ~Copyable, Sendable {
         streams.chargeExternal(octets: octets, streams: count)
     }
 
+    /// Streams on which the peer sends, of which not all was read.
+    public var receivingStreamCount: Int { streams.openReceiveCount }
     /// Streams with something to send, or sent and not acknowledged.
     public var sendingStreamCount: Int { streams.openSendCount }
     /// Octets held for them; of a stream sent by ranges, all of its content.

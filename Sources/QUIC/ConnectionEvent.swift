@@ -46,6 +46,7 @@ public enum ConnectionEvent: Sendable {
     case connectionIDRetired(ConnectionID)
     /// For a later connection's first Initial (RFC 9000 section 8.1.3).
     case newToken([UInt8])
+    /// The peer has begun a stream on which both may send.
     case streamOpened(StreamID)
     case streamReadable(StreamID)
     case streamReset(StreamID, code: UInt64)

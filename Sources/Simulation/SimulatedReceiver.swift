@@ -24,7 +24,7 @@ public final class SimulatedReceiver {
     public private(set) var octetsFromFlow: UInt64 = 0
     public private(set) var octetsFromUnicast: UInt64 = 0
     /// Objects of which something has come and not all.
-    public var unfinishedStreams: Int { client.unfinishedCount }
+    public var unfinishedStreams: Int { connection.receivingStreamCount }
 
     var isInGroup = false
     private var keys: [FlowKey] = []

@@ -35,7 +35,7 @@ public final class Simulation {
         service.history = history
         source = SimulatedSource(
             FlowServer(
-                flow: flow, log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(from: &random)))),
+                flow: flow, log: try! ObjectLog(MemoryStore(epoch: Epoch(from: &random))),
                 configuration: service, seed: SeededRandom(from: &random), wallClock: Self.wallClock, at: now))
     }
 

@@ -166,8 +166,8 @@ struct LogDatabase: ~Copyable {
             if trimmed > oldest { try database.run(trimming, [Int64(trimmed)]) }
             let deleted = try database.run(deletion, [Int64(trimmed)])
             for part in parts where part.sequence >= trimmed {
-                try database.run(
-                    insertion, [Int64(part.sequence), Self.checksum(part.stream)], octets: part.stream)
+                let stream = part.stream
+                try database.run(insertion, [Int64(part.sequence), Self.checksum(stream)], octets: stream)
             }
             return deleted
         }

@@ -140,7 +140,7 @@ final class LogWriter: Sendable {
                 counts.longestCommit = max(counts.longestCommit, monotonicNow() - begin)
                 for part in parts where part.sequence >= trimmed {
                     counts.partsWritten += 1
-                    counts.octetsWritten += UInt64(part.stream.count)
+                    counts.octetsWritten += UInt64(part.streamLength)
                 }
             }
             queue.change { $0.written(trimmed: trimmed, isDeleting: isDeleting) }

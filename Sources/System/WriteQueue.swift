@@ -154,7 +154,7 @@ struct WriteQueue: Sendable {
         return true
     }
 
-    private static func charge(_ part: Part) -> Int { part.stream.count + partOverhead }
+    private static func charge(_ part: Part) -> Int { part.streamLength + partOverhead }
 
     // MARK: what the writer does
 

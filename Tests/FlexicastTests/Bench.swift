@@ -50,7 +50,7 @@ final class Bench {
     /// One packet with a stream of its own.
     @discardableResult
     func sendPacket(_ size: Int = 100) -> UInt64 {
-        _ = flow.publish(bytes: [UInt8](repeating: 7, count: size))
+        _ = flow.publish(StreamOctets([UInt8](repeating: 7, count: size)))
         now += .milliseconds(1)
         return transmit().last!
     }

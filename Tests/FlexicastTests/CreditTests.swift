@@ -12,7 +12,7 @@ import Wire
         var waiting = bench.now
         for step in 0..<steps {
             each(step)
-            _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 900))
+            _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 900)))
             bench.transmit()
             bench.advance(.milliseconds(10))
             bench.acknowledgeAll(honest)
@@ -64,7 +64,7 @@ import Wire
                     (octets[key(id)], streams[key(id)]) = grant
                 }
             }
-            _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: Int.random(in: 0..<3000, using: &random)))
+            _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: Int.random(in: 0..<3000, using: &random))))
             bench.transmit()
             bench.advance(.milliseconds(Int64.random(in: 0..<10, using: &random)))
             for action in bench.actions {
@@ -111,7 +111,7 @@ import Wire
     @Test func whatOneTurnRemovesIsBounded() {
         let bench = Bench { $0.memberTimeout = .seconds(1) }
         _ = bench.addMembers(3000)
-        for _ in 0..<30 { _ = bench.flow.publish(bytes: [1]) }
+        for _ in 0..<30 { _ = bench.flow.publish(StreamOctets([1])) }
         bench.now += .seconds(2)
         bench.flow.timerFired(at: bench.now)
         var count = 0

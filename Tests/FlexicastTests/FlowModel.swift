@@ -142,7 +142,7 @@ final class FlowModel {
     }
 
     private func publish(_ size: Int) {
-        let publication = flow.publish(bytes: [UInt8](repeating: 0, count: size))
+        let publication = flow.publish(StreamOctets([UInt8](repeating: 0, count: size)))
         if publication.onFlow { waiting.append((publication.stream.index, now)) }
     }
 

@@ -33,7 +33,7 @@ import Wire
 
         func run(_ rounds: Int) throws {
             for _ in 0..<rounds {
-                _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 60_000))
+                _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 60_000)))
                 let before = bench.flow.statistics.packetsSent
                 bench.advance(.milliseconds(50))
                 packets.append(Int(bench.flow.statistics.packetsSent - before))

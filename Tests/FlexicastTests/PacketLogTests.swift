@@ -31,7 +31,7 @@ import Wire
 
         /// A frame of at most `count` octets of the stream at the cursor; nil when they would end it.
         mutating func frame(_ count: Int, mayEnd: Bool = true) -> FrameRecord? {
-            if streams.isDrained { streams.append([UInt8](repeating: 0, count: number(1...20_000))) }
+            if streams.isDrained { streams.append(StreamOctets([UInt8](repeating: 0, count: number(1...20_000)))) }
             let rest = streams.current.count - streams.sent
             guard mayEnd || rest > count else { return nil }
             let length = min(count, rest)
@@ -149,7 +149,7 @@ import Wire
     @Test func aRunIsOneEntryAndItsLossesGoWhenItIsForgotten() {
         var log = PacketLog(firstPacketNumber: 0)
         var streams = StreamStore()
-        streams.append([UInt8](repeating: 0, count: 1 << 24))
+        streams.append(StreamOctets([UInt8](repeating: 0, count: 1 << 24)))
         let frame = FrameRecord(stream: 0, offset: 0, length: 1000, fin: false)
         for _ in 0..<200 {
             log.appendPackets(52, octets: 1200, frame: frame, at: Instant(nanoseconds: 0))

@@ -95,7 +95,7 @@ import Wire
         let bench = Bench()
         let members = bench.addMembers(2)
         bench.sendPacket(400)
-        _ = bench.flow.publish(bytes: [UInt8](repeating: 3, count: 700))
+        _ = bench.flow.publish(StreamOctets([UInt8](repeating: 3, count: 700)))
         bench.actions.removeAll()
         bench.flow.withdraw(at: bench.now)
         let repairs = bench.takeRepairs()
@@ -103,7 +103,7 @@ import Wire
         #expect(repairs.filter { $0.member == members[1] }.map(\.counted) == [false, true])
         #expect(bench.flow.nextDeadline == .distantFuture)
         #expect(bench.flow.recordsHeld == 0)
-        let after = bench.flow.publish(bytes: [1])
+        let after = bench.flow.publish(StreamOctets([1]))
         #expect(!after.onFlow)
         #expect(bench.flow.add(streamWindow: .max, octets: .max, streams: .max, at: bench.now) == nil)
     }
@@ -112,12 +112,12 @@ import Wire
         let bench = Bench { $0.rateCeiling = 1_000_000 }
         _ = bench.addMembers(1)
         // Paced: only part of it leaves now.
-        _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 200_000))
+        _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 200_000)))
         bench.transmit()
         #expect(bench.flow.queuedOctets > 0)
         let late = bench.addMembers(1)[0]
         bench.advance(.milliseconds(300))
-        _ = bench.flow.publish(bytes: [UInt8](repeating: 2, count: 100))
+        _ = bench.flow.publish(StreamOctets([UInt8](repeating: 2, count: 100)))
         bench.advance(.seconds(2))
         bench.actions.removeAll()
         bench.flow.leave(late, reason: .left, at: bench.now)
@@ -136,7 +136,7 @@ import Wire
         let bench = Bench { $0.maximumQueuedOctets = 10_000 }
         _ = bench.addMembers(1)
         let item = [UInt8](repeating: 0, count: 3000)
-        let onFlow = (0..<5).map { _ in bench.flow.publish(bytes: item).onFlow }
+        let onFlow = (0..<5).map { _ in bench.flow.publish(StreamOctets(item)).onFlow }
         #expect(onFlow == [true, true, true, false, false])
         #expect(bench.flow.statistics.streamsOffFlow == 2)
     }
@@ -144,7 +144,7 @@ import Wire
     @Test func packetsAreWrittenAsQUICShortHeaderPackets() throws {
         let bench = Bench()
         _ = bench.addMembers(1)
-        _ = bench.flow.publish(bytes: [UInt8](repeating: 9, count: 5000))
+        _ = bench.flow.publish(StreamOctets([UInt8](repeating: 9, count: 5000)))
         bench.transmit()
         let full = bench.plans.dropLast()
         #expect(full.allSatisfy { $0.end - $0.start == 1200 })

@@ -75,7 +75,7 @@ struct RunTests {
         let member = flow.add(streamWindow: 1 << 30, octets: .max, streams: .max, at: now)
         #expect(member != nil)
         let item = (0..<80_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 8) }
-        let publication = flow.publish(bytes: item)
+        let publication = flow.publish(StreamOctets(item))
         #expect(publication.onFlow)
 
         let single = Self.packets(of: flow, count: 1, at: now)

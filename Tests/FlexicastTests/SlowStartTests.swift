@@ -23,7 +23,7 @@ import Wire
 
     /// Sends for `duration`, with all the data that there could be.
     private func send(_ bench: Bench, for duration: Duration) {
-        _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 4 << 20))
+        _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 4 << 20)))
         bench.transmit()
         bench.advance(duration)
     }

@@ -42,7 +42,7 @@ final class SourceBench {
             flow: FlowSource(
                 flowID: World.flowID, parameters: World.parameters, configuration: configuration,
                 seed: SeededRandom(seed: 5), at: now),
-            log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Self.epoch)), retention: retention),
+            log: try! ObjectLog(MemoryStore(epoch: Self.epoch), retention: retention),
             configuration: service, seed: SeededRandom(seed: 6), wallClock: WallTime(nanoseconds: 0), at: now)
         server.checksInvariants = true
     }

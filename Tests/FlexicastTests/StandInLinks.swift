@@ -46,8 +46,10 @@ struct StandInLink: ReceiverConnection {
     }
 
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) { frames.append(octets) }
-    mutating func sendStreamRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
-        parts.append(Part(stream: id, bytes: bytes, range: range, fin: fin, counted: counted))
+    mutating func sendStreamRange(
+        _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool
+    ) {
+        parts.append(Part(stream: id, bytes: octets.array, range: range, fin: fin, counted: counted))
     }
     mutating func chargeExternal(octets: UInt64, streams count: UInt64) {
         charged += octets
@@ -65,9 +67,9 @@ struct StandInLink: ReceiverConnection {
         defer { said = [] }
         return said.isEmpty && !saysNoMore ? nil : StreamChunk(bytes: said, offset: 0, isFinished: saysNoMore)
     }
-    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
+    mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) {
         guard id == .control else { throw .unknownStream }
-        told += bytes
+        told += octets.array
     }
     mutating func close(_ error: TransportError, at now: Instant) { self.error = error }
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {

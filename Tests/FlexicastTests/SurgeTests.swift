@@ -40,7 +40,7 @@ import Wire
                 flow: FlowSource(
                     flowID: World.flowID, parameters: World.parameters, configuration: FlowConfiguration(),
                     seed: SeededRandom(seed: 1), at: now),
-                log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(high: 1, low: 1)))), configuration: service,
+                log: try! ObjectLog(MemoryStore(epoch: Epoch(high: 1, low: 1))), configuration: service,
                 seed: SeededRandom(seed: 2), wallClock: WallTime(nanoseconds: 0), at: now)
         }
 

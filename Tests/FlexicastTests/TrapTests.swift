@@ -12,7 +12,7 @@ import Wire
         let bench = Bench { $0.rateCeiling = 10_000_000_000 }
         let first = bench.addMembers(1)[0]
         for _ in 0..<1000 {
-            for _ in 0..<100 { _ = bench.flow.publish(bytes: [1]) }
+            for _ in 0..<100 { _ = bench.flow.publish(StreamOctets([1])) }
             bench.now += .milliseconds(1)
             let sent = bench.transmit()
             bench.acknowledge(first, [0...sent.last!])
@@ -36,7 +36,7 @@ import Wire
         let bench = Bench()
         let members = bench.addMembers(2, octets: 500, streams: 10)
         bench.flow.setCredit(members[0], octets: 100_000, streams: 10)
-        _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 3000))
+        _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 3000)))
         bench.transmit()
         #expect(bench.flow.statistics.newOctets == 3000)
         #expect(bench.removals.map(\.0) == [members[1]])
@@ -58,12 +58,12 @@ import Wire
 
     @Test func trap2StreamsOnAndOffTheFlowShareOneNumbering() {
         let bench = Bench()
-        let alone = bench.flow.publish(bytes: [1])
+        let alone = bench.flow.publish(StreamOctets([1]))
         #expect(alone == .init(stream: StreamID(3), onFlow: false))
         let member = bench.addMembers(1)[0]
-        let shared = bench.flow.publish(bytes: [2])
+        let shared = bench.flow.publish(StreamOctets([2]))
         #expect(shared == .init(stream: StreamID(7), onFlow: true))
-        let large = bench.flow.publish(bytes: [UInt8](repeating: 0, count: 5 << 20))
+        let large = bench.flow.publish(StreamOctets([UInt8](repeating: 0, count: 5 << 20)))
         #expect(large == .init(stream: StreamID(11), onFlow: false))
         #expect(bench.flow.nextStream == StreamID(15))
         bench.flow.leave(member, reason: .left, at: bench.now)
@@ -119,7 +119,7 @@ import Wire
     @Test func trap3SeveralLossesOfOneStreamInAnyOrder() throws {
         let bench = Bench { $0.flowRepairPercent = 100 }
         let members = bench.addMembers(3)
-        _ = bench.flow.publish(bytes: (0..<12_000).map { UInt8(truncatingIfNeeded: $0) })
+        _ = bench.flow.publish(StreamOctets((0..<12_000).map { UInt8(truncatingIfNeeded: $0) }))
         let sent = bench.transmit()
         #expect(sent.count >= 10)
         bench.actions.removeAll()
@@ -328,7 +328,7 @@ import Wire
         let members = bench.addMembers(2)
         var worst: UInt64 = 0
         for _ in 0..<1500 {
-            _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 1000))
+            _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 1000)))
             bench.advance(.milliseconds(2))
             if bench.flow.nextPacketNumber > 0 {
                 bench.acknowledge(members[0], [0...(bench.flow.nextPacketNumber - 1)])
@@ -350,7 +350,7 @@ import Wire
         }
         let members = bench.addMembers(2)
         for _ in 0..<300 {
-            _ = bench.flow.publish(bytes: [UInt8](repeating: 1, count: 1000))
+            _ = bench.flow.publish(StreamOctets([UInt8](repeating: 1, count: 1000)))
             bench.now += .milliseconds(3)
             bench.flow.relieveMemory(at: bench.now)
             bench.transmit()

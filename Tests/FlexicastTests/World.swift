@@ -122,7 +122,7 @@ final class World {
             flow: FlowSource(
                 flowID: Self.flowID, parameters: Self.parameters, configuration: configuration,
                 seed: SeededRandom(seed: seed &+ 1000), at: now),
-            log: try! ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(high: seed, low: 1)))), configuration: service,
+            log: try! ObjectLog(MemoryStore(epoch: Epoch(high: seed, low: 1))), configuration: service,
             seed: SeededRandom(seed: seed), wallClock: WallTime(nanoseconds: 0), at: now)
         server.checksInvariants = true
     }

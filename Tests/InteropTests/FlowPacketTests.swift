@@ -34,7 +34,7 @@ struct FlowPacketTests {
         let member = flow.add(streamWindow: 4 << 20, octets: 1 << 20, streams: 100, at: now)
         #expect(member != nil)
         let item = Array("one item, told to many".utf8)
-        let publication = flow.publish(bytes: item)
+        let publication = flow.publish(StreamOctets(item))
         #expect(publication.onFlow)
         var packet = [UInt8](repeating: 0, count: 1500)
         var plans: [PacketPlan] = []

@@ -53,7 +53,7 @@ struct Application {
 
 @Suite struct AssemblerWalkTests {
     /// Publishes objects of one and of several parts, whole and part by part, some given up.
-    static func publish(_ random: inout SeededRandom) throws -> (log: ObjectLog<MemoryStore>, void: Set<UInt64>) {
+    static func publish(_ random: inout SeededRandom) throws -> (log: ObjectLog, void: Set<UInt64>) {
         var log = try ObjectLog(MemoryStore(epoch: epoch))
         var void: Set<UInt64> = []
         while log.next < 300 {

@@ -25,10 +25,20 @@ struct KeepingStore: LogStore {
     }
 }
 
+extension ObjectLog {
+    fileprivate var kept: KeepingStore {
+        get {
+            guard let kept = store as? KeepingStore else { preconditionFailure("the log is on another store") }
+            return kept
+        }
+        set { store = newValue }
+    }
+}
+
 @Suite struct LogTests {
     static let big = (0..<(ObjectLimits.partOctets * 2 + 5)).map { UInt8(truncatingIfNeeded: $0 &* 7) }
 
-    static func log(_ retention: Retention = Retention()) throws -> ObjectLog<KeepingStore> {
+    static func log(_ retention: Retention = Retention()) throws -> ObjectLog {
         try ObjectLog(KeepingStore(), retention: retention)
     }
 
@@ -91,7 +101,7 @@ struct KeepingStore: LogStore {
         var log = try Self.log(Retention(objects: 2))
         for _ in 0..<3 { try log.append(body: Self.big, published: noon) }
         #expect(
-            log.oldest == 3 && log.objectCount == 2 && log.store.stored.oldest == 3 && log.store.stored.parts.count == 6
+            log.oldest == 3 && log.objectCount == 2 && log.kept.stored.oldest == 3 && log.kept.stored.parts.count == 6
         )
         #expect(log.part(at: 1) == .gone(Gap(first: 1, count: 2, reason: .retention)))
 
@@ -124,7 +134,7 @@ struct KeepingStore: LogStore {
         try log.begin(published: noon)
         try log.append(part: [2])
         // Restarted in the middle of an object.
-        var again = try ObjectLog(log.store)
+        var again = try ObjectLog(log.kept)
         #expect(again.epoch == epoch && again.next == 1024 && again.objectCount == 1 && again.checkInvariants() == nil)
         #expect(again.part(at: 1) == .void(Gap(first: 1, count: 1023, reason: .void)))
         #expect(try again.append(body: [3], published: noon) == 1024..<1025)
@@ -139,7 +149,7 @@ struct KeepingStore: LogStore {
     @Test func anotherHeadTakesNumbersBetween() throws {
         var log = try Self.log()
         try log.append(body: [1], published: noon)
-        log.store.stored.next += 500
+        log.kept.stored.next += 500
         // Three parts fit what is left of the block; 1030 do not, and must be in a row.
         #expect(try log.append(body: Self.big, published: noon) == 1..<4)
         for _ in 4..<1024 { try log.append(body: [], published: noon) }
@@ -150,7 +160,7 @@ struct KeepingStore: LogStore {
         for _ in 1525..<2547 { try log.append(body: [], published: noon) }
         try log.begin(published: noon)
         try log.append(part: [1])
-        log.store.stored.next += 1
+        log.kept.stored.next += 1
         #expect(throws: LogError.self) { try log.append(part: [2]) }
         #expect(log.abandon() == Gap(first: 2547, count: 1, reason: .void))
         #expect(try log.append(body: [3], published: noon) == 2549..<2550 && log.checkInvariants() == nil)
@@ -158,18 +168,18 @@ struct KeepingStore: LogStore {
 
     @Test func aStoreThatFails() throws {
         var log = try Self.log()
-        log.store.isBroken = true
+        log.kept.isBroken = true
         #expect(throws: LogError.store("no space")) { try log.append(body: [1], published: noon) }
-        log.store.isBroken = false
+        log.kept.isBroken = false
         try log.append(body: [1], published: noon)
-        log.store.isBroken = true
+        log.kept.isBroken = true
         try log.append(body: [2], published: noon)
         #expect(log.statistics.storeFailures == 1 && log.objectCount == 2)
-        log.store.isBroken = false
-        #expect(try ObjectLog(log.store).part(at: 1) == .void(Gap(first: 1, count: 1023, reason: .void)))
+        log.kept.isBroken = false
+        #expect(try ObjectLog(log.kept).part(at: 1) == .void(Gap(first: 1, count: 1023, reason: .void)))
         // One that gives numbers twice is not believed.
         for _ in 2..<1024 { try log.append(body: [], published: noon) }
-        log.store.stored.next = 5
+        log.kept.stored.next = 5
         #expect(throws: LogError.self) { try log.append(body: [], published: noon) }
         var store = KeepingStore()
         store.stored.parts = [try Part(PartHeader(sequence: 3, length: nil, published: noon), body: [])]
@@ -258,8 +268,8 @@ struct KeepingStore: LogStore {
             case 2: _ = try? log.begin(name: "n", published: now)
             case 3, 4: _ = try? log.append(part: body)
             case 5: _ = try? log.finish(body)
-            case 6 where random.chance(0.2): log = try ObjectLog(log.store, retention: retention)
-            case 7 where random.chance(0.2): log.store.stored.next += UInt64(random.below(3))
+            case 6 where random.chance(0.2): log = try ObjectLog(log.kept, retention: retention)
+            case 7 where random.chance(0.2): log.kept.stored.next += UInt64(random.below(3))
             default: _ = try? log.append(name: "n\(random.below(9))", body: body, published: now)
             }
             #expect(log.checkInvariants() == nil, "\(at)")

@@ -88,7 +88,7 @@ import Wire
         let scratch = try Scratch()
         let noon = WallTime(nanoseconds: 1_800_000_000_000_000_000)
         var store = try scratch.open()
-        var log = try ObjectLog(AnyLogStore(store))
+        var log = try ObjectLog(store)
         let big = [UInt8](repeating: 7, count: ObjectLimits.partOctets + 9)
         try log.append(name: "a", body: big, published: noon)
         try log.append(name: "b", body: [1], published: noon)
@@ -98,15 +98,15 @@ import Wire
         try store.close()
 
         store = try scratch.open()
-        var after = try ObjectLog(AnyLogStore(store))
+        var after = try ObjectLog(store)
         #expect(after.epoch == log.epoch && after.objectCount == 2 && after.partCount == 3)
-        #expect(after.next == ObjectLog<AnyLogStore>.blockSize)
+        #expect(after.next == ObjectLog.blockSize)
         #expect(after.part(at: 1) == log.part(at: 1) && after.part(at: 2) == log.part(at: 2))
         #expect(try after.append(name: "c", body: [3], published: noon) == 1024..<1025)
-        #expect((after.store.base as? SQLiteLogStore)?.statistics.reservations == 1)
+        #expect((after.store as? SQLiteLogStore)?.statistics.reservations == 1)
         try store.close()
 
-        var memory = try ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(high: 1, low: 2))))
+        var memory = try ObjectLog(MemoryStore(epoch: Epoch(high: 1, low: 2)))
         #expect(memory.epoch == Epoch(high: 1, low: 2))
         #expect(try memory.append(name: "c", body: [3], published: noon) == 0..<1)
     }

@@ -114,8 +114,6 @@ public struct FlowClient: FrameExtension, Sendable {
     private var knowsLog = false
     /// Streams of parts that came before that, whole.
     private var early: [StreamID] = []
-    /// Streams that brought something the connection can still bring more of.
-    private var unfinished: Set<StreamID> = []
     private var missingBefore: UInt64 = 0
     private var random: SeededRandom
     private var actions: [ClientAction] = []
@@ -152,8 +150,6 @@ public struct FlowClient: FrameExtension, Sendable {
     /// Where the receiver stands with a flow.
     public func state(of id: FlowID) -> ReceiverState { session.state(of: id) }
     public var isListening: Bool { session.isListening }
-    /// Streams of parts of which something has come, and not all.
-    public var unfinishedCount: Int { unfinished.count }
     /// Octets of parts that wait for others of their object.
     public var unfinishedOctets: Int { assembler.heldOctets }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
@@ -173,12 +169,9 @@ public struct FlowClient: FrameExtension, Sendable {
                 isNegotiated: connection.isExtensionNegotiated, maximumPathID: limit,
                 configuration: configuration.session, seed: SeededRandom(from: &random))
             statePosition(on: &connection, at: now)
-        case .streamOpened(let id): if id != .control { unfinished.insert(id) }
         case .streamReadable(.control): controlReceived(on: &connection, at: now)
         case .streamReadable(let id): read(id, on: &connection, at: now)
-        case .streamReset(let id, _):
-            unfinished.remove(id)
-            early.removeAll { $0 == id }
+        case .streamReset(let id, _): early.removeAll { $0 == id }
         case .connectionIDsWanted(let count):
             for _ in 0..<count {
                 guard let id = ConnectionID(random.octets(8)) else { continue }
@@ -277,19 +270,16 @@ public struct FlowClient: FrameExtension, Sendable {
         do throws(ObjectsError) {
             guard case .whole(let chunk) = gathered else {
                 guard case .part(let octets) = gathered, octets > ObjectLimits.streamOctets else { return }
-                unfinished.remove(id)
                 connection.stopSending(id, code: ObjectsError.Code.limit.rawValue)
                 throw .tooLong(.part, limit: UInt64(ObjectLimits.streamOctets))
             }
-            unfinished.remove(id)
             let part = try Part(stream: chunk.bytes)
-            let body = part.body
             let way: PartWay =
                 chunk.octetsFromUnicast == 0
                 ? .flow
                 : chunk.octetsFromFlow == 0
                     ? .connection : .both(fromFlow: max(1, Int(chunk.octetsFromFlow) - part.preludeLength))
-            take(assembler.receive(part.header, body: body, stream: number, via: way, at: now))
+            take(assembler.receive(part, stream: number, via: way, at: now))
         } catch {
             // Where the stream does not say the number, nothing is known to be settled by it.
             if let number {

@@ -47,7 +47,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
     /// The next thing to do; nil when all is done. Call until nil after every other call.
     public mutating func nextAction() -> ReceiverAction? {
         guard actionsTaken < actions.count else {
-            actions.removeAll(keepingCapacity: true)
+            if actionsTaken > 0 { actions.removeAll(keepingCapacity: true) }
             actionsTaken = 0
             return nil
         }

@@ -6,7 +6,7 @@ extension FlowServer {
     /// Does what the flow asked for since the last call. To be called before and after packets of the flow are written.
     public mutating func settle(at now: Instant) {
         // What is done here may ask for it again: the loop below sees to that.
-        guard flow != nil, !isSettling else { return }
+        guard flow != nil, !isSettling, flow!.hasActions || !crowded.isEmpty else { return }
         isSettling = true
         defer { isSettling = false }
         repeat {
@@ -20,10 +20,11 @@ extension FlowServer {
     private mutating func perform(at now: Instant) {
         while let action = flow!.nextAction() {
             switch action {
-            case .unicastRepair(let member, let stream, let bytes, let range, let fin, let counted):
+            case .unicastRepair(let member, let stream, let octets, let range, let fin, let counted):
                 guard let slot = slot(of: member) else { continue }
                 repair(
-                    slot, Seat.Repair(stream: stream, bytes: bytes, range: range, fin: fin, counted: counted), at: now)
+                    slot, Seat.Repair(stream: stream, octets: octets, range: range, fin: fin, counted: counted), at: now
+                )
             case .memberRemoved(let member, let reason, let charge):
                 guard let slot = slot(of: member) else { continue }
                 memberRemoved(slot, member, reason: reason, charge: charge, at: now)
@@ -41,6 +42,8 @@ extension FlowServer {
         }
     }
 
+    // Inlined: the whole server would be copied for the call.
+    @inline(__always)
     private func slot(of member: MemberID) -> Int? {
         guard member.slot < receiverOfMember.count, receiverOfMember[member.slot] >= 0 else { return nil }
         let slot = receiverOfMember[member.slot]

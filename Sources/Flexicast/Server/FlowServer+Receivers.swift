@@ -105,7 +105,8 @@ extension FlowServer {
             repair(
                 slot,
                 Seat.Repair(
-                    stream: old.stream, bytes: old.bytes, range: 0..<UInt64(old.bytes.count), fin: true, counted: true),
+                    stream: old.stream, octets: old.octets, range: 0..<UInt64(old.octets.count), fin: true,
+                    counted: true),
                 at: now)
             seats[slot].given.settle(old.stream.index)
         }
@@ -172,13 +173,13 @@ extension FlowServer {
         tellClock(slot, at: now)
         if !seats[slot].messages.isEmpty, seats[slot].hasControl {
             // A receiver that takes no messages takes no parts either: no more of them are made than it is sent parts.
-            if (try? connection.write(StreamID.control, seats[slot].messages, fin: false)) != nil {
+            if (try? connection.write(StreamID.control, StreamOctets(seats[slot].messages), fin: false)) != nil {
                 seats[slot].messages = []
             }
         }
         for repair in seats[slot].repairs {
             connection.sendStreamRange(
-                repair.stream, bytes: repair.bytes, range: repair.range, fin: repair.fin, counted: repair.counted)
+                repair.stream, repair.octets, range: repair.range, fin: repair.fin, counted: repair.counted)
             unicast?.charge(repair.range.count, at: now)
         }
         if !seats[slot].repairs.isEmpty { seats[slot].repairs.removeAll() }
@@ -241,33 +242,33 @@ extension FlowServer {
             case .part(let found): part = found
             }
             // One that the receiver takes only piece by piece goes alone.
-            guard UInt64(part.stream.count) <= room.streamWindow || room.openStreams == 0 else { break }
-            if part.stream.count > allowance {
+            guard UInt64(part.streamLength) <= room.streamWindow || room.openStreams == 0 else { break }
+            if part.streamLength > allowance {
                 guard let turn = takeTurn(slot, at: now) else {
                     isWanting = true
                     break
                 }
-                allowance = max(turn, part.stream.count)
+                allowance = max(turn, part.streamLength)
             }
             if seats[slot].hasSession {
                 connection.sendStreamRange(
-                    StreamID(initiator: .server, bidirectional: false, index: next.sequence), bytes: part.stream,
-                    range: 0..<UInt64(part.stream.count), fin: true, counted: !next.isCharged)
+                    StreamID(initiator: .server, bidirectional: false, index: next.sequence), part.octets,
+                    range: 0..<UInt64(part.streamLength), fin: true, counted: !next.isCharged)
             } else {
                 guard let stream = try? seats[slot].openedStream ?? connection.openStream(bidirectional: false) else {
                     break
                 }
                 seats[slot].openedStream = stream
-                guard (try? connection.write(stream, part.stream, fin: true)) != nil else { break }
+                guard (try? connection.write(stream, part.octets, fin: true)) != nil else { break }
                 seats[slot].openedStream = nil
             }
             if unicast != nil {
-                unicast!.spend(slot, part.stream.count)
-                allowance -= part.stream.count
+                unicast!.spend(slot, part.streamLength)
+                allowance -= part.streamLength
             }
             seats[slot].cursor.took(next.sequence)
-            room.octets -= part.stream.count
-            room.credit -= min(room.credit, UInt64(part.stream.count))
+            room.octets -= part.streamLength
+            room.credit -= min(room.credit, UInt64(part.streamLength))
             room.streams -= min(room.streams, 1)
             room.openStreams += 1
         }

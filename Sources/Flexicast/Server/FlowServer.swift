@@ -85,7 +85,7 @@ public struct FlowServer: Sendable {
     public let configuration: FlowServerConfiguration
 
     /// What was published, as parts by sequence number: a part's number is the index of its stream.
-    public private(set) var log: ObjectLog<AnyLogStore>
+    public private(set) var log: ObjectLog
     var seats: [Seat] = []
     private var freeSlots: [Int] = []
     /// By slot of the flow's member table.
@@ -150,7 +150,7 @@ public struct FlowServer: Sendable {
     ///   - wallClock: the time of day at `now`.
     ///   - seed: for the times at which receivers are tried on the group again.
     public init(
-        flow: FlowSource?, log: ObjectLog<AnyLogStore>,
+        flow: FlowSource?, log: ObjectLog,
         configuration: FlowServerConfiguration = FlowServerConfiguration(), seed: SeededRandom, wallClock: WallTime,
         at now: Instant
     ) {
@@ -200,13 +200,9 @@ public struct FlowServer: Sendable {
 
     /// Hands a part of the log to the flow and to the receivers that do not hear it. Whether it goes on the flow.
     private mutating func publish(part number: UInt64, at now: Instant) -> Bool {
-        guard case .part(let part) = log.part(at: number) else { return false }
         var onFlow = false
-        if flow != nil {
-            flow!.skipStreams(to: number)
-            let publication = flow!.publish(bytes: part.stream)
-            precondition(publication.stream.index == number, "the flow and the log number parts alike")
-            onFlow = publication.onFlow
+        if flow != nil, let octets = log.octets(at: number) {
+            onFlow = flow!.publish(octets, as: number)
             isFlowTouched = true
         }
         for slot in seats.indices {
@@ -226,7 +222,10 @@ public struct FlowServer: Sendable {
     }
 
     /// What the wall clock shows at `now`, as far as is known.
-    public func wallTime(at now: Instant) -> WallTime { wallClock.time + (now - wallClock.at) }
+    public func wallTime(at now: Instant) -> WallTime {
+        // The 128-bit arithmetic of Duration would cost as much as the rest of publishing.
+        WallTime(nanoseconds: wallClock.time.nanoseconds &+ (now.nanoseconds &- wallClock.at.nanoseconds))
+    }
 
     /// The wall clock shows `time`: it may have been set. Forgets objects that are older than the log keeps them. To be
     /// called now and then.
@@ -379,9 +378,12 @@ public struct FlowServer: Sendable {
 
     /// When to call `timerFired`, unless something happens before. The flow's own pace is in it.
     public var nextDeadline: Instant {
+        // Two by two: more of them would be put into an array.
         min(
-            flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture,
-            awaited.isEmpty ? .distantFuture : awaited[awaited.base].until, unicast?.nextTurn ?? .distantFuture)
+            min(flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture),
+            min(
+                awaited.isEmpty ? .distantFuture : awaited[awaited.base].until,
+                unicast?.nextTurn ?? .distantFuture))
     }
 
     private var retriesGroup: Bool { configuration.replicates && configuration.hasGroup && !copied.isEmpty }

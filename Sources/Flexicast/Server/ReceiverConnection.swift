@@ -21,12 +21,13 @@ public protocol ReceiverConnection: ~Copyable {
 
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64)
     /// See `Connection.sendStreamRange`.
-    mutating func sendStreamRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool)
+    mutating func sendStreamRange(
+        _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool)
     mutating func chargeExternal(octets: UInt64, streams count: UInt64)
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID
     /// See `Connection.read`.
     mutating func read(_ id: StreamID) -> StreamChunk?
-    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError)
+    mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError)
     mutating func close(_ error: TransportError, at now: Instant)
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant)
 }

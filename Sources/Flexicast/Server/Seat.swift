@@ -26,7 +26,7 @@ struct Seat: Sendable {
     /// A part of a stream that was begun on the flow, to be sent on the receiver's connection.
     struct Repair: Sendable {
         var stream: StreamID
-        var bytes: [UInt8]
+        var octets: StreamOctets
         var range: Range<UInt64>
         var fin: Bool
         var counted: Bool

@@ -41,11 +41,11 @@ public enum LeaveReason: Sendable, Hashable, CaseIterable {
 
 /// What the shell has to do for a `FlowSource`.
 public enum FlowAction: Sendable {
-    /// Send a part of a stream on the member's own connection (`Connection.sendStreamRange`). `bytes` is the whole
+    /// Send a part of a stream on the member's own connection (`Connection.sendStreamRange`). `octets` is the whole
     /// stream. `counted` is false when the range was sent on the flow to this member before, so that it is in its
     /// flow control account already. For a member that has gone this precedes its `memberRemoved`.
     case unicastRepair(
-        member: MemberID, stream: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool)
+        member: MemberID, stream: StreamID, octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool)
     /// The member is out of the table. When `reason.isEviction`, tell it (`SourceSession.evict`). `charge` is what
     /// the flow has sent it since the last `takeCharge`, for its connection's flow control account.
     case memberRemoved(MemberID, reason: LeaveReason, charge: FlowCharge)

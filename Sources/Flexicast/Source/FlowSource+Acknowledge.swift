@@ -206,7 +206,7 @@ extension FlowSource {
             .unicastRepair(
                 member: memberID(slot),
                 stream: StreamID(initiator: .server, bidirectional: false, index: part.stream),
-                bytes: streams.bytes(part.stream), range: part.range, fin: part.fin, counted: part.counted))
+                octets: streams.octets(part.stream), range: part.range, fin: part.fin, counted: part.counted))
     }
 
     private mutating func noteLoss(_ slot: Int, _ packetNumber: UInt64, sentAt: Instant) {

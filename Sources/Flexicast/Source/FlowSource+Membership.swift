@@ -105,7 +105,7 @@ extension FlowSource {
     /// more than the member has allowed, since no frame passes the least of the limits.
     mutating func removeOutOfCredit() {
         while hasRoomForRemovals, isOutOfCredit {
-            let isOctets = !streams.current.isEmpty && octetLimits.minimum <= octetPosition
+            let isOctets = streams.current.count > 0 && octetLimits.minimum <= octetPosition
             guard let slot = isOctets ? octetLimits.slotOfMinimum : streamLimits.slotOfMinimum else { return }
             remove(slot, reason: .outOfCredit)
         }
@@ -189,7 +189,7 @@ extension FlowSource {
         }
         send(&batch)
         for (stream, offset) in streams.unsent(from: members[slot].firstStream) {
-            let range = UInt64(offset)..<UInt64(streams.bytes(stream).count)
+            let range = UInt64(offset)..<UInt64(streams.octets(stream).count)
             send(RepairBatch.Part(stream: stream, range: range, fin: true, counted: true), to: slot)
         }
     }

@@ -156,14 +156,15 @@ extension FlowSource {
         // The last offset of this width ends the run: all its packets have as many octets of the stream.
         let alike = Varint.alike(from: UInt64(first), by: UInt64(octets))
         let count = Int(min(most, alike))
-        let bytes = streams.current
+        let body = streams.current.body
+        let head = streams.current.head.count
         var offset = first
         for index in 0..<UInt64(count) {
             writer.block(header, moving: frame - 4)
             writer.uint32(UInt32(truncatingIfNeeded: log.next &+ index))
             writer.advance(headerLength - frame)
             writer.varint(UInt64(offset))
-            writer.octets(of: bytes.span, from: offset, count: octets)
+            writer.octets(of: body.span, from: offset - head, count: octets)
             writer.advance(CipherSuite.tagLength)
             offset += octets
         }
@@ -190,11 +191,12 @@ extension FlowSource {
         let size = UInt64(configuration.packetSize)
         // More stream data than that no packet has.
         let most = size - UInt64(CipherSuite.tagLength + 1 + flowID.count + 4)
-        guard repairs.isEmpty, streams.sent > 0, mayContinue else { return 0 }
-        let rest = UInt64(streams.current.count - streams.sent) - 1
+        let rest = UInt64(streams.current.count - streams.sent)
+        guard rest > most, repairs.isEmpty, streams.sent > 0, streams.sent >= streams.current.head.count, mayContinue
+        else { return 0 }
         let memory = configuration.maximumUnsettledOctets - unsettledOctets
         return min(
-            rest / most, (octetLimits.minimum - octetPosition) / most, memory / size, UInt64(pacer.packets),
+            (rest - 1) / most, (octetLimits.minimum - octetPosition) / most, memory / size, UInt64(pacer.packets),
             min(skipAt, keys.endsAt) - log.next)
     }
 
@@ -214,7 +216,7 @@ extension FlowSource {
     @inline(__always)
     var hasCredit: Bool {
         (streams.sent > 0 || streamPosition < streamLimits.minimum)
-            && (streams.current.isEmpty || octetPosition < octetLimits.minimum)
+            && (streams.current.count == 0 || octetPosition < octetLimits.minimum)
     }
 
     /// A frame needs this much more than its header, or less where the stream ends.
@@ -228,12 +230,12 @@ extension FlowSource {
         1 + Varint.length(stream.rawValue) + (offset == 0 ? 0 : Varint.length(offset)) + 2
     }
 
-    /// Writes a STREAM frame with as much as fits before `end` of `length` octets of `bytes`, which lie at `offset` of the
-    /// stream; nil when it is not worth a frame. `fin` says that the stream ends with them.
+    /// Writes the header of a STREAM frame with as much as fits before `end` of the `length` octets that lie at `offset` of
+    /// the stream: how many, which are to follow; nil when it is not worth a frame. `fin` says that the stream ends with them.
     @inline(__always)
     @_lifetime(writer: copy writer)
     private func writeStream(
-        into writer: inout ByteWriter, end: Int, index: UInt64, bytes: [UInt8], offset: Int, length: Int, fin: Bool
+        into writer: inout ByteWriter, end: Int, index: UInt64, offset: Int, length: Int, fin: Bool
     ) -> Int? {
         let stream = StreamID(initiator: .server, bidirectional: false, index: index)
         let header = headerLength(stream, offset: UInt64(offset))
@@ -247,7 +249,6 @@ extension FlowSource {
         writer.varint(stream.rawValue)
         if offset > 0 { writer.varint(UInt64(offset)) }
         if !fills { writer.uint16(UInt16(truncatingIfNeeded: count) | 0x4000) }
-        writer.octets(bytes.span.extracting(offset..<(offset + count)))
         return count
     }
 
@@ -257,9 +258,10 @@ extension FlowSource {
             let frame = repairs[repairs.base]
             guard
                 let count = writeStream(
-                    into: &writer, end: end, index: frame.stream, bytes: streams.bytes(frame.stream),
-                    offset: Int(frame.offset), length: Int(frame.length), fin: frame.fin)
+                    into: &writer, end: end, index: frame.stream, offset: Int(frame.offset),
+                    length: Int(frame.length), fin: frame.fin)
             else { return }
+            streams.octets(frame.stream).write(Int(frame.offset)..<(Int(frame.offset) + count), into: &writer)
             statistics.octetsRepairedOnFlow += UInt64(count)
             if count == Int(frame.length) {
                 // The queue's reference becomes the packet's.
@@ -285,9 +287,16 @@ extension FlowSource {
         let length = min(rest, Int(clamping: octetLimits.minimum - min(octetPosition, octetLimits.minimum)))
         guard
             let count = writeStream(
-                into: &writer, end: end, index: index, bytes: streams.current, offset: offset, length: length,
-                fin: length == rest)
+                into: &writer, end: end, index: index, offset: offset, length: length, fin: length == rest)
         else { return false }
+        // By its pieces: all of it would be copied for a call.
+        let split = streams.current.head.count
+        if offset < split { streams.current.head.write(offset..<min(split, offset + count), into: &writer) }
+        if offset + count > split {
+            let first = max(offset, split) - split
+            let body = streams.current.body
+            writer.octets(body.span.extracting(first..<(offset + count - split)))
+        }
         if offset == 0 {
             streamPosition += 1
             queuedStreams -= 1

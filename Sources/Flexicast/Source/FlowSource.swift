@@ -149,6 +149,7 @@ public struct FlowSource: Sendable {
     }
 
     /// Whether `nextAction` has something.
+    @inline(__always)
     var hasActions: Bool { actionsTaken < actions.count }
 
     mutating func act(_ action: FlowAction) { actions.append(action) }
@@ -167,16 +168,16 @@ public struct FlowSource: Sendable {
         public var onFlow: Bool
     }
 
-    /// Gives `bytes` the next server-initiated unidirectional stream ID and, when there are members, queues it as
+    /// Gives `octets` the next server-initiated unidirectional stream ID and, when there are members, queues them as
     /// one whole stream. Everybody who is not a member at this moment needs it on the unicast path.
-    public mutating func publish(bytes: [UInt8]) -> Publication {
+    public mutating func publish(_ octets: StreamOctets) -> Publication {
         let stream = StreamID(initiator: .server, bidirectional: false, index: streams.next)
         statistics.streamsPublished += 1
         let onFlow =
-            memberCount > 0 && !isWithdrawn && UInt64(bytes.count) <= configuration.maximumStreamLength
-            && streams.queuedOctets + UInt64(bytes.count) <= configuration.maximumQueuedOctets
+            memberCount > 0 && !isWithdrawn && UInt64(octets.count) <= configuration.maximumStreamLength
+            && streams.queuedOctets + UInt64(octets.count) <= configuration.maximumQueuedOctets
         if onFlow {
-            streams.append(bytes)
+            streams.append(octets)
             queuedStreams += 1
         } else {
             streams.appendOffFlow()
@@ -185,9 +186,12 @@ public struct FlowSource: Sendable {
         return Publication(stream: stream, onFlow: onFlow)
     }
 
-    /// Uses up stream indices that nothing is published under, up to `index`.
-    mutating func skipStreams(to index: UInt64) {
+    /// The same for the stream with this index, which is the next one or beyond: those between are used up, and nothing is
+    /// published under them. Whether the stream goes on the flow.
+    mutating func publish(_ octets: StreamOctets, as index: UInt64) -> Bool {
+        precondition(streams.next <= index, "the flow and the log number parts alike")
         while streams.next < index { streams.appendOffFlow() }
+        return publish(octets).onFlow
     }
 
     /// The ID that the next published stream gets.
@@ -243,9 +247,9 @@ public struct FlowSource: Sendable {
     /// The streams before `first` of which parts may still be sent on the flow. A receiver that has joined hears those
     /// parts, and would wait forever for the rest: send it each of them whole on its unicast path, unless its connection
     /// has been given the stream already.
-    public func unfinishedStreams(before first: StreamID) -> [(stream: StreamID, bytes: [UInt8])] {
+    public func unfinishedStreams(before first: StreamID) -> [(stream: StreamID, octets: StreamOctets)] {
         streams.held(before: first.index).map {
-            (StreamID(initiator: .server, bidirectional: false, index: $0), streams.bytes($0))
+            (StreamID(initiator: .server, bidirectional: false, index: $0), streams.octets($0))
         }
     }
 

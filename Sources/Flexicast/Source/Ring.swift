@@ -3,8 +3,6 @@
 struct Ring<Element: Sendable>: Sendable {
     private var storage: [Element]
     private let filler: Element
-    /// Whether an element that goes has to let something go.
-    private let clears: Bool
     /// Index of the oldest element.
     private(set) var base: UInt64
     /// One past the index of the newest.
@@ -16,9 +14,8 @@ struct Ring<Element: Sendable>: Sendable {
     /// Elements held at the most since it was last empty.
     private var most = 0
 
-    init(filler: Element, startingAt start: UInt64 = 0, holdsReferences clears: Bool = false) {
+    init(filler: Element, startingAt start: UInt64 = 0) {
         self.filler = filler
-        self.clears = clears
         storage = Array(repeating: filler, count: Self.smallest)
         base = start
         end = start
@@ -65,7 +62,6 @@ struct Ring<Element: Sendable>: Sendable {
 
     mutating func removeFirst(upTo index: UInt64) {
         precondition(index >= base && index <= end)
-        if clears { for gone in base..<index { storage[place(gone)] = filler } }
         base = index
         if isEmpty { emptied() }
     }

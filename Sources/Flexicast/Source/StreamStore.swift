@@ -1,10 +1,12 @@
+import Wire
+
 /// The streams that the flow still has to send or may have to repair, by stream index.
 ///
 /// A stream's octets stay until its last octet has been sent and no remembered packet or queued repair carries any
 /// of them. Indices that never go on the flow leave a hole that costs nothing once its neighbours have gone.
 struct StreamStore: Sendable {
     private struct Entry: Sendable {
-        var bytes: [UInt8] = []
+        var octets = StreamOctets()
         /// Frames in the packet log and in the repair queue; those of the stream at the cursor are in `newReferences`.
         var references: UInt32 = 0
         var onFlow = false
@@ -14,7 +16,7 @@ struct StreamStore: Sendable {
     /// The first stream that is not sent to its end: those before it are, or never go on the flow.
     private(set) var cursor: UInt64
     /// The stream at the cursor, empty when there is none. It stands here because every packet reads it.
-    private(set) var current: [UInt8] = []
+    private(set) var current = StreamOctets()
     /// Octets of it sent for the first time.
     private(set) var sent = 0
     /// Frames of it in the packet log and in the repair queue, less those that have gone since.
@@ -26,7 +28,7 @@ struct StreamStore: Sendable {
 
     /// - Parameter first: the index of the first stream.
     init(from first: UInt64 = 0) {
-        entries = Ring(filler: Entry(), startingAt: first, holdsReferences: true)
+        entries = Ring(filler: Entry(), startingAt: first)
         cursor = first
     }
 
@@ -35,7 +37,7 @@ struct StreamStore: Sendable {
     var isDrained: Bool { cursor == entries.end }
     var streamsHeld: Int { entries.count }
 
-    func bytes(_ index: UInt64) -> [UInt8] { entries[index].bytes }
+    func octets(_ index: UInt64) -> StreamOctets { entries[index].octets }
 
     /// The streams before `end` that are not sent whole, or may be sent again.
     func held(before end: UInt64) -> [UInt64] {
@@ -51,11 +53,11 @@ struct StreamStore: Sendable {
             .map { ($0, $0 == cursor ? sent : 0) }
     }
 
-    mutating func append(_ bytes: [UInt8]) {
-        queuedOctets += UInt64(bytes.count)
-        octetsHeld += UInt64(bytes.count)
-        entries.append(Entry(bytes: bytes, references: 0, onFlow: true))
-        if cursor + 1 == next { current = bytes }
+    mutating func append(_ octets: StreamOctets) {
+        queuedOctets += UInt64(octets.count)
+        octetsHeld += UInt64(octets.count)
+        entries.append(Entry(octets: octets, references: 0, onFlow: true))
+        if cursor + 1 == next { current = octets }
     }
 
     /// Uses up an index for a stream that is sent by unicast only.
@@ -100,14 +102,18 @@ struct StreamStore: Sendable {
         newReferences = 0
         sent = 0
         repeat { cursor += 1 } while cursor < next && !entries[cursor].onFlow
-        current = isDrained ? [] : entries[cursor].bytes
+        current = isDrained ? StreamOctets() : entries[cursor].octets
         forgetSettled()
     }
 
     private mutating func forgetSettled() {
-        while entries.base < cursor, entries[entries.base].references == 0 {
-            octetsHeld -= UInt64(entries[entries.base].bytes.count)
-            entries.removeFirst()
+        var end = entries.base
+        while end < cursor, entries[end].references == 0 {
+            octetsHeld -= UInt64(entries[end].octets.count)
+            // The ring keeps what it is given until the place is used again.
+            entries[end].octets = StreamOctets()
+            end += 1
         }
+        if end > entries.base { entries.removeFirst(upTo: end) }
     }
 }

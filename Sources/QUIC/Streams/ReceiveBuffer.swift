@@ -31,7 +31,11 @@ struct ReceiveBuffer: Sendable {
     /// What lies beyond the first hole: ascending, not overlapping.
     private var segments: [Segment] = []
 
-    init(expected: Int = 0) { self.expected = expected }
+    /// - Parameter room: an empty array that octets are put into as long as it has room for them.
+    init(expected: Int = 0, room: [UInt8] = []) {
+        self.expected = expected
+        ready = room
+    }
 
     /// The first octet that was not taken out.
     var heldOffset: UInt64 { readOffset - UInt64(consumed) }

@@ -32,10 +32,10 @@ struct ReceiveStream: Sendable {
     var owesMaxStreamData = false
     var owesStopSending = false
 
-    /// `expected`: about as many octets as it may have, 0 when nothing is known.
-    init(id: StreamID, window: UInt64, expected: Int = 0) {
+    /// `expected`: about as many octets as it may have, 0 when nothing is known. `room`: an empty array to put them into.
+    init(id: StreamID, window: UInt64, expected: Int = 0, room: [UInt8] = []) {
         self.id = id
-        buffer = ReceiveBuffer(expected: expected)
+        buffer = ReceiveBuffer(expected: expected, room: room)
         self.window = window
         maxStreamData = window
     }

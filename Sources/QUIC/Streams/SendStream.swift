@@ -85,9 +85,9 @@ struct SendStream: Sendable {
 
     // MARK: - What to send
 
-    mutating func write(_ bytes: [UInt8], fin: Bool) {
+    mutating func write(_ octets: StreamOctets, fin: Bool) {
         let start = content.end
-        content.append(bytes)
+        content.append(octets)
         fresh.insert(start..<content.end)
         if fin {
             finalSize = content.end
@@ -96,9 +96,9 @@ struct SendStream: Sendable {
     }
 
     /// See `StreamTable.sendRange`.
-    mutating func sendRange(bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
+    mutating func sendRange(_ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool) {
         guard state == .sending else { return }
-        if content.end < bytes.count { content.replace(with: bytes) }
+        if content.end < octets.count { content.replace(with: octets) }
         var wanted = OctetSet()
         wanted.insert(range.clamped(to: 0..<content.end))
         // What was sent is acknowledged, on its way or found lost already: it needs nothing more.

@@ -1,10 +1,11 @@
 import Wire
 
-/// The octets of a stream as they were written: pieces held by reference, so that many connections can send one array.
+/// The octets of a stream as they were written: pieces held by reference, so that many connections can send what is there
+/// once.
 struct StreamContent: Sendable {
     private struct Piece: Sendable {
         var offset: UInt64
-        var bytes: [UInt8]
+        var bytes: ArraySlice<UInt8>
         var end: UInt64 { offset + UInt64(bytes.count) }
     }
 
@@ -18,18 +19,23 @@ struct StreamContent: Sendable {
 
     init() {}
 
-    mutating func append(_ bytes: [UInt8]) {
+    mutating func append(_ octets: StreamOctets) {
+        if octets.head.count > 0 { append(octets.head.array[...]) }
+        append(octets.body)
+    }
+
+    private mutating func append(_ bytes: ArraySlice<UInt8>) {
         guard !bytes.isEmpty else { return }
         pieces.append(Piece(offset: end, bytes: bytes))
         end += UInt64(bytes.count)
         held += bytes.count
     }
 
-    /// Holds `bytes` as the stream's octets from its start on, in place of what was held.
-    mutating func replace(with bytes: [UInt8]) {
+    /// Holds `octets` as the stream's from its start on, in place of what was held.
+    mutating func replace(with octets: StreamOctets) {
         discard()
         end = 0
-        append(bytes)
+        append(octets)
     }
 
     /// Lets go of the pieces that lie wholly below `offset`.
@@ -69,7 +75,7 @@ struct StreamContent: Sendable {
     }
 
     /// The piece that holds the octet at `offset`: its octets, and where they begin in the stream.
-    func bytes(at offset: UInt64) -> (bytes: [UInt8], start: UInt64) {
+    func bytes(at offset: UInt64) -> (bytes: ArraySlice<UInt8>, start: UInt64) {
         let piece = pieces[piece(at: offset)]
         return (piece.bytes, piece.offset)
     }

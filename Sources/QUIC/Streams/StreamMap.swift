@@ -1,7 +1,8 @@
 /// Streams by their IDs, as a dictionary would hold them, but side by side in an array: an index stays good until a stream
 /// is removed, values are changed where they lie, and the ID looked up most often, that of the stream used last, is not
-/// hashed again for each frame. A few streams are looked through one by one, so that a connection with one or two has no
-/// dictionary.
+/// searched again for each frame. A few streams are looked through one by one, so that a connection with one or two has no
+/// table. The table is sorted, as streams are opened nearly in the order of their IDs and end nearly so: that costs less than
+/// to hash them, and nobody can choose IDs that collide.
 struct StreamMap<Stream: Sendable>: Sendable {
     struct Index: Sendable, Equatable {
         fileprivate var slot: Int
@@ -9,7 +10,7 @@ struct StreamMap<Stream: Sendable>: Sendable {
 
     private var slots: [(id: StreamID, stream: Stream)] = []
     /// Empty as long as there are no more than `fewest`.
-    private var slotOfID: [StreamID: Int] = [:]
+    private var table = SlotTable()
     private static var fewest: Int { 8 }
     /// The slot that was changed last, if it is still there.
     private var last = 0
@@ -32,7 +33,7 @@ struct StreamMap<Stream: Sendable>: Sendable {
     }
 
     private func search(_ id: StreamID) -> Int? {
-        if slots.count > Self.fewest { return slotOfID[id] }
+        if slots.count > Self.fewest { return table.slot(of: id) }
         for slot in slots.indices where slots[slot].id == id { return slot }
         return nil
     }
@@ -54,10 +55,10 @@ struct StreamMap<Stream: Sendable>: Sendable {
         last = slots.count
         slots.append((id, stream))
         if slots.count > Self.fewest {
-            if slotOfID.isEmpty {
-                for slot in slots.indices { slotOfID[slots[slot].id] = slot }
+            if table.isEmpty {
+                for slot in slots.indices { table.insert(slots[slot].id, slot) }
             } else {
-                slotOfID[id] = last
+                table.insert(id, last)
             }
         }
         return Index(slot: last)
@@ -69,13 +70,80 @@ struct StreamMap<Stream: Sendable>: Sendable {
         // The newest one fills the hole.
         let end = slots.removeLast()
         if slots.count > Self.fewest {
-            slotOfID[id] = nil
-            if slot < slots.count { slotOfID[end.id] = slot }
-        } else if !slotOfID.isEmpty {
-            slotOfID.removeAll(keepingCapacity: true)
+            table.remove(id)
+            if slot < slots.count { table.move(end.id, to: slot) }
+        } else if !table.isEmpty {
+            table.removeAll()
         }
         guard slot < slots.count else { return end.stream }
         defer { slots[slot] = end }
         return slots[slot].stream
+    }
+}
+
+/// Where streams are, by their IDs: sorted, and cheap to change at both ends.
+private struct SlotTable: Sendable {
+    private struct Place: Sendable {
+        var id: UInt64
+        var slot: Int
+    }
+
+    private var places: [Place] = []
+    /// The places before this one are done with.
+    private var head = 0
+    /// Streams at the front that are looked at one by one: the oldest that ends soon has one or two before it that stay.
+    private static var front: Int { 3 }
+
+    var isEmpty: Bool { head == places.count }
+
+    func slot(of id: StreamID) -> Int? {
+        let index = firstIndex(from: id.rawValue)
+        return index < places.count && places[index].id == id.rawValue ? places[index].slot : nil
+    }
+
+    mutating func insert(_ id: StreamID, _ slot: Int) {
+        let place = Place(id: id.rawValue, slot: slot)
+        if let last = places.last, last.id > id.rawValue {
+            places.insert(place, at: firstIndex(from: id.rawValue))
+        } else {
+            places.append(place)
+        }
+    }
+
+    /// The stream, which is there, lies elsewhere now.
+    mutating func move(_ id: StreamID, to slot: Int) { places[firstIndex(from: id.rawValue)].slot = slot }
+
+    /// Removes a stream, which is there.
+    mutating func remove(_ id: StreamID) {
+        let index = firstIndex(from: id.rawValue)
+        guard index - head < Self.front else {
+            places.remove(at: index)
+            return
+        }
+        for place in stride(from: index, to: head, by: -1) { places[place] = places[place - 1] }
+        head += 1
+        if head >= 64, head >= places.count / 2 {
+            places.removeFirst(head)
+            head = 0
+        }
+    }
+
+    mutating func removeAll() {
+        places.removeAll(keepingCapacity: true)
+        head = 0
+    }
+
+    private func firstIndex(from id: UInt64) -> Int {
+        // Nearly always one of the first, the last, or beyond it.
+        guard head < places.count, places[places.count - 1].id >= id else { return places.count }
+        for place in head..<min(head + Self.front, places.count) where places[place].id >= id { return place }
+        if places[places.count - 1].id == id { return places.count - 1 }
+        var low = head
+        var high = places.count
+        while low < high {
+            let middle = (low + high) / 2
+            if places[middle].id < id { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 }

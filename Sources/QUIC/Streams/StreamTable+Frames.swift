@@ -71,7 +71,8 @@ extension StreamTable {
     }
 
     /// The octets from `offset` of a stream on, as far as they were written in one piece.
-    func bulkBytes(_ at: StreamMap<SendStream>.Index, from offset: UInt64) -> (bytes: [UInt8], start: UInt64) {
+    func bulkBytes(_ at: StreamMap<SendStream>.Index, from offset: UInt64) -> (bytes: ArraySlice<UInt8>, start: UInt64)
+    {
         sending[at].content.bytes(at: offset)
     }
 

@@ -177,12 +177,37 @@ extension StreamTable {
         let new = receiving[at].buffer.readable
         guard let gathered = receiving[at].gather() else { return nil }
         wasRead(new, of: at, id: id)
-        if case .whole(let chunk) = gathered {
-            // The next one may be as long, or a little longer.
-            expected = min(chunk.bytes.count + chunk.bytes.count / 8, StreamBounds.reservedOctets)
-            receivingEnded(id)
+        guard case .whole(var chunk) = gathered else { return gathered }
+        receivingEnded(id)
+        // The next one may be as long, or a little longer; the last part of an object is shorter than those of the next.
+        let length = min(chunk.bytes.count + chunk.bytes.count / 8, StreamBounds.reservedOctets)
+        expected = max(length, expectedBefore)
+        expectedBefore = length
+        keepRoom(of: &chunk)
+        return .whole(chunk)
+    }
+
+    /// Keeps the array for a later stream. The application gets one of its own instead where it would hold much room for
+    /// few octets.
+    private mutating func keepRoom(of chunk: inout StreamChunk) {
+        guard StreamBounds.roomOctets.contains(chunk.bytes.capacity) else { return }
+        if chunk.bytes.count < chunk.bytes.capacity / 2 {
+            swap(&room, &chunk.bytes)
+            chunk.bytes = []
+            chunk.bytes.append(room.span)
+        } else {
+            room = chunk.bytes
         }
-        return gathered
+    }
+
+    /// An empty array for a stream of about as many octets as are expected: in place of the one that was kept, if the
+    /// application still holds that.
+    private mutating func takeRoom() -> [UInt8] {
+        guard StreamBounds.roomOctets.contains(expected), !room.isEmpty else { return [] }
+        var taken: [UInt8] = []
+        swap(&taken, &room)
+        taken.removeAll(keepingCapacity: true)
+        return taken
     }
 
     /// Asks the peer to send no more on the stream (RFC 9000 section 3.5). What was received and not read is dropped.
@@ -259,10 +284,12 @@ extension StreamTable {
             if finished[kind].contains(id.index) { return false }
         }
         openedByPeer[kind] += 1
-        receiving.insert(ReceiveStream(id: id, window: receiveWindow(id), expected: expected), id: id)
+        let room = kind ? [] : takeRoom()
+        receiving.insert(ReceiveStream(id: id, window: receiveWindow(id), expected: expected, room: room), id: id)
         if kind { sending.insert(SendStream(id: id, maxStreamData: initialSendLimit(id), isRanged: false), id: id) }
         count { $0.streamsOpenedByPeer += 1 }
-        events.append(.opened(id))
+        // Of one that only the peer sends on, what it sends is news enough.
+        if kind { events.append(.opened(id)) }
         return true
     }
 

@@ -31,34 +31,34 @@ extension StreamTable {
         return id
     }
 
-    /// Appends `bytes`, which are kept by reference until they are acknowledged, and with `fin` the end of the stream.
-    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
+    /// Appends `octets`, which are kept by reference until they are acknowledged, and with `fin` the end of the stream.
+    mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) {
         guard let at = sending.index(of: id), !sending[at].isRanged else { throw .unknownStream }
         guard sending[at].state == .sending else { throw .reset }
         guard sending[at].finalSize == nil else { throw .alreadyFinished }
-        guard heldOctets < StreamBounds.heldOctets || bytes.isEmpty else {
+        guard heldOctets < StreamBounds.heldOctets || octets.count == 0 else {
             owesWritable = true
             throw .full
         }
-        heldOctets += bytes.count
-        sending[at].write(bytes, fin: fin)
+        heldOctets += octets.count
+        sending[at].write(octets, fin: fin)
         queueFresh(at, id: id)
         settleQueues()
     }
 
-    /// Sends, or sends again, `range` of the shared stream `id` whose whole content is `bytes`; with `fin` also where it
+    /// Sends, or sends again, `range` of the shared stream `id` whose whole content is `octets`; with `fin` also where it
     /// ends. Ranges may come in any order and overlap: what this connection has sent already it does not send again,
     /// because it answers for its loss. `counted` false means that the octets were charged to the peer before, when they
     /// went out on the flow; they go ahead of fresh octets, like those that were lost.
     ///
     /// The stream itself is charged to the peer's stream limit when its first octet goes out counted.
-    mutating func sendRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
+    mutating func sendRange(_ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool) {
         guard isShared(id), id.initiator == role else { return }
         let at = sending.index(of: id) ?? makeSending(id, isRanged: true)
         // One that was opened before the space was shared is not the flow's.
         guard sending[at].isRanged else { return }
         let held = sending[at].content.held
-        sending[at].sendRange(bytes: bytes, range: range, fin: fin, counted: counted)
+        sending[at].sendRange(octets, range: range, fin: fin, counted: counted)
         heldOctets += sending[at].content.held - held
         queueFresh(at, id: id)
         queueAgain(at, id: id)

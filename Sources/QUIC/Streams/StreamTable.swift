@@ -40,7 +40,8 @@ struct StreamTable: Sendable {
 
         subscript(isBidirectional: Bool) -> Value {
             get { isBidirectional ? bidirectional : unidirectional }
-            set { if isBidirectional { bidirectional = newValue } else { unidirectional = newValue } }
+            // In place: a set's array would be copied for each change.
+            _modify { if isBidirectional { yield &bidirectional } else { yield &unidirectional } }
         }
     }
 
@@ -78,6 +79,11 @@ struct StreamTable: Sendable {
     var segments = 0
     /// About as long as the stream that was gathered last.
     var expected = 0
+    /// The same of the one before.
+    var expectedBefore = 0
+    /// The octets of the long stream that was handed over last: as soon as the application has let go of them, their room is
+    /// used again. One array of `StreamBounds.roomOctets` at the most is held for it.
+    var room: [UInt8] = []
 
     // Sending: what the peer allows.
     /// The highest MAX_DATA.

@@ -103,6 +103,8 @@ enum StreamBounds {
     /// How many times its octets a stream that is gathered may have reserved, and how much at the most.
     static let reserve = 32
     static let reservedOctets = 16 << 20
+    /// Octets that make it worth while to use an array again, and those of the largest one that is kept for it.
+    static let roomOctets = (32 << 10)...(512 << 10)
     /// The least data worth a STREAM frame of its own at the end of a packet, when more is waiting.
     static let smallestFragment = 32
     /// Octets that may wait in a CRYPTO stream beyond what was read (RFC 9000 section 7.5 asks for 4096).

@@ -156,3 +156,14 @@ extension ReceiveBuffer {
 extension CryptoStream {
     mutating func received(_ bytes: [UInt8], at offset: UInt64) throws { try received(bytes.span, at: offset) }
 }
+
+// Streams that have no head of their own.
+extension StreamTable {
+    mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError) {
+        try write(id, StreamOctets(bytes), fin: fin)
+    }
+
+    mutating func sendRange(_ id: StreamID, bytes: [UInt8], range: Range<UInt64>, fin: Bool, counted: Bool) {
+        sendRange(id, StreamOctets(bytes), range: range, fin: fin, counted: counted)
+    }
+}

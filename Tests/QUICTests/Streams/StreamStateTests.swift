@@ -12,7 +12,7 @@ import Wire
         try client.write(id, [1, 2], fin: false)
         try client.write(id, [3], fin: true)
         try exchange(&client, &server)
-        #expect(server.allEvents() == [.opened(id), .readable(id)])
+        #expect(server.allEvents() == [.readable(id)])
         #expect(server.read(id) == StreamChunk(bytes: [1, 2, 3], offset: 0, isFinished: true, octetsFromUnicast: 3))
         #expect(server.read(id) == nil)
         #expect(client.allEvents() == [.sendCompleted(id)])
@@ -30,7 +30,7 @@ import Wire
             try client.write(id, [part], fin: false)
             try exchange(&client, &server)
         }
-        #expect(server.allEvents() == [.opened(id), .readable(id)])
+        #expect(server.allEvents() == [.readable(id)])
         #expect(server.read(id)?.bytes == [1, 2, 3])
         try client.write(id, [], fin: true)
         try exchange(&client, &server)
@@ -163,7 +163,7 @@ import Wire
         #expect(reset.frames == [.resetStream(id)])
         client.lose(reset)
         try exchange(&client, &server)
-        #expect(server.allEvents() == [.opened(id), .readable(id), .reset(id, code: 77)])
+        #expect(server.allEvents() == [.readable(id), .reset(id, code: 77)])
         #expect(server.read(id) == nil)
         #expect(server.openReceiveCount == 0 && client.openSendCount == 0)
         #expect(client.heldOctets == 0)
@@ -193,7 +193,7 @@ import Wire
         let id = StreamID(2)
         try server.receive(id, 0, [1, 2], fin: true)
         try server.resetReceived(id, code: 1, finalSize: 2)
-        #expect(server.allEvents() == [.opened(id), .readable(id)])
+        #expect(server.allEvents() == [.readable(id)])
         #expect(server.read(id)?.bytes == [1, 2])
     }
 
@@ -209,7 +209,7 @@ import Wire
         server.lose(stop)
         try exchange(&client, &server)
         #expect(client.allEvents() == [.stopSending(id, code: 5)])
-        #expect(server.allEvents() == [.opened(id), .readable(id), .reset(id, code: 5)])
+        #expect(server.allEvents() == [.readable(id), .reset(id, code: 5)])
         #expect(client.openSendCount == 0 && server.openReceiveCount == 0)
         #expect(server.dataConsumed == 300)
     }
@@ -258,7 +258,7 @@ import Wire
         }
         #expect(server.maxStreams.unidirectional == 4)
         #expect(errorCode { try server.resetReceived(StreamID(18), code: 0, finalSize: 0) } == .streamLimitError)
-        #expect(server.allEvents().count == 8)
+        #expect(server.allEvents().count == 4)
         #expect(server.maxStreams.unidirectional == 8)
     }
 

@@ -80,7 +80,7 @@ let package = Package(
         .testTarget(
             name: "EndpointTests",
             dependencies: [
-                "TestSupport", "ReactorTestSupport", "Endpoint", "Wire", "QUIC", "Objects", "Flexicast", "Feed",
+                "TestSupport", "ReactorTestSupport", "Endpoint", "Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed",
                 "Cryptography",
                 "Reactor",
             ],

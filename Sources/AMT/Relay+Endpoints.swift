@@ -22,7 +22,8 @@ extension Relay {
             return nil
         }
         let endpoint = Endpoint(
-            gateway: gateway, local: local, deadline: now + configuration.membershipInterval, heardAt: now)
+            gateway: gateway, local: local, deadline: now + configuration.membershipInterval,
+            pathMTU: configuration.tunnelMTU, heardAt: now)
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free

@@ -4,7 +4,7 @@ import Wire
 //
 //     datagram ──> datagramReceived ──> the answer, if any        (the shell sends it from where the datagram was sent to)
 //                        └──> nextUpstreamChange: join or leave   (the shell asks until nil)
-//     multicast packet ──> collectDestinations(source, group) ──> destination(slot): where copies go
+//     multicast packets ──> packetCaptured, nextStep: what goes into which tunnels        (Relay+Forwarding.swift)
 //     nextDeadline ──> timerFired
 //
 // Until a Membership Update brings back a valid response MAC nothing is remembered of a gateway. A tunnel's end is an
@@ -24,7 +24,7 @@ public struct TunnelDestination: Hashable, Sendable {
     public var gateway: SocketAddress
     /// The address they leave from.
     public var local: IPAddress
-    /// Octets of the largest IP packet that gets through, as far as the network has told.
+    /// Octets of the largest IP packet that gets through, as configured, or less as the network has told.
     public var pathMTU: Int
     /// Packets carry the mark of congestion of what is in them (RFC 6040 section 4.1, normal mode); else none.
     public var isECNCapable: Bool
@@ -40,8 +40,8 @@ public struct Relay: Sendable {
         /// The entry in the heap that counts; others of this slot are stale.
         var scheduled = Instant.distantFuture
         var unreachable = 0
-        /// The largest IP packet that gets to the gateway, as far as the network has told.
-        var pathMTU = Int.max
+        /// The largest IP packet that gets to the gateway, as configured, or less as the network has told.
+        var pathMTU: Int
         /// The gateway passes marks of congestion on.
         var isECNCapable = false
         var budget = RateBudget()
@@ -56,9 +56,11 @@ public struct Relay: Sendable {
 
     public let configuration: RelayConfiguration
     public internal(set) var counters = RelayCounters()
+    public internal(set) var forwarding = ForwardingCounters()
     /// Every Query carries L from now on.
     public private(set) var isDraining = false
 
+    var forwarder = Forwarder()
     var endpoints: [Endpoint] = []
     var freeSlots: [Int] = []
     var slots: [SocketAddress: Int] = [:]
@@ -270,7 +272,7 @@ public struct Relay: Sendable {
     /// Appends to `list` the slots of all endpoints that get packets of `source` to `group`, none twice, and returns the
     /// channels they have it by.
     @discardableResult
-    public func collectDestinations(source: IPAddress, group: IPAddress, into list: inout [Int]) -> ChannelMatch {
+    func collectDestinations(source: IPAddress, group: IPAddress, into list: inout [Int]) -> ChannelMatch {
         var match = ChannelMatch()
         if let index = members[Channel(source: source, group: group)] {
             list += channels[index].slots
@@ -290,7 +292,7 @@ public struct Relay: Sendable {
     }
 
     /// Where packets for the endpoint in `slot` go, and how.
-    public func destination(_ slot: Int) -> TunnelDestination {
+    func destination(_ slot: Int) -> TunnelDestination {
         // Field by field: an endpoint as a whole would retain its groups.
         TunnelDestination(
             gateway: endpoints[slot].gateway, local: endpoints[slot].local, pathMTU: endpoints[slot].pathMTU,
@@ -299,7 +301,7 @@ public struct Relay: Sendable {
 
     /// Whether `packets` of `octets` in all may go into the tunnel in `slot` now, of what `endpointRate` allows it; counts
     /// them if so.
-    public mutating func spend(_ octets: Int, packets: Int = 1, on slot: Int, at now: Instant) -> Bool {
+    mutating func spend(_ octets: Int, packets: Int = 1, on slot: Int, at now: Instant) -> Bool {
         if let rate = configuration.endpointRate, !endpoints[slot].budget.spend(octets, rate: rate, at: now) {
             return false
         }

@@ -97,7 +97,7 @@ public struct Refusal: Sendable, Hashable {
 }
 
 /// The channels that packets belong to, and how many tunnels each leads to.
-public struct ChannelMatch: Sendable, Hashable {
+struct ChannelMatch: Sendable, Hashable {
     var named: Int?
     var namedTunnels = 0
     var anySource: Int?
@@ -116,7 +116,7 @@ extension Relay {
 
     /// Counts packets of a channel that came together, and tells whether they may be forwarded, of what `channelRate`
     /// allows it. The sources of an any-source group have its rate together.
-    public mutating func admit(_ packets: Int, _ octets: Int, of match: ChannelMatch, at now: Instant) -> Bool {
+    mutating func admit(_ packets: Int, _ octets: Int, of match: ChannelMatch, at now: Instant) -> Bool {
         var isAdmitted = true
         if let index = match.named { isAdmitted = admit(packets, octets, index, match.namedTunnels, at: now) }
         if let index = match.anySource {

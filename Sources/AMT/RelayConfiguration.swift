@@ -62,6 +62,8 @@ public struct RelayConfiguration: Sendable {
     public var nearlyFullPercent = 90
     /// ICMP errors in a row, without a word from the gateway between them, that end a tunnel (RFC 7450 section 5.3.3.6.4).
     public var unreachableLimit = 3
+    /// Octets of the largest IP packet on every path to a gateway, outer headers included (RFC 7450 section 5.3.3.6.1).
+    public var tunnelMTU = 1500
     /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 section 5.3.3.6.1), and how far they may.
     public var followsPathMTU = false
     public var minimumMTU = 1280
@@ -72,36 +74,4 @@ public struct RelayConfiguration: Sendable {
     public var membershipInterval: Duration {
         queryInterval * Int(max(1, robustness)) + max(queryResponse, .seconds(10))
     }
-}
-
-/// What a relay has seen. Plain totals.
-public struct RelayCounters: Sendable, Equatable {
-    public var discoveries: UInt64 = 0
-    public var requests: UInt64 = 0
-    public var updates: UInt64 = 0
-    public var teardowns: UInt64 = 0
-    /// Messages that only gateways should get, of unknown type or version, or too short.
-    public var unexpected: UInt64 = 0
-    /// Discoveries and Requests not answered because of the rate of their sender, or of all strangers.
-    public var rateLimited: UInt64 = 0
-    /// Updates and Teardowns whose MAC is not ours: forged, or of a secret long gone.
-    public var invalidMAC: UInt64 = 0
-    /// Updates whose report is damaged or none.
-    public var invalidReports: UInt64 = 0
-    /// Records of groups that are not forwarded: link-local, not multicast, or any-source where that is not allowed.
-    public var ignoredRecords: UInt64 = 0
-    /// Sources in records that cannot be or may not be asked for.
-    public var ignoredSources: UInt64 = 0
-    /// Tunnels refused because there are too many in all, or of one address.
-    public var refusedEndpoints: UInt64 = 0
-    /// Groups or sources refused because the tunnel, or the relay, has too many.
-    public var refusedJoins: UInt64 = 0
-    public var endpointsOpened: UInt64 = 0
-    public var endpointsExpired: UInt64 = 0
-    public var endpointsTornDown: UInt64 = 0
-    public var endpointsUnreachable: UInt64 = 0
-    /// ICMP errors about open tunnels.
-    public var notices: UInt64 = 0
-
-    public init() {}
 }

@@ -5,7 +5,7 @@ import Wire
 ///
 /// Only in the source-specific ranges, where a group has one sender that can act on it, and few: whoever can forge a
 /// source address could have them sent to others.
-public struct SenderFeedback: Sendable {
+struct SenderFeedback: Sendable {
     /// Messages a second, and at once.
     static let rate = 10
     static let burst = 10
@@ -13,19 +13,15 @@ public struct SenderFeedback: Sendable {
     static let quoteLimit = 528
 
     private var bucket = TokenBucket(rate: Self.rate, burst: Self.burst)
-    public private(set) var sent: UInt64 = 0
-
-    public init() {}
 
     /// The message for the sender of `packet`, of which some tunnel takes no more than `limit` octets; nil when none is due.
     /// The checksum of ICMPv6 is left to the kernel, which knows the addresses.
-    public mutating func tooLarge(
+    mutating func tooLarge(
         _ packet: Span<UInt8>, _ header: DataHeader, limit: Int, at now: Instant
     ) -> [UInt8]? {
         guard header.dontFragment, header.group.isSourceSpecificMulticast, !header.source.isUnspecified,
             bucket.take(at: now)
         else { return nil }
-        sent += 1
         let quote = packet.extracting(0..<min(header.length, Self.quoteLimit))
         let isIPv4 = header.source.isIPv4
         var message = [UInt8].written(capacity: 8 + quote.count) { writer in

@@ -12,8 +12,6 @@ public struct RelayOptions: Sendable {
     public var upstream: String?
     /// Groups and ports that are served through ordinary sockets, without a privilege; empty captures every group.
     public var groups: [SocketAddress] = []
-    /// Octets of the largest IP packet on every path to a gateway.
-    public var tunnelMTU = 1500
     /// How long tunnels are served after SIGTERM, while new Queries tell gateways to go.
     public var drain: Duration = .seconds(5)
     public var relay = RelayConfiguration()
@@ -127,19 +125,19 @@ extension RelayServer {
         var report = RelayReport()
         report.endpoints = relay.endpointCount
         report.channels = relay.upstreamCount
-        report.packetsIn = Int(forwarding.packetsIn)
-        report.packetsOut = Int(forwarding.packetsOut)
-        report.bytesOut = Int(forwarding.octetsOut)
-        report.unwanted = Int(forwarding.unwanted)
-        report.tooLarge = Int(forwarding.tooLarge)
-        report.drops = Int(forwarding.queueFull + (capture?.kernelDrops ?? 0) + controlDrops)
+        report.packetsIn = Int(relay.forwarding.packetsIn)
+        report.packetsOut = Int(relay.forwarding.packetsOut)
+        report.bytesOut = Int(relay.forwarding.octetsOut)
+        report.unwanted = Int(relay.forwarding.unwanted)
+        report.tooLarge = Int(relay.forwarding.tooLarge)
+        report.drops = Int(relay.forwarding.queueFull + (capture?.kernelDrops ?? 0) + controlDrops)
         report.rateLimited = Int(relay.counters.rateLimited)
         report.invalidMAC = Int(relay.counters.invalidMAC)
         report.refused = Int(relay.counters.refusedEndpoints + relay.counters.refusedJoins)
-        report.tooLargeTold = Int(feedback.sent)
-        report.expired = Int(forwarding.expired)
-        report.overRate = Int(forwarding.overRate)
-        report.overChannelRate = Int(forwarding.overChannelRate)
+        report.tooLargeTold = Int(relay.forwarding.tooLargeTold)
+        report.expired = Int(relay.forwarding.expired)
+        report.overRate = Int(relay.forwarding.overRate)
+        report.overChannelRate = Int(relay.forwarding.overChannelRate)
         report.refusals = RefusalReason.allCases.map { ($0.label, Int(relay.refusals($0))) }
         report.opened = Int(relay.counters.endpointsOpened)
         report.silent = Int(relay.counters.endpointsExpired)

@@ -25,17 +25,20 @@ extension RelayServer {
         text.add(
             "flexicast_relay_draining", .gauge, "1 while gateways are told to go elsewhere.", relay.isDraining ? 1 : 0)
         text.add(
-            "flexicast_relay_received_packets_total", .counter, "Multicast packets captured.", forwarding.packetsIn)
-        text.add("flexicast_relay_sent_packets_total", .counter, "Copies sent into tunnels.", forwarding.packetsOut)
+            "flexicast_relay_received_packets_total", .counter, "Multicast packets captured.",
+            relay.forwarding.packetsIn)
+        text.add(
+            "flexicast_relay_sent_packets_total", .counter, "Copies sent into tunnels.", relay.forwarding.packetsOut)
         text.add(
             "flexicast_relay_sent_bytes_total", .counter, "Octets of UDP payload sent into tunnels.",
-            forwarding.octetsOut)
+            relay.forwarding.octetsOut)
         text.add(
             "flexicast_relay_dropped_packets_total", "Packets and copies not forwarded.", by: "reason",
             [
-                ("unwanted", forwarding.unwanted), ("too_large", forwarding.tooLarge), ("hops", forwarding.expired),
-                ("tunnel_rate", forwarding.overRate), ("channel_rate", forwarding.overChannelRate),
-                ("queue_full", forwarding.queueFull), ("damaged", forwarding.damaged),
+                ("unwanted", relay.forwarding.unwanted), ("too_large", relay.forwarding.tooLarge),
+                ("hops", relay.forwarding.expired),
+                ("tunnel_rate", relay.forwarding.overRate), ("channel_rate", relay.forwarding.overChannelRate),
+                ("queue_full", relay.forwarding.queueFull), ("damaged", relay.forwarding.damaged),
                 ("capture", capture?.kernelDrops ?? 0), ("control", controlDrops),
             ])
         text.add(
@@ -65,7 +68,8 @@ extension RelayServer {
             ])
         text.add("flexicast_relay_icmp_received_total", .counter, "ICMP errors about tunnels.", counters.notices)
         text.add(
-            "flexicast_relay_icmp_sent_total", .counter, "Senders told of the size that fits.", feedback.sent)
+            "flexicast_relay_icmp_sent_total", .counter, "Senders told of the size that fits.",
+            relay.forwarding.tooLargeTold)
         addChannels(to: &text)
         return text
     }

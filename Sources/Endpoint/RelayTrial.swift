@@ -148,8 +148,8 @@ public final class RelayTrial {
     /// What the relay has sent into tunnels, in totals: subtract two of them. Its drops are those of packets on their way in.
     public var forwarded: EndCounts {
         var counts = relay.sending
-        counts.packets = server.forwarding.packetsOut
-        counts.octets = server.forwarding.octetsOut
+        counts.packets = server.relay.forwarding.packetsOut
+        counts.octets = server.relay.forwarding.octetsOut
         counts.systemCalls += server.captureCalls
         counts.kernelDrops = UInt64(server.report.drops)
         return counts
@@ -157,7 +157,7 @@ public final class RelayTrial {
 
     /// Packets that the relay has not forwarded, by reason, in totals.
     public var drops: [(name: String, count: UInt64)] {
-        let forwarding = server.forwarding
+        let forwarding = server.relay.forwarding
         return [
             ("unwanted", forwarding.unwanted), ("too_large", forwarding.tooLarge), ("expired", forwarding.expired),
             ("over_rate", forwarding.overRate), ("over_channel_rate", forwarding.overChannelRate),
@@ -167,7 +167,7 @@ public final class RelayTrial {
     /// Packets that the source has sent to the group.
     public var sent: UInt64 { sentPackets }
     /// Packets that the relay has seen.
-    public var captured: UInt64 { server.forwarding.packetsIn }
+    public var captured: UInt64 { server.relay.forwarding.packetsIn }
     /// What the source's own socket has sent, and what gateways have received: each packet counts as often as it came out
     /// of a tunnel.
     public var source: EndCounts { origin.sending }

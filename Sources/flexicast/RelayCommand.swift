@@ -168,7 +168,7 @@ struct RelayCommand: ParsableCommand {
         let everywhere = [SocketAddress(.v4(0), port: relayPort), SocketAddress(.v6(0), port: relayPort)]
         var options = RelayOptions(listen: listen.isEmpty ? everywhere : listen)
         options.upstream = upstream
-        options.tunnelMTU = mtu
+        options.relay.tunnelMTU = mtu
         options.groups = group
         options.relay.followsPathMTU = dynamicMtu
         if let minimumMtu { options.relay.minimumMTU = minimumMtu }

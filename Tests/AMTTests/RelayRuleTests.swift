@@ -203,7 +203,7 @@ import Wire
             for mtu in [1400, 1450] {
                 notice.kind = .tooLarge(mtu: mtu)
                 relay.notice(notice)
-                #expect(relay.relay.destination(place).pathMTU == (isFollowed ? 1400 : .max))
+                #expect(relay.relay.destination(place).pathMTU == (isFollowed ? 1400 : 1500))
             }
         }
     }

@@ -1,6 +1,7 @@
-import AMT
 import Foundation
 import Wire
+
+@testable import AMT
 
 /// A relay with many gateways, in this process and without sockets: what one of them costs.
 struct ScaleRun {

@@ -104,7 +104,7 @@ import Wire
         ]).options
         #expect(options.listen == ["192.0.2.1:2268", "[2001:db8::1]:2300"].compactMap { SocketAddress($0) })
         #expect(options.upstream == "eth0" && options.groups == [SocketAddress("239.1.1.1:5000")])
-        #expect(options.tunnelMTU == 1400 && options.drain == .seconds(1))
+        #expect(options.relay.tunnelMTU == 1400 && options.drain == .seconds(1))
         let relay = options.relay
         #expect(relay.queryInterval == .seconds(60) && relay.followsPathMTU && relay.minimumMTU == 1300)
         #expect(relay.unreachableLimit == 5 && !relay.allowsAnySource)

@@ -4,8 +4,10 @@ import Wire
 public struct Channel: Hashable, Sendable, CustomStringConvertible {
     /// nil: any source.
     public var source: IPAddress?
+    /// A multicast address, of the source's IP version.
     public var group: IPAddress
 
+    /// - Parameter source: nil: any source.
     public init(source: IPAddress?, group: IPAddress) {
         self.source = source
         self.group = group

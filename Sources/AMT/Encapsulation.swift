@@ -6,7 +6,9 @@ import Wire
 
 /// What forwarding needs to know of a packet.
 public struct DataHeader: Hashable, Sendable {
+    /// Who sent the packet, by its IP header.
     public var source: IPAddress
+    /// The destination: a multicast address beyond the link.
     public var group: IPAddress
     /// Octets of the packet; there may be padding behind it.
     public var length: Int
@@ -14,6 +16,7 @@ public struct DataHeader: Hashable, Sendable {
     public var dontFragment: Bool
     /// TTL or hop limit.
     public var hopLimit: UInt8
+    /// The mark of congestion (RFC 3168 section 5).
     public var ecn: ECN
 
     /// nil when `packet` is no multicast packet that may leave its link, or is cut short. Checksums are the receivers' matter.

@@ -3,7 +3,8 @@ import Wire
 // The gateway's side of AMT (RFC 7450 section 5.2) as a value: one tunnel, for data of one IP version.
 //
 //     subscribe ──> nextDatagram: what to send, until nil
-//     datagram ──> datagramReceived ──> a UDP packet of the group, after all checks
+//     datagram ──> datagramReceived ──> a UDP packet of the group, after all checks        (Gateway+Data.swift)
+//     ICMP error ──> noticeReceived                                                    (Gateway+Notices.swift)
 //     nextDeadline ──> timerFired
 //     nextEvent: what happened
 //
@@ -14,57 +15,66 @@ import Wire
 // Data is taken at all times from the relay joined last: a refresh that is not answered yet interrupts nothing.
 // One Request is in flight at a time, since Linux relays keep one nonce only.
 
+/// One tunnel as the gateway has it; see the essay at the top of this file.
 public struct Gateway: Sendable {
-    private enum Pending {
+    enum Pending {
         case nothing
         case discovery(nonce: UInt32)
         case request(nonce: UInt32)
     }
 
     /// What a Membership Query gave, for the Updates and the Teardown that follow it.
-    private struct Grant {
+    struct Grant {
         var mac: ResponseMAC
         var nonce: UInt32
         var gateway: SocketAddress?
         var robustness: Int
     }
 
+    /// How it behaves. After `move` it discovers no relays.
     public private(set) var configuration: GatewayConfiguration
+    /// The IP version of the channels; that of the tunnel may be the other.
     public let family: DataFamily
     /// Where relays are looked for; nil as long as nobody knows: nothing is sent then.
     public private(set) var discovery: SocketAddress?
-    public private(set) var counters = GatewayCounters()
+    /// What it has seen.
+    public internal(set) var counters = GatewayCounters()
+    /// What is asked for, in the order of the subscriptions.
     public private(set) var channels: [Channel] = []
     /// The relay that answers for us, once one was found.
     public private(set) var relay: SocketAddress?
     /// Whether the relay was told what is wanted, and nothing speaks against it since.
-    public private(set) var isJoined = false
+    public internal(set) var isJoined = false
 
-    private var pending = Pending.nothing
-    private var attempts = 0
-    private var retryAt = Instant.distantFuture
-    private var refreshAt = Instant.distantFuture
-    private var silentAt = Instant.distantFuture
-    private var silence: Duration
+    var pending = Pending.nothing
+    var attempts = 0
+    var retryAt = Instant.distantFuture
+    var refreshAt = Instant.distantFuture
+    var silentAt = Instant.distantFuture
+    var silence: Duration
     /// While the network says that the relay is gone: until when it may prove otherwise.
-    private var doubtedUntil = Instant.distantFuture
-    private var nextDoubtAt = Instant(nanoseconds: .min)
+    var doubtedUntil = Instant.distantFuture
+    var nextDoubtAt = Instant(nanoseconds: .min)
     /// Errors that prove nothing, one for each message sent at the most, and whether the last message has had its own.
-    private var suspicions = 0
-    private var isSuspected = false
+    var suspicions = 0
+    var isSuspected = false
     /// Relays found unreachable since one was joined.
-    private var failures = 0
-    private var grant: Grant?
+    var failures = 0
+    var grant: Grant?
     /// Which of `styles` the Requests have, and whether the relay has answered one of it.
     private var style = 0
     private var isStyleProven = false
     /// Messages that are sent again without an answer being known: state changes and teardowns (robustness).
-    private var repeats: [(at: Instant, bytes: [UInt8], to: SocketAddress)] = []
+    var repeats: [(at: Instant, bytes: [UInt8], to: SocketAddress)] = []
     private var outgoing: [(bytes: [UInt8], to: SocketAddress)] = []
-    private var events: [GatewayEvent] = []
-    private var reassembly = Reassembly()
+    var events: [GatewayEvent] = []
+    var reassembly = Reassembly()
     private var random: SeededRandom
 
+    /// - Parameters:
+    ///   - discovery: where relays are looked for; nil: nobody knows yet, `move` says.
+    ///   - family: the IP version of the channels.
+    ///   - seed: where nonces and pauses come from; nobody else may know it (RFC 7450 sections 5.2.3.4.5 and 5.2.3.5.6).
     public init(
         discovery: SocketAddress?, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),
         seed: SeededRandom
@@ -96,6 +106,7 @@ public struct Gateway: Sendable {
         return true
     }
 
+    /// Asks for `channel` no more, and tells the relay. One that was not asked for changes nothing.
     public mutating func unsubscribe(_ channel: Channel, at now: Instant) {
         guard let index = channels.firstIndex(of: channel) else { return }
         channels.remove(at: index)
@@ -169,12 +180,12 @@ public struct Gateway: Sendable {
         if relay != nil { request(at: now) } else { discover(at: now) }
     }
 
-    private mutating func discover(at now: Instant) {
+    mutating func discover(at now: Instant) {
         pending = .discovery(nonce: nonce())
         sendPending(at: now)
     }
 
-    private mutating func request(at now: Instant) {
+    mutating func request(at now: Instant) {
         pending = .request(nonce: nonce())
         sendPending(at: now)
     }
@@ -190,7 +201,7 @@ public struct Gateway: Sendable {
         isStyleProven = false
     }
 
-    private mutating func nonce() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) | 1 }
+    mutating func nonce() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) | 1 }
 
     private mutating func sendPending(at now: Instant) {
         isSuspected = false
@@ -211,7 +222,7 @@ public struct Gateway: Sendable {
         waitForRetry(at: now)
     }
 
-    private mutating func waitForRetry(at now: Instant) {
+    mutating func waitForRetry(at now: Instant) {
         let longest = min(configuration.firstRetry * (1 << min(attempts, 20)), configuration.longestRetry)
         let span = max(0, (longest - configuration.firstRetry).nanoseconds)
         let wait = configuration.firstRetry + .nanoseconds(Int64(random.next() % UInt64(span + 1)))
@@ -341,147 +352,14 @@ public struct Gateway: Sendable {
         silentAt = now + silence
     }
 
-    private mutating func dataReceived(_ bytes: Span<UInt8>, outer: ECN, at now: Instant) -> GatewayDelivery? {
-        let packet = bytes.extracting(Message.dataHeaderLength..<bytes.count)
-        guard let header = try? IPHeader(packet), header.destination.isMulticast else {
-            counters.damaged += 1
-            return nil
-        }
-        guard
-            channels.contains(where: { $0.group == header.destination && ($0.source ?? header.source) == header.source }
-            )
-        else {
-            counters.notSubscribed += 1
-            return nil
-        }
-        // Whatever is wrong with it: the tunnel works.
-        trust()
-        silentAt = now + configuration.silence
-        silence = configuration.silence
-        guard header.protocolNumber == IPProtocol.udp, let ecn = Self.combined(header.ecn, outer: outer) else {
-            counters.damaged += 1
-            return nil
-        }
-        if header.fragment != nil {
-            counters.fragments += 1
-            let whole = reassembly.add(header, packet.extracting(header.payload), at: now)
-            counters.reassemblyFailures = reassembly.dropped
-            guard let whole else { return nil }
-            return deliver(whole.span, at: 0, header, ecn, reassembled: whole)
-        }
-        return deliver(
-            packet.extracting(header.payload), at: Message.dataHeaderLength + header.headerLength, header, ecn,
-            reassembled: nil)
-    }
-
-    private mutating func deliver(
-        _ datagram: Span<UInt8>, at offset: Int, _ header: IPHeader, _ ecn: ECN, reassembled: [UInt8]?
-    ) -> GatewayDelivery? {
-        guard let udp = UDPHeader(datagram), udp.isIntact(datagram, from: header.source, to: header.destination) else {
-            counters.damaged += 1
-            return nil
-        }
-        counters.packetsDelivered += 1
-        counters.octetsDelivered += UInt64(udp.length - UDPHeader.length)
-        return GatewayDelivery(
-            source: SocketAddress(header.source, port: udp.sourcePort),
-            group: SocketAddress(header.destination, port: udp.destinationPort), ecn: ecn,
-            hopLimit: header.hopLimit, payload: (offset + UDPHeader.length)..<(offset + udp.length),
-            reassembled: reassembled)
-    }
-
-    /// The mark that counts after the tunnel (RFC 6040 section 4.2); nil: congestion that the sender cannot be told of,
-    /// so that the packet is dropped.
-    static func combined(_ inner: ECN, outer: ECN) -> ECN? {
-        switch (inner, outer) {
-        case (.notECT, .ce): nil
-        case (.notECT, _), (.ce, _): inner
-        case (_, .ce): .ce
-        case (.ect0, .ect1): .ect1
-        default: inner
-        }
-    }
-
-    // MARK: what the network says
-
-    /// Handles an ICMP error about a datagram of ours. It may be forged (RFC 5927): it has to be about something that is
-    /// still to be answered and to quote its nonce, or to come again for the next message when the router quotes none;
-    /// and a relay that was joined gets a moment to answer.
-    public mutating func noticeReceived(_ notice: GatewayNotice, at now: Instant) {
-        let sent: (to: SocketAddress?, type: UInt8, nonce: UInt32?) =
-            switch pending {
-            case .discovery(let nonce): (discovery, 1, nonce)
-            case .request(let nonce): (relay, 3, nonce)
-            case .nothing: (relay, 5, grant?.nonce)
-            }
-        guard let nonce = sent.nonce, notice.destination == sent.to || (isJoined && notice.destination == relay) else {
-            counters.noticesIgnored += 1
-            return
-        }
-        let isProven = notice.quotedNonce.map { $0.nonce == nonce && $0.type == sent.type }
-        // Updates and Teardowns go on while a Request waits.
-        let isOfGrant = notice.quotedNonce?.nonce == grant?.nonce && (notice.quotedNonce?.type ?? 0) >= 5
-        guard isProven ?? true || isOfGrant else {
-            counters.noticesIgnored += 1
-            return
-        }
-        counters.notices += 1
-        guard notice.kind != .tooLarge else {
-            counters.tooLarge += 1
-            return
-        }
-        if isJoined { return doubt(at: now) }
-        if isProven == nil {
-            if !isSuspected { suspicions += 1 }
-            isSuspected = true
-            guard suspicions >= 2 else { return }
-        }
-        giveUp(notice, at: now)
-    }
-
-    /// The relay answers.
-    private mutating func trust() {
-        doubtedUntil = .distantFuture
-        suspicions = 0
-    }
-
-    private mutating func doubt(at now: Instant) {
-        guard doubtedUntil == .distantFuture, now >= nextDoubtAt else { return }
-        nextDoubtAt = now + configuration.graceInterval
-        doubtedUntil = now + configuration.grace
-        if case .nothing = pending { request(at: now) }
-        // Once more within the grace: one message may be lost.
-        retryAt = min(retryAt, now + configuration.grace / 2)
-    }
-
-    /// There is no relay where we ask. A shell that knows others goes over to one of them.
-    private mutating func giveUp(_ notice: GatewayNotice, at now: Instant) {
-        counters.unreachable += 1
-        suspicions = 0
-        doubtedUntil = .distantFuture
-        isJoined = false
-        grant = nil
-        repeats = []
-        (refreshAt, silentAt) = (.distantFuture, .distantFuture)
-        events.append(notice.kind == .full ? .limited : .unreachable(notice.destination))
-        guard configuration.discovers, case .request = pending else { return }
-        // The discovery address may lead to another relay; if it leads to the same one, not without a pause.
-        attempts = failures
-        failures += 1
-        if attempts == 0 {
-            discover(at: now)
-        } else {
-            pending = .discovery(nonce: nonce())
-            waitForRetry(at: now)
-        }
-    }
-
     // MARK: time
 
+    /// When `timerFired` is due.
     public var nextDeadline: Instant {
         repeats.reduce(min(retryAt, refreshAt, silentAt, doubtedUntil)) { min($0, $1.at) }
     }
 
+    /// Sends what is due: retransmissions, refreshes (RFC 7450 section 5.2.3.5), and Requests after silence.
     public mutating func timerFired(at now: Instant) {
         for each in repeats where each.at <= now { outgoing.append((each.bytes, each.to)) }
         repeats.removeAll { $0.at <= now }
@@ -508,5 +386,6 @@ public struct Gateway: Sendable {
         outgoing.isEmpty ? nil : outgoing.removeFirst()
     }
 
+    /// What happened, oldest first; nil when all was told.
     public mutating func nextEvent() -> GatewayEvent? { events.isEmpty ? nil : events.removeFirst() }
 }

@@ -2,6 +2,7 @@ import Wire
 
 /// What the network says about a datagram that a gateway sent: an ICMP error.
 public struct GatewayNotice: Hashable, Sendable {
+    /// What is said.
     public enum Kind: Hashable, Sendable {
         /// Nobody is there, or a filter is before it.
         case unreachable
@@ -11,6 +12,7 @@ public struct GatewayNotice: Hashable, Sendable {
         case tooLarge
     }
 
+    /// What is said of the datagram.
     public var kind: Kind
     /// Where the datagram was sent to.
     public var destination: SocketAddress

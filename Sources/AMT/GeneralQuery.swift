@@ -2,6 +2,7 @@ import Wire
 
 /// The general query inside a Membership Query: IGMPv3 (RFC 9776 section 4.1) or MLDv2 (RFC 9777 section 5.1).
 public struct GeneralQuery: Hashable, Sendable {
+    /// IPv4: IGMPv3; IPv6: MLDv2.
     public var family: DataFamily
     /// By when a host shall have answered. The codes are coarse: 0.1 s and up for IGMP, 1 ms and up for MLD.
     public var maximumResponse: Duration
@@ -10,6 +11,7 @@ public struct GeneralQuery: Hashable, Sendable {
     /// QQIC: time between two queries, whole seconds up to 31 744.
     public var interval: Duration
 
+    /// - Parameter robustness: at most 7, which is all that its field holds.
     public init(family: DataFamily, maximumResponse: Duration, robustness: UInt8, interval: Duration) {
         self.family = family
         self.maximumResponse = maximumResponse

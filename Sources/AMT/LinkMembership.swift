@@ -13,6 +13,7 @@ public struct LinkMembership: Sendable {
     /// Records passed over because there are too many groups or sources.
     public private(set) var refused: UInt64 = 0
 
+    /// Nobody wants anything yet.
     public init() {}
 
     /// Handles an IP packet heard on the link: what changes, for channels that name their source. What is no sound

@@ -2,6 +2,7 @@ import Wire
 
 /// What a host says about one group (RFC 9776 section 4.2.12, RFC 9777 section 5.2.12).
 public struct GroupRecord: Hashable, Sendable {
+    /// The record type: its number is that of both protocols.
     public enum Kind: UInt8, Sendable, CaseIterable {
         /// The state is: only these sources.
         case isInclude = 1
@@ -17,10 +18,14 @@ public struct GroupRecord: Hashable, Sendable {
         case block = 6
     }
 
+    /// What the sources stand for.
     public var kind: Kind
+    /// Which group; as it was read, so that it may be no multicast address.
     public var group: IPAddress
+    /// As they were read: they may be of any kind, and come twice.
     public var sources: [IPAddress]
 
+    /// - Parameter sources: all of the group's IP version.
     public init(_ kind: Kind, _ group: IPAddress, _ sources: [IPAddress] = []) {
         self.kind = kind
         self.group = group
@@ -30,15 +35,19 @@ public struct GroupRecord: Hashable, Sendable {
 
 /// The report inside a Membership Update: IGMPv3 or MLDv2; IGMPv2 and MLDv1 are understood (RFC 7450 section 5.1.5.6).
 public struct MembershipReport: Hashable, Sendable {
-    /// The most records, and the most sources of all records together, that are read from one packet.
+    /// The most records that are read from one packet.
     public static let recordLimit = 512
+    /// The most sources of all records together that are read from one packet.
     public static let sourceLimit = 2048
 
+    /// IPv4: IGMP; IPv6: MLD.
     public var family: DataFamily
+    /// In the order of the packet.
     public var records: [GroupRecord]
     /// An IGMPv2 or MLDv1 message: no sources, and of no meaning in source-specific groups (RFC 4604 section 2.2).
     public var isOldVersion = false
 
+    /// A report of version 3 of IGMP, or 2 of MLD.
     public init(family: DataFamily, records: [GroupRecord]) {
         self.family = family
         self.records = records
@@ -46,8 +55,11 @@ public struct MembershipReport: Hashable, Sendable {
 
     /// Why a packet is no report. All lengths and checksums are verified (RFC 7450 section 5.3.3.4).
     public enum Problem: Error, Hashable, Sendable {
+        /// The IP header is not sound, or the packet is cut short.
         case ip(IPError)
+        /// A record goes past the end.
         case truncated
+        /// The checksum of IGMP or ICMPv6 is wrong.
         case checksum
         /// Some other protocol or message.
         case unexpected

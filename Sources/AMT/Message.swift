@@ -26,22 +26,32 @@ public struct ResponseMAC: Hashable, Sendable {
     /// The low 48 bits count.
     public let bits: UInt64
 
+    /// - Parameter bits: all but the low 48 are ignored.
     public init(_ bits: UInt64) { self.bits = bits & 0xffff_ffff_ffff }
 }
 
 /// An AMT message. Datagrams inside messages stay where they are: they begin at the offset the message's type gives.
 public enum Message: Hashable, Sendable {
+    /// 1: is there a relay? (RFC 7450 section 5.1.1)
     case discovery(nonce: UInt32)
+    /// 2: the relay has this address (RFC 7450 section 5.1.2).
     case advertisement(nonce: UInt32, relay: IPAddress)
+    /// 3: a Membership Query is asked for (RFC 7450 section 5.1.3).
     case request(Request)
+    /// 4: a MAC, and what is wanted? (RFC 7450 section 5.1.4)
     case query(Query)
+    /// 5: the MAC comes back with a report (RFC 7450 section 5.1.5).
     case update(mac: ResponseMAC, nonce: UInt32)
+    /// 6: a multicast packet lies behind (RFC 7450 section 5.1.6).
     case data
+    /// 7: nothing more to this former address of the gateway (RFC 7450 section 5.1.7).
     case teardown(mac: ResponseMAC, nonce: UInt32, gateway: SocketAddress)
 
     /// What a gateway asks for, and how: implementations differ in ways that the relay must know (AMT interoperability).
     public struct Request: Hashable, Sendable {
+        /// Ties the answer to the Request (RFC 7450 sections 5.1.3 and 5.1.4).
         public var nonce: UInt32
+        /// P: which protocol the Query inside is of (RFC 7450 section 5.1.3).
         public var family: DataFamily
         /// P was sent as 0x80, where Linux has it; RFC 7450 has it at 0x01.
         public var usesLinuxFlags = false
@@ -50,6 +60,7 @@ public enum Message: Hashable, Sendable {
         /// Octets of the message: VLC sends 9, everybody else 8.
         public var length = Message.requestLength
 
+        /// A Request of eight octets.
         public init(nonce: UInt32, family: DataFamily, usesLinuxFlags: Bool = false, declaresECN: Bool = false) {
             self.nonce = nonce
             self.family = family
@@ -60,7 +71,9 @@ public enum Message: Hashable, Sendable {
 
     /// A Membership Query; its general query lies in `datagram`.
     public struct Query: Hashable, Sendable {
+        /// The response MAC, which the Update brings back (RFC 7450 section 5.1.4).
         public var mac: ResponseMAC
+        /// Ties the answer to the Request (RFC 7450 sections 5.1.3 and 5.1.4).
         public var nonce: UInt32
         /// L: the relay takes no new gateways.
         public var isLimited = false
@@ -69,6 +82,7 @@ public enum Message: Hashable, Sendable {
         /// Where the general query lies in the message.
         public var datagram: Range<Int>
 
+        /// - Parameter datagram: where the general query lies; of no meaning for a message that is written.
         public init(
             mac: ResponseMAC, nonce: UInt32, isLimited: Bool = false, gateway: SocketAddress? = nil,
             datagram: Range<Int> = 0..<0

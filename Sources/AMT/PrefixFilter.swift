@@ -2,6 +2,7 @@ import Wire
 
 /// All addresses that begin with the same bits: `232.1.0.0/16`, `ff3e::/32`.
 public struct AddressPrefix: Hashable, Sendable, CustomStringConvertible {
+    /// The bits; those behind the prefix are zero.
     public let address: IPAddress
     /// How many bits count.
     public let length: Int
@@ -20,6 +21,7 @@ public struct AddressPrefix: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether `other` begins with these bits; never one of the other IP version.
     public func contains(_ other: IPAddress) -> Bool {
         switch (address, other) {
         case (.v4(let mine), .v4(let theirs)): length == 0 || (mine ^ theirs) >> UInt32(32 - length) == 0
@@ -33,11 +35,15 @@ public struct AddressPrefix: Hashable, Sendable, CustomStringConvertible {
 
 /// Which addresses may be asked for: those that an allowed prefix has, or all when there is none, but for the denied.
 public struct PrefixFilter: Hashable, Sendable {
+    /// Empty: all addresses.
     public var allowed: [AddressPrefix] = []
+    /// Goes before what is allowed.
     public var denied: [AddressPrefix] = []
 
+    /// Every address is permitted.
     public init() {}
 
+    /// Whether `address` may be asked for.
     public func permits(_ address: IPAddress) -> Bool {
         (allowed.isEmpty || allowed.contains { $0.contains(address) }) && !denied.contains { $0.contains(address) }
     }

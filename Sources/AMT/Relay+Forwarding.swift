@@ -36,6 +36,7 @@ public struct SegmentedSend: Hashable, Sendable {
     public var segment: Int
     /// The mark of the tunnel's packets (RFC 6040 section 4.1).
     public var ecn: ECN
+    /// Where they go.
     public var tunnels: AlikeTunnels
 }
 
@@ -49,7 +50,9 @@ public enum ForwardingStep: Hashable, Sendable {
 
 /// A message that was made for one tunnel.
 public struct TunnelMessage: Hashable, Sendable {
+    /// A Multicast Data message (RFC 7450 section 5.1.6): a UDP payload.
     public var octets: [UInt8]
+    /// The tunnel.
     public var to: TunnelDestination
     /// The mark of the tunnel's packet (RFC 6040 section 4.1).
     public var ecn: ECN
@@ -57,9 +60,11 @@ public struct TunnelMessage: Hashable, Sendable {
 
 /// What becomes of a packet that does not go as it is.
 public struct RemadePacket: Hashable, Sendable {
+    /// What goes into tunnels, in the order to send it in.
     public var messages: [TunnelMessage] = []
-    /// Who sent the packet, and ICMP messages that tell of the size that fits (RFC 7450 section 5.3.3.6.1), to be sent there.
+    /// Who sent the packet.
     public var sender: IPAddress
+    /// ICMP messages that tell the sender of the size that fits (RFC 7450 section 5.3.3.6.1).
     public var notices: [[UInt8]] = []
 }
 

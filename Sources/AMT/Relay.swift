@@ -15,12 +15,15 @@ import Wire
 
 /// A change of what the relay needs from the multicast network.
 public enum UpstreamChange: Hashable, Sendable {
+    /// The channel is wanted from now on.
     case join(Channel)
+    /// Nobody wants the channel any more.
     case leave(Channel)
 }
 
 /// Where and how packets go into a tunnel.
 public struct TunnelDestination: Hashable, Sendable {
+    /// Where the gateway's last Membership Update came from.
     public var gateway: SocketAddress
     /// The address they leave from.
     public var local: IPAddress
@@ -30,6 +33,7 @@ public struct TunnelDestination: Hashable, Sendable {
     public var isECNCapable: Bool
 }
 
+/// A relay and its tunnels; see the essay at the top of this file.
 public struct Relay: Sendable {
     struct Endpoint: Sendable {
         var gateway: SocketAddress
@@ -54,8 +58,11 @@ public struct Relay: Sendable {
         var nextDeadline: Instant { groups.reduce(deadline) { min($0, $1.state.nextDeadline) } }
     }
 
+    /// How it behaves.
     public let configuration: RelayConfiguration
+    /// What it has seen of gateways.
     public internal(set) var counters = RelayCounters()
+    /// What it has forwarded.
     public internal(set) var forwarding = ForwardingCounters()
     /// Every Query carries L from now on.
     public private(set) var isDraining = false
@@ -72,6 +79,7 @@ public struct Relay: Sendable {
     /// Totals of channels, one by one and of all the others; those that were left are among the others.
     var accounts: [ChannelAccount] = []
     var freeAccounts: [Int32] = []
+    /// Totals of all channels that are not accounted for one by one.
     public internal(set) var otherChannels = ChannelCounters()
     var refusalCounts = [UInt64](repeating: 0, count: RefusalReason.allCases.count)
     var refusals: [Refusal] = []
@@ -86,6 +94,7 @@ public struct Relay: Sendable {
     private var secretUntil: Instant
     private var random: SeededRandom
 
+    /// - Parameter seed: where secrets come from; nobody else may know it (RFC 7450 section 5.3.5).
     public init(configuration: RelayConfiguration = RelayConfiguration(), seed: SeededRandom, at now: Instant) {
         self.configuration = configuration
         random = seed
@@ -342,8 +351,10 @@ public struct Relay: Sendable {
         }
     }
 
+    /// When `timerFired` is due.
     public var nextDeadline: Instant { deadlines.next }
 
+    /// Ends tunnels and group states whose time is over (RFC 7450 section 5.3.3.7, RFC 9776 section 6.5).
     public mutating func timerFired(at now: Instant) {
         while let entry = deadlines.popDue(at: now) {
             guard endpoints[entry.slot].isOpen, endpoints[entry.slot].scheduled == entry.deadline else { continue }

@@ -4,8 +4,9 @@ import Wire
 
 /// What was forwarded of a channel.
 public struct ChannelCounters: Sendable, Equatable {
-    /// Packets that came for it while it was joined, and their octets, IP headers included.
+    /// Packets that came for it while it was joined.
     public var packets: UInt64 = 0
+    /// Octets of those packets, IP headers included.
     public var octets: UInt64 = 0
     /// Packets times tunnels they were due to.
     public var copies: UInt64 = 0
@@ -14,6 +15,7 @@ public struct ChannelCounters: Sendable, Equatable {
     /// Tunnels that have joined so far.
     public var joins: UInt64 = 0
 
+    /// All zero.
     public init() {}
 
     static func += (left: inout ChannelCounters, right: ChannelCounters) {
@@ -27,22 +29,27 @@ public struct ChannelCounters: Sendable, Equatable {
 
 /// A channel that is joined.
 public struct ChannelAccount: Sendable {
+    /// Which one.
     public var channel: Channel
     /// Tunnels that have it now.
     public var tunnels: Int
+    /// What was forwarded of it since it was joined.
     public var counters: ChannelCounters
 }
 
 /// A tunnel that is open.
 public struct EndpointAccount: Sendable {
+    /// The other end of the tunnel.
     public var gateway: SocketAddress
     /// The relay's address that the gateway uses.
     public var local: IPAddress
-    /// What went into the tunnel: packets, and octets of AMT messages.
+    /// Packets that went into the tunnel.
     public var packets: UInt64
+    /// Octets of the AMT messages of those packets.
     public var octets: UInt64
-    /// Channels joined so far, and groups now.
+    /// Channels joined so far.
     public var joins: UInt64
+    /// Groups that it has now.
     public var groups: Int
     /// When the gateway's last Membership Update came.
     public var heardAt: Instant
@@ -50,13 +57,21 @@ public struct EndpointAccount: Sendable {
 
 /// Why something was not given that a gateway asked for.
 public enum RefusalReason: Int, Sendable, CaseIterable {
+    /// `endpointLimit` is reached.
     case tunnels
+    /// `endpointsPerAddressLimit` is reached.
     case tunnelsOfAddress
+    /// `groupsPerEndpointLimit` is reached.
     case groupsOfTunnel
+    /// `sourcesPerGroupLimit` is reached.
     case sourcesOfGroup
+    /// `upstreamLimit` is reached.
     case channels
+    /// `groups` does not permit the group.
     case groupNotServed
+    /// `sources` does not permit the source.
     case sourceNotServed
+    /// The record names no sources where it has to (RFC 4604 section 2.2).
     case anySource
 
     /// A word for metrics.
@@ -91,8 +106,11 @@ extension RefusalReason: CustomStringConvertible {
 
 /// A join that was refused.
 public struct Refusal: Sendable, Hashable {
+    /// The other end of the tunnel.
     public var gateway: SocketAddress
+    /// What it asked for; nil when it is not known.
     public var group: IPAddress?
+    /// Why it was not given.
     public var reason: RefusalReason
 }
 

@@ -4,16 +4,19 @@ import Wire
 public struct RelayConfiguration: Sendable {
     /// When Queries carry the G flag and the gateway's address, which lets gateways tear down a tunnel they left behind.
     public enum GatewayFields: String, Sendable, CaseIterable {
+        /// To every gateway, as RFC 7450 section 5.3.3.3 would have it.
         case always
+        /// To none.
         case never
         /// Not towards those known to drop such Queries: Linux (P at 0x80, or source port 2268) and VLC (Requests of 9
         /// octets).
         case auto
     }
 
-    /// The addresses put into Relay Advertisements; nil: the address that the Discovery was sent to. A relay that is
+    /// The address put into Relay Advertisements over IPv4; nil: the address that the Discovery was sent to. A relay that is
     /// found at an anycast address must give its own here (RFC 7450 section 5.1.2.3).
     public var advertisedIPv4: IPAddress?
+    /// The same for gateways that ask over IPv6.
     public var advertisedIPv6: IPAddress?
     /// QQIC: how often gateways come again.
     public var queryInterval: Duration = .seconds(125)
@@ -26,12 +29,14 @@ public struct RelayConfiguration: Sendable {
     public var leaveLatency: Duration = .zero
     /// Age at which the secret behind response MACs is replaced, at most two hours (RFC 7450 section 5.3.6).
     public var secretLifetime: Duration = .seconds(3600)
+    /// When Queries carry the gateway's address and port (RFC 7450 section 5.1.4).
     public var gatewayFields = GatewayFields.auto
     /// Groups outside the source-specific ranges, and any-source joins of them, are served too.
     public var allowsAnySource = true
 
-    /// Groups, and sources of them, that gateways may ask for.
+    /// Groups that gateways may ask for.
     public var groups = PrefixFilter()
+    /// Sources that gateways may ask for.
     public var sources = PrefixFilter()
 
     /// Bits of IP packets a second that one tunnel is given at the most; nil: all there are.
@@ -45,16 +50,20 @@ public struct RelayConfiguration: Sendable {
     public var endpointLimit = 100_000
     /// Tunnels of one IPv4 address or IPv6 /64 at once: gateways behind one translator.
     public var endpointsPerAddressLimit = 1024
+    /// Groups of one tunnel at once.
     public var groupsPerEndpointLimit = 64
+    /// Sources of one group in one tunnel at once.
     public var sourcesPerGroupLimit = 64
     /// Joins towards the network at once.
     public var upstreamLimit = 4096
-    /// Requests and Discoveries per second, and at once, that one address is answered.
+    /// Requests and Discoveries per second that one address is answered.
     public var requestRate = 20
+    /// Requests and Discoveries at once that one address is answered.
     public var requestBurst = 100
-    /// Requests and Discoveries per second, and at once, that senders without a tunnel are answered, all together: what a
-    /// flood from forged addresses can make the relay do. Gateways that have a tunnel are not counted here.
+    /// Requests and Discoveries per second that senders without a tunnel are answered, all together: what a flood from
+    /// forged addresses can make the relay do. Gateways that have a tunnel are not counted here.
     public var strangerRate = 20_000
+    /// Requests and Discoveries at once that strangers are answered.
     public var strangerBurst = 2_000
     /// Places of the table that counts requests; a power of two.
     public var requestPlaces = 1 << 16
@@ -64,10 +73,12 @@ public struct RelayConfiguration: Sendable {
     public var unreachableLimit = 3
     /// Octets of the largest IP packet on every path to a gateway, outer headers included (RFC 7450 section 5.3.3.6.1).
     public var tunnelMTU = 1500
-    /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 section 5.3.3.6.1), and how far they may.
+    /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 section 5.3.3.6.1).
     public var followsPathMTU = false
+    /// Octets of the IP packet below which no ICMP error lowers a tunnel's MTU.
     public var minimumMTU = 1280
 
+    /// The defaults.
     public init() {}
 
     /// Group Membership Interval, and the endpoint timer (RFC 7450 section 5.3.3.7).

@@ -1,8 +1,12 @@
 /// What a relay has seen. Plain totals.
 public struct RelayCounters: Sendable, Equatable {
+    /// Relay Discoveries (RFC 7450 section 5.1.1).
     public var discoveries: UInt64 = 0
+    /// Requests (RFC 7450 section 5.1.3).
     public var requests: UInt64 = 0
+    /// Membership Updates (RFC 7450 section 5.1.5).
     public var updates: UInt64 = 0
+    /// Teardowns (RFC 7450 section 5.1.7).
     public var teardowns: UInt64 = 0
     /// Messages that only gateways should get, of unknown type or version, or too short.
     public var unexpected: UInt64 = 0
@@ -20,13 +24,18 @@ public struct RelayCounters: Sendable, Equatable {
     public var refusedEndpoints: UInt64 = 0
     /// Groups or sources refused because the tunnel, or the relay, has too many.
     public var refusedJoins: UInt64 = 0
+    /// Tunnels opened.
     public var endpointsOpened: UInt64 = 0
+    /// Tunnels ended because no Update came in time (RFC 7450 section 5.3.3.7).
     public var endpointsExpired: UInt64 = 0
+    /// Tunnels ended by a Teardown (RFC 7450 section 5.3.3.5).
     public var endpointsTornDown: UInt64 = 0
+    /// Tunnels ended because the network says that the gateway is not there (RFC 7450 section 5.3.3.6.4).
     public var endpointsUnreachable: UInt64 = 0
     /// ICMP errors about open tunnels.
     public var notices: UInt64 = 0
 
+    /// All zero.
     public init() {}
 }
 
@@ -34,8 +43,9 @@ public struct RelayCounters: Sendable, Equatable {
 public struct ForwardingCounters: Sendable, Equatable {
     /// Multicast packets captured that might be forwarded.
     public var packetsIn: UInt64 = 0
-    /// Copies sent into tunnels, and octets of those packets.
+    /// Copies sent into tunnels.
     public var packetsOut: UInt64 = 0
+    /// Octets of the AMT messages of those copies.
     public var octetsOut: UInt64 = 0
     /// Packets captured that no gateway asked for.
     public var unwanted: UInt64 = 0
@@ -54,5 +64,6 @@ public struct ForwardingCounters: Sendable, Equatable {
     /// Packets that are no sound multicast packets.
     public var damaged: UInt64 = 0
 
+    /// All zero.
     public init() {}
 }

@@ -5,6 +5,7 @@ import Wire
 public struct SipHash: Sendable {
     private let key: (UInt64, UInt64)
 
+    /// - Parameter key: 16 octets as two words in little-endian order.
     public init(key: (UInt64, UInt64)) { self.key = key }
 
     /// The hash of 64-bit `words`, each as eight octets in little-endian order.

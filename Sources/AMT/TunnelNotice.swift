@@ -3,15 +3,19 @@ import Wire
 /// What the network says about a packet into a tunnel: an ICMP error (RFC 792, RFC 4443). It may be forged by anybody who
 /// can guess the ports, so that it takes several to end a tunnel, and a lower MTU has a floor.
 public struct TunnelNotice: Hashable, Sendable {
+    /// What is said.
     public enum Kind: Hashable, Sendable {
+        /// Nobody is there, or a filter is before it.
         case unreachable
         /// The largest IP packet that gets through.
         case tooLarge(mtu: Int)
     }
 
+    /// What is said of the packet.
     public var kind: Kind
-    /// Where the packet came from and went to.
+    /// Where the packet came from.
     public var relay: SocketAddress
+    /// Where the packet went to.
     public var gateway: SocketAddress
 
     /// Reads what a raw ICMP socket delivers: with the IP header for IPv4, without for IPv6. Nil when it is no error

@@ -24,91 +24,17 @@ public struct GatewayOptions: Sendable {
     public var count: Int?
     /// Give up after so long: exit status 2 when `count` was asked for and not reached.
     public var timeout: Duration?
+    /// Events are objects, one per line.
     public var json = false
+    /// Between two `interval` events.
     public var reportInterval: Duration = .seconds(1)
+    /// How the reactor waits for the kernel.
     public var io: IOBackendChoice = .auto
 
+    /// - Parameter channels: at least one; those of one IP version share a tunnel.
     public init(relay: RelayChoice, channels: [(channel: Channel, port: UInt16?)]) {
         self.relay = relay
         self.channels = channels
-    }
-}
-
-/// One thing that happened at a gateway.
-public enum GatewayProgress: Sendable {
-    /// Metrics are served there.
-    case metrics(address: String)
-    /// The relay at `relay` was told what is wanted.
-    case joined(relay: String)
-    /// No relay answers, for the n-th time.
-    case noAnswer(attempt: Int)
-    /// The network says that nobody is at `relay`.
-    case unreachable(relay: String)
-    /// The relay takes no new gateways.
-    case limited
-    /// Nothing has come for a while; the relay is asked again.
-    case silent
-    /// The first packet came, so long after the start.
-    case firstPacket(channel: String, after: Duration)
-    case interval(GatewayReport)
-    case summary(GatewayReport)
-}
-
-/// What a gateway has taken out of its tunnel.
-public struct GatewayReport: Sendable {
-    public var packets = 0
-    /// Octets of UDP payload.
-    public var bytes = 0
-    /// Packets that were damaged, of others than the relay, or not asked for.
-    public var refused = 0
-    /// Packets put on the link of `--interface`, and those that were not.
-    public var emitted = 0
-    public var withheld = 0
-
-    public init() {}
-}
-
-extension GatewayProgress: EventLine {
-    public var json: String {
-        switch self {
-        case .metrics(let address): jsonObject([("event", .string("metrics")), ("address", .string(address))])
-        case .joined(let relay): jsonObject([("event", .string("joined")), ("relay", .string(relay))])
-        case .noAnswer(let attempt):
-            jsonObject([("event", .string("no_answer")), ("attempt", .integer(attempt))])
-        case .unreachable(let relay): jsonObject([("event", .string("unreachable")), ("relay", .string(relay))])
-        case .limited: jsonObject([("event", .string("limited"))])
-        case .silent: jsonObject([("event", .string("silent"))])
-        case .firstPacket(let channel, let after):
-            jsonObject([
-                ("event", .string("first_packet")), ("channel", .string(channel)), ("after_ms", .milliseconds(after)),
-            ])
-        case .interval(let report): report.json(event: "interval")
-        case .summary(let report): report.json(event: "summary")
-        }
-    }
-
-    public var text: String? {
-        switch self {
-        case .metrics(let address): "metrics at http://\(address)/metrics"
-        case .joined(let relay): "joined at relay \(relay)"
-        case .noAnswer(let attempt): "no relay answers (\(attempt))"
-        case .unreachable(let relay): "no relay at \(relay)"
-        case .limited: "the relay takes no new gateways"
-        case .silent: nil
-        case .firstPacket(let channel, let after):
-            "first packet of \(channel) after \(after.formatted(.units(allowed: [.seconds, .milliseconds])))"
-        case .interval: nil
-        case .summary(let report): "\(report.packets) packets, \(report.bytes) B, \(report.refused) refused"
-        }
-    }
-}
-
-extension GatewayReport {
-    fileprivate func json(event: String) -> String {
-        jsonObject([
-            ("event", .string(event)), ("packets", .integer(packets)), ("bytes", .integer(bytes)),
-            ("refused", .integer(refused)), ("emitted", .integer(emitted)), ("withheld", .integer(withheld)),
-        ])
     }
 }
 

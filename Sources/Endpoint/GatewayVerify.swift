@@ -8,6 +8,7 @@ import Wire
 
 /// What `flexicast gateway --verify` found.
 public struct GatewayFindings: Sendable {
+    /// What was asked for.
     public var channel: String
     /// The relay that answered; empty when none did.
     public var relay = ""
@@ -17,67 +18,24 @@ public struct GatewayFindings: Sendable {
     public var join: Duration?
     /// From that Update to the first packet.
     public var firstPacket: Duration?
+    /// UDP packets that came.
     public var packets = 0
     /// Octets of UDP payload.
     public var bytes = 0
-    /// Octets of the largest IP packet that came whole, and whether fragments came.
+    /// Octets of the largest IP packet that came whole.
     public var largestPacket = 0
+    /// Fragments that came: the source sends more than the tunnel takes (RFC 7450 section 5.3.3.6.1).
     public var fragments = 0
-    /// Packets that did not come and those that came after a later one, for payloads with sequence numbers (RTP); else nil.
+    /// Packets that did not come, for payloads with sequence numbers (RTP, RFC 3550 section 5.1); else nil.
     public var lost: Int?
+    /// Packets that came after a later one; nil without sequence numbers.
     public var reordered: Int?
     /// Data that was damaged.
     public var damaged = 0
 }
 
-/// Follows the sequence numbers of RTP packets (RFC 3550 section 5.1), each sender's on their own.
-struct SequenceWatch {
-    private struct Sender {
-        var first: Int
-        var highest: Int
-        var count = 0
-        var reordered = 0
-        var lost: Int { max(0, highest - first + 1 - count) }
-    }
-
-    /// More senders in one channel than this are not followed.
-    static let senderLimit = 16
-    private var senders: [UInt32: Sender] = [:]
-    private var others = 0
-
-    /// Looks at a payload that came.
-    mutating func take(_ payload: Span<UInt8>) {
-        var reader = ByteReader(payload)
-        guard let first = reader.uint8(), first >> 6 == 2, reader.skip(1), let number = reader.uint16(), reader.skip(4),
-            let identifier = reader.uint32()
-        else {
-            others += 1
-            return
-        }
-        guard var sender = senders[identifier] else {
-            if senders.count < Self.senderLimit {
-                senders[identifier] = Sender(first: Int(number), highest: Int(number), count: 1)
-            }
-            return
-        }
-        // The number wraps at 16 bits: it is the one nearest to the highest so far.
-        let step = Int(Int16(truncatingIfNeeded: Int(number) - sender.highest))
-        if step > 0 { sender.highest += step } else { sender.reordered += 1 }
-        sender.first = min(sender.first, sender.highest + min(0, step))
-        sender.count += 1
-        senders[identifier] = sender
-    }
-
-    /// What was found; nil when the payloads are no RTP: what is random seldom has as many packets of a sender.
-    var result: (lost: Int, reordered: Int)? {
-        let followed = senders.values.filter { $0.count >= 4 && $0.lost < 1000 + $0.count }
-        let total = followed.reduce(0) { $0 + $1.count }
-        guard total > 0, total * 2 > others + senders.values.reduce(0, { $0 + $1.count }) else { return nil }
-        return (followed.reduce(0) { $0 + $1.lost }, followed.reduce(0) { $0 + $1.reordered })
-    }
-}
-
 extension GatewayFindings: EventLine {
+    /// One object on one line.
     public var json: String {
         var fields: [(String, JSONValue)] = [
             ("event", .string("verified")), ("channel", .string(channel)), ("relay", .string(relay)),
@@ -94,6 +52,7 @@ extension GatewayFindings: EventLine {
         return jsonObject(fields)
     }
 
+    /// A line for people; nil: nothing to say.
     public var text: String? {
         func milliseconds(_ duration: Duration) -> String { "\(duration.nanoseconds / 1_000_000) ms" }
         var lines: [String] = []

@@ -14,10 +14,14 @@ public struct RelayTrialOptions: Sendable {
     public var rate: UInt64?
     /// Take packets by ordinary sockets, which needs no privilege.
     public var isPlain = false
+    /// The interface that source, relay and gateways share.
     public var interface = "lo"
+    /// Where the source sends to.
     public var group = SocketAddress(.v4(0xef0a_0001), port: 5995)
+    /// How the reactor waits for the kernel.
     public var io = IOBackendChoice.auto
 
+    /// One gateway, and as fast as the machine can.
     public init() {}
 }
 
@@ -51,8 +55,10 @@ public final class RelayTrial {
         func tunnelBatchEnded() {}
     }
 
+    /// How the relay's reactor waits for the kernel.
     public var backendDescription: String { relay.reactor.backendDescription }
 
+    /// - Throws: an error that says what could not be set up, such as a packet socket without the privilege.
     public init(_ options: RelayTrialOptions) throws {
         self.options = options
         Meters.raiseFileLimit()
@@ -168,9 +174,9 @@ public final class RelayTrial {
     public var sent: UInt64 { sentPackets }
     /// Packets that the relay has seen.
     public var captured: UInt64 { server.relay.forwarding.packetsIn }
-    /// What the source's own socket has sent, and what gateways have received: each packet counts as often as it came out
-    /// of a tunnel.
+    /// What the source's own socket has sent.
     public var source: EndCounts { origin.sending }
+    /// What gateways have received: each packet counts as often as it came out of a tunnel.
     public var received: EndCounts {
         var counts = gateways.receiving
         counts.packets = ears.reduce(0) { $0 + $1.packets }

@@ -16,8 +16,10 @@ public struct AMTRelayRecord: Hashable, Sendable {
     public var precedence: UInt8
     /// D: the relay may be sent a Request at once, without discovery.
     public var isDiscoveryOptional: Bool
+    /// The fields type and relay.
     public var relay: Relay
 
+    /// A record as a zone would have it.
     public init(precedence: UInt8, isDiscoveryOptional: Bool = false, relay: Relay) {
         self.precedence = precedence
         self.isDiscoveryOptional = isDiscoveryOptional

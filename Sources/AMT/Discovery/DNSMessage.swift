@@ -4,20 +4,30 @@ import Wire
 
 /// Types of resource records.
 public enum DNSType: UInt16, Hashable, Sendable {
+    /// An IPv4 address (RFC 1035 section 3.4.1).
     case a = 1
+    /// The name that this one is an alias of (RFC 1035 section 3.3.1).
     case cname = 5
+    /// Another name: here an instance of a service (RFC 6763 section 4.1).
     case ptr = 12
+    /// An IPv6 address (RFC 3596 section 2.2).
     case aaaa = 28
+    /// Host and port of a service (RFC 2782).
     case srv = 33
+    /// Where a subtree is found (RFC 6672).
     case dname = 39
+    /// Which relay forwards a source's packets (RFC 8777 section 4).
     case amtRelay = 260
 }
 
 /// What is asked for.
 public struct DNSQuestion: Hashable, Sendable {
+    /// Whose records are asked for.
     public var name: DomainName
+    /// Which of its records.
     public var type: DNSType
 
+    /// A question in the Internet's class (RFC 1035 section 4.1.2).
     public init(_ name: DomainName, _ type: DNSType) {
         self.name = name
         self.type = type
@@ -30,9 +40,12 @@ public struct ServiceRecord: Hashable, Sendable {
     public var priority: UInt16
     /// Among equal priorities, the share of those who try this one first.
     public var weight: UInt16
+    /// Where the service listens.
     public var port: UInt16
+    /// The host that has it; the root: there is no such service.
     public var target: DomainName
 
+    /// A record as a zone would have it.
     public init(priority: UInt16, weight: UInt16, port: UInt16, target: DomainName) {
         self.priority = priority
         self.weight = weight
@@ -43,12 +56,17 @@ public struct ServiceRecord: Hashable, Sendable {
 
 /// What a resource record says.
 public enum DNSData: Hashable, Sendable {
+    /// A or AAAA: the owner has this address.
     case address(IPAddress)
+    /// CNAME: the owner is an alias of this name.
     case alias(DomainName)
     /// DNAME: everything below the owner is found below this name.
     case subtree(DomainName)
+    /// PTR: this name is an instance of the service (RFC 6763 section 4.1).
     case pointer(DomainName)
+    /// SRV (RFC 2782).
     case service(ServiceRecord)
+    /// AMTRELAY (RFC 8777 section 4.2).
     case amtRelay(AMTRelayRecord)
 }
 
@@ -57,17 +75,21 @@ public struct DNSQuery: Hashable, Sendable {
     /// What we take in one datagram (RFC 6891 section 6.2.5), small enough for every path.
     static let payloadLimit: UInt16 = 1232
 
+    /// What the response brings back (RFC 1035 section 4.1.1): nobody may guess it (RFC 5452).
     public var id: UInt16
+    /// The one question.
     public var question: DNSQuestion
     /// Whether larger answers are asked for (EDNS, RFC 6891).
     public var hasExtension: Bool
 
+    /// - Parameter id: random.
     public init(id: UInt16, question: DNSQuestion, hasExtension: Bool = true) {
         self.id = id
         self.question = question
         self.hasExtension = hasExtension
     }
 
+    /// Octets of the message, a UDP payload.
     public var bytes: [UInt8] {
         [UInt8].written(capacity: 12 + DomainName.octetLimit + 4 + 11) { writer in
             writer.uint16(id)
@@ -94,19 +116,27 @@ public struct DNSResponse: Hashable, Sendable {
     /// Records of one response that are looked at.
     static let recordLimit = 64
 
+    /// RCODE (RFC 1035 section 4.1.1).
     public enum Code: Hashable, Sendable {
+        /// 0: the answers are there, if there are any.
         case success
+        /// 1: the server does not understand the query, such as one with an extension.
         case formatError
+        /// 3: the name does not exist.
         case noSuchName
         /// Server failure, refused, and the like.
         case failure(UInt8)
     }
 
+    /// A resource record (RFC 1035 section 4.1.3).
     public struct Record: Hashable, Sendable {
+        /// The name that it belongs to.
         public var owner: DomainName
+        /// What it says.
         public var data: DNSData
     }
 
+    /// What became of the query.
     public var code: Code
     /// The answer did not fit into the datagram.
     public var isTruncated: Bool

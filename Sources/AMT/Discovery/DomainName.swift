@@ -14,6 +14,7 @@ public struct DomainName: Hashable, Sendable {
     /// Octets in a message, uncompressed.
     public var octets: Int { labels.reduce(1) { $0 + 1 + $1.count } }
 
+    /// Whether it is the root, which has no labels.
     public var isRoot: Bool { labels.isEmpty }
 
     /// Reads `relay.example.net`, with or without the last dot. Escapes are not known; nil for what is no name.

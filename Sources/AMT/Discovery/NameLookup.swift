@@ -16,7 +16,9 @@ public struct NameLookup: Sendable {
     /// Aliases followed one after the other.
     static let aliasLimit = 8
 
+    /// What is to be found out.
     public let question: DNSQuestion
+    /// What was found out; nil until the lookup has ended.
     public private(set) var outcome: LookupOutcome?
 
     private let servers: [SocketAddress]
@@ -31,6 +33,7 @@ public struct NameLookup: Sendable {
     /// The query that waits for its connection, and what has come by the connection so far.
     private var stream: (bytes: [UInt8], to: SocketAddress)?
     private var streamed: [UInt8] = []
+    /// When `timerFired` is due.
     public private(set) var nextDeadline = Instant.distantFuture
     private var random: SeededRandom
 
@@ -49,6 +52,7 @@ public struct NameLookup: Sendable {
         query = DNSQuery(id: 0, question: question)
     }
 
+    /// Asks the first server; without a server, the lookup has failed.
     public mutating func start(at now: Instant) {
         query.id = UInt16(truncatingIfNeeded: random.next())
         ask(at: now)
@@ -79,6 +83,7 @@ public struct NameLookup: Sendable {
         nextDeadline = .distantFuture
     }
 
+    /// The server asked last has not answered in time: the next one is asked.
     public mutating func timerFired(at now: Instant) {
         if nextDeadline <= now { ask(at: now) }
     }
@@ -94,6 +99,7 @@ public struct NameLookup: Sendable {
         return stream
     }
 
+    /// Handles a UDP payload from `server`. What is no answer to the question changes nothing (RFC 5452 section 9.1).
     public mutating func datagramReceived(_ bytes: Span<UInt8>, from server: SocketAddress, at now: Instant) {
         guard outcome == nil, asked.contains(server), let response = DNSResponse(bytes, to: query) else { return }
         if response.isTruncated { askAgainByStream(server, at: now) } else { take(response, at: now) }

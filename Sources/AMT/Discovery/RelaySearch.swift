@@ -37,14 +37,19 @@ public struct RelaySearchConfiguration: Sendable {
     /// Between two rounds that found nothing, at least and at most.
     public var restart: ClosedRange<Duration> = .seconds(1) ... .seconds(120)
 
+    /// The figures of RFC 8777, where it has some.
     public init() {}
 }
 
 /// Why a relay is left.
 public enum RelayFailure: String, Hashable, Sendable {
+    /// Relay Discoveries or Requests were not answered.
     case noAnswer = "it does not answer"
+    /// The network says that nobody is there.
     case unreachable = "it cannot be reached"
+    /// It was joined, but no data has come (RFC 8777 section 3.3.4).
     case noTraffic = "no traffic comes from it"
+    /// Its Query had the L flag (RFC 7450 section 5.2.3.5.4, RFC 8777 section 3.3.5).
     case limited = "it takes no new gateways"
 }
 
@@ -58,6 +63,7 @@ public enum RelaySearchEvent: Hashable, Sendable {
     case nothing(retryAfter: Duration)
 }
 
+/// The search for a relay of one source; see the essay at the top of this file.
 public struct RelaySearch: Sendable {
     /// Candidates of a round, and questions.
     static let candidateLimit = 32
@@ -90,7 +96,9 @@ public struct RelaySearch: Sendable {
         var isSent = false
     }
 
+    /// How relays are searched for.
     public let configuration: RelaySearchConfiguration
+    /// The source of the channel; nil: any source.
     public let source: IPAddress?
     /// The relay in use, once one was found.
     public private(set) var relay: SocketAddress?
@@ -211,6 +219,7 @@ public struct RelaySearch: Sendable {
         return questions[number].map { (number, $0.question) }
     }
 
+    /// Takes what was found out about the question with this number. One that is not asked any more changes nothing.
     public mutating func answered(_ number: Int, _ outcome: LookupOutcome, at now: Instant) {
         self.now = now
         guard let asked = questions.removeValue(forKey: number) else { return }
@@ -430,6 +439,7 @@ public struct RelaySearch: Sendable {
 
     // MARK: time
 
+    /// When `timerFired` is due.
     public var nextDeadline: Instant {
         guard isSearching else { return min(restartAt, absentAt) }
         var next = Instant.distantFuture
@@ -443,6 +453,7 @@ public struct RelaySearch: Sendable {
         return next
     }
 
+    /// Goes on to the next candidate, the next round, or another relay, whichever is due.
     public mutating func timerFired(at now: Instant) {
         self.now = now
         if isSearching {
@@ -455,5 +466,6 @@ public struct RelaySearch: Sendable {
         }
     }
 
+    /// What happened, oldest first; nil when all was told.
     public mutating func nextEvent() -> RelaySearchEvent? { events.isEmpty ? nil : events.removeFirst() }
 }

@@ -354,6 +354,15 @@ extension RelayBox {
         #expect(sent == 2 * 2 && box.forwarding.overChannelRate == 16 && box.forwarding.overRate == 0)
     }
 
+    /// The shell tells what found room to be sent from.
+    @Test func copiesAreCounted() {
+        let box = relay(a)
+        box.relay.copied(2, 260, isQueued: true)
+        box.relay.copied(1, 130, isQueued: false)
+        let counters = box.forwarding
+        #expect(counters.packetsOut == 2 && counters.octetsOut == 260 && counters.queueFull == 1)
+    }
+
     // MARK: packets that come by ordinary sockets
 
     @Test func packetsThatWereMadeAgain() {
@@ -405,7 +414,7 @@ extension RelayBox {
             #expect(good == nil, "a batch is worth its turn")
         }
         // A gap ends the close order.
-        for number: Int64 in 0..<8 { _ = pace.ended(1, at: after(10_000 + number * 10)) }
+        for number: Int64 in 0..<9 { _ = pace.ended(1, at: after(10_000 + number * 10)) }
         let late = pace.ended(1, at: after(20_000))
         let soon = pace.ended(1, at: after(20_010))
         #expect(late == nil && soon == nil)

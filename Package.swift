@@ -85,9 +85,12 @@ let package = Package(
                 "Reactor",
             ],
             swiftSettings: room),
+        .executableTarget(
+            name: "Crowd", dependencies: ["TestShims", "Reactor", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
+            path: "Tests/Crowd", swiftSettings: room),
         .testTarget(
             name: "SimulationTests",
-            dependencies: ["Simulation", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
+            dependencies: ["Crowd", "TestSupport", "Simulation", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
             swiftSettings: room),
         .testTarget(
             name: "InteropTests",

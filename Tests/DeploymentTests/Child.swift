@@ -33,6 +33,9 @@ struct EventLine: Decodable, Sendable {
     var channels: Int?
     var fallbacks: Int?
     var returns: Int?
+    var answer: String?
+    var first: Int?
+    var next: Int?
 }
 
 /// What a process has told so far.
@@ -45,6 +48,7 @@ struct Told: Sendable {
     /// Every other event but intervals and the summary.
     var events: [EventLine] = []
     var interval: EventLine?
+    var intervals = 0
     var summary: EventLine?
     /// Most members at any interval.
     var mostMembers = 0
@@ -66,6 +70,7 @@ struct Told: Sendable {
             if let via = line.via { vias[via, default: 0] += 1 }
         case "interval":
             interval = line
+            intervals += 1
             mostMembers = max(mostMembers, line.members ?? 0)
         case "summary": summary = line
         default: events.append(line)

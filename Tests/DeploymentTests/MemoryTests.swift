@@ -130,16 +130,19 @@ extension Deployment {
     }
 }
 
-/// A feed of equal items of about ten packets each. The document holds only what came last.
+/// A feed of equal items, of about ten packets each unless it is told. The document holds only what came last.
 final class LoadFeed {
+    /// About two packets.
+    static let smallItem = 2000
     let file: URL
     private(set) var published = 0
     private let text: String
 
-    init(file: URL) throws {
+    init(file: URL, octets: Int = 12_000) throws {
         self.file = file
         let words = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
-        text = (0..<1900).map { words[$0 * 7 % 10] }.joined(separator: " ")
+        let long = (0..<(octets / 5)).map { words[$0 * 7 % 10] }.joined(separator: " ")
+        text = String(long.prefix(octets))
         try publish(0)
     }
 

@@ -23,4 +23,7 @@ void ts_ring_fail(enum ts_ring_fault fault, int code);
 /// Whether the kernel keeps to itself what it is done with when it is asked.
 void ts_ring_silence(bool silent);
 
+/// Gives the system back what the heap does not need.
+void ts_trim_heap(void);
+
 #endif

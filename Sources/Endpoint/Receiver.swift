@@ -118,6 +118,8 @@ final class Receiver {
         configuration.parameters.initialMaxData = grant.octets
         configuration.parameters.initialMaxStreamsUni = grant.streams
         configuration.keepAlive = .seconds(10)
+        // When a source is back after a while, its receivers are to know it soon, and not all in the same moment.
+        configuration.unansweredKeepAlive = .milliseconds(Int64.random(in: 750...1000))
         // Parts are no longer.
         configuration.parameters.initialMaxStreamDataUni = UInt64(ObjectLimits.streamOctets)
         if usesFlow {

@@ -179,7 +179,12 @@ final class ReceiverRun {
             keepCounts()
             if let receiver { retired.append(receiver) }
             receiver = nil
-            tryAgain()
+            // Without a connection that had come about there would be no end to it.
+            if reason == .statelessReset, attempts == 0 {
+                retry?.schedule(at: reactor.now + ReconnectPause.afterReset(random: &random))
+            } else {
+                tryAgain()
+            }
         }
     }
 

@@ -4,6 +4,11 @@ enum ReconnectPause {
     static var first: Duration { .milliseconds(500) }
     static var longest: Duration { .seconds(30) }
 
+    /// After a stateless reset: the source is there, and has just been started anew.
+    static func afterReset(random: inout some RandomNumberGenerator) -> Duration {
+        first / 2 * Double.random(in: 0...1, using: &random)
+    }
+
     /// Twice as long with each attempt that failed, less up to a half of it by chance: receivers that lost their source in
     /// the same moment do not come back in the same moment.
     static func afterFailures(_ count: Int, random: inout some RandomNumberGenerator) -> Duration {

@@ -43,8 +43,12 @@ extension Connection {
             return
         }
         if now >= keepAliveDeadline {
-            keepAliveDeadline = .distantFuture
-            pingDue = true
+            // It may have been set while the peer was silent, which has answered since.
+            scheduleKeepAlive()
+            if now >= keepAliveDeadline {
+                keepAliveDeadline = .distantFuture
+                pingDue = true
+            }
         }
         if let challenge = path.challenge, now >= challenge.deadline {
             // A proven address whose path does not answer a full datagram is left to loss detection.
@@ -113,13 +117,19 @@ extension Connection {
     }
 
     mutating func noteAckElicitingSent(at now: Instant) {
-        if let keepAlive = configuration.keepAlive, isHandshakeComplete {
-            // In time for a PING that is lost and sent again (RFC 9000 section 10.1.2).
-            keepAliveDeadline = now + min(keepAlive, idleTimeout.map { .nanoseconds($0 / 3) } ?? keepAlive)
-        }
+        lastAckElicitingSent = now
+        scheduleKeepAlive()
         // Only the first one since the peer was heard counts, or a dead peer would be kept alive by our own probes.
         guard !ackElicitingSinceReceive else { return }
         ackElicitingSinceReceive = true
         restartIdleTimer(at: now)
+    }
+
+    private mutating func scheduleKeepAlive() {
+        guard let keepAlive = configuration.keepAlive, isHandshakeComplete else { return }
+        // In time for a PING that is lost and sent again (RFC 9000 section 10.1.2).
+        var wait = min(keepAlive, idleTimeout.map { .nanoseconds($0 / 3) } ?? keepAlive)
+        if ackElicitingSinceReceive, let unanswered = configuration.unansweredKeepAlive { wait = min(wait, unanswered) }
+        keepAliveDeadline = lastAckElicitingSent + wait
     }
 }

@@ -98,6 +98,7 @@ public struct Connection: ~Copyable, Sendable {
     var idleDeadline = Instant.distantFuture
     var handshakeDeadline: Instant
     var keepAliveDeadline = Instant.distantFuture
+    var lastAckElicitingSent = Instant(nanoseconds: 0)
     var pingDue = false
     /// How the datagram being written will leave: what is noted for its packets must be what the network sees.
     var mark = ECN.notECT
@@ -492,6 +493,10 @@ public struct Connection: ~Copyable, Sendable {
         events.append(.closed(reason))
         events.append(.drained)
     }
+
+    /// Asks the peer for an answer, whatever else there is to send: one that has lost its state answers too, with a
+    /// stateless reset.
+    public mutating func ping() { pingDue = true }
 
     // MARK: Extensions that share streams between connections
 

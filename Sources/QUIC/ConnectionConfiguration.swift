@@ -6,6 +6,9 @@ public struct ConnectionConfiguration: Sendable {
     public var parameters: TransportParameters
     /// Send a PING when nothing ack-eliciting was sent for this long; nil: never.
     public var keepAlive: Duration?
+    /// The same while the peer does not answer, so that it is soon known when it is back: probes come less and less often
+    /// (RFC 9002 section 6.2.1). These PINGs are held back by the congestion window as all else is. Nil: `keepAlive`.
+    public var unansweredKeepAlive: Duration?
     /// How long the handshake may take.
     public var handshakeTimeout: Duration = .seconds(10)
     /// Largest UDP payload that path MTU discovery tries, in octets; 1200 tries none. More than 1452 is only tried by who

@@ -58,6 +58,8 @@ import Wire
         let address: SocketAddress
         var frames = ReceivedFrames()
         var nextPing = Instant.distantFuture
+        /// When time alone brings something about.
+        var due = Instant(nanoseconds: 0)
         var nextPacketNumber: UInt64 = 1000
         var isDrained = false
         /// Numbers of packets without stream data that the receiver will acknowledge.
@@ -97,7 +99,7 @@ import Wire
             seed: SeededRandom(from: &random), at: now)
         run = Run(
             FlowServer(
-                flow: flow, log: try ObjectLog(AnyLogStore(MemoryStore(epoch: Epoch(from: &random)))),
+                flow: flow, log: try ObjectLog(MemoryStore(epoch: Epoch(from: &random))),
                 seed: SeededRandom(from: &random), wallClock: WallTime(nanoseconds: 1_800_000_000_000_000_000), at: now)
         )
     }
@@ -240,9 +242,7 @@ import Wire
     }
 
     private func step() {
-        let due = run.ends.values.filter {
-            $0.nextPing <= run.now || !$0.acknowledgeable.isEmpty || $0.connection.nextDeadline <= run.now
-        }
+        let due = run.ends.values.filter { $0.due <= run.now || !$0.acknowledgeable.isEmpty }
         for end in due {
             if end.nextPing <= run.now { ping(end) }
             if !end.acknowledgeable.isEmpty { acknowledge(end) }
@@ -343,6 +343,7 @@ import Wire
             end.written.removeAll(keepingCapacity: true)
         }
         serve(end)
+        end.due = min(end.nextPing, end.connection.nextDeadline)
     }
 
     private func transmit(_ connection: SecureConnection, into buffer: inout [UInt8]) -> Int? {

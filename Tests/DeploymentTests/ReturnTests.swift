@@ -24,7 +24,7 @@ extension Deployment {
             try stage.awaitItems(30, at: stage.all)
 
             // Nobody lacks anything, so that nothing is sent but what the connections themselves take.
-            var idle = try stage.replaceSource(awaiting: Self.receivers)
+            var idle = try stage.replaceSource()
             try stage.count(&idle)
             note("returns: nothing missed: \(idle)")
             let item = try stage.itemOctets()
@@ -39,11 +39,13 @@ extension Deployment {
             let absent = stage.all.filter { $0 % 2 == 1 }
             let present = stage.all.filter { $0 % 2 == 0 }
             let before = stage.all.map { stage.told($0) }
-            for index in absent { try stage.receivers[index].end(SIGKILL) }
+            // All at once, as each takes a while.
+            for index in absent { stage.receivers[index].signal(SIGTERM) }
+            for index in absent { try stage.receivers[index].end() }
             try stage.awaitMembers(present.count, seconds: 60)
             try stage.publish(Self.missed)
             try stage.awaitItems(40 + Self.missed, at: present)
-            var back = try stage.replaceSource(starting: absent, awaiting: Self.receivers)
+            var back = try stage.replaceSource(starting: absent)
             try stage.awaitItems(40 + Self.missed, at: stage.all)
             try stage.count(&back)
             note("returns: \(absent.count) of them have missed \(Self.missed) items: \(back)")
@@ -58,7 +60,7 @@ extension Deployment {
             #expect(back.bytesOfItems < lacked * 6 / 5, "no more than what was missing has been sent")
 
             // And all of them what is published with the source's start, before anybody is there.
-            var late = try stage.replaceSource(publishing: Self.missed, awaiting: Self.receivers)
+            var late = try stage.replaceSource(publishing: Self.missed)
             try stage.awaitItems(40 + 2 * Self.missed, at: stage.all)
             try stage.count(&late)
             note("returns: all have missed \(Self.missed) items: \(late)")
@@ -88,7 +90,7 @@ extension Deployment {
             var receivers: Int
             /// Without a source.
             var away = 0.0
-            /// From the source's `listening` until the first, half and all of the receivers were members.
+            /// From the source's `listening` until the first, half and all of those that were there were members.
             var first = 0.0
             var half = 0.0
             var seconds = 0.0
@@ -194,11 +196,10 @@ extension Deployment {
                 }
             }
 
-            /// Kills the source and starts it again, and those receivers when it listens.
-            func replaceSource(
-                starting absent: [Int] = [], publishing items: Int = 0, awaiting count: Int
-            ) throws -> Restart {
-                var restart = Restart(receivers: count)
+            /// Kills the source, adds items to the feed while it is away and starts it again, and when the receivers that
+            /// are there have come back, starts those that are not.
+            func replaceSource(starting absent: [Int] = [], publishing items: Int = 0) throws -> Restart {
+                var restart = Restart(receivers: receivers.count - absent.count)
                 let log = directory.url.appending(path: "source.log")
                 let skipped = try FileManager.default.attributesOfItem(atPath: log.path)[.size] as? Int ?? 0
                 try source.end(SIGKILL)
@@ -208,19 +209,22 @@ extension Deployment {
                 try source.awaitEvent("listening")
                 let begin = ContinuousClock.now
                 restart.away = (begin - killed) / .seconds(1)
-                try startReceivers(absent)
                 // The source's log tells of each member as it comes; its counts are a second apart.
-                try waitUntil(seconds: 60, "all back on the flow\n\(source.logTail)") {
+                func members() -> Int {
                     let text = String(
                         decoding: (try? Data(contentsOf: log).dropFirst(skipped)) ?? Data(), as: UTF8.self)
-                    let members = text.split(separator: "\n").count { $0.contains("receiver listens to the flow") }
+                    return text.split(separator: "\n").count { $0.contains("receiver listens to the flow") }
+                }
+                try waitUntil(seconds: 60, "all back on the flow\n\(source.logTail)") {
+                    let members = members()
                     let time = (ContinuousClock.now - begin) / .seconds(1)
                     if members > 0, restart.first == 0 { restart.first = time }
-                    if 2 * members >= count, restart.half == 0 { restart.half = time }
+                    if 2 * members >= restart.receivers, restart.half == 0 { restart.half = time }
                     restart.seconds = time
-                    return members >= count
+                    return members >= restart.receivers
                 }
-                try awaitMembers(count, seconds: 10)
+                try startReceivers(absent)
+                try awaitMembers(receivers.count, seconds: 60)
                 return restart
             }
 

@@ -24,4 +24,19 @@ import Wire
             #expect((20..<100).contains(count), "step \(step)")
         }
     }
+
+    /// A source that says that it was started anew is there: nobody waits long, nor do all come at once.
+    @Test func aSourceThatIsBackIsComeBackToSoon() {
+        let pauses = (UInt64(0)..<1000).map { seed in
+            var random = SeededRandom(seed: seed)
+            return ReconnectPause.afterReset(random: &random)
+        }
+        #expect(pauses.max()! <= .milliseconds(250))
+        for step in 0..<10 {
+            let count = pauses.count {
+                $0 >= .milliseconds(25) * step && $0 < .milliseconds(25) * (step + 1)
+            }
+            #expect((50..<200).contains(count), "step \(step)")
+        }
+    }
 }

@@ -142,6 +142,39 @@ final class SessionPair {
                     SessionPair.flow(0), source: IPAddress("192.0.2.1"), group: IPAddress("232.0.0.1")!, port: 5000)))
     }
 
+    /// A flow that pauses has the source asked, once, and long before it is given up.
+    @Test func silenceHasTheSourceAskedFirst() throws {
+        let pair = SessionPair()
+        pair.announce(0)
+        try pair.settle()
+        pair.open(0, packet: 5)
+        try pair.settle()
+        func questions() -> Int { pair.receiverActions.count { $0 == .ask } }
+        func goOn(_ milliseconds: Int64) {
+            pair.now += .milliseconds(milliseconds)
+            if pair.receiver.nextDeadline <= pair.now { pair.receiver.timerFired(at: pair.now) }
+            pair.drain()
+        }
+        for packet in 6..<10 as Range<UInt64> {
+            goOn(500)
+            pair.open(0, packet: packet)
+        }
+        #expect(questions() == 0, "a flow that has nothing to send is heard twice a second")
+        #expect(pair.receiver.nextDeadline == pair.now + .milliseconds(750))
+        goOn(750)
+        #expect(questions() == 1)
+        #expect(pair.receiver.nextDeadline == pair.now + .milliseconds(750))
+        goOn(700)
+        #expect(questions() == 1)
+        #expect(pair.receiver.state(of: SessionPair.flow(0)) == .listening)
+        pair.open(0, packet: 10)
+        goOn(750)
+        #expect(questions() == 2)
+        goOn(750)
+        #expect(pair.receiver.state(of: SessionPair.flow(0)) == .left)
+        #expect(questions() == 2)
+    }
+
     @Test func onlyOneFirstJoinIsUnanswered() throws {
         let pair = SessionPair()
         for number in 0..<3 { pair.announce(number) }

@@ -104,6 +104,8 @@ struct StandInClientLink: FlowClientConnection {
     }
 
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) { frames.append(octets) }
+    private(set) var pings = 0
+    mutating func ping() { pings += 1 }
     mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration) {
         self.pathID = pathID
         self.ackDelay = ackDelay

@@ -20,8 +20,9 @@ import Testing
     static let limit = 64 << 20
     static let receiversOfLimit = 20_000
 
-    private func crowd(_ receivers: Int, objects: Int) throws -> CrowdReport {
-        let result = try run(Self.program, ["\(receivers)", "\(Self.seconds)", "\(objects)"])
+    private func crowd(_ receivers: Int, objects: Int, kind: Int? = nil) throws -> CrowdReport {
+        let result = try run(
+            Self.program, ["\(receivers)", "\(Self.seconds)", "\(objects)"] + (kind.map { ["\($0)"] } ?? []))
         guard result.status == 0 else { throw Failure(description: "Crowd: \(result.errors)") }
         return try JSONDecoder().decode(CrowdReport.self, from: Data(result.output.utf8))
     }
@@ -56,6 +57,19 @@ import Testing
         #expect(above <= Self.receivers * share, "\(each(above)) octets for each, \(share) may be")
         // Tables keep their size, the same with and without objects.
         #expect(left <= Self.receivers * share / 8, "\(each(left)) octets of each are not given back")
+    }
+
+    /// The dearest kind: it grants credit and acknowledges everything but parts, so that nothing else of its waits, and as
+    /// many parts as the first window takes do. A crowd of nothing else would be above the limit.
+    @Test func whoAcknowledgesAllButPartsCostsAWindow() throws {
+        let receivers = 50
+        let log = try crowd(0, objects: Self.objects)
+        let quiet = try crowd(receivers, objects: 0, kind: 3)
+        let told = try crowd(receivers, objects: Self.objects, kind: 3)
+        let inLog = log.after.heap - log.connected.heap
+        let above = (told.after.heap - told.before.heap) - (quiet.after.heap - quiet.before.heap) - inLog
+        note("who acknowledges all but parts: \(above / receivers) octets for each above those with nothing published")
+        #expect(above <= receivers * 5500)
     }
 
     private func note(_ text: String) { print("    crowd: \(text)") }

@@ -10,6 +10,8 @@ public protocol FlowClientConnection: ~Copyable {
     var localParameters: TransportParameters { get }
 
     mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64)
+    /// Asks the source for an answer.
+    mutating func ping()
     /// See `Connection.openReceivePath`.
     mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration)
     /// See `Connection.flowPacketsReceived`.
@@ -382,6 +384,7 @@ public struct FlowClient: FrameExtension, Sendable {
         while let action = session.nextAction() {
             switch action {
             case .send(let frame, let key): connection.sendExtensionFrame(frame, key: key)
+            case .ask: connection.ping()
             case .joinGroup(let id, let source, let group, let port):
                 openFlow(id, source: source, group: SocketAddress(group, port: port), at: now)
             case .leaveGroup(let id, _, _, _): closeFlow(id)

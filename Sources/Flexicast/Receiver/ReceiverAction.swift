@@ -21,6 +21,8 @@ public enum FallBackReason: Sendable, Hashable {
 public enum ReceiverAction: Sendable, Equatable {
     /// Send this frame on the connection (`Connection.sendExtensionFrame`).
     case send(frame: [UInt8], key: UInt64)
+    /// Find out whether the source is still there.
+    case ask
     /// Join the group; `source` nil is any-source multicast. A `group` that is no multicast address is this receiver's
     /// own: the source sends copies of the flow's packets the way it sends those of the connection. Datagrams to `group`:`port` whose destination
     /// connection ID is the flow's go to `flowPacketHeard` and, once a key opens them, to `flowPacketOpened`.
@@ -51,6 +53,9 @@ public struct ReceiverConfiguration: Sendable {
     public var support = FlexicastSupport()
     /// The time without an opened packet that means the tree is dead: three of the source's keep-alive intervals.
     public var silence = Duration.milliseconds(1500)
+    /// The time without one after which the source is asked whether it is still there: one that was started anew says
+    /// so at once, and nobody has to wait for `silence` to be over.
+    public var questionTime = Duration.milliseconds(750)
     /// The time after FC_KEY without any packet that means there is no tree.
     public var joinTimeout = Duration.seconds(3)
     /// The time after JOIN without FC_KEY or LEAVE that is worth a warning: many round trips and probes.

@@ -138,6 +138,8 @@ struct ReceiverFlow: Sendable {
     }
     /// While listening: when a packet was opened last.
     var lastOpened = Instant(nanoseconds: 0)
+    /// What that was when the source was asked whether it is still there.
+    var askedAfter: Instant?
     /// Packets that are to be processed and change nothing but `lastOpened`, known from one like them before: what spares
     /// them the way through `phase`.
     var usual: Usual?

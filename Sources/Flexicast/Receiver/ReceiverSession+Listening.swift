@@ -225,7 +225,8 @@ extension ReceiverSession {
             case .needsKey(let state): deadline = min(deadline, state.warnAt)
             case .joined(let state): deadline = min(deadline, state.deadline, state.keys.dropAt)
             case .listening(let state):
-                deadline = min(deadline, flow.lastOpened + configuration.silence, state.keys.dropAt)
+                let wait = flow.askedAfter == flow.lastOpened ? configuration.silence : configuration.questionTime
+                deadline = min(deadline, flow.lastOpened + min(wait, configuration.silence), state.keys.dropAt)
             case .left(let state) where flow.isReplicated: deadline = min(deadline, state.notBefore)
             case .aware, .left, .retired: break
             }
@@ -255,6 +256,11 @@ extension ReceiverSession {
                 }
                 if now >= flows[index].lastOpened + configuration.silence {
                     fallBack(index, reason: .silence, tellsSource: true, at: now)
+                } else if now >= flows[index].lastOpened + configuration.questionTime,
+                    flows[index].askedAfter != flows[index].lastOpened
+                {
+                    flows[index].askedAfter = flows[index].lastOpened
+                    act(.ask)
                 }
             case .left(var state) where flows[index].isReplicated && now >= state.notBefore:
                 if flows.count(where: { $0.hasJoined }) < configuration.maximumJoined {

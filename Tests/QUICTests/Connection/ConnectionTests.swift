@@ -118,6 +118,39 @@ struct ConnectionTests {
         #expect(pair.client.isActive && pair.server.isActive)
     }
 
+    /// While the peer is silent it is asked every second, though probes come ever more rarely; one that answers is not.
+    @Test func aSilentPeerIsAskedOften() throws {
+        var configuration = ConnectionConfiguration()
+        configuration.keepAlive = .seconds(10)
+        configuration.unansweredKeepAlive = .seconds(1)
+        var pair = ClearPair(client: configuration)
+        pair.handshake()
+        let stream = try pair.client.openStream(bidirectional: false)
+        // Two in a round trip: the second is sent while nothing has answered the first.
+        try pair.client.write(stream, [1], fin: false)
+        _ = ClearPair.transmit(&pair.client, at: pair.now)
+        try pair.client.write(stream, [2], fin: false)
+        pair.pump()
+        pair.run(for: .seconds(3))
+        let before = pair.client.statistics.datagramsSent
+        pair.run(for: .seconds(6))
+        // A keep-alive may fall into it.
+        #expect(pair.client.statistics.datagramsSent <= before + 1)
+
+        // From now on nothing reaches the server.
+        try pair.client.write(stream, [3], fin: false)
+        var sent: [Instant] = []
+        let end = pair.now + .seconds(20)
+        while pair.now < end {
+            if pair.client.nextDeadline <= pair.now { pair.client.timerFired(at: pair.now) }
+            while ClearPair.transmit(&pair.client, at: pair.now) != nil { sent.append(pair.now) }
+            pair.now += .milliseconds(10)
+        }
+        let gaps = zip(sent.dropFirst(), sent).map { $0 - $1 }
+        #expect(sent.count >= 19)
+        #expect(gaps.allSatisfy { $0 <= .milliseconds(1010) }, "\(gaps)")
+    }
+
     @Test func aNATRebindingIsFollowedAndValidated() throws {
         var pair = ClearPair()
         pair.handshake()

@@ -32,7 +32,7 @@ extension ObjectLog {
         for index in 0..<(count - 1) {
             publish(try part(index, of: count, from: first, name, mediaType, body, published))
         }
-        publish(last)
+        publish(consume last)
         objectCount += 1
         statistics.objectsAppended += 1
         applyRetention(at: nil)

@@ -32,7 +32,7 @@ import Wire
         /// A frame of at most `count` octets of the stream at the cursor; nil when they would end it.
         mutating func frame(_ count: Int, mayEnd: Bool = true) -> FrameRecord? {
             if streams.isDrained { streams.append(StreamOctets([UInt8](repeating: 0, count: number(1...20_000)))) }
-            let rest = streams.current.count - streams.sent
+            let rest = streams.currentCount - streams.sent
             guard mayEnd || rest > count else { return nil }
             let length = min(count, rest)
             return FrameRecord(

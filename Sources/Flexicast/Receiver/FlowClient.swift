@@ -144,7 +144,10 @@ public struct FlowClient: FrameExtension, Sendable {
             return nil
         }
         defer { actionsTaken += 1 }
-        return actions[actionsTaken]
+        // Moved out, as objects are many and a copy would count all that they hold.
+        var action = ClientAction.end(0)
+        swap(&action, &actions[actionsTaken])
+        return action
     }
 
     /// Counters of the connection's flows.

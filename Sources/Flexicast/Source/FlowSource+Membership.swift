@@ -105,7 +105,7 @@ extension FlowSource {
     /// more than the member has allowed, since no frame passes the least of the limits.
     mutating func removeOutOfCredit() {
         while hasRoomForRemovals, isOutOfCredit {
-            let isOctets = streams.current.count > 0 && octetLimits.minimum <= octetPosition
+            let isOctets = streams.currentCount > 0 && octetLimits.minimum <= octetPosition
             guard let slot = isOctets ? octetLimits.slotOfMinimum : streamLimits.slotOfMinimum else { return }
             remove(slot, reason: .outOfCredit)
         }

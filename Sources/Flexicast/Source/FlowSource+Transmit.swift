@@ -156,8 +156,8 @@ extension FlowSource {
         // The last offset of this width ends the run: all its packets have as many octets of the stream.
         let alike = Varint.alike(from: UInt64(first), by: UInt64(octets))
         let count = Int(min(most, alike))
-        let body = streams.current.body
-        let head = streams.current.head.count
+        let body = streams.currentBody
+        let head = streams.currentHead.count
         var offset = first
         for index in 0..<UInt64(count) {
             writer.block(header, moving: frame - 4)
@@ -191,8 +191,8 @@ extension FlowSource {
         let size = UInt64(configuration.packetSize)
         // More stream data than that no packet has.
         let most = size - UInt64(CipherSuite.tagLength + 1 + flowID.count + 4)
-        let rest = UInt64(streams.current.count - streams.sent)
-        guard rest > most, repairs.isEmpty, streams.sent > 0, streams.sent >= streams.current.head.count, mayContinue
+        let rest = UInt64(streams.currentCount - streams.sent)
+        guard rest > most, repairs.isEmpty, streams.sent > 0, streams.sent >= streams.currentHead.count, mayContinue
         else { return 0 }
         let memory = configuration.maximumUnsettledOctets - unsettledOctets
         return min(
@@ -216,7 +216,7 @@ extension FlowSource {
     @inline(__always)
     var hasCredit: Bool {
         (streams.sent > 0 || streamPosition < streamLimits.minimum)
-            && (streams.current.count == 0 || octetPosition < octetLimits.minimum)
+            && (streams.currentCount == 0 || octetPosition < octetLimits.minimum)
     }
 
     /// A frame needs this much more than its header, or less where the stream ends.
@@ -283,18 +283,17 @@ extension FlowSource {
     private mutating func writeNew(into writer: inout ByteWriter, end: Int) -> Bool {
         let index = streams.cursor
         let offset = streams.sent
-        let rest = streams.current.count - offset
+        let rest = streams.currentCount - offset
         let length = min(rest, Int(clamping: octetLimits.minimum - min(octetPosition, octetLimits.minimum)))
         guard
             let count = writeStream(
                 into: &writer, end: end, index: index, offset: offset, length: length, fin: length == rest)
         else { return false }
-        // By its pieces: all of it would be copied for a call.
-        let split = streams.current.head.count
-        if offset < split { streams.current.head.write(offset..<min(split, offset + count), into: &writer) }
+        let split = streams.currentHead.count
+        if offset < split { streams.currentHead.write(offset..<min(split, offset + count), into: &writer) }
         if offset + count > split {
             let first = max(offset, split) - split
-            let body = streams.current.body
+            let body = streams.currentBody
             writer.octets(body.span.extracting(first..<(offset + count - split)))
         }
         if offset == 0 {

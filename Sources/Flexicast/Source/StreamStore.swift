@@ -15,8 +15,11 @@ struct StreamStore: Sendable {
     private var entries: Ring<Entry>
     /// The first stream that is not sent to its end: those before it are, or never go on the flow.
     private(set) var cursor: UInt64
-    /// The stream at the cursor, empty when there is none. It stands here because every packet reads it.
-    private(set) var current = StreamOctets()
+    // The stream at the cursor, empty when there is none. Its pieces stand here because every packet reads them, each by
+    // itself because all of them would be copied to get at one.
+    private(set) var currentHead = ShortOctets()
+    private(set) var currentBody: ArraySlice<UInt8> = []
+    private(set) var currentCount = 0
     /// Octets of it sent for the first time.
     private(set) var sent = 0
     /// Frames of it in the packet log and in the repair queue, less those that have gone since.
@@ -57,7 +60,7 @@ struct StreamStore: Sendable {
         queuedOctets += UInt64(octets.count)
         octetsHeld += UInt64(octets.count)
         entries.append(Entry(octets: octets, references: 0, onFlow: true))
-        if cursor + 1 == next { current = octets }
+        if cursor + 1 == next { setCurrent(octets) }
     }
 
     /// Uses up an index for a stream that is sent by unicast only.
@@ -91,7 +94,7 @@ struct StreamStore: Sendable {
     /// Gives up everything that is not sent yet: nobody is left to hear it.
     mutating func dropUnsent() {
         while !isDrained {
-            queuedOctets -= UInt64(current.count - sent)
+            queuedOctets -= UInt64(currentCount - sent)
             moveCursor()
         }
     }
@@ -102,8 +105,14 @@ struct StreamStore: Sendable {
         newReferences = 0
         sent = 0
         repeat { cursor += 1 } while cursor < next && !entries[cursor].onFlow
-        current = isDrained ? StreamOctets() : entries[cursor].octets
+        setCurrent(isDrained ? StreamOctets() : entries[cursor].octets)
         forgetSettled()
+    }
+
+    private mutating func setCurrent(_ octets: StreamOctets) {
+        currentHead = octets.head
+        currentBody = octets.body
+        currentCount = octets.count
     }
 
     private mutating func forgetSettled() {

@@ -363,7 +363,7 @@ public final class ItemStore: Sendable {
         condition.unlock()
     }
 
-    /// Has `position` written to the disk some time after all that was submitted before, and not as long as the disk
+    /// Has `position` written to the disk right after all that was submitted before, and not as long as the disk
     /// refuses any of it: whoever starts next goes on from there.
     public func note(position: [UInt8]) {
         condition.lock()
@@ -372,7 +372,7 @@ public final class ItemStore: Sendable {
         condition.unlock()
     }
 
-    /// The shortest time between two writings of `feed.atom` or the position while items keep coming, in seconds.
+    /// The shortest time between two writings of `feed.atom` while items keep coming, in seconds.
     static let feedPause = 0.5
 
     private func run() {
@@ -407,7 +407,8 @@ public final class ItemStore: Sendable {
                 if now >= due || isClosed { writeFeed(&shelf) }
                 return shelf.feedIsStale
             }
-            if now >= due || isClosed, let bytes = position, refused.jobs.isEmpty {
+            // At once, so that who is killed is sent next to nothing again; where the disk refuses it, not all the time.
+            if noted != nil || now >= due || isClosed, let bytes = position, refused.jobs.isEmpty {
                 do throws(FileError) {
                     try directory.write(bytes, as: Self.positionName)
                     position = nil

@@ -93,6 +93,8 @@ final class ReceiverRun {
         reactor.onTurnEnd { [unowned self] in
             for old in retired { old.release() }
             retired.removeAll()
+            if hasNewItems { notePosition() }
+            hasNewItems = false
         }
         retry = reactor.timer { [unowned self] in connect() }
         if store != nil {
@@ -222,6 +224,8 @@ final class ReceiverRun {
     }
 
     private var notedPosition: Cursor?
+    /// Items were given to the store in this turn.
+    private var hasNewItems = false
 
     private func keepCounts() {
         guard let receiver else { return }
@@ -242,6 +246,7 @@ final class ReceiverRun {
             takeInMemory(item)
             return
         }
+        hasNewItems = true
         let mailbox = stored
         let log = log
         store.submit(Array(item.bytes), order: ItemOrder(session: epoch, position: item.position)) { result in

@@ -157,6 +157,7 @@ extension FlowSource {
         let alike = Varint.alike(from: UInt64(first), by: UInt64(octets))
         let count = Int(min(most, alike))
         let body = streams.currentBody
+        let source = body.span
         let head = streams.currentHead.count
         var offset = first
         for index in 0..<UInt64(count) {
@@ -164,7 +165,7 @@ extension FlowSource {
             writer.uint32(UInt32(truncatingIfNeeded: log.next &+ index))
             writer.advance(headerLength - frame)
             writer.varint(UInt64(offset))
-            writer.octets(of: body.span, from: offset - head, count: octets)
+            writer.octets(of: source, from: offset - head, count: octets)
             writer.advance(CipherSuite.tagLength)
             offset += octets
         }

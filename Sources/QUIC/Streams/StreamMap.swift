@@ -51,7 +51,7 @@ struct StreamMap<Stream: Sendable>: Sendable {
     /// Adds a stream whose ID is not there yet.
     @discardableResult
     mutating func insert(_ stream: Stream, id: StreamID) -> Index {
-        precondition(search(id) == nil, "stream \(id.rawValue) is there already")
+        assert(search(id) == nil, "stream \(id.rawValue) is there already")
         last = slots.count
         slots.append((id, stream))
         if slots.count > Self.fewest {

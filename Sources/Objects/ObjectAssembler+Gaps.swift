@@ -170,12 +170,6 @@ extension ObjectAssembler {
     /// The first object that starts at `first` or above.
     func firstIndex(from first: UInt64) -> Int {
         guard let last = tracked.last, last.first >= first else { return tracked.count }
-        var low = 0
-        var high = tracked.count
-        while low < high {
-            let middle = (low + high) / 2
-            if tracked[middle].first < first { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<tracked.count).partitionPoint { tracked[$0].first < first }
     }
 }

@@ -1,3 +1,5 @@
+import Wire
+
 /// The parts of a log by ascending sequence number: in at the end, out at the front.
 struct PartQueue: Sendable {
     private var storage: [Part] = []
@@ -42,11 +44,6 @@ struct PartQueue: Sendable {
             // Numbers ascend, so that the part at `guess` has at least this one.
             high = guess
         }
-        var low = 0
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle].sequence < sequence { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<high).partitionPoint { self[$0].sequence < sequence }
     }
 }

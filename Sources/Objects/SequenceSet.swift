@@ -1,3 +1,5 @@
+import Wire
+
 /// Settled sequence numbers: all below `position`, and sorted, disjoint ranges above it that touch neither it nor each
 /// other. How many ranges there may be is the owner's to see to.
 struct SequenceSet: Sendable {
@@ -117,23 +119,11 @@ struct SequenceSet: Sendable {
     }
 
     private func firstIndex(endingAfter number: UInt64) -> Int {
-        var low = head
-        var high = storage.count
-        while low < high {
-            let middle = (low + high) / 2
-            if storage[middle].upperBound <= number { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (head..<storage.count).partitionPoint { storage[$0].upperBound <= number }
     }
 
     private func firstIndex(startingAfter number: UInt64) -> Int {
-        var low = head
-        var high = storage.count
-        while low < high {
-            let middle = (low + high) / 2
-            if storage[middle].lowerBound <= number { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (head..<storage.count).partitionPoint { storage[$0].lowerBound <= number }
     }
 
     /// What does not hold of it, in words; nil when all does.

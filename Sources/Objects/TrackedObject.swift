@@ -1,3 +1,5 @@
+import Wire
+
 /// An object of several parts of which some have come.
 struct TrackedObject: Sendable {
     struct Piece: Sendable {
@@ -88,12 +90,6 @@ struct TrackedObject: Sendable {
     private func place(of index: UInt64) -> Int {
         // Nearly always behind the last one.
         guard let last = pieces.last, last.index >= index else { return pieces.count }
-        var low = 0
-        var high = pieces.count
-        while low < high {
-            let middle = (low + high) / 2
-            if pieces[middle].index < index { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<pieces.count).partitionPoint { pieces[$0].index < index }
     }
 }

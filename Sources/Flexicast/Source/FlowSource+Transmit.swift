@@ -159,22 +159,22 @@ extension FlowSource {
         let body = streams.currentBody
         let source = body.span
         let head = streams.currentHead.count
-        var offset = first
+        var place = first - head
         for index in 0..<UInt64(count) {
             writer.block(header, moving: frame - 4)
             writer.uint32(UInt32(truncatingIfNeeded: log.next &+ index))
             writer.advance(headerLength - frame)
-            writer.varint(UInt64(offset))
-            writer.octets(of: source, from: offset - head, count: octets)
+            writer.varint(UInt64(truncatingIfNeeded: place &+ head))
+            writer.octets(of: source, from: place, count: octets)
             writer.advance(CipherSuite.tagLength)
-            offset += octets
+            place &+= octets
         }
         log.appendPackets(
             count, octets: size,
             frame: FrameRecord(
                 stream: streams.cursor, offset: UInt32(truncatingIfNeeded: first),
                 length: UInt16(truncatingIfNeeded: octets), fin: false), at: now)
-        let total = UInt64(offset - first)
+        let total = UInt64(count * octets)
         octetPosition += total
         statistics.newOctets += total
         streams.sentNew(Int(total), frames: UInt32(count), fin: false)

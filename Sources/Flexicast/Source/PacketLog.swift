@@ -156,23 +156,13 @@ struct PacketLog: Sendable {
 
     /// Whether `range` holds a skipped number: binary search among those remembered.
     func coversSkipped(_ range: ClosedRange<UInt64>) -> Bool {
-        var low = skips.base
-        var high = skips.end
-        while low < high {
-            let middle = low + (high - low) / 2
-            if skips[middle].upperBound < range.lowerBound { low = middle + 1 } else { high = middle }
-        }
+        let low = (skips.base..<skips.end).partitionPoint { skips[$0].upperBound < range.lowerBound }
         return low < skips.end && skips[low].lowerBound <= range.upperBound
     }
 
     /// The lowest packet number, at least `from`, that was sent after `time`: binary search.
     func first(sentAfter time: Instant, from: UInt64) -> UInt64 {
-        var low = runs.base
-        var high = runs.end
-        while low < high {
-            let middle = low + (high - low) / 2
-            if runs[middle].sentAt <= time { low = middle + 1 } else { high = middle }
-        }
+        let low = (runs.base..<runs.end).partitionPoint { runs[$0].sentAt <= time }
         return max(from, base, low < runs.end ? runs[low].first : next)
     }
 

@@ -209,12 +209,7 @@ struct LostMemory: Sendable {
     mutating func removeAll() { self = LostMemory() }
 
     private static func contains(_ value: UInt64, _ ranges: [ClosedRange<UInt64>]) -> Bool {
-        var low = 0
-        var high = ranges.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ranges[middle].lowerBound > value { low = middle + 1 } else { high = middle }
-        }
+        let low = (0..<ranges.count).partitionPoint { ranges[$0].lowerBound > value }
         return low < ranges.count && ranges[low].contains(value)
     }
 }

@@ -1,3 +1,5 @@
+import Wire
+
 /// A set of 64-bit numbers kept as sorted, disjoint closed ranges that never touch: packet numbers that arrived, octets
 /// of a stream that were acknowledged.
 public struct RangeSet: Sendable, Equatable {
@@ -107,23 +109,11 @@ public struct RangeSet: Sendable, Equatable {
     }
 
     private func firstIndex(endingAtOrAfter value: UInt64) -> Int {
-        var low = 0
-        var high = ranges.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ranges[middle].upperBound < value { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<ranges.count).partitionPoint { ranges[$0].upperBound < value }
     }
 
     private func firstIndex(startingAfter value: UInt64) -> Int {
-        var low = 0
-        var high = ranges.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ranges[middle].lowerBound <= value { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<ranges.count).partitionPoint { ranges[$0].lowerBound <= value }
     }
 }
 

@@ -229,12 +229,6 @@ struct SentLedger: Sendable {
 
     /// Of what holds that number, or the next one there is.
     private func firstIndex(atOrAfter packetNumber: UInt64) -> Int {
-        var low = 0
-        var high = packets.count
-        while low < high {
-            let middle = (low + high) / 2
-            if packets[middle].lastPacketNumber < packetNumber { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<packets.count).partitionPoint { packets[$0].lastPacketNumber < packetNumber }
     }
 }

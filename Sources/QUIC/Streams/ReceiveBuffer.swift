@@ -214,13 +214,7 @@ struct ReceiveBuffer: Sendable {
     private func firstSegment(endingAtOrAfter offset: UInt64) -> Int {
         // Nearly always the last one, which the newest octets follow.
         if let last = segments.last, last.end < offset { return segments.count }
-        var low = 0
-        var high = segments.count
-        while low < high {
-            let middle = (low + high) / 2
-            if segments[middle].end < offset { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (0..<segments.count).partitionPoint { segments[$0].end < offset }
     }
 
     private func firstSegment(endingAfter offset: UInt64) -> Int { firstSegment(endingAtOrAfter: offset + 1) }

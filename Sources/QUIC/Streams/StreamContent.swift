@@ -81,12 +81,6 @@ struct StreamContent: Sendable {
     }
 
     private func piece(at offset: UInt64) -> Int {
-        var low = head
-        var high = pieces.count - 1
-        while low < high {
-            let middle = (low + high) / 2
-            if pieces[middle].end <= offset { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (head..<max(head, pieces.count - 1)).partitionPoint { pieces[$0].end <= offset }
     }
 }

@@ -1,3 +1,5 @@
+import Wire
+
 /// Streams by their IDs, as a dictionary would hold them, but side by side in an array: an index stays good until a stream
 /// is removed, values are changed where they lie, and the ID looked up most often, that of the stream used last, is not
 /// searched again for each frame. A few streams are looked through one by one, so that a connection with one or two has no
@@ -138,12 +140,6 @@ private struct SlotTable: Sendable {
         guard head < places.count, places[places.count - 1].id >= id else { return places.count }
         for place in head..<min(head + Self.front, places.count) where places[place].id >= id { return place }
         if places[places.count - 1].id == id { return places.count - 1 }
-        var low = head
-        var high = places.count
-        while low < high {
-            let middle = (low + high) / 2
-            if places[middle].id < id { low = middle + 1 } else { high = middle }
-        }
-        return low
+        return (head..<places.count).partitionPoint { places[$0].id < id }
     }
 }

@@ -52,6 +52,14 @@ public enum ObjectsError: Error, Equatable, Sendable {
     case contradiction(Field, object: UInt64)
     /// A LOG message takes a position in an epoch that is not the one that was stated.
     case epochMismatch
+    /// A second LOG of a connection answers anew what the first has answered.
+    case answeredAgain
+    /// A message came before the one that has to come first.
+    case before(Element, wanted: Element)
+    /// A control stream ended before the message that has to come first.
+    case controlUnopened(Element)
+    /// A control stream was reset, or the other side reads it no more.
+    case controlCutOff
 
     /// An application error code (RFC 9000 section 20.2), for CONNECTION_CLOSE, RESET_STREAM and STOP_SENDING.
     public struct Code: RawRepresentable, Hashable, Sendable {
@@ -70,6 +78,8 @@ public enum ObjectsError: Error, Equatable, Sendable {
         public static let unexpected = Code(rawValue: 0x14)
         /// Statements that contradict each other.
         public static let contradiction = Code(rawValue: 0x15)
+        /// A control stream that ended too early.
+        public static let cutOff = Code(rawValue: 0x16)
     }
 
     /// What to close or reset with.
@@ -79,8 +89,9 @@ public enum ObjectsError: Error, Equatable, Sendable {
         case .tooLong, .tooMany: .limit
         case .truncated, .surplus, .notText, .value: .malformed
         case .ranges: .ranges
-        case .unknownMessage, .wrongDirection: .unexpected
-        case .positionWentBack, .contradiction, .epochMismatch: .contradiction
+        case .unknownMessage, .wrongDirection, .before: .unexpected
+        case .positionWentBack, .contradiction, .epochMismatch, .answeredAgain: .contradiction
+        case .controlUnopened, .controlCutOff: .cutOff
         }
     }
 }
@@ -114,6 +125,14 @@ extension ObjectsError: CustomStringConvertible {
             "a part of object \(object) has another \(field.rawValue) than the object's other parts allow; they must agree"
         case .epochMismatch:
             "the source took a position in another epoch than was stated; it must answer 'another epoch'"
+        case .answeredAgain:
+            "a later LOG answers the position anew; it tells the clock and the live edge, with the answer 0 (taken)"
+        case .before(let element, let wanted):
+            "\(element.rawValue) came before \(wanted.rawValue), which must be the first message"
+        case .controlUnopened(let element):
+            "it ended before \(element.rawValue), which must be its first message"
+        case .controlCutOff:
+            "it was reset, or is read no more; it may only be ended, after its first message"
         }
     }
 }

@@ -36,6 +36,13 @@ import Wire
     static let newest = try! ControlMessage.position(
         PositionMessage(epoch: nil, cursor: Cursor(position: PositionMessage.newest))
     ).encoded()
+    static func later(_ answer: LogMessage.Answer) -> [UInt8] {
+        try! ControlMessage.log(
+            LogMessage(
+                epoch: answer == .otherEpoch ? Epoch(high: 8, low: 8) : SourceBench.epoch,
+                now: WallTime(nanoseconds: 0), oldest: 0, next: 0, answer: answer, first: 0)
+        ).encoded()
+    }
     static let manyRanges: [UInt8] = [1, 0, 5, 0x40, 65] + (0..<65).flatMap { _ in [1, 1] as [UInt8] } + [0]
 
     static let toSource: [Case] = [
@@ -122,13 +129,16 @@ import Wire
         Case(name: "POSITION from the source", octets: newest, code: 0x14, words: "POSITION came from the wrong side"),
         Case(
             name: "it takes a position in another epoch",
-            octets: try! ControlMessage.log(
-                LogMessage(
-                    epoch: SourceBench.epoch, now: WallTime(nanoseconds: 0), oldest: 0, next: 0, answer: .taken,
-                    first: 0)
-            ).encoded(), code: 0x15, words: "another epoch"),
+            octets: later(.taken), code: 0x15, words: "another epoch"),
+        Case(name: "a second LOG for a newcomer", octets: log + log, code: 0x15, words: "answers the position anew"),
+        Case(
+            name: "a second LOG of another epoch", octets: log + later(.otherEpoch), code: 0x15,
+            words: "answers the position anew"),
+        Case(name: "GAP before LOG", octets: message(4, [1, 1, 0]), code: 0x14, words: "GAP came before LOG"),
+        Case(name: "END before LOG", octets: message(6, [1]), code: 0x14, words: "END came before LOG"),
         Case(
             name: "it ends in the middle", octets: Array(log.dropLast()), code: 0x12, words: "ends inside", ends: true),
+        Case(name: "it ends with nothing", octets: [], code: 0x16, words: "ended before LOG", ends: true),
     ]
 
     @Test(arguments: toReceiver)
@@ -144,6 +154,48 @@ import Wire
         #expect(closed.code == bad.code)
         #expect(closed.reason.contains(bad.words), "\(closed.reason)")
         #expect(client.assembler.checkInvariants() == nil)
+    }
+
+    /// A source that resets the control stream, or will not read it, ends the connection, before LOG and after it.
+    @Test(arguments: [
+        ConnectionEvent.streamReset(.control, code: 7), .streamStopped(.control, code: 7),
+    ])
+    func theSourceCutsTheControlStreamOff(event: ConnectionEvent) throws {
+        for knowsLog in [false, true] {
+            var link = StandInClientLink()
+            var client = FlowClient(seed: SeededRandom(seed: 1))
+            let now = Instant(nanoseconds: 1_000_000_000)
+            client.handle(.connected, on: &link, at: now)
+            if knowsLog {
+                link.said = Self.log
+                client.handle(.streamReadable(.control), on: &link, at: now)
+            }
+            client.handle(event, on: &link, at: now)
+            let closed = try #require(link.closedWith)
+            #expect(closed.code == 0x16)
+            #expect(closed.reason == "control stream: \(ObjectsError.controlCutOff)")
+        }
+    }
+
+    /// A receiver that breaks a rule, and goes on in the same datagram: what follows is not taken, then or later.
+    @Test func nothingIsTakenAfterAViolation() throws {
+        let bench = SourceBench()
+        let honest = bench.connect()
+        bench.stateNewest(honest)
+        bench.makeMember(honest)
+        let receiver = bench.connect()
+        bench.stateNewest(receiver)
+        bench.send(.join, receiver)
+        try receiver.frames.pathAcknowledged(pathID: 9, ranges: [0...0], ackDelay: .zero, at: bench.now)
+        bench.send(.ready, receiver)
+        #expect(receiver.link.error?.code == .protocolViolation)
+        _ = receiver.link.takeFrames()
+        bench.serve(receiver)
+        bench.state(PositionMessage(epoch: SourceBench.epoch, cursor: Cursor(position: 0)), receiver)
+        #expect(!bench.server.isMember(receiver.id) && bench.server.isMember(honest.id))
+        #expect(receiver.link.takeFrames().isEmpty)
+        #expect(bench.server.controlErrors == 0 && bench.server.receiverCount == 1)
+        #expect(bench.server.checkInvariants() == nil)
     }
 
     // MARK: Parts

@@ -14,13 +14,15 @@ import Wire
     enum Event: CaseIterable {
         case connected, closed
         case positionFresh, positionTaken, positionOtherEpoch, positionTwice, positionGoingBack, positionTimeOver
+        case controlEnded, controlReset, controlStopped
         case join, ready, leave, pathAckOfOurs, pathAckOfNone
         case publishOnFlow, publishOffFlow, lossRepaired, evicted, keyChange, creditZero, forget
     }
 
     /// Columns: the states, in their order.
     /// h handshaking, p plain and awaited, P plain and stated, q plain and unstated, a awaited, s stated, u unstated, k keyed,
-    /// g member by group, c member by copies, l left, x closed, - forgotten, ! PROTOCOL_VIOLATION, 5 error 0x15.
+    /// g member by group, c member by copies, l left, x closed, - forgotten, ! PROTOCOL_VIOLATION, 5 error 0x15,
+    /// 6 error 0x16.
     static let table: [Event: String] = [
         .connected: "apasukgclx",
         .closed: "xxxxxxxxxx",
@@ -30,6 +32,9 @@ import Wire
         .positionTwice: "hPssskgclx",
         .positionGoingBack: "h55555555x",
         .positionTimeOver: "hqusukgclx",
+        .controlEnded: "h66s6kgclx",
+        .controlReset: "h66666666x",
+        .controlStopped: "h66666666x",
         .join: "hpkkkkkkkx",
         .ready: "hpasuggclx",
         .leave: "hpasullllx",
@@ -116,6 +121,9 @@ import Wire
         case .positionTimeOver:
             bench.now += .milliseconds(1100)
             bench.server.timerFired(at: bench.now)
+        case .controlEnded: bench.say([], receiver, ends: true)
+        case .controlReset: bench.handle(.streamReset(.control, code: 7), receiver)
+        case .controlStopped: bench.handle(.streamStopped(.control, code: 7), receiver)
         case .join: bench.send(.join, receiver)
         case .ready: bench.send(.ready, receiver)
         case .leave: bench.send(.leave, receiver)
@@ -171,7 +179,7 @@ import Wire
     static func letter(of receiver: SourceBench.Receiver, _ bench: SourceBench) -> Character {
         let seat = bench.seat(receiver)
         guard seat.isTaken else { return "-" }
-        if let closed = receiver.link.closedWith { return closed.code == 0x15 ? "5" : "?" }
+        if let closed = receiver.link.closedWith { return [0x15: "5", 0x16: "6"][closed.code] ?? "?" }
         if let error = receiver.link.error { return error.code == .protocolViolation ? "!" : "?" }
         switch seat.phase {
         case .handshaking: return "h"

@@ -114,6 +114,8 @@ public struct FlowClient: FrameExtension, Sendable {
     private var decoder = ControlDecoder(from: .source)
     /// The source has said what the numbers of parts mean; before that none is taken.
     private var knowsLog = false
+    /// The source broke a rule, and the connection was closed for it.
+    private var isOver = false
     /// Streams of parts that came before that, whole.
     private var early: [StreamID] = []
     private var missingBefore: UInt64 = 0
@@ -176,6 +178,8 @@ public struct FlowClient: FrameExtension, Sendable {
             statePosition(on: &connection, at: now)
         case .streamReadable(.control): controlReceived(on: &connection, at: now)
         case .streamReadable(let id): read(id, on: &connection, at: now)
+        case .streamReset(.control, _), .streamStopped(.control, _):
+            breakControl(.controlCutOff, on: &connection, at: now)
         case .streamReset(let id, _): early.removeAll { $0 == id }
         case .connectionIDsWanted(let count):
             for _ in 0..<count {
@@ -233,11 +237,14 @@ public struct FlowClient: FrameExtension, Sendable {
     private mutating func controlReceived<C: FlowClientConnection & ~Copyable>(
         on connection: inout C, at now: Instant
     ) {
-        guard let chunk = connection.read(.control) else { return }
+        guard !isOver, let chunk = connection.read(.control) else { return }
         do throws(ObjectsError) {
             var reader = ByteReader(chunk.bytes.span)
             while let message = try decoder.next(from: &reader) {
                 switch message {
+                case .gap where !knowsLog: throw .before(.gap, wanted: .log)
+                case .end where !knowsLog: throw .before(.end, wanted: .log)
+                case .log(let log) where knowsLog && log.answer != .taken: throw .answeredAgain
                 case .log(let log):
                     _ = try assembler.logReceived(log, roundTrip: connection.smoothedRTT ?? .zero, at: now)
                     guard !knowsLog else { break }
@@ -255,16 +262,27 @@ public struct FlowClient: FrameExtension, Sendable {
                 }
                 takeNotices()
             }
-            if chunk.isFinished { try decoder.finish() }
+            guard chunk.isFinished else { return }
+            try decoder.finish()
+            if !knowsLog { throw .controlUnopened(.log) }
         } catch {
-            connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
+            breakControl(error, on: &connection, at: now)
         }
+    }
+
+    /// The control stream broke a rule: the connection ends, and nothing of it is taken any more.
+    private mutating func breakControl<C: FlowClientConnection & ~Copyable>(
+        _ error: ObjectsError, on connection: inout C, at now: Instant
+    ) {
+        guard !isOver else { return }
+        isOver = true
+        connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
     }
 
     private mutating func read<C: FlowClientConnection & ~Copyable>(
         _ id: StreamID, on connection: inout C, at now: Instant
     ) {
-        guard id.initiator == .server, !id.isBidirectional else { return }
+        guard !isOver, id.initiator == .server, !id.isBidirectional else { return }
         guard knowsLog else {
             // No more than the streams that the connection allows.
             if !early.contains(id) { early.append(id) }

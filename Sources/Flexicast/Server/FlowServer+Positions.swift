@@ -24,13 +24,28 @@ extension FlowServer {
                 guard case .position(let position) = message else { continue }
                 try positionReceived(slot, position, at: now)
             }
-            if chunk.isFinished { try seats[slot].decoder.finish() }
+            if chunk.isFinished { try finishControl(slot) }
         } catch {
-            controlErrors += 1
-            connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
+            breakControl(slot, error, on: &connection, at: now)
             return
         }
         touch(slot)
+    }
+
+    /// It says no more.
+    private func finishControl(_ slot: Int) throws(ObjectsError) {
+        try seats[slot].decoder.finish()
+        guard case .stated = seats[slot].position else { throw .controlUnopened(.position) }
+    }
+
+    /// The control stream broke a rule: its connection ends, and nothing of it is looked at any more.
+    mutating func breakControl<C: ReceiverConnection & ~Copyable>(
+        _ slot: Int, _ error: ObjectsError, on connection: inout C, at now: Instant
+    ) {
+        guard seats[slot].isConnected else { return }
+        controlErrors += 1
+        connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
+        closed(slot, at: now)
     }
 
     private mutating func positionReceived(

@@ -273,6 +273,8 @@ public struct FlowServer: Sendable {
         case .connected: connected(slot, on: &connection, at: now)
         case .closed: closed(slot, at: now)
         case .streamReadable(let id): controlReceived(slot, id, on: &connection, at: now)
+        case .streamReset(.control, _), .streamStopped(.control, _):
+            breakControl(slot, .controlCutOff, on: &connection, at: now)
         case .streamSent, .streamStopped, .writable: touch(slot)
         default: break
         }
@@ -294,7 +296,11 @@ public struct FlowServer: Sendable {
                 guard seats[slot].isConnected else { continue }
                 try take(frame, slot, on: &connection, at: now)
             }
-        } catch { connection.close(error, at: now) }
+        } catch {
+            connection.close(error, at: now)
+            // Whatever else it has sent is not looked at any more.
+            closed(slot, at: now)
+        }
         guard seats[slot].isConnected else { return }
         deliver(slot, on: &connection, at: now)
     }

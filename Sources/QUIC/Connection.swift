@@ -410,6 +410,9 @@ public struct Connection: ~Copyable, Sendable {
         try streams.write(id, octets, fin: fin)
     }
 
+    /// Octets written to a stream that the peer has not acknowledged from its start on.
+    public func heldOctets(of id: StreamID) -> Int { streams.heldOctets(of: id) }
+
     /// The octets of a stream that arrived in order since the last read; nil when there are none and it has not ended.
     public mutating func read(_ id: StreamID) -> StreamChunk? { streams.read(id) }
     /// The same, but they stay here until the stream has ended and all of it is handed over at once, not copied. Whoever

@@ -63,13 +63,21 @@ struct StandInLink: ReceiverConnection {
     /// What the receiver says next on its control stream, and what it was told there.
     var said: [UInt8] = []
     private(set) var told: [UInt8] = []
+    /// How much of that it has not acknowledged.
+    private(set) var untaken = 0
+    /// The connection holds as much as it may.
+    var isFull = false
+    var takesMessages = true { didSet { if takesMessages { untaken = 0 } } }
+    func heldOctets(of id: StreamID) -> Int { id == .control ? untaken : 0 }
     mutating func read(_ id: StreamID) -> StreamChunk? {
         defer { said = [] }
         return said.isEmpty && !saysNoMore ? nil : StreamChunk(bytes: said, offset: 0, isFinished: saysNoMore)
     }
     mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) {
         guard id == .control else { throw .unknownStream }
+        guard !isFull else { throw .full }
         told += octets.array
+        if !takesMessages { untaken += octets.count }
     }
     mutating func close(_ error: TransportError, at now: Instant) { self.error = error }
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {

@@ -279,8 +279,7 @@ struct SwitchWalk {
     private mutating func observe(_ index: Int) {
         let receiver = bench.receivers[index]
         let edge = bench.server.log.next
-        // What it is told of gaps is written when it is served again.
-        if !bench.seat(receiver).messages.isEmpty { bench.serve(receiver) }
+        // What it is told first is written when it is served again.
         if !bench.seat(receiver).messages.isEmpty { bench.serve(receiver) }
         let seat = bench.seat(receiver)
         if case .unstated = seat.position {
@@ -298,13 +297,6 @@ struct SwitchWalk {
             let number = part.stream.index
             shadows[index].pieces[number, default: Ranges()].insert(part.range)
             if part.fin, part.range.lowerBound == 0 { shadows[index].handed[number, default: 0] += 1 }
-        }
-        if !seat.hasControl {
-            // There is no stream to tell it on.
-            for part in shadows[index].due.subtracting(shadows[index].carried)
-            where part < bench.server.log.oldest && !seat.cursor.contains(part) {
-                shadows[index].gaps.insert(part)
-            }
         }
         let told = Array(receiver.link.told[shadows[index].toldRead...])
         shadows[index].toldRead = receiver.link.told.count
@@ -330,6 +322,9 @@ struct SwitchWalk {
         for part in shadow.due.sorted() {
             let waits = seat.cursor.contains(part)
             let isGap = shadow.gaps.contains(part)
+            // It learns of it if it ever states its position.
+            let isUntold = seat.cursor.untold.contains(part)
+            if isUntold, isGap || waits { return "part \(part) is untold as a gap, and waits or was told" }
             let isCarried = seat.member != nil && shadow.carried.contains(part)
             if isGap, waits { return "part \(part) was told as a gap and waits" }
             if isGap, isCarried, !shadow.lost.contains(part) {
@@ -337,7 +332,7 @@ struct SwitchWalk {
             }
             if waits, shadow.handed[part] != nil { return "part \(part) was handed over and waits" }
             if waits, shadow.settled.contains(part) { return "part \(part) came by the flow and waits" }
-            if isGap || waits || isCarried { continue }
+            if isGap || isUntold || waits || isCarried { continue }
             var pieces = shadow.pieces[part] ?? Ranges()
             for repair in seat.repairs where repair.stream.index == part { pieces.insert(repair.range) }
             guard pieces.covers(upTo: lengths[Int(part)]) else { return "part \(part) comes no way" }
@@ -364,7 +359,9 @@ struct SwitchWalk {
         }
         for index in shadows.indices {
             let shadow = shadows[index]
-            for part in shadow.due where !shadow.gaps.contains(part) && !isWhole(part, index) {
+            let untold = bench.seat(bench.receivers[index]).cursor.untold
+            for part in shadow.due
+            where !shadow.gaps.contains(part) && !untold.contains(part) && !isWhole(part, index) {
                 return "receiver \(index): part \(part) has not come"
             }
         }

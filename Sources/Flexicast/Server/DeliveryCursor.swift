@@ -10,6 +10,8 @@ struct DeliveryCursor: Sendable {
     private(set) var pending = RangeSet()
     /// Those of `pending` that are to be charged when they go.
     private(set) var uncharged = RangeSet()
+    /// Those that are gone for good, and cannot be told as a gap yet.
+    private(set) var untold = RangeSet()
     /// Everything from here on is pending, as it is published, and to be charged; nil while the receiver is a member.
     private(set) var follows: UInt64?
     /// Parts that go again though the receiver has them, because no more ranges than `mostRanges` are kept.
@@ -53,6 +55,22 @@ struct DeliveryCursor: Sendable {
         follows = range.upperBound
     }
 
+    /// None of these is to be sent: they are gone for good, and are told as a gap once `takeUpUntold` is called.
+    mutating func putOff(_ range: Range<UInt64>) {
+        drop(range)
+        guard let last = range.last else { return }
+        untold.insert(range.lowerBound...last)
+        while untold.count > Self.mostRanges { sentAgain += UInt64(untold.fillFirstGap().count) }
+    }
+
+    /// What was put off is due again. It was charged, as far as it was sent.
+    mutating func takeUpUntold() {
+        for index in 0..<untold.count {
+            add(untold[index].lowerBound..<(untold[index].upperBound + 1), isCharged: true)
+        }
+        untold.removeAll()
+    }
+
     /// One past the last part of those in a row that are to be sent, from `sequence` on, which is.
     func endOfRun(from sequence: UInt64) -> UInt64 {
         var end = sequence
@@ -90,11 +108,9 @@ struct DeliveryCursor: Sendable {
         while pending.count > Self.mostRanges {
             // The receiver has what lies in the oldest gap, and gets it once more. Between parts that came on another
             // connection it did so too; else it was charged here.
-            let gap = (pending[0].upperBound + 1)...(pending[1].lowerBound - 1)
-            if uncharged.contains(pending[0].upperBound), uncharged.contains(pending[1].lowerBound) {
-                uncharged.insert(gap)
-            }
-            pending.insert(gap)
+            let isUncharged = uncharged.contains(pending[0].upperBound) && uncharged.contains(pending[1].lowerBound)
+            let gap = pending.fillFirstGap()
+            if isUncharged { uncharged.insert(gap) }
             sentAgain += UInt64(gap.count)
         }
     }
@@ -102,5 +118,14 @@ struct DeliveryCursor: Sendable {
     /// Whether the part is to be sent.
     func contains(_ sequence: UInt64) -> Bool {
         pending.contains(sequence) || follows.map { sequence >= $0 } ?? false
+    }
+}
+
+extension RangeSet {
+    /// Makes one of the two lowest ranges. Returns what lay between them.
+    fileprivate mutating func fillFirstGap() -> ClosedRange<UInt64> {
+        let gap = (self[0].upperBound + 1)...(self[1].lowerBound - 1)
+        insert(gap)
+        return gap
     }
 }

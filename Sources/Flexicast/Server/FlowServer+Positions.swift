@@ -11,12 +11,14 @@ extension StreamID {
 extension FlowServer {
     /// Octets of a connection's room that telling a gap counts for.
     static var gapCost: Int { 32 }
+    /// Octets of messages that may wait on a receiver's control stream, those on their way among them. Who leaves more
+    /// untaken is handed no part.
+    static var controlOctets: Int { 16 << 10 }
 
     mutating func controlReceived<C: ReceiverConnection & ~Copyable>(
         _ slot: Int, _ id: StreamID, on connection: inout C, at now: Instant
     ) {
         guard id == .control, seats[slot].isConnected, let chunk = connection.read(id) else { return }
-        seats[slot].hasControl = true
         do throws(ObjectsError) {
             var reader = ByteReader(chunk.bytes.span)
             while let message = try seats[slot].decoder.next(from: &reader) {
@@ -72,6 +74,7 @@ extension FlowServer {
             StatedPosition(message, in: log.epoch, isTaken: answer.answer == .taken))
         seats[slot].clockDue = now + configuration.clockInterval
         say(slot, .log(answer))
+        seats[slot].cursor.takeUpUntold()
         tell(.stated(id(of: slot), answer.answer, first: answer.first))
     }
 
@@ -105,8 +108,14 @@ extension FlowServer {
         countSentAgain(seats[slot].cursor.sentAgain - before)
     }
 
-    /// Nothing will come for these numbers.
+    /// Nothing will come for these numbers. A receiver that has not stated its position has no use for them yet.
     mutating func tellGap(_ slot: Int, _ gap: Gap) {
+        guard case .stated = seats[slot].position else {
+            let before = seats[slot].cursor.sentAgain
+            seats[slot].cursor.putOff(gap.range)
+            countSentAgain(seats[slot].cursor.sentAgain - before)
+            return
+        }
         seats[slot].cursor.drop(gap.range)
         if gap.reason == .retention {
             countGone(gap.count)
@@ -115,9 +124,11 @@ extension FlowServer {
         say(slot, .gap(gap))
     }
 
-    /// Tells the source's clock and the live edge again, now and then.
-    mutating func tellClock(_ slot: Int, at now: Instant) {
-        guard now >= seats[slot].clockDue else { return }
+    /// Tells the source's clock and the live edge again, now and then: not before all that was said is taken.
+    mutating func tellClock<C: ReceiverConnection & ~Copyable>(
+        _ slot: Int, on connection: borrowing C, at now: Instant
+    ) {
+        guard now >= seats[slot].clockDue, untaken(slot, on: connection) == 0 else { return }
         seats[slot].clockDue = now + configuration.clockInterval
         say(
             slot,
@@ -127,9 +138,21 @@ extension FlowServer {
                     first: log.next)))
     }
 
-    /// Has a message written on the receiver's control stream; nothing where there is none.
+    /// Octets of messages that the receiver has not taken.
+    func untaken<C: ReceiverConnection & ~Copyable>(_ slot: Int, on connection: borrowing C) -> Int {
+        seats[slot].messages.count + connection.heldOctets(of: .control)
+    }
+
+    /// Writes what was said on the receiver's control stream.
+    mutating func writeMessages<C: ReceiverConnection & ~Copyable>(_ slot: Int, on connection: inout C) {
+        guard !seats[slot].messages.isEmpty else { return }
+        // What the connection has no room for now is tried again as the receiver takes something.
+        guard (try? connection.write(.control, StreamOctets(seats[slot].messages), fin: false)) != nil else { return }
+        seats[slot].messages = []
+    }
+
+    /// Has a message written on the control stream of a receiver, which has stated its position there.
     private mutating func say(_ slot: Int, _ message: ControlMessage) {
-        guard seats[slot].hasControl else { return }
         do {
             seats[slot].messages += try message.encoded()
         } catch { preconditionFailure("a message of our own is malformed: \(error)") }

@@ -170,13 +170,7 @@ extension FlowServer {
         while let frame = seats[slot].withSession({ $0.nextFrame() }) ?? nil {
             connection.sendExtensionFrame(frame.octets, key: frame.key)
         }
-        tellClock(slot, at: now)
-        if !seats[slot].messages.isEmpty, seats[slot].hasControl {
-            // A receiver that takes no messages takes no parts either: no more of them are made than it is sent parts.
-            if (try? connection.write(StreamID.control, StreamOctets(seats[slot].messages), fin: false)) != nil {
-                seats[slot].messages = []
-            }
-        }
+        tellClock(slot, on: connection, at: now)
         for repair in seats[slot].repairs {
             connection.sendStreamRange(
                 repair.stream, repair.octets, range: repair.range, fin: repair.fin, counted: repair.counted)
@@ -191,6 +185,7 @@ extension FlowServer {
         }
         payCharge(slot, on: &connection)
         advance(slot, on: &connection, at: now)
+        writeMessages(slot, on: &connection)
         if flow != nil, let member = seats[slot].member {
             let credit = (octets: connection.sendCredit, streams: connection.streamCredit)
             if credit != seats[slot].lastCredit {
@@ -215,10 +210,17 @@ extension FlowServer {
         var isWanting = false
         defer { if unicast != nil, !isWanting { leaveTurns(slot, at: now) } }
         guard seats[slot].cursor.lowest(before: log.next) != nil else { return }
+        // What it is told of gaps is written only after this.
+        let held = connection.heldOctets(of: .control)
+        let wasFull = held + seats[slot].messages.count >= Self.controlOctets
         var room = connection.sendRoom
         // What may be handed over now, of what all receivers share.
         var allowance = unicast == nil ? Int.max : unicast!.allowance(slot) ?? 0
         while room.octets > 0 {
+            guard held + seats[slot].messages.count < Self.controlOctets else {
+                if !wasFull { controlWaits += 1 }
+                break
+            }
             let mayCharge = room.credit > 0 && room.streams > 0
             guard let next = seats[slot].cursor.next(before: log.next, mayCharge: mayCharge) else { break }
             let part: Part
@@ -272,8 +274,6 @@ extension FlowServer {
             room.streams -= min(room.streams, 1)
             room.openStreams += 1
         }
-        // What was to be told of gaps goes with the next packets.
-        if !seats[slot].messages.isEmpty { touch(slot) }
     }
 
     /// Has a part of a stream sent on the receiver's connection: with the cursor if it is a part of the log that nothing was

@@ -122,6 +122,8 @@ public struct FlowServer: Sendable {
     public private(set) var partsGone: UInt64 = 0
     /// Control streams that broke a rule; their connections ended with them.
     public internal(set) var controlErrors: UInt64 = 0
+    /// Times that a receiver was handed no more parts until it takes what it is told on its control stream.
+    public internal(set) var controlWaits: UInt64 = 0
     /// Parts sent again to receivers that had them, for want of room to remember which those were.
     public private(set) var partsSentAgain: UInt64 = 0
     /// JOINs that were answered with LEAVE because the receiver, or its account, has to wait.
@@ -188,7 +190,7 @@ public struct FlowServer: Sendable {
     public mutating func publish(
         name: String = "", mediaType: String = "", body: [UInt8], at now: Instant
     ) throws(LogError) -> Bool {
-        defer { assertInvariants() }
+        defer { assertInvariants(logHasGrown: true) }
         let numbers = try log.append(name: name, mediaType: mediaType, body: body, published: wallTime(at: now))
         objectCount += 1
         var isWhole = flow != nil

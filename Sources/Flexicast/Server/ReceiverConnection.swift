@@ -27,6 +27,8 @@ public protocol ReceiverConnection: ~Copyable {
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID
     /// See `Connection.read`.
     mutating func read(_ id: StreamID) -> StreamChunk?
+    /// Octets written to the stream that are not acknowledged.
+    func heldOctets(of id: StreamID) -> Int
     mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError)
     mutating func close(_ error: TransportError, at now: Instant)
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant)

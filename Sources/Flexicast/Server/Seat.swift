@@ -62,9 +62,7 @@ struct Seat: Sendable {
     var charge = FlowCharge(octets: 0, streams: 0)
     var position = Position.awaited(from: 0)
     var decoder = ControlDecoder(from: .client)
-    /// Its control stream is open, so that it can be told something.
-    var hasControl = false
-    /// Messages to be written there.
+    /// Messages to be written on its control stream.
     var messages: [UInt8] = []
     /// When it is told the source's clock again.
     var clockDue = Instant.distantFuture

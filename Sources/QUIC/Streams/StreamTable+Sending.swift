@@ -46,6 +46,9 @@ extension StreamTable {
         settleQueues()
     }
 
+    /// Octets written to the stream that are held until they are acknowledged.
+    func heldOctets(of id: StreamID) -> Int { sending.index(of: id).map { sending[$0].content.held } ?? 0 }
+
     /// Sends, or sends again, `range` of the shared stream `id` whose whole content is `octets`; with `fin` also where it
     /// ends. Ranges may come in any order and overlap: what this connection has sent already it does not send again,
     /// because it answers for its loss. `counted` false means that the octets were charged to the peer before, when they

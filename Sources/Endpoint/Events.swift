@@ -152,6 +152,14 @@ public struct SourceCounts: Sendable {
     public var partsGone = 0
     /// Clients that got no connection because of a limit.
     public var connectionsRefused = 0
+    /// Receivers that wait now for their turn to be sent something on unicast, because of its limit.
+    public var receiversWaiting = 0
+    /// Parts of items sent again to receivers that had them, for want of room to remember which those were.
+    public var partsSentAgain = 0
+    /// Control streams that broke a rule; their connections were closed.
+    public var controlErrors = 0
+    /// Times that a receiver was handed nothing more until it takes what it is told on its control stream.
+    public var controlWaits = 0
     /// Whether the flow's packets leave without a copy, and why; nil without a flow to a group.
     public var zeroCopy: String?
 
@@ -274,6 +282,8 @@ extension SourceCounts {
                 ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
                 ("parts_gone", .integer(partsGone)),
                 ("connections_refused", .integer(connectionsRefused)),
+                ("receivers_waiting", .integer(receiversWaiting)), ("parts_sent_again", .integer(partsSentAgain)),
+                ("control_errors", .integer(controlErrors)), ("control_waits", .integer(controlWaits)),
             ] + zeroCopy)
     }
 }

@@ -73,10 +73,11 @@ final class FlowSender {
             batch = octetsSent - before >= UInt64(longestBatch * packetSize) ? longestBatch : run
         }
         server.settle(at: now)
-        let deadline = server.nextDeadline
-        // A deadline that has passed with nothing to send waits for something else than time.
-        timer?.schedule(at: deadline > now ? deadline : Instant(nanoseconds: now.nanoseconds + 1_000_000))
+        schedule(at: server.nextWake(after: now))
     }
+
+    /// Sets the timer, where something else than the flow has moved the server's deadline.
+    func schedule(at deadline: Instant) { timer?.schedule(at: deadline) }
 
     /// Writes and seals packets for `socket`, after the keys they take are in place.
     private func write(

@@ -27,8 +27,8 @@ final class Source {
 
     private let reactor: Reactor
     private let log: Logger
-    /// For receivers that wait for their turn.
-    private var turnTimer: TimerHandle?
+    /// For what time alone brings about where there is no flow; else the sender's does it.
+    private var serverTimer: TimerHandle?
     /// By slot of the server's receivers.
     private var connections: [SourceConnection?] = []
     private var slots: [ObjectIdentifier: Int] = [:]
@@ -71,9 +71,11 @@ final class Source {
             self.server.timerFired(at: self.reactor.now)
             pumpFlow()
         }
-        turnTimer = reactor.timer { [unowned self] in
-            self.server.timerFired(at: self.reactor.now)
-            pumpFlow()
+        if sender == nil {
+            serverTimer = reactor.timer { [unowned self] in
+                self.server.timerFired(at: self.reactor.now)
+                report()
+            }
         }
         reactor.onTurnEnd { [unowned self] in turnEnded() }
     }
@@ -185,16 +187,9 @@ final class Source {
         // The flow first: what it hands to unicast paths leaves in this turn too.
         if server.isFlowTouched { pumpFlow() }
         while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
-        scheduleTurns()
-    }
-
-    /// What receivers wait for comes with time alone: they were served after the flow's timer was set, and without a flow
-    /// there is none.
-    private func scheduleTurns() {
-        guard server.waitingReceivers > 0 else { return }
-        let now = reactor.now
-        let deadline = server.nextDeadline
-        turnTimer?.schedule(at: deadline > now ? deadline : Instant(nanoseconds: now.nanoseconds + 1_000_000))
+        // Who has connected or waits for a turn was served after the flow's timer was set, if there is one.
+        let deadline = server.nextWake(after: reactor.now)
+        if let sender { sender.schedule(at: deadline) } else { serverTimer?.schedule(at: deadline) }
     }
 
     private func pumpFlow() {
@@ -277,6 +272,10 @@ final class Source {
         counts.members = server.flow?.memberCount ?? 0
         counts.items = Int(server.objectCount)
         counts.partsGone = Int(server.partsGone)
+        counts.receiversWaiting = server.waitingReceivers
+        counts.partsSentAgain = Int(server.partsSentAgain)
+        counts.controlErrors = Int(server.controlErrors)
+        counts.controlWaits = Int(server.controlWaits)
         counts.connectionsRefused = Int(listener.counters.refused.reduce(0, +))
         return counts
     }

@@ -28,16 +28,21 @@ import Testing
         counts.replicated = 11
         counts.partsGone = 12
         counts.connectionsRefused = 13
+        counts.receiversWaiting = 14
+        counts.partsSentAgain = 15
+        counts.controlErrors = 16
+        counts.controlWaits = 17
         #expect(
             SourceEvent.summary(counts).json == #"""
                 {"event":"summary","bytes_flow":1,"bytes_unicast":2,"bytes_repair":3,"bytes_control":4,\#
                 "receivers":5,"members":6,"items":7,"packets_rejected":8,"receivers_let_go":9,\#
-                "bytes_replicated":10,"replicated":11,"parts_gone":12,"connections_refused":13}
+                "bytes_replicated":10,"replicated":11,"parts_gone":12,"connections_refused":13,\#
+                "receivers_waiting":14,"parts_sent_again":15,"control_errors":16,"control_waits":17}
                 """#)
         counts.zeroCopy = "off: it takes io_uring"
         #expect(
             SourceEvent.interval(counts).json.hasSuffix(
-                #","connections_refused":13,"zero_copy":"off: it takes io_uring"}"#))
+                #","control_waits":17,"zero_copy":"off: it takes io_uring"}"#))
     }
 
     @Test func latencyIsMillisecondsWithMicrosecondPrecision() {

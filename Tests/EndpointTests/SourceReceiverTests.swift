@@ -242,6 +242,50 @@ import Wire
         source.close()
     }
 
+    /// A client that states no position in time gets what is published from then on, whether there is a flow or not: with
+    /// time alone, as nothing else happens at the source.
+    @Test(arguments: [false, true]) func whoStatesNoPositionIsServed(hasFlow: Bool) throws {
+        let reactor = try Reactor(io: .epoll)
+        defer { reactor.close() }
+        let loopback = SocketAddress(.v4(0x7f00_0001), port: 0)
+        let listen = try reactor.udpSocket(bind: loopback)
+        let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
+        let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
+        var options = SourceOptions(feed: "", listen: listen.localAddress)
+        options.replicates = hasFlow
+        let (flow, sender) = try makeFlow(options, listen: listen, reactor: reactor)
+        var configuration = FlowServerConfiguration()
+        configuration.positionTime = .milliseconds(200)
+        configuration.hasGroup = false
+        let source = Source(
+            listen: listen, tls: server,
+            server: FlowServer(
+                flow: flow, log: memoryLog(), configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
+                at: reactor.now),
+            sender: sender, reactor: reactor, log: quiet())
+        var random = randomSeed()
+        let socket = try reactor.udpSocket(bind: loopback)
+        let connection = try SecureConnection(
+            client: Receiver.configuration(usesFlow: false), tls: client, serverName: "127.0.0.1",
+            to: listen.localAddress, localID: try #require(ConnectionID(random.octets(8))), token: [], resume: nil,
+            seed: SeededRandom(from: &random), at: reactor.now)
+        let peer = Peer(connection, extension: ReceivedFrames(), socket: socket, reactor: reactor)
+        socket.handler = peer
+        var parts = 0
+        peer.onEvent = { [unowned peer] event in
+            guard case .streamReadable(let id) = event,
+                case .whole = peer.connection.machine.gather(id)
+            else { return }
+            parts += 1
+        }
+        peer.pump()
+        #expect(turn(reactor) { source.counts.receivers == 1 })
+        source.publish([1, 2, 3])
+        #expect(turn(reactor, for: .seconds(5)) { parts == 1 })
+        peer.onEvent = { _ in }
+        source.close()
+    }
+
     /// Exit statuses of the contract: nobody there is a failure, not a short count.
     @Test func noSourceIsAFailure() throws {
         var options = ReceiverOptions(host: "127.0.0.1", port: 9)

@@ -394,6 +394,13 @@ public struct FlowServer: Sendable {
                 unicast?.nextTurn ?? .distantFuture))
     }
 
+    /// The same for a shell that has done at `now` what could be done: a deadline that has passed waits for something else
+    /// than time, and is looked at again a little later.
+    public func nextWake(after now: Instant) -> Instant {
+        let deadline = nextDeadline
+        return deadline > now ? deadline : now + .milliseconds(1)
+    }
+
     private var retriesGroup: Bool { configuration.replicates && configuration.hasGroup && !copied.isEmpty }
 
     /// Does what time alone brings about; `flow.transmitRun` is to follow.

@@ -158,6 +158,12 @@ struct LogDatabase: ~Copyable {
         return first
     }
 
+    /// Numbers from `first` on that were reserved, and given to nobody, may be reserved again.
+    mutating func giveBack(from first: UInt64) throws(LogStoreError) {
+        guard first < next else { return }
+        if try database.run(reservation, [Int64(first), Int64(next)]) == 1 { next = first }
+    }
+
     /// Keeps parts and forgets those below `trimmed`, durably. Returns whether trimmed parts are left, to be deleted by
     /// further calls: a reservation does not wait for all of them.
     mutating func write(_ parts: [Part], trimBelow trimmed: UInt64) throws(LogStoreError) -> Bool {

@@ -5,8 +5,8 @@ import Wire
 
 /// The thread that writes a log's database, and what others ask of it.
 ///
-/// The database goes from hand to hand under a mutex. Who reserves or loads says so in the queue first, and the writer
-/// lets them go before its next commit.
+/// The database goes from hand to hand under a mutex. Who loads, or needs more numbers than are in hand, says so in the
+/// queue first, and the writer lets them go before its next commit.
 final class LogWriter: Sendable {
     let queue: Monitor<WriteQueue>
     private let database: Mutex<LogDatabase?>
@@ -38,19 +38,46 @@ final class LogWriter: Sendable {
         try withDatabase { (database) throws(LogStoreError) in
             let (parts, damaged) = try database.parts()
             counts.withLock { $0.partsDamaged += damaged }
-            return StoredLog(epoch: database.epoch, next: database.next, oldest: database.oldest, parts: parts)
+            // What is in hand was given to nobody.
+            let next = queue.change { $0.reserved }
+            return StoredLog(epoch: database.epoch, next: next, oldest: database.oldest, parts: parts)
         }
     }
 
     func reserve(_ count: UInt64) throws(LogStoreError) -> UInt64 {
         let begin = monotonicNow()
-        let first = try withDatabase { (database) throws(LogStoreError) in try database.reserve(count) }
-        queue.change { $0.reserved = max($0.reserved, first + count) }
+        let first: UInt64
+        switch try queue.change({ (queue) throws(LogStoreError) in try queue.take(count) }) {
+        case .first(let number):
+            first = number
+            queue.wake()
+        case .missing: first = try reserveNow(count)
+        }
         counts.withLock {
             $0.reservations += 1
             $0.longestReservation = max($0.longestReservation, monotonicNow() - begin)
         }
         return first
+    }
+
+    /// More numbers than are in hand: waits for the disk.
+    private func reserveNow(_ count: UInt64) throws(LogStoreError) -> UInt64 {
+        try withDatabase { (database) throws(LogStoreError) in
+            while true {
+                // The writer, or somebody else, may have been here meanwhile.
+                switch try queue.change({ (queue) throws(LogStoreError) in try queue.take(count) }) {
+                case .first(let number): return number
+                case .missing(let missing): try reserve(missing, in: &database)
+                }
+            }
+        }
+    }
+
+    /// Has more numbers in hand.
+    private func reserve(_ count: UInt64, in database: inout LogDatabase) throws(LogStoreError) {
+        _ = try database.reserve(count)
+        let end = database.next
+        queue.change { $0.reserved(upTo: end) }
     }
 
     /// Waits until all that came before is durable, or an attempt has failed.
@@ -86,6 +113,7 @@ final class LogWriter: Sendable {
             out.failures = queue.failures
             out.lastFailure = queue.lastFailure
             out.waitingOctets = queue.octets
+            out.numbersInHand = queue.durable - queue.reserved
         }
         return out
     }
@@ -114,10 +142,33 @@ final class LogWriter: Sendable {
                 case let step: .done(step)
                 }
             }
-            guard case .write(let parts, let trimmed) = step else { break }
-            write(parts, trimBelow: trimmed)
+            switch step {
+            case .write(let parts, let trimmed): write(parts, trimBelow: trimmed)
+            case .reserve(let count): reserveAhead(count)
+            case .wait: break
+            case .end:
+                end()
+                return
+            }
         }
-        database.withLock { $0 = nil }
+    }
+
+    private func reserveAhead(_ count: UInt64) {
+        do throws(LogStoreError) {
+            try database.withLock { (database) throws(LogStoreError) in
+                guard database != nil else { return }
+                try reserve(count, in: &database!)
+            }
+        } catch { queue.change { $0.reservationFailed(at: monotonicNow()) } }
+    }
+
+    private func end() {
+        // From here on no number is given out, so that those in hand may be had again. If it fails they are void.
+        let given = queue.change { $0.reserved }
+        database.withLock { database in
+            if database != nil { try? database!.giveBack(from: given) }
+            database = nil
+        }
         queue.change { $0.ended() }
         queue.wake()
     }

@@ -4,8 +4,8 @@ import Wire
 /// A store that outlives the process: a database in a directory of its own. A source that is killed and started again goes
 /// on in the same epoch, with the same parts under the same numbers (docs/objects.md, "The durable store").
 ///
-/// A reservation is on disk before `reserve` returns, which takes as long as the disk takes for a commit. Parts are
-/// written by a thread behind it, many in one commit: what was appended within the last moments before a kill may be
+/// A reservation is on disk before `reserve` returns. A block of numbers is reserved ahead by a thread, so that `reserve`
+/// waits for the disk only when more are asked for than that thread keeps up with. Parts are written by the same thread, many in one commit: what was appended within the last moments before a kill may be
 /// lost, and those numbers are void. `flush` waits for them.
 ///
 /// Copies are the same store. It closes with its last copy, or by `close`.
@@ -49,8 +49,8 @@ public struct SQLiteLogStore: LogStore {
         return try handle.writer.load()
     }
 
-    /// Blocks until the reservation is on disk, at the most for one commit that is under way and one of its own. Throws when
-    /// it cannot be; the numbers are not used then.
+    /// Gives out numbers that are on disk as reserved already. If there are too few it blocks until they are, at the most for
+    /// one commit that is under way and one of its own, and throws when they cannot be.
     public mutating func reserve(_ count: UInt64) throws(LogStoreError) -> UInt64 {
         try handle.writer.reserve(count)
     }
@@ -118,6 +118,8 @@ public struct SQLiteLogStatistics: Sendable, Equatable {
     /// The longest of them.
     public var longestCommit = Duration.zero
     public var reservations: UInt64 = 0
+    /// Numbers that are reserved on disk and were given to nobody yet.
+    public var numbersInHand: UInt64 = 0
     /// The longest that `reserve` took.
     public var longestReservation = Duration.zero
     /// Parts not taken because too much waited for the disk.

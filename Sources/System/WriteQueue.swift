@@ -7,12 +7,17 @@ import Wire
 ///
 /// What came within `interval` goes in one commit, or sooner when a batch is full. Memory is bounded by `octetLimit`:
 /// beyond it a part is refused.
+///
+/// Numbers are reserved on disk ahead of those who ask for them: from `reserved` to `durable` they are in hand, and are
+/// given out by adding up. As soon as fewer than `block` are, the writer is asked for that many more.
 struct WriteQueue: Sendable {
     /// How long a part waits for others to be written with.
     static let interval = Duration.milliseconds(50)
     /// Octets and parts that go in one commit. Whoever reserves numbers waits for the commit that is under way.
     static let batchOctets = 1 << 20
     static let batchParts = 256
+    /// Numbers in hand, at least, while the disk keeps up: as many as a log asks for at a time.
+    static let block = ObjectLog.blockSize
     /// What a part counts for beside its stream.
     static let partOverhead = 256
     /// The pause after a failure; it doubles up to the longest.
@@ -22,6 +27,8 @@ struct WriteQueue: Sendable {
     enum Step: Equatable, Sendable {
         /// Write the parts, and trim below the number; then say `written` or `failed`.
         case write([Part], trimBelow: UInt64)
+        /// Reserve as many numbers more; then say `reserved`, or `reservationFailed`.
+        case reserve(UInt64)
         /// Nothing to do until then; nil for until something comes.
         case wait(until: Instant?)
         /// All is done; close the database.
@@ -39,8 +46,10 @@ struct WriteQueue: Sendable {
     let octetLimit: Int
     /// Octets that wait, those of the batch that is being written among them.
     private(set) var octets = 0
-    /// Up to where numbers are reserved.
-    var reserved: UInt64
+    /// Up to where numbers are given out.
+    private(set) var reserved: UInt64
+    /// Up to where they are on disk as given out.
+    private(set) var durable: UInt64
     /// The lowest number that a part may have.
     private(set) var nextSequence: UInt64
     /// The parts that came, and those of which nothing is to be done any more.
@@ -63,6 +72,8 @@ struct WriteQueue: Sendable {
     /// When what waits must be written.
     private var due: Instant?
     private var pausedUntil: Instant?
+    /// Reserving ahead has failed, and is tried again then. Who runs out of numbers tries by himself, and says why.
+    private var aheadPausedUntil: Instant?
     private var pause = shortestPause
     /// Up to where somebody waits for it.
     private var hurriedParts: UInt64 = 0
@@ -72,6 +83,7 @@ struct WriteQueue: Sendable {
     init(octetLimit: Int, reserved: UInt64, nextSequence: UInt64, oldest: UInt64, isDeleting: Bool) {
         self.octetLimit = octetLimit
         self.reserved = reserved
+        durable = reserved
         self.nextSequence = nextSequence
         trimAsked = oldest
         trimDone = oldest
@@ -80,8 +92,34 @@ struct WriteQueue: Sendable {
 
     private var isHurried: Bool { settled < hurriedParts || trimDone < hurriedTrim }
     private var hasWork: Bool { !batches.isEmpty || trimAsked > trimDone || isDeleting }
+    private var wantsBlock: Bool {
+        isOpen && durable - reserved < Self.block && durable <= ObjectLimits.sequences - Self.block
+    }
     var isOpen: Bool { phase == .open }
     var isClosed: Bool { phase == .closed }
+
+    // MARK: numbers
+
+    /// Numbers in a row for somebody, or how many are missing on disk for that.
+    enum Reservation: Equatable, Sendable {
+        case first(UInt64)
+        case missing(UInt64)
+    }
+
+    mutating func take(_ count: UInt64) throws(LogStoreError) -> Reservation {
+        guard isOpen else { throw LogStoreError("the store is closed") }
+        guard count <= durable - reserved else { return .missing(count - (durable - reserved)) }
+        defer { reserved += count }
+        return .first(reserved)
+    }
+
+    /// All below `end` are on disk as given out.
+    mutating func reserved(upTo end: UInt64) {
+        durable = max(durable, end)
+        aheadPausedUntil = nil
+    }
+
+    mutating func reservationFailed(at now: Instant) { aheadPausedUntil = now + Self.shortestPause }
 
     // MARK: what comes
 
@@ -164,13 +202,18 @@ struct WriteQueue: Sendable {
         if waitingReaders > 0 { return .wait(until: nil) }
         // Deleting goes on when the log is opened again; nothing is lost with it.
         if phase == .closing, batches.isEmpty, trimAsked == trimDone { return .end }
+        if let aheadPausedUntil, now >= aheadPausedUntil { self.aheadPausedUntil = nil }
+        if wantsBlock, aheadPausedUntil == nil { return .reserve(Self.block) }
+        let again = wantsBlock ? aheadPausedUntil : nil
         guard hasWork else {
             due = nil
-            return .wait(until: nil)
+            return .wait(until: again)
         }
-        if let pausedUntil, now < pausedUntil { return .wait(until: pausedUntil) }
+        if let pausedUntil, now < pausedUntil { return .wait(until: min(pausedUntil, again ?? pausedUntil)) }
         pausedUntil = nil
-        if !isHurried, isOpen, batches.count < 2, let due, now < due { return .wait(until: due) }
+        if !isHurried, isOpen, batches.count < 2, let due, now < due {
+            return .wait(until: min(due, again ?? due))
+        }
         isWriting = !batches.isEmpty
         // What comes from now on sets its own; what is left without one is late already.
         due = nil

@@ -70,6 +70,25 @@ import Wire
         #expect(store.statistics.partsDamaged == 0)
     }
 
+    /// A block of numbers is given out at once while the disk is busy with something else.
+    @Test func aBlockIsInHand() throws {
+        let scratch = try Scratch()
+        var store = try scratch.open()
+        let end = ContinuousClock.now + .seconds(20)
+        while store.statistics.numbersInHand < ObjectLog.blockSize, ContinuousClock.now < end {
+            Thread.sleep(forTimeInterval: 0.005)
+        }
+        let other = try Database(scratch.database)
+        try other.execute("BEGIN IMMEDIATE")
+        #expect(try store.reserve(ObjectLog.blockSize) == 0)
+        #expect(store.statistics.longestReservation < .milliseconds(100))
+        try other.execute("COMMIT")
+        // What is in hand is not lost by an orderly end.
+        try store.close()
+        store = try scratch.open()
+        #expect(try store.load().next == ObjectLog.blockSize)
+    }
+
     @Test func theLastCopyCloses() throws {
         let scratch = try Scratch()
         do {

@@ -10,7 +10,9 @@ import Wire
     static let charge = WriteQueue.partOverhead
 
     static func queue(octetLimit: Int = 1 << 20) -> WriteQueue {
-        WriteQueue(octetLimit: octetLimit, reserved: 1 << 20, nextSequence: 0, oldest: 0, isDeleting: false)
+        var queue = WriteQueue(octetLimit: octetLimit, reserved: 1 << 20, nextSequence: 0, oldest: 0, isDeleting: false)
+        queue.reserved(upTo: 2 << 20)
+        return queue
     }
 
     static func part(_ sequence: UInt64, octets: Int = 0) throws -> Part {
@@ -126,6 +128,32 @@ import Wire
         // No further than numbers go.
         _ = try queue.trim(below: .max, at: Self.start)
         #expect(queue.trimAsked == 1 << 20)
+    }
+
+    /// A block is in hand at any time; where the disk does not give one, all else goes on.
+    @Test func numbersAreReservedAhead() throws {
+        let block = WriteQueue.block
+        var queue = WriteQueue(octetLimit: 1 << 20, reserved: 7, nextSequence: 0, oldest: 0, isDeleting: false)
+        #expect(try queue.take(3) == .missing(3))
+        #expect(queue.next(at: Self.start) == .reserve(block))
+        queue.reserved(upTo: 7 + block)
+        #expect(queue.next(at: Self.start) == .wait(until: nil))
+        #expect(try queue.take(block) == .first(7))
+        #expect(try queue.take(1) == .missing(1))
+        #expect(queue.next(at: Self.start) == .reserve(block))
+        queue.reservationFailed(at: Self.start)
+        let again = Self.start + WriteQueue.shortestPause
+        #expect(queue.next(at: Self.start) == .wait(until: again))
+        let part = try Self.part(7)
+        _ = try queue.append(part, at: Self.start)
+        #expect(queue.next(at: Self.start + WriteQueue.interval) == .write([part], trimBelow: 0))
+        queue.written(trimmed: 0, isDeleting: false)
+        #expect(queue.next(at: again) == .reserve(block))
+        queue.reserved(upTo: 7 + 2 * block)
+        #expect(try queue.take(1) == .first(7 + block))
+        queue.close()
+        #expect(queue.next(at: again) == .end)
+        #expect(throws: LogStoreError.self) { try queue.take(1) }
     }
 
     @Test func readersGoFirst() throws {

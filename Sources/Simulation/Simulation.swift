@@ -18,6 +18,8 @@ public final class Simulation {
     /// Every item so far, by stream.
     public private(set) var published: [(stream: StreamID, bytes: [UInt8])] = []
 
+    /// In a simulation of as many, debug builds check after each event at the source that what always holds does.
+    private static let fewReceivers = 16
     /// Noon of a day, at the beginning.
     private static let wallClock = WallTime(nanoseconds: 1_800_000_000_000_000_000)
     private var queue = EventQueue<Event>()
@@ -54,6 +56,8 @@ public final class Simulation {
             index: receivers.count, connection: wanted, configuration: configuration, flow: source.flow.flowID,
             links: links, source: sourceAddress, seed: &random, at: now)
         receivers.append(receiver)
+        // It looks at every receiver after each event: in a crowd that would take longer than all else.
+        source.server.checksInvariants = receivers.count <= Self.fewReceivers
         var offered = ConnectionConfiguration.flexicast(
             FlexicastParameter(id: FlexicastSupport.parameterID, value: FlexicastSupport().encoded))
         offered.parameters.initialMaxStreamsUni = 0

@@ -29,6 +29,8 @@ final class Source {
     private let log: Logger
     /// For what time alone brings about where there is no flow; else the sender's does it.
     private var serverTimer: TimerHandle?
+    /// The server's deadline that a timer is set for; nil when none is.
+    private var deadline: Instant?
     /// By slot of the server's receivers.
     private var connections: [SourceConnection?] = []
     private var slots: [ObjectIdentifier: Int] = [:]
@@ -73,6 +75,7 @@ final class Source {
         }
         if sender == nil {
             serverTimer = reactor.timer { [unowned self] in
+                deadline = nil
                 self.server.timerFired(at: self.reactor.now)
                 report()
             }
@@ -188,8 +191,11 @@ final class Source {
         if server.isFlowTouched { pumpFlow() }
         while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
         // Who has connected or waits for a turn was served after the flow's timer was set, if there is one.
-        let deadline = server.nextWake(after: reactor.now)
-        if let sender { sender.schedule(at: deadline) } else { serverTimer?.schedule(at: deadline) }
+        // A deadline that has passed meanwhile is not put off again and again.
+        guard server.nextDeadline != deadline else { return }
+        deadline = server.nextDeadline
+        let wake = server.nextWake(after: reactor.now)
+        if let sender { sender.schedule(at: wake) } else { serverTimer?.schedule(at: wake) }
     }
 
     private func pumpFlow() {

@@ -138,7 +138,7 @@ public final class SecureConnection {
             defer { eventHead += 1 }
             return events[eventHead]
         }
-        if eventHead > 0 { events.removeAll(keepingCapacity: true) }
+        if eventHead > 0 { events = [] }
         eventHead = 0
         while let event = machine.nextEvent() {
             if !handle(event, at: now) { return event }

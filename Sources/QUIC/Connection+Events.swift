@@ -14,7 +14,8 @@ extension Connection {
             }
             return events[eventHead]
         }
-        if eventHead > 0 { events.removeAll(keepingCapacity: true) }
+        // What a handshake brings comes once; datagrams come again.
+        if eventHead > 0 { events.removeAll(keepingCapacity: localParameters.maxDatagramFrameSize > 0) }
         eventHead = 0
         switch streams.nextEvent() {
         case .opened(let id): return .streamOpened(id)

@@ -23,7 +23,7 @@ extension Connection {
         let afterACKs = writer.offset
         if level == .application { writePathValidation(into: &writer, at: now) }
         guard mayElicit else { return writer.offset > afterACKs }
-        crypto[space].writeFrames(into: &writer, sent: &sentFrames)
+        crypto[space].writeFrames(into: &writer, sent: &frames)
         if level == .application { writeApplicationFrames(into: &writer, at: now) }
         // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must a packet of
         // acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section 13.2.4).
@@ -31,7 +31,7 @@ extension Connection {
             if !isProbe { ackOnlyPackets += 1 }
             if isProbe || ackOnlyPackets % 32 == 0 {
                 writer.uint8(UInt8(FrameType.ping))
-                sentFrames.append(.ping)
+                frames.append(.ping)
             }
         }
         return writer.offset > afterACKs
@@ -47,7 +47,7 @@ extension Connection {
                 at: now), let largest = acks[space].lastAckLargest
         else { return }
         if level == .application { peerKey.isAcknowledged = true }
-        sentFrames.append(.ack(space: 0, pathID: 0, largest: largest))
+        frames.append(.ack(space: 0, pathID: 0, largest: largest))
     }
 
     @_lifetime(writer: copy writer)
@@ -59,7 +59,7 @@ extension Connection {
                     into: &writer, pathID: id, ackDelayExponent: localParameters.ackDelayExponent, at: now),
                 let largest = flowPaths[index].acks.lastAckLargest
             else { continue }
-            sentFrames.append(.ack(space: 1, pathID: id, largest: largest))
+            frames.append(.ack(space: 1, pathID: id, largest: largest))
         }
     }
 
@@ -69,14 +69,14 @@ extension Connection {
             pathResponses.removeFirst()
             writer.uint8(UInt8(FrameType.pathResponse))
             writer.uint64(response.data)
-            sentFrames.append(.pathResponse)
+            frames.append(.pathResponse)
             carriesPathValidation = true
         }
         if path.challengeDue(at: now), writer.remaining >= 9, let challenge = path.challenge {
             writer.uint8(UInt8(FrameType.pathChallenge))
             writer.uint64(challenge.data)
             path.challengeSent(pto: probeTimeout, isExpanded: path.allowance >= PathMTU.floor, at: now)
-            sentFrames.append(.pathChallenge)
+            frames.append(.pathChallenge)
             carriesPathValidation = true
         }
     }
@@ -86,12 +86,12 @@ extension Connection {
         if handshakeDoneDue, writer.remaining >= 1 {
             handshakeDoneDue = false
             writer.uint8(UInt8(FrameType.handshakeDone))
-            sentFrames.append(.handshakeDone)
+            frames.append(.handshakeDone)
         }
         if pingDue, writer.remaining >= 1 {
             pingDue = false
             writer.uint8(UInt8(FrameType.ping))
-            sentFrames.append(.ping)
+            frames.append(.ping)
         }
         while writer.remaining >= 64, let entry = localIDs.takePending() {
             writer.uint8(UInt8(FrameType.newConnectionID))
@@ -100,33 +100,33 @@ extension Connection {
             writer.uint8(UInt8(entry.id.count))
             writer.connectionID(entry.id)
             writer.octets(entry.token.span)
-            sentFrames.append(.newConnectionID(sequence: entry.sequence))
+            frames.append(.newConnectionID(sequence: entry.sequence))
         }
         while writer.remaining >= 9, let sequence = remoteIDs.takePendingRetire() {
             writer.uint8(UInt8(FrameType.retireConnectionID))
             writer.varint(sequence)
-            sentFrames.append(.retireConnectionID(sequence: sequence))
+            frames.append(.retireConnectionID(sequence: sequence))
         }
         while let token = newTokens.first, writer.remaining >= token.count + 5 {
             newTokens.removeFirst()
             writer.uint8(UInt8(FrameType.newToken))
             writer.varint(UInt64(token.count))
             writer.octets(token.span)
-            sentFrames.append(.newToken)
+            frames.append(.newToken)
         }
         while let frame = extensionFrames.next(fitting: writer.remaining) {
             writer.octets(frame.octets.span)
-            sentFrames.append(.extensionFrame(key: frame.key, version: frame.version))
+            frames.append(.extensionFrame(key: frame.key, version: frame.version))
         }
-        streams.writeControlFrames(into: &writer, sent: &sentFrames)
+        streams.writeControlFrames(into: &writer, sent: &frames)
         while let bytes = datagrams.first, writer.remaining >= bytes.count + 1 + Varint.length(UInt64(bytes.count)) {
             datagrams.removeFirst()
             writer.uint8(UInt8(FrameType.datagramWithLength))
             writer.varint(UInt64(bytes.count))
             writer.octets(bytes.span)
-            sentFrames.append(.datagram)
+            frames.append(.datagram)
         }
-        streams.writeStreamFrames(into: &writer, sent: &sentFrames)
+        streams.writeStreamFrames(into: &writer, sent: &frames)
     }
 
     @_lifetime(writer: copy writer)

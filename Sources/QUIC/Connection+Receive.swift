@@ -342,12 +342,12 @@ extension Connection {
     ) throws(TransportError) {
         let level = packet.level
         let largest = ranges[0].upperBound
-        ackedFrames.removeAll(keepingCapacity: true)
+        frames.removeAll(keepingCapacity: true)
         lostFrames.removeAll(keepingCapacity: true)
         try recovery.acknowledged(
-            level, ranges: ranges, ackDelay: ackDelay(delay, level), ecnCounts: ecn, at: now, ackedFrames: &ackedFrames,
+            level, ranges: ranges, ackDelay: ackDelay(delay, level), ecnCounts: ecn, at: now, ackedFrames: &frames,
             lostFrames: &lostFrames)
-        for frame in ackedFrames { frameAcknowledged(frame, level) }
+        for frame in frames { frameAcknowledged(frame, level) }
         for frame in lostFrames { frameLost(frame, level) }
         noteLosses()
         if level == .application, largest >= firstPacketOfGeneration {
@@ -392,7 +392,8 @@ extension Connection {
         case .mtuProbe(let packetNumber):
             mtu.probeAcknowledged(packetNumber)
             recovery.maxDatagramSize = mtu.current
-        case .newConnectionID, .handshakeDone, .newToken, .pathResponse, .pathChallenge, .ping, .datagram: break
+        case .newConnectionID(let sequence): localIDs.frameAcknowledged(sequence)
+        case .handshakeDone, .newToken, .pathResponse, .pathChallenge, .ping, .datagram: break
         default: streams.frameAcknowledged(frame)
         }
     }

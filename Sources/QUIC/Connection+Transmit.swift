@@ -212,9 +212,9 @@ extension Connection {
             // Room for a header, a sample and some frames, or it goes into the next datagram.
             guard writer.remaining >= 64 + (level == .initial ? initialToken.count : 0) else { break }
             let packet = open(level, into: &writer)
-            sentFrames.removeAll(keepingCapacity: true)
+            frames.removeAll(keepingCapacity: true)
             let isAckEliciting = writeFrames(level, mayCongest: mayCongest, into: &writer, at: now)
-            if case .stream? = sentFrames.last { carriesStreams = true }
+            if case .stream? = frames.last { carriesStreams = true }
             // RFC 9000 sections 8.2.1 and 8.2.2.
             if carriesPathValidation { mustFill = true }
             guard writer.offset > packet.packetNumberOffset + packet.packetNumberLength || mustFill else {
@@ -316,7 +316,7 @@ extension Connection {
         precondition(number == packet.packetNumber)
         recovery.packetSent(
             packet.level, packetNumber: number, size: end - packet.start, ackEliciting: isAckEliciting,
-            inFlight: isAckEliciting || isPadded, frames: sentFrames, ecn: mark,
+            inFlight: isAckEliciting || isPadded, frames: frames, ecn: mark,
             isPathProbe: isPathProbe, at: now)
         if probes[packet.level.rawValue] > 0, isAckEliciting { probes[packet.level.rawValue] -= 1 }
         if isAckEliciting { noteAckElicitingSent(at: now) }
@@ -338,9 +338,9 @@ extension Connection {
     ) -> OutgoingDatagram? {
         let begin = writer.offset
         let packet = open(.application, into: &writer)
-        sentFrames.removeAll(keepingCapacity: true)
+        frames.removeAll(keepingCapacity: true)
         writer.uint8(UInt8(FrameType.ping))
-        sentFrames.append(.mtuProbe(packetNumber: packet.packetNumber))
+        frames.append(.mtuProbe(packetNumber: packet.packetNumber))
         writer.zeros(begin + size - CipherSuite.tagLength - writer.offset)
         finish(packet, isAckEliciting: true, isPadded: true, isPathProbe: true, into: &writer, plans: &plans, at: now)
         mtu.probeSent(size, in: packet.packetNumber)
@@ -359,10 +359,10 @@ extension Connection {
         guard writable[ProtectionLevel.application.rawValue], writer.remaining >= size else { return nil }
         let begin = writer.offset
         let packet = open(.application, into: &writer)
-        sentFrames.removeAll(keepingCapacity: true)
+        frames.removeAll(keepingCapacity: true)
         writer.uint8(UInt8(type))
         writer.uint64(data)
-        sentFrames.append(frame)
+        frames.append(frame)
         writer.zeros(max(0, begin + size - CipherSuite.tagLength - writer.offset))
         finish(packet, isAckEliciting: true, isPadded: true, isPathProbe: true, into: &writer, plans: &plans, at: now)
         return sent(from: begin, into: &writer, to: remote, at: now)

@@ -108,8 +108,8 @@ public struct Connection: ~Copyable, Sendable {
     var ackOnlyPackets: UInt64 = 0
 
     // Reused between packets, so that none of them allocates.
-    var sentFrames: [SentFrame] = []
-    var ackedFrames: [SentFrame] = []
+    /// Of the packet being written, or of those that an acknowledgement names.
+    var frames: [SentFrame] = []
     var lostFrames: [SentFrame] = []
     var ranges: [ClosedRange<UInt64>] = []
 

@@ -5,7 +5,8 @@ struct LocalConnectionIDs: Sendable {
     struct Entry: Sendable {
         var sequence: UInt64
         var id: ConnectionID
-        var token: [UInt8]
+        /// Nil once the peer has it.
+        var token: [UInt8]?
     }
 
     /// We keep at most this many in use, whatever more the peer would accept.
@@ -22,7 +23,7 @@ struct LocalConnectionIDs: Sendable {
 
     init(first: ConnectionID) {
         self.first = first
-        active = [Entry(sequence: 0, id: first, token: [])]
+        active = [Entry(sequence: 0, id: first, token: nil)]
     }
 
     func contains(_ id: ConnectionID) -> Bool { active.contains { $0.id == id } }
@@ -36,12 +37,19 @@ struct LocalConnectionIDs: Sendable {
         nextSequence += 1
     }
 
-    /// The entry whose frame goes out next; nil entries were retired meanwhile.
-    mutating func takePending() -> Entry? {
+    /// What goes out in the next frame. Those that were retired meanwhile, or have arrived after all, are passed over.
+    mutating func takePending() -> (sequence: UInt64, id: ConnectionID, token: [UInt8])? {
         while let sequence = pending.popLast() {
-            if let entry = active.first(where: { $0.sequence == sequence }) { return entry }
+            if let entry = active.first(where: { $0.sequence == sequence }), let token = entry.token {
+                return (sequence, entry.id, token)
+            }
         }
         return nil
+    }
+
+    /// The peer has the ID: its frame will not be needed again.
+    mutating func frameAcknowledged(_ sequence: UInt64) {
+        if let index = active.firstIndex(where: { $0.sequence == sequence }) { active[index].token = nil }
     }
 
     mutating func frameLost(_ sequence: UInt64) { pending.append(sequence) }

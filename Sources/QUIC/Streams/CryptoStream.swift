@@ -3,8 +3,9 @@ import Wire
 /// The CRYPTO stream of one protection level, both directions (RFC 9000 sections 7.5 and 19.6).
 struct CryptoStream: Sendable {
     private var incoming = ReceiveBuffer()
-    /// Everything appended so far: a handshake is short, and its level is dropped as a whole.
+    /// Everything appended from `outgoingStart` on: it is let go of when all of it was acknowledged.
     private var outgoing: [UInt8] = []
+    private var outgoingStart: UInt64 = 0
     private var pending = OctetSet()
     private var acknowledged = OctetSet()
 
@@ -40,13 +41,15 @@ struct CryptoStream: Sendable {
 
     var hasPending: Bool { !pending.isEmpty }
     /// Everything appended was acknowledged.
-    var isAllAcknowledged: Bool { acknowledged.prefix == UInt64(outgoing.count) }
+    var isAllAcknowledged: Bool { acknowledged.prefix == outgoingEnd }
+    /// One past the last octet appended.
+    private var outgoingEnd: UInt64 { outgoingStart + UInt64(outgoing.count) }
 
     /// Octets from TLS, to go after those before.
     mutating func append(_ bytes: [UInt8]) {
-        let start = UInt64(outgoing.count)
+        let start = outgoingEnd
         outgoing.append(contentsOf: bytes)
-        pending.insert(start..<UInt64(outgoing.count))
+        pending.insert(start..<outgoingEnd)
     }
 
     /// Writes as many CRYPTO frames as fit, lowest offset first.
@@ -61,7 +64,7 @@ struct CryptoStream: Sendable {
             writer.uint8(0x06)
             writer.varint(range.lowerBound)
             writer.varint(UInt64(count))
-            let start = Int(range.lowerBound)
+            let start = Int(range.lowerBound - outgoingStart)
             writer.octets(outgoing.span.extracting(start..<(start + count)))
             pending.remove(range.lowerBound..<(range.lowerBound + UInt64(count)))
             sent.append(.crypto(offset: range.lowerBound, length: count))
@@ -73,6 +76,9 @@ struct CryptoStream: Sendable {
         let range = offset..<(offset + UInt64(length))
         acknowledged.insert(range)
         pending.remove(range)
+        guard isAllAcknowledged else { return }
+        outgoingStart = outgoingEnd
+        outgoing = []
     }
 
     mutating func frameLost(_ frame: SentFrame) {
@@ -81,7 +87,7 @@ struct CryptoStream: Sendable {
     }
 
     /// Sends everything again that was not acknowledged: after a Retry, or as a probe (RFC 9002 section 6.2.4).
-    mutating func retransmitAll() { resend(0..<UInt64(outgoing.count)) }
+    mutating func retransmitAll() { resend(0..<outgoingEnd) }
 
     private mutating func resend(_ range: Range<UInt64>) {
         var lost = OctetSet()

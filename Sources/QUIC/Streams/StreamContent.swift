@@ -46,8 +46,11 @@ struct StreamContent: Sendable {
             pieces[head].bytes = []
             head += 1
         }
-        // Rarely enough that the shift costs nothing in the mean.
-        if head >= 32, head * 2 >= pieces.count {
+        if head == pieces.count {
+            // A stream on which nothing is under way may stay so for long.
+            discard()
+        } else if head >= 32, head * 2 >= pieces.count {
+            // Rarely enough that the shift costs nothing in the mean.
             pieces.removeFirst(head)
             head = 0
         }

@@ -56,11 +56,8 @@ extension FlowServer {
         guard flow != nil else { return }
         receiverOfMember[member.slot] = -1
         seats[slot].member = nil
-        if let account = seats[slot].account {
-            seats[slot].account = nil
-            pauses.left(account)
-            if reason.isEviction { pauses.evicted(account, at: now) }
-        }
+        pauses.left(seats[slot].account)
+        if reason.isEviction { pauses.evicted(seats[slot].account, at: now) }
         seats[slot].charge.octets += charge.octets
         seats[slot].charge.streams += charge.streams
         if reason.isEviction {

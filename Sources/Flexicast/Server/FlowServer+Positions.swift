@@ -19,25 +19,26 @@ extension FlowServer {
         _ slot: Int, _ id: StreamID, on connection: inout C, at now: Instant
     ) {
         guard id == .control, seats[slot].isConnected, let chunk = connection.read(id) else { return }
+        var decoder = seats[slot].decoder ?? ControlDecoder(from: .client)
+        // Between two messages there is nothing to remember.
+        defer { seats[slot].decoder = decoder.isAtRest ? nil : decoder }
         do throws(ObjectsError) {
             var reader = ByteReader(chunk.bytes.span)
-            while let message = try seats[slot].decoder.next(from: &reader) {
+            while let message = try decoder.next(from: &reader) {
                 // The decoder lets nothing else through from a client.
                 guard case .position(let position) = message else { continue }
                 try positionReceived(slot, position, at: now)
             }
-            if chunk.isFinished { try finishControl(slot) }
+            if chunk.isFinished {
+                try decoder.finish()
+                // It says no more.
+                guard case .stated = seats[slot].position else { throw .controlUnopened(.position) }
+            }
         } catch {
             breakControl(slot, error, on: &connection, at: now)
             return
         }
         touch(slot)
-    }
-
-    /// It says no more.
-    private func finishControl(_ slot: Int) throws(ObjectsError) {
-        try seats[slot].decoder.finish()
-        guard case .stated = seats[slot].position else { throw .controlUnopened(.position) }
     }
 
     /// The control stream broke a rule: its connection ends, and nothing of it is looked at any more.
@@ -69,7 +70,7 @@ extension FlowServer {
         }
         serveFromNow(slot)
         seats[slot].firstPart = min(seats[slot].firstPart, cursor.position)
-        seats[slot].settledBefore = cursor
+        seats[slot].settledBefore = cursor.end > seats[slot].firstPart ? cursor : nil
         seats[slot].position = .stated(
             StatedPosition(message, in: log.epoch, isTaken: answer.answer == .taken))
         seats[slot].clockDue = now + configuration.clockInterval
@@ -101,7 +102,8 @@ extension FlowServer {
     private mutating func addUngiven(_ slot: Int, _ range: Range<UInt64>) {
         let before = seats[slot].cursor.sentAgain
         var next = range.lowerBound
-        while let run = seats[slot].given.nextRun(from: next, below: range.upperBound) {
+        let given = seats[slot].given ?? Cursor()
+        while let run = given.nextRun(from: next, below: range.upperBound) {
             seats[slot].cursor.add(run, isCharged: false)
             next = run.upperBound
         }
@@ -157,4 +159,9 @@ extension FlowServer {
             seats[slot].messages += try message.encoded()
         } catch { preconditionFailure("a message of our own is malformed: \(error)") }
     }
+}
+
+extension ControlDecoder {
+    /// No message has begun that is not all there.
+    fileprivate var isAtRest: Bool { (try? finish()) != nil }
 }

@@ -101,6 +101,7 @@ extension FlowServer {
         seats[slot].withSession { session in for key in keys { session.sendKey(id, key) } }
         // It will hear pieces of parts that it is not sent, and would wait for the rest for ever.
         let next = StreamID(initiator: .server, bidirectional: false, index: log.next)
+        var given = seats[slot].given ?? Cursor()
         for old in flow!.unfinishedStreams(before: next) where !isServed(slot, old.stream.index) {
             repair(
                 slot,
@@ -108,16 +109,17 @@ extension FlowServer {
                     stream: old.stream, octets: old.octets, range: 0..<UInt64(old.octets.count), fin: true,
                     counted: true),
                 at: now)
-            seats[slot].given.settle(old.stream.index)
+            given.settle(old.stream.index)
+            seats[slot].given = given
         }
     }
 
     /// Whether the part is sent to the receiver on its connection, or was.
     private func isServed(_ slot: Int, _ sequence: UInt64) -> Bool {
-        if seats[slot].cursor.contains(sequence) || seats[slot].given.contains(sequence) { return true }
+        if seats[slot].cursor.contains(sequence) || seats[slot].given?.contains(sequence) == true { return true }
         if let first = seats[slot].servedFrom, sequence >= first { return true }
         guard sequence >= seats[slot].firstPart else { return false }
-        return !seats[slot].settledBefore.contains(sequence)
+        return seats[slot].settledBefore?.contains(sequence) != true
     }
 
     private mutating func admit<C: ReceiverConnection & ~Copyable>(

@@ -41,35 +41,42 @@ struct Seat: Sendable {
         case unstated
     }
 
+    // In this order the small ones fill what is left between the large: there is one of these for each receiver.
+    var remote = SocketAddress(.v4(0), port: 0)
     var epoch: UInt32
     var isTaken = false
     var isTouched = false
-    var phase = Phase.handshaking
+    var isValidated = false
     var way = Way.none
+    var local: IPAddress?
     /// The flow is kept alive for it, and where it is sent copies they go out.
     var isAttached = false
-    /// When it is tried on the group again, since the group did not reach it; remembered while it is tried.
-    var trial: GroupTrial?
     /// Set while the flow counts on it.
     var member: MemberID?
+    /// Whose member it became, wherever it has moved since. It says nothing while it is none.
+    var account = FlowAccount(.v4(0))
+    /// Whose turn it is handed parts in, where that is bounded: the account of the last address that has answered.
+    var payer = FlowAccount(.v4(0))
+    var phase = Phase.handshaking
+    /// When it is tried on the group again, since the group did not reach it; remembered while it is tried.
+    @Rare var trial: GroupTrial?
     /// The last that the flow put out: what it can take may count for a while, as long as it is connected.
-    var evictedMember: MemberID?
-    /// Whose member it became, wherever it has moved since.
-    var account: FlowAccount?
+    @Rare var evictedMember: MemberID?
     var cursor = DeliveryCursor()
     var repairs: [Repair] = []
     /// What the flow has sent it and its connection was not charged for yet.
     var charge = FlowCharge(octets: 0, streams: 0)
     var position = Position.awaited(from: 0)
-    var decoder = ControlDecoder(from: .client)
+    /// Where its control stream was broken off inside a message, or cannot be read on.
+    @Rare var decoder: ControlDecoder?
     /// Messages to be written on its control stream.
     var messages: [UInt8] = []
     /// When it is told the source's clock again.
     var clockDue = Instant.distantFuture
-    /// What it had when it stated its position.
-    var settledBefore = Cursor()
+    /// What it had when it stated its position; nil where that is nothing from `firstPart` on.
+    @Rare var settledBefore: Cursor?
     /// Parts that it was given whole because it would hear pieces of them on the flow.
-    var given = Cursor()
+    @Rare var given: Cursor?
     /// All parts from this one on that it did not have are sent to it, one way or the other; unknown until it has stated its
     /// position.
     var firstPart = UInt64.max
@@ -79,11 +86,6 @@ struct Seat: Sendable {
     var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
     /// A stream for the next part that was opened when the connection held too much to take it.
     var openedStream: StreamID?
-    var remote = SocketAddress(.v4(0), port: 0)
-    var local: IPAddress?
-    var isValidated = false
-    /// Whose turn it is handed parts in, where that is bounded: the account of the last address that has answered.
-    var payer = FlowAccount(.v4(0))
 
     init(epoch: UInt32) { self.epoch = epoch }
 

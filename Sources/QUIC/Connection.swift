@@ -540,8 +540,8 @@ public struct Connection: ~Copyable, Sendable {
         streams.chargeExternal(octets: octets, streams: count)
     }
 
-    /// Streams on which the peer sends, of which not all was read.
-    public var receivingStreamCount: Int { streams.openReceiveCount }
+    /// Streams that the peer has begun, of which not all was read.
+    public var receivingStreamCount: Int { streams.peerStreamCount }
     /// Streams with something to send, or sent and not acknowledged.
     public var sendingStreamCount: Int { streams.openSendCount }
     /// Octets held for them; of a stream sent by ranges, all of its content.

@@ -174,6 +174,11 @@ struct SwitchWalk {
         case .wait(let milliseconds):
             bench.now += .milliseconds(Int64(milliseconds))
             bench.server.timerFired(at: bench.now)
+            // What a member is silent about for too long is taken for lost, and waits in its cursor.
+            for index in shadows.indices where isMember(index) {
+                let cursor = bench.seat(bench.receivers[index]).cursor
+                for part in shadows[index].carried where cursor.contains(part) { shadows[index].lost.insert(part) }
+            }
         case .evict(let index):
             guard let member = bench.seat(bench.receivers[index]).member else { break }
             bench.server.withFlow { $0.evict(member, reason: .tooSlow, at: bench.now) }

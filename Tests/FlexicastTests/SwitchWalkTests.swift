@@ -6,6 +6,11 @@ import Wire
 @Suite struct SwitchWalkTests {
     /// Walks that failed once, as short as they can be.
     static let replays: [[SwitchWalk.Operation]] = [
+        [
+            .join(1), .ready(1), .publish(2413), .publish(2948), .position(1, 1), .transmit, .publish(516065),
+            .wait(1100),
+            .publish(2797), .publish(20000), .publish(2254), .publish(2107), .publish(516065), .publish(20000),
+        ],
         // Parts of one object that go different ways, as the receiver leaves the flow.
         [.position(0, 2), .join(0), .ready(0), .block(0), .publish(520_000), .evict(0), .unblock(0)],
         // It said nothing in time, was sent a part, and said then that it has it: the part was given once more as it joined.

@@ -165,6 +165,7 @@ struct StreamTable: Sendable {
 
     /// Streams of which something may still be received, or is still to be read.
     var openReceiveCount: Int { receiving.count }
+    var peerStreamCount: Int { receiving.ids.count { $0.initiator != role } }
     /// Streams of which something is to be sent or acknowledged, or that were not finished.
     var openSendCount: Int { sending.count }
     /// Received octets that wait to be read or for a hole to be filled.

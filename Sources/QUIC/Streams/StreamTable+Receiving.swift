@@ -193,8 +193,7 @@ extension StreamTable {
         guard StreamBounds.roomOctets.contains(chunk.bytes.capacity) else { return }
         if chunk.bytes.count < chunk.bytes.capacity / 2 {
             swap(&room, &chunk.bytes)
-            chunk.bytes = []
-            chunk.bytes.append(room.span)
+            chunk.bytes = Array(room[...])
         } else {
             room = chunk.bytes
         }

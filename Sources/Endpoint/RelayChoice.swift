@@ -23,6 +23,7 @@ public struct RelaySearchOptions: Hashable, Sendable {
 }
 
 extension RelayChoice: CustomStringConvertible {
+    /// As the command line takes it: an address, or `auto`.
     public var description: String {
         switch self {
         case .at(let address): "\(address)"

@@ -192,8 +192,9 @@ final class Source {
         while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
         // Who has connected or waits for a turn was served after the flow's timer was set, if there is one.
         // A deadline that has passed meanwhile is not put off again and again.
-        guard server.nextDeadline != deadline else { return }
-        deadline = server.nextDeadline
+        let next = server.nextDeadline
+        guard next != deadline else { return }
+        deadline = next
         let wake = server.nextWake(after: reactor.now)
         if let sender { sender.schedule(at: wake) } else { serverTimer?.schedule(at: wake) }
     }

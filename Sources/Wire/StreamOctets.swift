@@ -4,6 +4,7 @@ public struct ShortOctets: Sendable {
     @inlinable public static var most: Int { 64 }
 
     @usableFromInline var octets = InlineArray<64, UInt8>(repeating: 0)
+    /// How many there are.
     public let count: Int
 
     /// `count` octets, all of which `write` writes.
@@ -28,14 +29,18 @@ public struct ShortOctets: Sendable {
         writer.octets(octets.span.extracting(range))
     }
 
+    /// All of them in an array of their own.
     public var array: [UInt8] { [UInt8].written(capacity: count) { write(0..<count, into: &$0) } }
 }
 
 /// All octets of a stream, in two pieces: a head of its own, and a body that many streams and others may share, held by
 /// reference.
 public struct StreamOctets: Sendable {
+    /// The first octets of the stream.
     public let head: ShortOctets
+    /// The octets behind `head`, up to the end of the stream.
     public let body: ArraySlice<UInt8>
+    /// Octets of the whole stream.
     public let count: Int
 
     @inlinable

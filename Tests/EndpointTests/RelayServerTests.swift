@@ -54,6 +54,16 @@ private final class RelayStage: TunnelHandler {
         #expect(isQueued)
     }
 
+    /// A tunnel to the relay that has joined the group, and has had the relay join it.
+    func joinedTunnel() throws -> AMTTunnel {
+        let tunnel = try AMTTunnel(
+            relay: .at(relayAddress), source: nil, family: .ipv4, reactor: reactor, log: log)
+        tunnel.subscribe(Channel(source: nil, group: group.address), port: group.port, handler: self)
+        let hasJoined = turn(until: { tunnel.gateway.isJoined && server.relay.upstreamCount == 1 })
+        #expect(hasJoined)
+        return tunnel
+    }
+
     /// Takes turns until `condition` holds, with work before each.
     func turn(for limit: Duration = .seconds(20), _ work: () -> Void = {}, until condition: () -> Bool) -> Bool {
         let end = Reactor.clock() + limit
@@ -82,12 +92,8 @@ private final class RelayStage: TunnelHandler {
     @Test(arguments: [Reactor.IO.epoll, .ioUring])
     func packetsComeOutWhole(io: Reactor.IO) throws {
         let stage = try RelayStage(SocketAddress(.v4(0xef0a_0011), port: 5985), io: io) { $0.relay.tunnelMTU = 600 }
-        let tunnel = try AMTTunnel(
-            relay: .at(stage.relayAddress), source: nil, family: .ipv4, reactor: stage.reactor, log: stage.log)
+        let tunnel = try stage.joinedTunnel()
         defer { tunnel.close() }
-        tunnel.subscribe(
-            Channel(source: nil, group: stage.group.address), port: stage.group.port, handler: stage)
-        #expect(stage.turn { tunnel.gateway.isJoined && stage.server.relay.upstreamCount == 1 })
         stage.send(payload)
         #expect(stage.turn { !stage.packets.isEmpty })
         // The original TTL is not told by an ordinary socket.
@@ -104,12 +110,8 @@ private final class RelayStage: TunnelHandler {
     @Test(.enabled(if: geteuid() == 0, "a packet socket takes root"), arguments: [Reactor.IO.epoll, .ioUring])
     func packetsAreCapturedAndGather(io: Reactor.IO) throws {
         let stage = try RelayStage(SocketAddress(.v4(0xef0a_0012), port: 5984), io: io, isPlain: false)
-        let tunnel = try AMTTunnel(
-            relay: .at(stage.relayAddress), source: nil, family: .ipv4, reactor: stage.reactor, log: stage.log)
+        let tunnel = try stage.joinedTunnel()
         defer { tunnel.close() }
-        tunnel.subscribe(
-            Channel(source: nil, group: stage.group.address), port: stage.group.port, handler: stage)
-        #expect(stage.turn { tunnel.gateway.isJoined && stage.server.relay.upstreamCount == 1 })
         stage.send(payload)
         #expect(stage.turn { !stage.packets.isEmpty })
         #expect(

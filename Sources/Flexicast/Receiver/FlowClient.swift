@@ -114,10 +114,10 @@ public struct FlowClient: FrameExtension, Sendable {
     private var decoder = ControlDecoder(from: .source)
     /// The source has said what the numbers of parts mean; before that none is taken.
     private var knowsLog = false
-    /// The source broke a rule, and the connection was closed for it.
-    private var isOver = false
     /// Streams of parts that came before that, whole.
     private var early: [StreamID] = []
+    /// The source broke a rule, and the connection was closed for it.
+    private var isOver = false
     private var missingBefore: UInt64 = 0
     private var random: SeededRandom
     private var actions: [ClientAction] = []

@@ -148,7 +148,7 @@ extension FlowServer {
     /// Writes what was said on the receiver's control stream.
     mutating func writeMessages<C: ReceiverConnection & ~Copyable>(_ slot: Int, on connection: inout C) {
         guard !seats[slot].messages.isEmpty else { return }
-        // What the connection has no room for now is tried again as the receiver takes something.
+        // What the connection has no room for stays here: `.writable` and `.streamSent` have the receiver served again.
         guard (try? connection.write(.control, StreamOctets(seats[slot].messages), fin: false)) != nil else { return }
         seats[slot].messages = []
     }

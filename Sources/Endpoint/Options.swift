@@ -1,3 +1,4 @@
+import Flexicast
 import Objects
 import QUIC
 import Reactor
@@ -44,6 +45,14 @@ public struct SourceOptions: Sendable {
     public var certificateOutput: String?
     /// The most the flow may send, in bits per second; nil leaves it to the members' reports.
     public var rate: UInt64?
+    /// What the flow does not go below, in bits per second, or `rate` if that is less: who cannot take it is served on its
+    /// connection.
+    public var rateFloor: UInt64 = Self.usualFlow.rateFloor
+    /// How many per cent of the members' addresses the flow's rate has to suit, 50 to 100.
+    public var pacePercent = Self.usualFlow.pacePercent
+    /// `rate` where it is nil.
+    public static var usualRate: UInt64 { usualFlow.rateCeiling }
+    private static let usualFlow = FlowConfiguration()
     /// The most that is handed to receivers' connections, in bits per second, shared fairly by address; nil sets no bound.
     public var unicastRate: UInt64?
     /// How long members may hold acknowledgements back; nil chooses by the number of members.

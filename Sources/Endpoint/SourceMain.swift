@@ -232,7 +232,8 @@ func makeFlow(
     var configuration = FlowConfiguration()
     configuration.packetSize = options.packetSize
     if let rate = options.rate { configuration.rateCeiling = rate }
-    configuration.rateFloor = min(configuration.rateFloor, configuration.rateCeiling)
+    configuration.rateFloor = min(options.rateFloor, configuration.rateCeiling)
+    configuration.pacePercent = options.pacePercent
     if let delay = options.acknowledgementDelay { configuration.ackDelay = .fixed(delay) }
     var random = randomSeed()
     // Every packet carries it, and who shares a group and port with another source is told apart by it.

@@ -85,6 +85,20 @@ struct SourceCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "What the flow does not go below, whoever asks; slower receivers are served one by one (default: 256k).",
+            valueName: "bits"),
+        transform: parseRate)
+    var rateFloor: UInt64?
+
+    @Option(
+        help: ArgumentHelp(
+            "How many per cent of the receivers' addresses the flow's rate has to suit (default: 75).",
+            valueName: "percent"),
+        transform: parseInteger(in: 50...100, "a number of per cent"))
+    var pacePercent: Int?
+
+    @Option(
+        help: ArgumentHelp(
             "The most that goes to receivers one by one, in bits per second, shared fairly by address (default: no limit).",
             valueName: "bits"),
         transform: parseRate)
@@ -163,6 +177,9 @@ struct SourceCommand: ParsableCommand {
                 "--group \(group.address) and --listen \(listen.address) are of different IP versions; use one for both"
             )
         }
+        if let rateFloor, rateFloor > rate ?? SourceOptions.usualRate {
+            throw ValidationError("--rate-floor is above --rate; give a lower floor, or let the flow send more")
+        }
         guard !feed.isEmpty else { throw ValidationError("--feed is empty; give a URL or a path") }
         if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
             !["http", "https", "file"].contains(scheme)
@@ -185,6 +202,8 @@ struct SourceCommand: ParsableCommand {
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
         options.certificateOutput = writeCertificate
         options.rate = rate
+        if let rateFloor { options.rateFloor = rateFloor }
+        if let pacePercent { options.pacePercent = pacePercent }
         options.unicastRate = unicastRate
         options.zeroCopy = zeroCopy
         if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }

@@ -49,6 +49,7 @@ import Wire
             "[ff3e::8000:1]:5000", "--interface", "eth0", "--ttl", "8", "--certificate", "c.pem", "--key", "k.pem",
             "--write-certificate", "w.pem", "--rate", "50M", "--ack-delay", "25ms", "--history", "7", "--state", "s",
             "--keylog", "keys", "--json", "--io", "epoll", "--packet-size", "1402", "--whole-feed",
+            "--rate-floor", "1M", "--pace-percent", "90",
         ])
         let options = command.options
         #expect(options.packetSize == 1402)
@@ -63,6 +64,8 @@ import Wire
         #expect(options.certificate?.key == "k.pem")
         #expect(options.certificateOutput == "w.pem")
         #expect(options.rate == 50_000_000)
+        #expect(options.rateFloor == 1_000_000)
+        #expect(options.pacePercent == 90)
         #expect(options.acknowledgementDelay == .milliseconds(25))
         #expect(options.history == 7)
         #expect(options.stateDirectory == "s")
@@ -139,6 +142,8 @@ import Wire
         (["source", "--feed", "x", "--listen", "1.2.3.4:1", "--group", "[ff3e::1]:5"], "different IP versions"),
         (["source", "--feed", "x", "--listen", ":1", "--poll", "5"], "write a number and a unit"),
         (["source", "--feed", "x", "--listen", ":1", "--rate", "50Q"], "such as 50M"),
+        (["source", "--feed", "x", "--listen", ":1", "--rate-floor", "101M"], "is above --rate"),
+        (["source", "--feed", "x", "--listen", ":1", "--pace-percent", "0"], "from 50 to 100"),
         (["source", "--feed", "x", "--listen", ":1", "--ttl", "0"], "from 1 to 255"),
         (["source", "--feed", "x", "--listen", ":1", "--ack-delay", "1h"], "at most 10s"),
         (["source", "--feed", "x", "--listen", ":1", "--key", "k"], "go together"),

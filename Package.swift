@@ -86,11 +86,14 @@ let package = Package(
             ],
             swiftSettings: room),
         .executableTarget(
-            name: "Crowd", dependencies: ["TestShims", "Reactor", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
+            name: "Crowd",
+            dependencies: ["TestShims", "Reactor", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
             path: "Tests/Crowd", swiftSettings: room),
         .testTarget(
             name: "SimulationTests",
-            dependencies: ["Crowd", "TestSupport", "Simulation", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
+            dependencies: [
+                "Crowd", "TestSupport", "Simulation", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography",
+            ],
             swiftSettings: room),
         .testTarget(
             name: "InteropTests",

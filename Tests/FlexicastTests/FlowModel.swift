@@ -51,7 +51,7 @@ final class FlowModel {
         let conduct: Conduct
         let account: FlowAccount
         let line: Line
-        let delay: Duration
+        var delay: Duration
         var id: MemberID?
         var reason: LeaveReason?
         /// Packets under way, and those that have come since it acknowledged last.

@@ -79,6 +79,20 @@ import Wire
         #expect(most <= FlowSource.mostPatience)
     }
 
+    /// Answers that suddenly take longer than the source waits are learned from: else every packet from then on would be
+    /// repaired in vain, and the members put out for it. So do paths that become longer, and machines that are busy.
+    @Test(arguments: [1, 20]) func answersThatBecomeLateAreWaitedFor(late: Int) {
+        let model = FlowModel(seed: 7) { $0.rateCeiling = 2_000_000 }
+        for index in 0..<20 { model.add(address: UInt32(index)) }
+        model.run(for: .seconds(2), publishing: 1_000_000)
+        for receiver in model.receivers[..<late] { receiver.delay = .milliseconds(200) }
+        model.run(for: .seconds(2), publishing: 1_000_000)
+        let repairs = model.flow.statistics.timeoutRepairs
+        model.run(for: .seconds(20), publishing: 1_000_000)
+        #expect(model.flow.statistics.timeoutRepairs == repairs)
+        #expect(model.onFlow == 20)
+    }
+
     /// Two of twenty were a tenth: whatever they said that they had lost was sent to all again.
     @Test func twoLiarsDoNotHaveAllHearEverythingAgain() {
         let model = FlowModel(seed: 6) { $0.rateCeiling = 5_000_000 }

@@ -401,7 +401,7 @@ import Wire
         #expect(bench.flow.memberCount == 2)
     }
 
-    @Test func trap9AnEvictedReceiverMayComeBackLater() {
+    @Test func trap9AnEvictedReceiverMayComeBackLater() throws {
         let world = World(seed: 9)
         let receiver = world.addReceiver()
         world.addReceiver()
@@ -415,6 +415,15 @@ import Wire
         world.run(for: .seconds(10))
         #expect(receiver.state == .listening)
         #expect(receiver.returns == 1)
+        // It never asks before its pause is over, which doubles.
+        for returns in 2...4 {
+            let member = try #require(world.member(receiver))
+            world.server.withFlow { $0.evict(member, reason: .belowRateFloor, at: world.now) }
+            world.pump()
+            world.run(for: .seconds((2 << returns) + 4))
+            #expect(receiver.returns == returns)
+        }
+        #expect(world.server.joinsRefused == 0)
     }
 
     // MARK: 10. Leavers know the key

@@ -64,7 +64,8 @@ public struct ReceiverConfiguration: Sendable {
     /// a gap of `silence`.
     public var steadyTime = Duration.seconds(1)
     public var steadyPackets = 3
-    /// The wait before a return: it doubles with each fall back, and is forgotten after `stableTime` of listening.
+    /// The wait before a return: it doubles with each fall back, and is forgotten after `stableTime` of listening. It is
+    /// twice as long where the source has put the receiver out.
     public var firstBackOff = Duration.seconds(1)
     public var longestBackOff = Duration.seconds(60)
     public var stableTime = Duration.seconds(30)

@@ -196,8 +196,10 @@ extension ReceiverSession {
     mutating func fallBack(_ index: Int, reason: FallBackReason, tellsSource: Bool, at now: Instant) {
         if tellsSource { send(.leave, index) }
         endListening(index, reason: reason)
-        let wait = min(
+        let usual = min(
             configuration.longestBackOff, configuration.firstBackOff * (1 << min(flows[index].backOffs, 16)))
+        // A source that has put a receiver out refuses it for two seconds, then four, and so on up to 120.
+        let wait = reason == .sourceLeft ? usual * 2 : usual
         flows[index].backOffs += 1
         // All that lose a tree together hear it together again: each returns at a time of its own.
         let spread = Int64.random(in: 0...max(0, configuration.steadyTime.nanoseconds), using: &random)

@@ -33,8 +33,11 @@ extension FlowSource {
         members[slot].window.got += Self.count(ranges, from: horizon)
         var batch = RepairBatch(for: slot)
         settlePending(ranges, top: top, into: &batch)
-        if top >= horizon {
+        if top >= members[slot].acknowledged {
+            members[slot].acknowledged = top + 1
             sampleRoundTrip(slot, top: top, ackDelay: ackDelay, at: now)
+        }
+        if top >= horizon {
             let known = horizon
             members[slot].moveHorizon(to: top + 1)
             settleGaps(ranges, from: known, top: top, into: &batch)
@@ -127,10 +130,17 @@ extension FlowSource {
         }
     }
 
+    /// An answer that comes too late counts all the same (RFC 9002 section 5.1). Without it nobody would be waited for longer
+    /// whose path has become longer, and each of its packets would be repaired in vain.
     private mutating func sampleRoundTrip(_ slot: Int, top: UInt64, ackDelay: Duration, at now: Instant) {
-        // From `horizon` on everything is in the log; a skipped number has been refused.
-        let sample = now - log[top].sentAt
-        members[slot].sampled(sample > ackDelay ? sample - ackDelay : sample)
+        if top >= log.base {
+            // A skipped number has been refused.
+            let sample = now - log[top].sentAt
+            members[slot].sampled(sample > ackDelay ? sample - ackDelay : sample)
+        } else {
+            // It was forgotten when the member had not been heard for so long.
+            members[slot].sampled(silence(slot))
+        }
         electorate.vote(wait: members[slot].wait, by: &members[slot].voter)
     }
 

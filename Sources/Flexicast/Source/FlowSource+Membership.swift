@@ -34,6 +34,7 @@ extension FlowSource {
         member.isActive = true
         member.first = log.next
         member.horizon = log.next
+        member.acknowledged = log.next
         member.firstStream = streams.next
         member.octetsBefore = octetPosition + streams.queuedOctets
         member.streamsBefore = streamPosition + queuedStreams

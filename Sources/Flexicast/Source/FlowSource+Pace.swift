@@ -33,6 +33,10 @@ extension FlowSource {
         return max(Self.shortestPatience, min(own, longestPatience))
     }
 
+    /// The time after which packets are given up beyond which the member has acknowledged nothing: an acknowledgement may be
+    /// what was lost.
+    func silence(_ slot: Int) -> Duration { min(patience(slot) * 3, Self.mostPatience) }
+
     /// The patience with a member that answers late.
     var longestPatience: Duration {
         guard let usual = electorate.usualWait else { return Self.mostPatience }

@@ -78,7 +78,7 @@ extension FlowSource {
                 packetNumber += 1
             }
             let horizon = members[slot].horizon
-            let unheard = log.first(sentAfter: now - min(patience * 3, Self.mostPatience), from: horizon)
+            let unheard = log.first(sentAfter: now - silence(slot), from: horizon)
             if unheard > horizon {
                 // A pending packet is older than these and has been given up above.
                 var packetNumber = horizon

@@ -26,6 +26,8 @@ struct Member: Sendable {
     var horizon: UInt64 = 0
     /// Bit i: packet horizon-1-i is unsettled.
     var pending: UInt64 = 0
+    /// The highest packet number that it has acknowledged, plus 1; at first `first`.
+    var acknowledged: UInt64 = 0
     var lastHeard = Instant(nanoseconds: 0)
     /// Smoothed round trip and its variation (RFC 9002 section 5.3), nil before the first sample.
     var roundTrip: Duration?

@@ -201,6 +201,12 @@ struct HostileTests {
     /// RFC 9000 section 13.1: an acknowledgement of a packet that was not sent.
     @Test func aMemberThatAcknowledgesWhatWasNeverSent() throws { _ = try run("inventive", count: 1, group: 6) }
 
+    /// A receiver on unicast that may say what it likes, and grants the control stream no room for an answer.
+    @Test func aReceiverThatTakesNoAnswer() throws {
+        let state = try run("mute", count: 4, group: 8)
+        #expect(state.connections == 4 + 1, "nothing that they did was an error")
+    }
+
     /// Many connections from one address that only send PING: so many are taken, the rest is refused.
     @Test func manyConnectionsFromOneAddress() throws {
         let state = try run("idle", count: 40, group: 7, connectionsPerAddress: 16)

@@ -82,19 +82,21 @@ class Connection(QuicConnection):
 class Member:
     """One hostile receiver."""
 
-    def __init__(self, port, local, octets=PLENTY, flexicast=True):
+    def __init__(self, port, local, octets=PLENTY, flexicast=True, takes_answers=True):
         configuration = QuicConfiguration(
             is_client=True, alpn_protocols=["flexicast/2"], verify_mode=ssl.CERT_NONE, server_name="localhost",
             idle_timeout=60, max_data=octets, max_stream_data=16 << 20)
         self.quic = Connection(
             configuration=configuration, offer={0x3E: varint(16), 0xEDF3: b"\x01\x01"} if flexicast else {})
         self.quic._local_max_streams_uni.value = PLENTY
+        if not takes_answers:
+            self.quic._local_max_stream_data_bidi_local = 0
         self.peer = ("127.0.0.1", port)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((local, 0))
         self.socket.setblocking(False)
         self.group = self.header = None
-        self.seen, self.largest, self.sequence = {}, -1, 0
+        self.seen, self.largest, self.sequence, self.stated = {}, -1, 0, 0
         self.is_connected = self.is_refused = self.is_closed = self.has_joined = self.is_ready = False
         self.joined_at = self.acted_at = 0.0
         self.quic.connect(self.peer, now=time.monotonic())
@@ -190,6 +192,12 @@ class Member:
             body += varint(before[0] - this[1] - 2) + varint(this[1] - this[0])
         self.quic.frames.append((PATH_ACK, body))
 
+    def state_position(self):
+        prefix = b"%d" % self.stated
+        body = varint(1) + varint(0) + varint(0) + varint(0) + varint(1) + varint(len(prefix)) + prefix
+        self.quic.send_stream_data(0, varint(0) + varint(len(body)) + body)
+        self.stated += 1
+
     def every(self, seconds):
         now = time.monotonic()
         if now - self.acted_at < seconds:
@@ -200,7 +208,7 @@ class Member:
 
 def parse():
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["stuck", "newcomers", "staggered", "lossy", "late", "inventive", "idle"])
+    parser.add_argument("kind", choices=["stuck", "newcomers", "staggered", "lossy", "late", "inventive", "idle", "mute"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--count", type=int, default=1)
     return parser.parse_args()
@@ -215,6 +223,11 @@ def act(member):
     if arguments.kind == "idle":
         if member.is_connected and member.every(0.2):
             member.quic.send_ping(0)
+        return
+    if arguments.kind == "mute":
+        # Where it is, again and again, and with other wants each time.
+        if member.is_connected and member.every(0.005):
+            member.state_position()
         return
     member.join()
     if not member.is_ready:
@@ -254,7 +267,8 @@ while True:
     now = time.monotonic()
     at_once = arguments.kind != "newcomers"
     while made < arguments.count and (at_once or now >= next_at):
-        members.append(Member(arguments.port, address(made), credit(made), arguments.kind != "idle"))
+        members.append(Member(arguments.port, address(made), credit(made), arguments.kind not in ("idle", "mute"),
+                              arguments.kind != "mute"))
         made += 1
         next_at = now + 0.7
         if at_once and made % 8 == 0:
@@ -275,7 +289,7 @@ while True:
         if not member.is_closed:
             act(member)
         member.flush()
-    if arguments.kind == "idle":
+    if arguments.kind in ("idle", "mute"):
         is_there = made == arguments.count and all(member.is_connected or member.is_closed for member in members)
     else:
         is_there = members and (members[0].is_ready or members[0].quic.leaves or members[0].is_closed)

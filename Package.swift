@@ -62,7 +62,8 @@ let package = Package(
         .testTarget(name: "WireTests", dependencies: ["Wire"], swiftSettings: room),
         .testTarget(name: "QUICTests", dependencies: ["QUIC", "Wire"], swiftSettings: room),
         .testTarget(
-            name: "FlexicastTests", dependencies: ["Flexicast", "Objects", "QUIC", "Wire"], swiftSettings: room),
+            name: "FlexicastTests", dependencies: ["Simulation", "Flexicast", "Objects", "QUIC", "Wire"],
+            swiftSettings: room),
         .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
         .testTarget(name: "ObjectsTests", dependencies: ["Objects", "Wire"], swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),

@@ -116,7 +116,7 @@ final class TrialEar {
             tls: try TLSContext.client(trust: .none, alpn: [applicationProtocol]), usesFlow: true,
             access: FlowAccess(interface: options.interface), assembler: ObjectAssembler(mode: .parts),
             // What is measured is what packets cost, not how far the window reaches.
-            grant: Receiver.Grant(octets: 1 << 30, streams: 1 << 20), reactor: charged.reactor, log: log)
+            grant: ReceiverGrant(octets: 1 << 30, streams: 1 << 20), reactor: charged.reactor, log: log)
         receiver.onEvent = { [unowned self] event in
             switch event {
             case .item(let item):

@@ -80,23 +80,3 @@ enum ClearTransport {
         connection.handshakeCompleted(at: now)
     }
 }
-
-extension ConnectionConfiguration {
-    /// What both ends of a simulated connection declare: multipath and flexicast.
-    static func flexicast(_ support: FlexicastParameter) -> ConnectionConfiguration {
-        var configuration = ConnectionConfiguration()
-        configuration.keepAlive = .seconds(10)
-        if let value = support.value {
-            configuration.parameters.initialMaxPathID = 8
-            configuration.parameters.others[support.id] = value
-            configuration.extensionParameter = support.id
-        }
-        return configuration
-    }
-}
-
-/// A transport parameter with an opaque value; nil leaves it out.
-struct FlexicastParameter {
-    var id: UInt64
-    var value: [UInt8]?
-}

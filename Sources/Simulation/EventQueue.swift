@@ -2,8 +2,8 @@ import Wire
 
 /// What happens when, on a virtual clock: a heap by time, and by order of arrival among equals, so that a run with the
 /// same seed is the same run.
-struct EventQueue<Event: Sendable>: Sendable {
-    private struct Entry: Sendable {
+public struct EventQueue<Event> {
+    fileprivate struct Entry {
         var at: Instant
         var order: UInt64
         var event: Event
@@ -14,10 +14,13 @@ struct EventQueue<Event: Sendable>: Sendable {
     private var heap: [Entry] = []
     private var order: UInt64 = 0
 
-    /// When the next event is due.
-    var next: Instant { heap.first?.at ?? .distantFuture }
+    public init() {}
 
-    mutating func schedule(_ event: Event, at time: Instant) {
+    /// When the next event is due; `distantFuture` when there is none.
+    public var next: Instant { heap.first?.at ?? .distantFuture }
+
+    /// Has it happen at that time, after all that was scheduled for the same time before.
+    public mutating func schedule(_ event: Event, at time: Instant) {
         heap.append(Entry(at: time, order: order, event: event))
         order += 1
         var child = heap.count - 1
@@ -28,7 +31,7 @@ struct EventQueue<Event: Sendable>: Sendable {
     }
 
     /// Takes the next event that is due at `now`.
-    mutating func take(at now: Instant) -> Event? {
+    public mutating func take(at now: Instant) -> Event? {
         guard let first = heap.first, first.at <= now else { return nil }
         heap.swapAt(0, heap.count - 1)
         heap.removeLast()
@@ -44,3 +47,6 @@ struct EventQueue<Event: Sendable>: Sendable {
         }
     }
 }
+
+extension EventQueue: Sendable where Event: Sendable {}
+extension EventQueue.Entry: Sendable where Event: Sendable {}

@@ -48,9 +48,7 @@ public final class Simulation {
         configuration: ReceiverConfiguration = ReceiverConfiguration(),
         connection change: (inout ConnectionConfiguration) -> Void = { _ in }
     ) -> SimulatedReceiver {
-        let parameter = FlexicastParameter(
-            id: FlexicastSupport.parameterID, value: usesFlow ? FlexicastSupport().encoded : nil)
-        var wanted = ConnectionConfiguration.flexicast(parameter)
+        var wanted = ConnectionConfiguration.receiver(usesFlow: usesFlow)
         change(&wanted)
         let receiver = SimulatedReceiver(
             index: receivers.count, connection: wanted, configuration: configuration, flow: source.flow.flowID,
@@ -58,12 +56,8 @@ public final class Simulation {
         receivers.append(receiver)
         // It looks at every receiver after each event: in a crowd that would take longer than all else.
         source.server.checksInvariants = receivers.count <= Self.fewReceivers
-        var offered = ConnectionConfiguration.flexicast(
-            FlexicastParameter(id: FlexicastSupport.parameterID, value: FlexicastSupport().encoded))
-        offered.parameters.initialMaxStreamsUni = 0
-        offered.parameters.initialMaxStreamsBidi = 1
         let server = Connection(
-            server: offered, to: receiver.address, localID: ConnectionID(random.octets(8))!,
+            server: .source(hasFlow: true), to: receiver.address, localID: ConnectionID(random.octets(8))!,
             clientID: receiver.connection.localConnectionIDs[0], original: receiver.connection.remoteID,
             retrySource: nil, addressValidated: true, resetToken: nil, seed: SeededRandom(from: &random), at: now)
         source.accept(server, at: now)

@@ -125,31 +125,10 @@ import Wire
         }
 
         var configuration: ConnectionConfiguration {
-            var configuration = ConnectionConfiguration()
-            configuration.parameters.initialMaxData = grantsCredit ? 64 << 20 : 0
-            configuration.parameters.initialMaxStreamsUni = grantsCredit ? 16_384 : 0
-            configuration.parameters.initialMaxStreamDataUni = UInt64(ObjectLimits.streamOctets)
-            if speaksOfFlows { Crowd.addFlows(to: &configuration) }
-            return configuration
+            .receiver(
+                usesFlow: speaksOfFlows, grant: grantsCredit ? ReceiverGrant() : ReceiverGrant(octets: 0, streams: 0))
         }
     }
-
-    private static func addFlows(to configuration: inout ConnectionConfiguration) {
-        configuration.parameters.initialMaxPathID = 16
-        configuration.parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded
-        configuration.extensionParameter = FlexicastSupport.parameterID
-    }
-
-    /// What a source offers; see `Source.configuration`.
-    private static let offered: ConnectionConfiguration = {
-        var configuration = ConnectionConfiguration()
-        configuration.parameters.initialMaxStreamsBidi = 1
-        configuration.parameters.initialMaxStreamDataBidiRemote = 1 << 16
-        configuration.parameters.initialMaxStreamsUni = 0
-        configuration.keepAlive = .seconds(10)
-        addFlows(to: &configuration)
-        return configuration
-    }()
 
     /// A receiver shakes hands, says where it is if it does, and is silent from then on.
     private func connect(_ number: Int) throws {
@@ -216,7 +195,7 @@ import Wire
         }
         let (id, resetToken) = admission.newConnectionID()
         let connection = try SecureConnection(
-            server: Self.offered, tls: serverTLS, admitted: admitted, localID: id, resetToken: resetToken,
+            server: .source(hasFlow: true), tls: serverTLS, admitted: admitted, localID: id, resetToken: resetToken,
             seed: SeededRandom(from: &run.random), at: run.now)
         return End(connection, id: run.server.accept(at: run.now), address: address)
     }

@@ -266,7 +266,7 @@ import Wire
         var random = randomSeed()
         let socket = try reactor.udpSocket(bind: loopback)
         let connection = try SecureConnection(
-            client: Receiver.configuration(usesFlow: false), tls: client, serverName: "127.0.0.1",
+            client: .receiver(usesFlow: false), tls: client, serverName: "127.0.0.1",
             to: listen.localAddress, localID: try #require(ConnectionID(random.octets(8))), token: [], resume: nil,
             seed: SeededRandom(from: &random), at: reactor.now)
         let peer = Peer(connection, extension: ReceivedFrames(), socket: socket, reactor: reactor)

@@ -24,28 +24,6 @@ public enum KeyChange: Sendable {
     case drop(generation: UInt64)
 }
 
-/// What happened that an operator may want to know.
-public enum ServerNotice: Sendable {
-    case connected(ReceiverID, speaksFlexicast: Bool)
-    /// The receiver is a member of the flow, which has so many now.
-    case listens(ReceiverID, members: Int)
-    /// The flow does not take the receiver: `reason` says what would do.
-    case notAdmitted(ReceiverID, reason: String)
-    /// The receiver has to wait before it may listen to the flow: it, or others of its address, were put out of it or have
-    /// come and gone too often.
-    case joinRefused(ReceiverID)
-    case backOnUnicast(ReceiverID, LeaveReason)
-    /// The group does not reach it.
-    case offeredCopies(ReceiverID)
-    case triedOnGroup(ReceiverID)
-    /// What it said of its position, and from which sequence number on it is served.
-    case stated(ReceiverID, LogMessage.Answer, first: UInt64)
-    /// It said nothing in time, and gets what is published from now on.
-    case saidNothing(ReceiverID)
-    /// What it lacks is not kept any more; it has been told.
-    case told(ReceiverID, Gap)
-}
-
 /// How a source serves its receivers.
 public struct FlowServerConfiguration: Sendable {
     /// Recent objects that a receiver is given that states no position.

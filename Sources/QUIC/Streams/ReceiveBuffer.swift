@@ -23,7 +23,7 @@ struct ReceiveBuffer: Sendable {
     private(set) var refused: UInt64 = 0
 
     /// The octets from `heldOffset` on.
-    private var ready: [UInt8] = []
+    private var ready: [UInt8]
     /// How many of them were consumed.
     private(set) var consumed = 0
     /// As long as the whole may become: room for it is made at once when a part of it is there.
@@ -32,7 +32,7 @@ struct ReceiveBuffer: Sendable {
     private var segments: [Segment] = []
 
     /// - Parameter room: an empty array that octets are put into as long as it has room for them.
-    init(expected: Int = 0, room: [UInt8] = []) {
+    init(expected: Int = 0, room: consuming [UInt8] = []) {
         self.expected = expected
         ready = room
     }

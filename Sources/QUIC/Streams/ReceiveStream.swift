@@ -33,7 +33,7 @@ struct ReceiveStream: Sendable {
     var owesStopSending = false
 
     /// `expected`: about as many octets as it may have, 0 when nothing is known. `room`: an empty array to put them into.
-    init(id: StreamID, window: UInt64, expected: Int = 0, room: [UInt8] = []) {
+    init(id: StreamID, window: UInt64, expected: Int = 0, room: consuming [UInt8] = []) {
         self.id = id
         buffer = ReceiveBuffer(expected: expected, room: room)
         self.window = window
@@ -44,6 +44,8 @@ struct ReceiveStream: Sendable {
     var highest: UInt64 { buffer.highest }
     /// Octets received, each counted once.
     var received: UInt64 { octetsFromFlow + octetsFromUnicast }
+    // Inlined, as below: the whole stream would be copied for the call.
+    @inline(__always)
     var isReadable: Bool {
         state != .reset && stopCode == nil && (buffer.readable > 0 || buffer.readOffset == finalSize)
     }
@@ -96,19 +98,25 @@ struct ReceiveStream: Sendable {
         return true
     }
 
-    /// How much there is; nil when that is no more than before. It counts as read.
-    mutating func gather() -> StreamGathering? {
-        guard isReadable else { return nil }
+    /// Whether all of it that was not read is there, up to its end.
+    var isWhole: Bool { buffer.contiguousEnd == finalSize }
+
+    /// What there is counts as read, and stays: how much.
+    mutating func gather() -> Int {
         isAnnounced = false
-        if buffer.contiguousEnd == finalSize { return take().map { .whole($0) } }
         buffer.consume()
-        return .part(buffer.consumed)
+        return buffer.consumed
     }
 
     /// All octets that can be read now, gathered ones among them, and the end of the stream if it is reached; nil when there
     /// is neither.
     mutating func take() -> StreamChunk? {
         guard state != .reset, buffer.readable > 0 || buffer.readOffset == finalSize else { return nil }
+        return takeReadable()
+    }
+
+    /// The same of a stream that is readable.
+    mutating func takeReadable() -> StreamChunk {
         isAnnounced = false
         let offset = buffer.heldOffset
         let bytes = buffer.read() ?? []
@@ -135,6 +143,7 @@ struct ReceiveStream: Sendable {
     }
 
     /// RFC 9000 section 4.5: a final size never changes, and nothing lies beyond it.
+    @inline(__always)
     private func checkFinalSize(end: UInt64, fin: Bool) throws(TransportError) {
         if let finalSize {
             guard end <= finalSize, !fin || end == finalSize else {

@@ -10,7 +10,13 @@ struct StreamMap<Stream: Sendable>: Sendable {
         fileprivate var slot: Int
     }
 
-    private var slots: [(id: StreamID, stream: Stream)] = []
+    // Not a tuple, which the runtime would copy and destroy field by field.
+    private struct Slot: Sendable {
+        var id: StreamID
+        var stream: Stream
+    }
+
+    private var slots: [Slot] = []
     /// Empty as long as there are no more than `fewest`.
     private var table = SlotTable()
     private static var fewest: Int { 8 }
@@ -41,10 +47,13 @@ struct StreamMap<Stream: Sendable>: Sendable {
     }
 
     subscript(_ index: Index) -> Stream {
-        @inline(__always) get { slots[index.slot].stream }
+        // Through spans, as the array's own accessors copy the stream, or are coroutines that are called.
+        @inline(__always) _read {
+            let all = slots.span
+            yield all[index.slot].stream
+        }
         @inline(__always) _modify {
             last = index.slot
-            // Through a span, as the array's own accessor is a coroutine that is called.
             var all = slots.mutableSpan
             yield &all[index.slot].stream
         }
@@ -52,10 +61,10 @@ struct StreamMap<Stream: Sendable>: Sendable {
 
     /// Adds a stream whose ID is not there yet.
     @discardableResult
-    mutating func insert(_ stream: Stream, id: StreamID) -> Index {
+    mutating func insert(_ stream: consuming Stream, id: StreamID) -> Index {
         assert(search(id) == nil, "stream \(id.rawValue) is there already")
         last = slots.count
-        slots.append((id, stream))
+        slots.append(Slot(id: id, stream: stream))
         if slots.count > Self.fewest {
             if table.isEmpty {
                 for slot in slots.indices { table.insert(slots[slot].id, slot) }
@@ -67,19 +76,18 @@ struct StreamMap<Stream: Sendable>: Sendable {
     }
 
     /// Removes a stream; indexes are void afterwards.
-    mutating func remove(_ id: StreamID) -> Stream? {
-        guard let slot = search(id) else { return nil }
+    mutating func remove(_ index: Index) {
+        let id = slots[index.slot].id
         // The newest one fills the hole.
         let end = slots.removeLast()
+        let isMoved = index.slot < slots.count
         if slots.count > Self.fewest {
             table.remove(id)
-            if slot < slots.count { table.move(end.id, to: slot) }
+            if isMoved { table.move(end.id, to: index.slot) }
         } else if !table.isEmpty {
             table.removeAll()
         }
-        guard slot < slots.count else { return end.stream }
-        defer { slots[slot] = end }
-        return slots[slot].stream
+        if isMoved { slots[index.slot] = end }
     }
 }
 
@@ -139,7 +147,11 @@ private struct SlotTable: Sendable {
         // Nearly always one of the first, the last, or beyond it.
         guard head < places.count, places[places.count - 1].id >= id else { return places.count }
         for place in head..<min(head + Self.front, places.count) where places[place].id >= id { return place }
-        if places[places.count - 1].id == id { return places.count - 1 }
+        // Streams of one kind are opened in a row, so that each is most often as far from the last as its number says.
+        let back = (places[places.count - 1].id - id) / 4
+        if back < UInt64(places.count - head), places[places.count - 1 - Int(back)].id == id {
+            return places.count - 1 - Int(back)
+        }
         return (head..<places.count).partitionPoint { places[$0].id < id }
     }
 }

@@ -173,11 +173,15 @@ extension StreamTable {
     /// Like `read`, but what has come stays here, without a copy, until the stream has ended and all of it is handed over. Nil
     /// when there is nothing new.
     mutating func gather(_ id: StreamID) -> StreamGathering? {
-        guard let at = receiving.index(of: id) else { return nil }
+        guard let at = receiving.index(of: id), receiving[at].isReadable else { return nil }
         let new = receiving[at].buffer.readable
-        guard let gathered = receiving[at].gather() else { return nil }
+        guard receiving[at].isWhole else {
+            let octets = receiving[at].gather()
+            wasRead(new, of: at, id: id)
+            return .part(octets)
+        }
+        var chunk = receiving[at].takeReadable()
         wasRead(new, of: at, id: id)
-        guard case .whole(var chunk) = gathered else { return gathered }
         receivingEnded(id)
         // The next one may be as long, or a little longer; the last part of an object is shorter than those of the next.
         let length = min(chunk.bytes.count + chunk.bytes.count / 8, StreamBounds.reservedOctets)
@@ -301,8 +305,8 @@ extension StreamTable {
     private mutating func hasRoomToRemember(
         _ id: StreamID, origin: StreamOrigin, frameType: UInt64
     ) throws(TransportError) -> Bool {
+        guard finished[id.isBidirectional].count >= StreamBounds.finishedRanges else { return true }
         let known = finished[id.isBidirectional]
-        guard known.count >= StreamBounds.finishedRanges else { return true }
         let isBesideAnother =
             id.index > 0 && (known.contains(id.index - 1) || receiving.contains(id.neighbour(id.index - 1)))
             || known.contains(id.index + 1) || receiving.contains(id.neighbour(id.index + 1))

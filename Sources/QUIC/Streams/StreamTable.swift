@@ -196,15 +196,17 @@ struct StreamTable: Sendable {
 
     /// Forgets the receiving part of a stream.
     mutating func receivingEnded(_ id: StreamID) {
-        guard let stream = receiving.remove(id) else { return }
-        segments -= stream.buffer.segmentCount
+        guard let at = receiving.index(of: id) else { return }
+        segments -= receiving[at].buffer.segmentCount
+        receiving.remove(at)
         partEnded(id)
     }
 
     /// Forgets the sending part of a stream.
     mutating func sendingEnded(_ id: StreamID) {
-        guard let stream = sending.remove(id) else { return }
-        heldOctets -= stream.content.held
+        guard let at = sending.index(of: id) else { return }
+        heldOctets -= sending[at].content.held
+        sending.remove(at)
         partEnded(id)
         makeWritable()
     }

@@ -23,9 +23,10 @@ import Wire
                 indexes[id] = map.insert(step, id: id)
                 model[id] = step
             case 3:
-                let removed = map.remove(id)
-                #expect(removed == model.removeValue(forKey: id))
-                if removed != nil { indexes = [:] }
+                model[id] = nil
+                guard let index = map.index(of: id) else { break }
+                map.remove(index)
+                indexes = [:]
             case 4...5:
                 guard let index = map.index(of: id) else { break }
                 map[index] &+= step

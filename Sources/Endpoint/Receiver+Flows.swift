@@ -11,8 +11,8 @@ extension Receiver {
         while let action = peer.extension.nextAction() { perform(action) }
     }
 
-    private func perform(_ action: ClientAction) {
-        switch action {
+    private func perform(_ action: consuming ClientAction) {
+        switch consume action {
         case .open(let id, let source, let group, let ways): openFlow(id, source: source, group: group, ways: ways)
         case .close(let id): closeFlow(id)
         case .openTunnel(let id):

@@ -30,7 +30,7 @@ public struct ClockOffset: Sendable, Equatable {
 
     /// What the source's clock shows at `now`; nil without a sample.
     public func sourceTime(at now: Instant) -> WallTime? {
-        best.map { WallTime(nanoseconds: now.nanoseconds) + .nanoseconds($0.offset) }
+        best.map { WallTime(nanoseconds: now.nanoseconds).advanced(by: $0.offset) }
     }
 
     /// How far `sourceTime` may be off at `now`; nil without a sample.

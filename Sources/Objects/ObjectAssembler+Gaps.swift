@@ -91,6 +91,7 @@ extension ObjectAssembler {
     }
 
     private mutating func failCutOff(in range: Range<UInt64>) {
+        if tracked.isEmpty { return }
         // Runs ascend: those that end in `range` are the last to start below it, and those that start in it.
         var index = max(firstIndex(from: range.lowerBound) - 1, 0)
         var cut: [UInt64] = []

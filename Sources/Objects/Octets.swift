@@ -41,8 +41,8 @@ extension ByteReader {
     ) throws(ObjectsError) -> String {
         let length = try number(whole)
         guard length <= UInt64(limit) else { throw .tooLong(element, limit: UInt64(limit)) }
-        guard let octets = take(Int(length)) else { throw .truncated(whole) }
         if length == 0 { return "" }
+        guard let octets = take(Int(length)) else { throw .truncated(whole) }
         do {
             return String(copying: try UTF8Span(validating: octets))
         } catch {

@@ -143,28 +143,28 @@ extension PartHeader {
             throw .tooLong(.header, limit: UInt64(ObjectLimits.headerOctets))
         }
         guard let content = reader.take(Int(length)) else { return nil }
-        var fields = ByteReader(content)
-        return (try PartHeader(&fields), reader.offset)
+        return (try parse(fields: content), reader.offset)
     }
 
-    @_lifetime(reader: copy reader)
-    private init(_ reader: inout ByteReader) throws(ObjectsError) {
-        sequence = try reader.number(.header)
-        index = try reader.number(.header)
+    private static func parse(fields: Span<UInt8>) throws(ObjectsError) -> PartHeader {
+        var reader = ByteReader(fields)
+        let sequence = try reader.number(.header)
+        let index = try reader.number(.header)
         let count = try reader.number(.header)
-        self.count = count == 0 ? nil : count
         let length = try reader.number(.header)
-        self.length = length == 0 ? nil : length - 1
         guard let time = reader.uint64() else { throw .truncated(.header) }
-        published = WallTime(nanoseconds: Int64(bitPattern: time))
-        mediaType = try reader.text(.mediaType, limit: ObjectLimits.mediaTypeOctets, in: .header)
-        name = try reader.text(.name, limit: ObjectLimits.nameOctets, in: .header)
-        try check()
+        let mediaType = try reader.text(.mediaType, limit: ObjectLimits.mediaTypeOctets, in: .header)
+        let name = try reader.text(.name, limit: ObjectLimits.nameOctets, in: .header)
+        let header = PartHeader(
+            sequence: sequence, index: index, count: count == 0 ? nil : count, length: length == 0 ? nil : length - 1,
+            published: WallTime(nanoseconds: Int64(bitPattern: time)), mediaType: mediaType, name: name)
+        try header.check()
         // Extension fields: none is known, so each is stepped over.
         while !reader.isAtEnd {
             _ = try reader.number(.extension)
             let length = try reader.number(.extension)
             guard length <= UInt64(reader.remaining), reader.skip(Int(length)) else { throw .truncated(.extension) }
         }
+        return header
     }
 }

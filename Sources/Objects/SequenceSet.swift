@@ -105,6 +105,7 @@ struct SequenceSet: Sendable {
 
     private mutating func moveOn(to number: UInt64) {
         position = number
+        if storage.isEmpty { return }
         while head < storage.count, storage[head].lowerBound <= position {
             position = max(position, storage[head].upperBound)
             head += 1

@@ -15,9 +15,11 @@ public struct WallTime: Comparable, Hashable, Sendable {
     }
 
     /// Saturates at the ends of the range.
-    public static func + (a: WallTime, b: Duration) -> WallTime {
-        let step = b.nanoseconds
-        let (sum, overflow) = a.nanoseconds.addingReportingOverflow(step)
+    public static func + (a: WallTime, b: Duration) -> WallTime { a.advanced(by: b.nanoseconds) }
+
+    /// The same for a number of nanoseconds, without the 128-bit arithmetic of Duration.
+    func advanced(by step: Int64) -> WallTime {
+        let (sum, overflow) = nanoseconds.addingReportingOverflow(step)
         return WallTime(nanoseconds: overflow ? (step > 0 ? .max : .min) : sum)
     }
 }

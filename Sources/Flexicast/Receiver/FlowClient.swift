@@ -314,8 +314,8 @@ public struct FlowClient: FrameExtension, Sendable {
         takeNotices()
     }
 
-    private mutating func take(_ answer: PartAnswer) {
-        switch answer {
+    private mutating func take(_ answer: consuming PartAnswer) {
+        switch consume answer {
         case .object(let object): actions.append(.object(object))
         case .part(let part): actions.append(.part(part))
         case .failed(let failure): actions.append(.failed(failure))

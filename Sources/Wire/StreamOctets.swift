@@ -22,11 +22,16 @@ public struct ShortOctets: Sendable {
     @inlinable
     public init() { count = 0 }
 
-    /// Writes those in `range`.
+    /// Writes those in `range`. Of the room behind them it makes free use: what comes next is written over it.
+    @inlinable
     @_lifetime(writer: copy writer)
     public func write(_ range: Range<Int>, into writer: inout ByteWriter) {
         precondition(range.upperBound <= count)
-        writer.octets(octets.span.extracting(range))
+        if range.lowerBound == 0, writer.remaining >= Self.most {
+            writer.block(octets, moving: range.upperBound)
+        } else {
+            writer.octets(octets.span.extracting(range))
+        }
     }
 
     /// All of them in an array of their own.

@@ -6,7 +6,7 @@ extension FlowServer {
     /// Does what the flow asked for since the last call. To be called before and after packets of the flow are written.
     public mutating func settle(at now: Instant) {
         // What is done here may ask for it again: the loop below sees to that.
-        guard flow != nil, !isSettling, flow!.hasActions || !crowded.isEmpty else { return }
+        guard !isSettling, let hasActions = flow?.hasActions, hasActions || !crowded.isEmpty else { return }
         isSettling = true
         defer { isSettling = false }
         repeat {

@@ -171,7 +171,7 @@ public struct FlowServer: Sendable {
         defer { assertInvariants(logHasGrown: true) }
         let numbers = try log.append(name: name, mediaType: mediaType, body: body, published: wallTime(at: now))
         objectCount += 1
-        var isWhole = flow != nil
+        var isWhole = true
         for number in numbers where !publish(part: number, at: now) { isWhole = false }
         // Only now: until all its parts are handed out, who leaves the flow would be given none of the rest.
         settle(at: now)

@@ -136,7 +136,9 @@ extension FlowSource {
     private mutating func continueStream(atMost limit: Int, into writer: inout ByteWriter, at now: Instant) -> Int {
         let size = configuration.packetSize
         let first = streams.sent
-        let most = min(UInt64(limit), alikeInStream, UInt64(writer.remaining / size))
+        let allowed = alikeInStream
+        guard allowed > 0 else { return 0 }
+        let most = min(UInt64(limit), allowed, UInt64(writer.remaining / size))
         guard most > 0 else { return 0 }
         // All of a header but number and offset, and the header of the frame that fills the packet.
         var header = InlineArray<48, UInt8>(repeating: 0)

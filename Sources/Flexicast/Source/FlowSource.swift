@@ -170,7 +170,9 @@ public struct FlowSource: Sendable {
 
     /// Gives `octets` the next server-initiated unidirectional stream ID and, when there are members, queues them as
     /// one whole stream. Everybody who is not a member at this moment needs it on the unicast path.
-    public mutating func publish(_ octets: StreamOctets) -> Publication {
+    // Inlined, as what is below it: the octets are put together where they stay.
+    @inline(__always)
+    public mutating func publish(_ octets: consuming StreamOctets) -> Publication {
         let stream = StreamID(initiator: .server, bidirectional: false, index: streams.next)
         statistics.streamsPublished += 1
         let onFlow =
@@ -188,7 +190,8 @@ public struct FlowSource: Sendable {
 
     /// The same for the stream with this index, which is the next one or beyond: those between are used up, and nothing is
     /// published under them. Whether the stream goes on the flow.
-    mutating func publish(_ octets: StreamOctets, as index: UInt64) -> Bool {
+    @inline(__always)
+    mutating func publish(_ octets: consuming StreamOctets, as index: UInt64) -> Bool {
         precondition(streams.next <= index, "the flow and the log number parts alike")
         while streams.next < index { streams.appendOffFlow() }
         return publish(octets).onFlow

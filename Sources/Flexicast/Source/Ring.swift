@@ -42,7 +42,7 @@ struct Ring<Element: Sendable>: Sendable {
 
     // Inlined, so that an element is made where it stays.
     @inline(__always)
-    mutating func append(_ element: Element) {
+    mutating func append(_ element: consuming Element) {
         let held = Int(truncatingIfNeeded: end &- base)
         if held == storage.count { grow() }
         storage[place(end)] = element

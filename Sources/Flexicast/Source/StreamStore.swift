@@ -56,11 +56,12 @@ struct StreamStore: Sendable {
             .map { ($0, $0 == cursor ? sent : 0) }
     }
 
-    mutating func append(_ octets: StreamOctets) {
+    @inline(__always)
+    mutating func append(_ octets: consuming StreamOctets) {
         queuedOctets += UInt64(octets.count)
         octetsHeld += UInt64(octets.count)
         entries.append(Entry(octets: octets, references: 0, onFlow: true))
-        if cursor + 1 == next { setCurrent(octets) }
+        if cursor + 1 == next { setCurrent() }
     }
 
     /// Uses up an index for a stream that is sent by unicast only.
@@ -104,15 +105,23 @@ struct StreamStore: Sendable {
         entries[cursor].references += newReferences
         newReferences = 0
         sent = 0
+        let before = cursor
         repeat { cursor += 1 } while cursor < next && !entries[cursor].onFlow
-        setCurrent(isDrained ? StreamOctets() : entries[cursor].octets)
-        forgetSettled()
+        setCurrent()
+        if before == entries.base { forgetSettled() }
     }
 
-    private mutating func setCurrent(_ octets: StreamOctets) {
-        currentHead = octets.head
-        currentBody = octets.body
-        currentCount = octets.count
+    // Not with the octets handed over, which would all be copied.
+    private mutating func setCurrent() {
+        guard !isDrained else {
+            currentHead = ShortOctets()
+            currentBody = []
+            currentCount = 0
+            return
+        }
+        currentHead = entries[cursor].octets.head
+        currentBody = entries[cursor].octets.body
+        currentCount = entries[cursor].octets.count
     }
 
     private mutating func forgetSettled() {

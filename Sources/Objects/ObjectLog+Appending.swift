@@ -14,9 +14,11 @@ struct OpenObject: Sendable {
 extension ObjectLog {
     /// Publishes an object that is all there, and forgets what retention no longer keeps. Returns its sequence numbers.
     /// When it throws, nothing was published.
+    /// - Parameter take: is handed each part in order, where it is, so that who sends it on has not to look it up.
     @discardableResult
     public mutating func append(
-        name: String = "", mediaType: String = "", body: [UInt8], published: WallTime
+        name: String = "", mediaType: String = "", body: [UInt8], published: WallTime,
+        take: (borrowing Part) -> Void = { _ in }
     ) throws(LogError) -> Range<UInt64> {
         guard open == nil else { throw .objectIsOpen }
         let size = ObjectLimits.partOctets
@@ -30,8 +32,11 @@ extension ObjectLog {
         }
         next = first + UInt64(count)
         for index in 0..<(count - 1) {
-            publish(try part(index, of: count, from: first, name, mediaType, body, published))
+            let part = try part(index, of: count, from: first, name, mediaType, body, published)
+            take(part)
+            publish(consume part)
         }
+        take(last)
         publish(consume last)
         objectCount += 1
         statistics.objectsAppended += 1

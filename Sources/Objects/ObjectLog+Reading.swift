@@ -31,14 +31,6 @@ extension ObjectLog {
         return found == sequence ? .part(parts[index]) : .void(Gap(sequence..<found, .void))
     }
 
-    /// The stream of the part with this number; nil when there is none.
-    public func octets(at sequence: UInt64) -> StreamOctets? {
-        guard sequence < next, sequence >= oldest else { return nil }
-        let index = parts.firstIndex(from: sequence)
-        guard index < parts.count, parts[index].sequence == sequence else { return nil }
-        return parts[index].octets
-    }
-
     /// The first thing from `sequence` on that a receiver at `cursor` with these wants is to be sent or told. Parts that it
     /// does not want are told as a gap, so that its position can move on; of a long run of them a piece at a time.
     public func read(_ cursor: Cursor, from sequence: UInt64 = 0, wants: Wants = .everything) -> LogReading {

@@ -39,8 +39,6 @@ public struct Part: Sendable, Equatable {
     }
 
     /// The octets of its stream. The body is shared, unless the prelude is very long.
-    // Inlined: what it is put together of would be copied to the call and back.
-    @inline(__always)
     public var octets: StreamOctets {
         guard preludeLength <= ShortOctets.most else { return StreamOctets(stream) }
         return StreamOctets(

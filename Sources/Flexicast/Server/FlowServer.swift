@@ -169,22 +169,29 @@ public struct FlowServer: Sendable {
         name: String = "", mediaType: String = "", body: [UInt8], at now: Instant
     ) throws(LogError) -> Bool {
         defer { assertInvariants(logHasGrown: true) }
-        let numbers = try log.append(name: name, mediaType: mediaType, body: body, published: wallTime(at: now))
+        // Those of its parts that the flow does not carry, in order.
+        var besides: [UInt64] = []
+        let numbers = try log.append(
+            name: name, mediaType: mediaType, body: body, published: wallTime(at: now)
+        ) { part in
+            let onFlow = flow?.publish(part.octets, as: part.sequence)
+            if onFlow != nil { isFlowTouched = true }
+            if onFlow != true { besides.append(part.sequence) }
+        }
         objectCount += 1
-        var isWhole = true
-        for number in numbers where !publish(part: number, at: now) { isWhole = false }
+        var next = 0
+        for number in numbers {
+            let onFlow = next == besides.count || besides[next] != number
+            if !onFlow { next += 1 }
+            hand(number, onFlow: onFlow)
+        }
         // Only now: until all its parts are handed out, who leaves the flow would be given none of the rest.
         settle(at: now)
-        return isWhole
+        return besides.isEmpty
     }
 
-    /// Hands a part of the log to the flow and to the receivers that do not hear it. Whether it goes on the flow.
-    private mutating func publish(part number: UInt64, at now: Instant) -> Bool {
-        var onFlow = false
-        if flow != nil, let octets = log.octets(at: number) {
-            onFlow = flow!.publish(octets, as: number)
-            isFlowTouched = true
-        }
+    /// Hands a part of the log to the receivers that do not hear it on the flow.
+    private mutating func hand(_ number: UInt64, onFlow: Bool) {
         for slot in seats.indices {
             if seats[slot].member != nil {
                 guard !onFlow else { continue }
@@ -198,7 +205,6 @@ public struct FlowServer: Sendable {
             }
             touch(slot)
         }
-        return onFlow
     }
 
     /// What the wall clock shows at `now`, as far as is known.

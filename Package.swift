@@ -39,19 +39,40 @@ let package = Package(
         .target(name: "Cryptography", dependencies: ["CShims", "QUIC", "Wire"], swiftSettings: room),
         .target(name: "Reactor", dependencies: ["CShims", "Wire"], swiftSettings: room),
         .target(name: "System", dependencies: ["CShims", "Objects", "Wire"], swiftSettings: room),
+        // What a program tells those who run it: events, metrics, qlog.
         .target(
-            name: "Endpoint",
+            name: "Operation", dependencies: ["Wire", "QUIC", "Cryptography", "Reactor", log], swiftSettings: room),
+        // Machines on the reactor: connections, flows in and out, tunnels.
+        .target(
+            name: "Transport",
             dependencies: [
-                "Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed", "Cryptography", "Reactor", "System", log,
-            ],
+                "Wire", "QUIC", "Objects", "Flexicast", "AMT", "Cryptography", "Reactor", "System", "Operation", log,
+            ], swiftSettings: room),
+        .target(
+            name: "Feeds",
+            dependencies: [
+                "Wire", "QUIC", "Objects", "Flexicast", "Feed", "Cryptography", "Reactor", "System", "Operation",
+                "Transport", log,
+            ], path: "Sources/Applications/Feeds", swiftSettings: room),
+        .target(
+            name: "Relaying",
+            dependencies: ["Wire", "AMT", "Cryptography", "Reactor", "System", "Operation", "Transport", log],
             swiftSettings: room),
+        .target(
+            name: "Measurement",
+            dependencies: [
+                "Wire", "QUIC", "Objects", "Flexicast", "AMT", "Cryptography", "Reactor", "Operation", "Transport",
+                "Relaying", log,
+            ], swiftSettings: room),
         .target(
             name: "Simulation", dependencies: ["Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
             swiftSettings: room),
         .executableTarget(
             name: "flexicast",
             dependencies: [
-                "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "Endpoint", log,
+                "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "Operation", "Transport", "Feeds",
+                "Relaying",
+                "Measurement", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),
@@ -79,13 +100,26 @@ let package = Package(
         .testTarget(
             name: "SystemTests", dependencies: ["LogStoreWriter", "System", "Objects", "Wire"], swiftSettings: room),
         .testTarget(
-            name: "EndpointTests",
+            name: "OperationTests", dependencies: ["Operation", "QUIC", "Reactor", "Wire"], swiftSettings: room),
+        .testTarget(
+            name: "TransportTests",
             dependencies: [
-                "TestSupport", "ReactorTestSupport", "Endpoint", "Wire", "QUIC", "Objects", "Flexicast", "AMT", "Feed",
-                "Cryptography",
-                "Reactor",
-            ],
+                "Operation", "Transport", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography", "Reactor", log,
+            ], swiftSettings: room),
+        .testTarget(
+            name: "FeedsTests",
+            dependencies: [
+                "TestSupport", "Feeds", "Operation", "Transport", "Wire", "Objects", "Feed", "Cryptography", "Reactor",
+                log,
+            ], swiftSettings: room),
+        .testTarget(
+            name: "RelayingTests", dependencies: ["Relaying", "Transport", "Wire", "AMT", "Reactor", log],
             swiftSettings: room),
+        .testTarget(
+            name: "MeasurementTests",
+            dependencies: [
+                "ReactorTestSupport", "Measurement", "Transport", "Wire", "QUIC", "Flexicast", "Reactor", log,
+            ], swiftSettings: room),
         .executableTarget(
             name: "Crowd",
             dependencies: ["TestShims", "Reactor", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography"],
@@ -99,20 +133,22 @@ let package = Package(
         .testTarget(
             name: "InteropTests",
             dependencies: [
-                "TestSupport", "Endpoint", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography", "Reactor", log,
+                "TestSupport", "Operation", "Transport", "Feeds", "Relaying", "Measurement", "Wire", "QUIC", "Objects",
+                "Flexicast", "Cryptography", "Reactor", log,
             ],
             exclude: ["Peers"],
             swiftSettings: room),
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "flexicast", "TestSupport", "Endpoint", "Wire", log,
+                "flexicast", "TestSupport", "Operation", "Transport", "Feeds", "Relaying", "Measurement", "Wire", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .testTarget(
             name: "DeploymentTests",
             dependencies: [
-                "flexicast", "TestShims", "TestSupport", "Endpoint", "Wire", "Feed", "Objects", "Flexicast",
+                "flexicast", "TestShims", "TestSupport", "Operation", "Transport", "Feeds", "Relaying", "Measurement",
+                "Wire", "Feed", "Objects", "Flexicast",
                 "Cryptography",
                 "Reactor",
                 log,

@@ -1,6 +1,6 @@
 // Texts of the command line as values. Each refusal says what was read and what would be accepted.
 import ArgumentParser
-import Endpoint
+import Feeds
 import Wire
 
 /// Why a piece of the command line is not what it should be.

@@ -1,7 +1,8 @@
 import ArgumentParser
-import Endpoint
+import Feeds
 import Foundation
 import Logging
+import Transport
 
 extension IOBackendChoice: ExpressibleByArgument {}
 

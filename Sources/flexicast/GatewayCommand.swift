@@ -1,6 +1,6 @@
 import AMT
 import ArgumentParser
-import Endpoint
+import Relaying
 import Wire
 
 /// `SOURCE@GROUP:PORT`, `SOURCE@GROUP` for every port, or without `SOURCE@` for every source. IPv6 addresses that a

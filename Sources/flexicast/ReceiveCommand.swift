@@ -1,5 +1,6 @@
 import ArgumentParser
-import Endpoint
+import Feeds
+import Transport
 import Wire
 
 struct ReceiveCommand: ParsableCommand {

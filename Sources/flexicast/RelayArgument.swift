@@ -1,6 +1,6 @@
 import AMT
 import ArgumentParser
-import Endpoint
+import Transport
 import Wire
 
 /// `--relay auto` or `--relay ADDRESS[:PORT]`.

@@ -1,6 +1,6 @@
 import AMT
 import ArgumentParser
-import Endpoint
+import Relaying
 import Wire
 
 /// `ADDRESS` or `ADDRESS:PORT`, such as `192.0.2.1`, `192.0.2.1:2268`, `2001:db8::1` or `[2001:db8::1]:2268`; the port

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Endpoint
+import Relaying
 
 /// The multicast router between source and relay in the demo's network.
 struct RouterCommand: ParsableCommand {

@@ -1,7 +1,8 @@
 import ArgumentParser
-import Endpoint
+import Feeds
 import Objects
 import Reactor
+import Transport
 import Wire
 
 struct SourceCommand: ParsableCommand {
@@ -177,7 +178,7 @@ struct SourceCommand: ParsableCommand {
                 "--group \(group.address) and --listen \(listen.address) are of different IP versions; use one for both"
             )
         }
-        if let rateFloor, rateFloor > rate ?? SourceOptions.usualRate {
+        if let rateFloor, rateFloor > rate ?? FlowOptions.usualRate {
             throw ValidationError("--rate-floor is above --rate; give a lower floor, or let the flow send more")
         }
         guard !feed.isEmpty else { throw ValidationError("--feed is empty; give a URL or a path") }
@@ -191,22 +192,22 @@ struct SourceCommand: ParsableCommand {
     var options: SourceOptions {
         var options = SourceOptions(feed: feed, listen: listen)
         options.pollInterval = poll
-        options.group = group
-        options.replicates = replicate
+        options.flow.group = group
+        options.flow.replicates = replicate
         options.groupRetry = groupRetry
-        options.interface = interface
-        options.timeToLive = UInt8(ttl)
-        options.packetSize = packetSize
+        options.flow.interface = interface
+        options.flow.timeToLive = UInt8(ttl)
+        options.flow.packetSize = packetSize
         options.maxDatagramSize = datagramLimit.maxDatagramSize
         options.wholeFeed = wholeFeed
         if let certificate, let key { options.certificate = CertificateFiles(certificate: certificate, key: key) }
         options.certificateOutput = writeCertificate
-        options.rate = rate
-        if let rateFloor { options.rateFloor = rateFloor }
-        if let pacePercent { options.pacePercent = pacePercent }
+        options.flow.rate = rate
+        if let rateFloor { options.flow.rateFloor = rateFloor }
+        if let pacePercent { options.flow.pacePercent = pacePercent }
         options.unicastRate = unicastRate
-        options.zeroCopy = zeroCopy
-        if case .fixed(let delay) = ackDelay { options.acknowledgementDelay = delay }
+        options.flow.zeroCopy = zeroCopy
+        if case .fixed(let delay) = ackDelay { options.flow.acknowledgementDelay = delay }
         options.history = history
         options.retention = Retention(objects: retain, octets: retainOctets, age: retainFor)
         options.connections = connections

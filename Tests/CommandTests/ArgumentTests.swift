@@ -1,5 +1,4 @@
 import ArgumentParser
-import Endpoint
 import Testing
 import Wire
 
@@ -52,21 +51,21 @@ import Wire
             "--rate-floor", "1M", "--pace-percent", "90",
         ])
         let options = command.options
-        #expect(options.packetSize == 1402)
+        #expect(options.flow.packetSize == 1402)
         #expect(options.wholeFeed)
         #expect(options.feed == "https://example.org/new.atom")
         #expect(options.pollInterval == .seconds(1))
         #expect(options.listen == SocketAddress("[::]:4433"))
-        #expect(options.group == SocketAddress("[ff3e::8000:1]:5000"))
-        #expect(options.interface == "eth0")
-        #expect(options.timeToLive == 8)
+        #expect(options.flow.group == SocketAddress("[ff3e::8000:1]:5000"))
+        #expect(options.flow.interface == "eth0")
+        #expect(options.flow.timeToLive == 8)
         #expect(options.certificate?.certificate == "c.pem")
         #expect(options.certificate?.key == "k.pem")
         #expect(options.certificateOutput == "w.pem")
-        #expect(options.rate == 50_000_000)
-        #expect(options.rateFloor == 1_000_000)
-        #expect(options.pacePercent == 90)
-        #expect(options.acknowledgementDelay == .milliseconds(25))
+        #expect(options.flow.rate == 50_000_000)
+        #expect(options.flow.rateFloor == 1_000_000)
+        #expect(options.flow.pacePercent == 90)
+        #expect(options.flow.acknowledgementDelay == .milliseconds(25))
         #expect(options.history == 7)
         #expect(options.stateDirectory == "s")
         #expect(options.keyLog == "keys")

@@ -1,6 +1,7 @@
-import Endpoint
 import Foundation
 import FoundationXML
+import Measurement
+import Operation
 import TestSupport
 import Testing
 

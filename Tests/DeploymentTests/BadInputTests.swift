@@ -1,7 +1,7 @@
-import Endpoint
 import Foundation
 import TestSupport
 import Testing
+import Transport
 import Wire
 
 extension Deployment {

@@ -1,9 +1,9 @@
 import Cryptography
-import Endpoint
 import Feed
 import Foundation
 import TestSupport
 import Testing
+import Transport
 import Wire
 
 /// All deployment tests: one after the other, since each loads the machine and watches the clock.

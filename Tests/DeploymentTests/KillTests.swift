@@ -1,6 +1,6 @@
-import Endpoint
 import Foundation
 import Testing
+import Transport
 
 extension Deployment {
     @Suite struct Kills {

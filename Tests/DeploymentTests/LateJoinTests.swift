@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 import Wire
 
-@testable import Endpoint
+@testable import Transport
 
 extension Deployment {
     /// One source and its receivers on one reactor and the loopback interface, where items come as fast as they can.

@@ -1,4 +1,3 @@
-import Endpoint
 import Foundation
 import TestSupport
 import Testing

@@ -1,5 +1,5 @@
-import Endpoint
 import Foundation
+import Operation
 import TestSupport
 import Testing
 import Wire

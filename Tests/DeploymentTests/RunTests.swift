@@ -1,6 +1,6 @@
-import Endpoint
 import Foundation
 import Testing
+import Transport
 import Wire
 
 extension Deployment {

@@ -9,7 +9,8 @@ import TestSupport
 import Testing
 import Wire
 
-@testable import Endpoint
+@testable import Feeds
+@testable import Transport
 
 /// Strangers on the flow of a real source: whatever they say, and do not say, an honest receiver beside them gets all that is
 /// published, and in time, and the source holds no more for them than it may.
@@ -45,7 +46,7 @@ struct HostileTests {
             _ board: Board, group: SocketAddress, connectionsPerAddress: Int, _ reactor: Reactor, _ socket: UDPSocket,
             _ context: TLSContext
         ) throws {
-            var options = SourceOptions(feed: "", listen: socket.localAddress)
+            var options = FlowOptions()
             options.interface = "lo"
             options.group = group
             let (flow, sender) = try makeFlow(options, listen: socket, reactor: reactor)

@@ -7,7 +7,8 @@ import TestSupport
 import Testing
 import Wire
 
-@testable import Endpoint
+@testable import Feeds
+@testable import Transport
 
 /// A source with a flow serves receivers that know nothing of flows, multipath or feeds. aioquic is one: it closes with
 /// FRAME_ENCODING_ERROR on the first frame that RFC 9000 does not have.
@@ -25,7 +26,7 @@ struct PlainReceiverTests {
 
     private func receive(_ arguments: [String]) throws -> Report {
         let server = try ServerThread(alpn: [applicationProtocol]) { reactor, socket, context in
-            var options = SourceOptions(feed: "", listen: socket.localAddress)
+            var options = FlowOptions()
             options.interface = "lo"
             options.group = SocketAddress("239.77.9.9:4479")!
             let (flow, sender) = try makeFlow(options, listen: socket, reactor: reactor)

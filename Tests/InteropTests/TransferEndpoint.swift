@@ -5,7 +5,8 @@ import Reactor
 import TestSupport
 import Wire
 
-@testable import Endpoint
+@testable import Measurement
+@testable import Transport
 
 /// A server of ours on a reactor and a thread of its own, until the value is gone.
 final class ServerThread: @unchecked Sendable {

@@ -1,6 +1,7 @@
 import ArgumentParser
-import Endpoint
+import Feeds
 import Foundation
+import Transport
 
 /// What `flexicast demo` was asked to do.
 struct DemoSettings: Sendable {

@@ -1,6 +1,6 @@
 import Cryptography
-import Endpoint
 import Feed
+import Feeds
 import Foundation
 import Logging
 

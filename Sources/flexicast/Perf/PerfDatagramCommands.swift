@@ -1,7 +1,8 @@
 import ArgumentParser
-import Endpoint
 import Foundation
+import Measurement
 import Reactor
+import Transport
 import Wire
 
 /// What `send` and `receive` have in common.

@@ -1,4 +1,4 @@
-import Endpoint
+import Measurement
 import Reactor
 
 /// Lines about one end of a measurement.

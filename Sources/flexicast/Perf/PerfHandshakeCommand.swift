@@ -1,6 +1,6 @@
 import ArgumentParser
 import Cryptography
-import Endpoint
+import Measurement
 import Reactor
 import Wire
 

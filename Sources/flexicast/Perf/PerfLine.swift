@@ -1,4 +1,4 @@
-import Endpoint
+import Operation
 
 /// A line of `flexicast perf`: named values for machines, and a text for people.
 struct PerfLine: EventLine {

@@ -1,7 +1,9 @@
 import ArgumentParser
 import Cryptography
-import Endpoint
+import Measurement
+import Operation
 import Reactor
+import Transport
 import Wire
 
 /// What every measurement can be told.

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Endpoint
+import Measurement
 import Reactor
 import Wire
 

@@ -1,8 +1,9 @@
 import ArgumentParser
 import Cryptography
-import Endpoint
 import Glibc
+import Measurement
 import Reactor
+import Transport
 import Wire
 
 struct PerfServeCommand: ParsableCommand {

@@ -1,0 +1,492 @@
+import Cryptography
+import Dispatch
+import Feed
+import Foundation
+import Logging
+import Reactor
+import Synchronization
+
+/// Why an item was not stored.
+package enum ItemStoreError: Error, Sendable, CustomStringConvertible {
+    case tooLarge(bytes: Int)
+    case notAnItem(FeedError)
+    case file(FileError)
+
+    package var description: String {
+        switch self {
+        case .tooLarge(let bytes): "an item of \(bytes) bytes is larger than the limit of \(FeedLimits.itemBytes)"
+        case .notAnItem(let error): "what came is no item: \(error)"
+        case .file(let error): error.description
+        }
+    }
+}
+
+/// Where an item stands in what one connection brought: the later of two versions of an item is the one whose stream
+/// the source opened later, whichever arrives first.
+package struct ItemOrder: Sendable, Equatable {
+    /// Counts the connections of this process.
+    package var session: UInt64
+    /// Rises in the order in which the source sent.
+    package var position: UInt64
+
+    package init(session: UInt64, position: UInt64) {
+        self.session = session
+        self.position = position
+    }
+}
+
+/// An item that the store has dealt with.
+package struct StoredItem: Sendable {
+    package enum Outcome: String, Sendable {
+        case new
+        /// It replaced an older version.
+        case edited
+        /// It was there already, octet for octet.
+        case known
+        /// A newer version is there; this one was not kept.
+        case outdated
+    }
+
+    package var outcome: Outcome
+    package var id: String
+    package var title: String
+    package var updated: String
+    package var bytes: Int
+    /// Of the document's octets.
+    package var sha256: SHA256Digest
+    /// Its file's name within the directory.
+    package var file: String
+}
+
+/// A receiver's directory: every item whole in a file of its own, and the newest of them as a feed.
+///
+/// An item's file is `<sha256 of atom:id>.xml`. It is written under a temporary name, made durable and renamed, so it
+/// is whole or absent whenever the process is killed. `feed.atom` follows: it is replaced as a whole after each burst
+/// of items, and made anew from the items' files at the start.
+///
+/// A store has a thread, which ends with `close`.
+package final class ItemStore: Sendable {
+    package struct Counters: Sendable, Equatable {
+        package var new = 0
+        package var edited = 0
+        package var known = 0
+        package var outdated = 0
+        /// Attempts that failed.
+        package var failed = 0
+        /// Times that `feed.atom` was written.
+        package var feedsWritten = 0
+    }
+
+    /// Octets of submitted items that wait for the disk; then `submit` blocks.
+    package static let queueBytes = 64 << 20
+    /// Octets of items that the disk refused and that are tried again; those beyond fail at once.
+    package static let refusedBytes = 16 << 20
+    /// Octets of all items in `feed.atom`; older ones give way.
+    package static let feedBytes = 32 << 20
+    /// Ids whose version is remembered without looking at the disk.
+    static let rememberedIDs = 16384
+
+    private struct Version {
+        var date: Date?
+        var digest: SHA256Digest
+        var order: ItemOrder?
+    }
+
+    private struct Job: Sendable {
+        var document: [UInt8]
+        var order: ItemOrder?
+        var completion: @Sendable (Result<StoredItem, ItemStoreError>) -> Void
+    }
+
+    private struct Shelf {
+        var versions: [String: Version] = [:]
+        var newest: [FeedItem] = []
+        var feedIsStale = false
+        var feedFailed = false
+        var counters = Counters()
+    }
+
+    /// What the disk refused, oldest first. Only the store's thread has it.
+    private struct Refused {
+        /// The pause before the next attempt, in seconds; it doubles while the disk takes nothing.
+        static let shortestPause = 0.5
+        static let longestPause = 30.0
+
+        var jobs: [Job] = []
+        var bytes = 0
+        var due: Date?
+        var pause = shortestPause
+    }
+
+    private struct Queue {
+        var jobs: [Job] = []
+        var bytes = 0
+        var isBusy = false
+        var isClosed = false
+        /// Where the receiver is, when all before it is on disk.
+        var position: [UInt8]?
+    }
+
+    private let directory: DurableDirectory
+    private let newestCount: Int
+    private let writer: AtomWriter
+    private let logger: Logger
+    private let shelf = Mutex(Shelf())
+    private let queue = Mutex(Queue())
+    private let condition = NSCondition()
+    private let ended = DispatchSemaphore(value: 0)
+
+    static let feedName = "feed.atom"
+    static let positionName = "position"
+    static let positionBytes = 1 << 16
+
+    /// What `note(position:)` was told last before the process that had the directory ended.
+    package let position: [UInt8]?
+
+    /// Opens the directory, making it when it is missing, and tidies up what a killed process left.
+    ///
+    /// - Parameter newest: how many items `feed.atom` holds.
+    /// - Throws: when the directory cannot be used, or another process uses it.
+    package init(directory path: String, newest: Int = 100, logger: Logger) throws(FileError) {
+        directory = try openDirectory(path)
+        newestCount = max(1, newest)
+        self.logger = logger
+        position = try directory.read(Self.positionName, limit: Self.positionBytes)
+        let absolute = URL(filePath: path).standardizedFileURL.path()
+        writer = AtomWriter(id: Self.identifier(of: absolute), title: "Flexicast: " + absolute)
+        let (found, isStale) = try Self.takeStock(directory, newest: newestCount, logger: logger)
+        shelf.withLock { shelf in
+            shelf.newest = found
+            shelf.feedIsStale = isStale
+            writeFeed(&shelf)
+        }
+        let thread = Thread { [self] in run() }
+        thread.name = "items"
+        thread.start()
+    }
+
+    /// A feed's id must stay the same for good (RFC 4287 section 4.2.6): a UUID of version 8 made of the path.
+    private static func identifier(of path: String) -> String {
+        var digits = Array(SHA256Digest(of: Array(path.utf8)).description.prefix(32))
+        digits[12] = "8"
+        digits[16] = "8"
+        let parts = [0..<8, 8..<12, 12..<16, 16..<20, 20..<32].map { String(digits[$0]) }
+        return "urn:uuid:" + parts.joined(separator: "-")
+    }
+
+    package var counters: Counters { shelf.withLock { $0.counters } }
+
+    // MARK: - The start
+
+    private static func isItemName(_ name: String) -> Bool {
+        name.utf8.count == 68 && name.hasSuffix(".xml")
+            && name.utf8.prefix(64).allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+    }
+
+    /// Removes temporary files and finds the newest items: those that came last, and those that `feed.atom` names.
+    private static func takeStock(
+        _ directory: DurableDirectory, newest: Int, logger: Logger
+    ) throws(FileError) -> (newest: [FeedItem], feedIsStale: Bool) {
+        var arrivals: [(name: String, modified: Int64)] = []
+        for name in try fileNames(in: directory.path) {
+            if name.hasPrefix(DurableDirectory.temporaryPrefix) {
+                logger.info("removing \(directory.path)/\(name), which was not finished")
+                try directory.remove(name)
+            } else if isItemName(name), let status = try directory.status(of: name) {
+                arrivals.append((name, status.modified))
+            }
+        }
+        arrivals.sort { ($0.modified, $0.name) > ($1.modified, $1.name) }
+        var names = Set(arrivals.prefix(4 * newest).map(\.name))
+        let all = Set(arrivals.map(\.name))
+        var inFeed: [FeedItem] = []
+        if let bytes = try? directory.read(feedName, limit: FeedLimits.documentBytes) {
+            inFeed = (try? FeedParser.parse(bytes))?.items ?? []
+        }
+        for item in inFeed {
+            let name = fileName(of: item.id)
+            if all.contains(name) { names.insert(name) }
+        }
+        var found: [FeedItem] = []
+        for name in names.sorted() {
+            do {
+                guard let bytes = try directory.read(name, limit: FeedLimits.itemBytes) else { continue }
+                found.append(try FeedParser.parseEntry(bytes))
+            } catch {
+                logger.error("\(directory.path)/\(name) is not an item of ours and is left alone: \(error)")
+            }
+        }
+        found = selection(found, count: newest)
+        return (found, found.map(\.ownContent) != inFeed.map(\.ownContent))
+    }
+
+    private static func fileName(of id: String) -> String { "\(SHA256Digest(of: Array(id.utf8))).xml" }
+
+    private static func selection(_ items: [FeedItem], count: Int) -> [FeedItem] {
+        var bytes = 0
+        return Array(
+            AtomWriter.newestFirst(items.sorted { $0.id < $1.id }).prefix(count).prefix { item in
+                bytes += item.document.count
+                return bytes <= feedBytes
+            })
+    }
+
+    // MARK: - Storing
+
+    /// Stores an item and waits until it is on disk. `feed.atom` follows at the next `flush`, `submit` or `close`.
+    ///
+    /// - Parameters:
+    ///   - document: a standalone entry document.
+    ///   - order: tells which of two versions is the later one. Without it, and between sessions, `atom:updated` does.
+    package func store(_ document: [UInt8], order: ItemOrder? = nil) throws(ItemStoreError) -> StoredItem {
+        guard let result = storeEach(document, order: order).first else { throw .notAnItem(.empty) }
+        return try result.get()
+    }
+
+    /// As `store`, with each item of a whole feed. A document that cannot be read is one failure.
+    func storeEach(_ document: [UInt8], order: ItemOrder? = nil) -> [Result<StoredItem, ItemStoreError>] {
+        do throws(ItemStoreError) {
+            return try items(of: document).map { part in
+                Result { () throws(ItemStoreError) in try store(part.item, part.document, order) }
+            }
+        } catch {
+            shelf.withLock { $0.counters.failed += 1 }
+            return [.failure(error)]
+        }
+    }
+
+    private func items(of document: [UInt8]) throws(ItemStoreError) -> [(item: FeedItem, document: [UInt8])] {
+        guard document.count <= FeedLimits.itemBytes else { throw .tooLarge(bytes: document.count) }
+        do throws(FeedError) { return try FeedParser.parseItems(document) } catch { throw .notAnItem(error) }
+    }
+
+    private func store(
+        _ item: FeedItem, _ document: [UInt8], _ order: ItemOrder?
+    ) throws(ItemStoreError) -> StoredItem {
+        try shelf.withLock { (shelf) throws(ItemStoreError) in
+            do throws(ItemStoreError) {
+                let stored = try place(item, document, order, &shelf)
+                switch stored.outcome {
+                case .new: shelf.counters.new += 1
+                case .edited: shelf.counters.edited += 1
+                case .known: shelf.counters.known += 1
+                case .outdated: shelf.counters.outdated += 1
+                }
+                return stored
+            } catch {
+                shelf.counters.failed += 1
+                throw error
+            }
+        }
+    }
+
+    private func place(
+        _ item: FeedItem, _ document: [UInt8], _ order: ItemOrder?, _ shelf: inout Shelf
+    ) throws(ItemStoreError) -> StoredItem {
+        let name = Self.fileName(of: item.id)
+        let digest = SHA256Digest(of: document)
+        var stored = StoredItem(
+            outcome: .new, id: item.id, title: item.title, updated: item.updated, bytes: document.count, sha256: digest,
+            file: name)
+        if let version = try version(of: name, shelf) {
+            if version.digest == digest {
+                stored.outcome = .known
+            } else {
+                stored.outcome = Self.isLater(item, order, than: version) ? .edited : .outdated
+            }
+        }
+        if stored.outcome == .new || stored.outcome == .edited {
+            do throws(FileError) { try directory.write(document, as: name) } catch { throw .file(error) }
+            shelf.newest.removeAll { $0.id == item.id }
+            shelf.newest = Self.selection([item] + shelf.newest, count: newestCount)
+            shelf.feedIsStale = true
+        }
+        if stored.outcome != .outdated {
+            if shelf.versions.count >= Self.rememberedIDs { shelf.versions.removeAll(keepingCapacity: true) }
+            shelf.versions[name] = Version(date: item.date, digest: digest, order: order)
+        }
+        return stored
+    }
+
+    /// The version that is there, from memory or from disk.
+    private func version(of name: String, _ shelf: borrowing Shelf) throws(ItemStoreError) -> Version? {
+        if let version = shelf.versions[name] { return version }
+        let found: [UInt8]?
+        do throws(FileError) {
+            found = try directory.read(name, limit: FeedLimits.itemBytes)
+        } catch { throw .file(error) }
+        guard let found else { return nil }
+        let date = (try? FeedParser.parseEntry(found))?.date
+        return Version(date: date, digest: SHA256Digest(of: found), order: nil)
+    }
+
+    private static func isLater(_ item: FeedItem, _ order: ItemOrder?, than version: Version) -> Bool {
+        if let order, let known = version.order, order.session == known.session {
+            return order.position > known.position
+        }
+        guard let date = item.date, let known = version.date else { return true }
+        return date >= known
+    }
+
+    /// Replaces `feed.atom` when items have come since it was written.
+    private func writeFeed(_ shelf: inout Shelf) {
+        guard shelf.feedIsStale else { return }
+        do throws(FileError) {
+            try directory.write(writer.document(shelf.newest), as: Self.feedName)
+            shelf.feedIsStale = false
+            shelf.feedFailed = false
+            shelf.counters.feedsWritten += 1
+        } catch {
+            if !shelf.feedFailed { logger.error("\(error)") }
+            shelf.feedFailed = true
+        }
+    }
+
+    // MARK: - The writing thread
+
+    /// Stores an item, or each item of a whole feed, on the store's own thread. What the disk refuses is tried again until
+    /// `close`, without holding up what comes after it.
+    ///
+    /// - Parameter completion: called on that thread, for each item, when it is on disk, or is not wanted, or has failed for
+    ///   good.
+    package func submit(
+        _ document: [UInt8], order: ItemOrder? = nil,
+        completion: @escaping @Sendable (Result<StoredItem, ItemStoreError>) -> Void
+    ) {
+        condition.lock()
+        while queue.withLock({ $0.bytes > 0 && $0.bytes + document.count > Self.queueBytes }) { condition.wait() }
+        queue.withLock { queue in
+            queue.jobs.append(Job(document: document, order: order, completion: completion))
+            queue.bytes += document.count
+        }
+        condition.broadcast()
+        condition.unlock()
+    }
+
+    /// Has `position` written to the disk right after all that was submitted before, and not as long as the disk
+    /// refuses any of it: whoever starts next goes on from there.
+    package func note(position: [UInt8]) {
+        condition.lock()
+        queue.withLock { $0.position = position }
+        condition.broadcast()
+        condition.unlock()
+    }
+
+    /// The shortest time between two writings of `feed.atom` while items keep coming, in seconds.
+    static let feedPause = 0.5
+
+    private func run() {
+        var feedDue: Date?
+        var lastFeed = Date.distantPast
+        var refused = Refused()
+        var position: [UInt8]?
+        while true {
+            condition.lock()
+            while queue.withLock({ $0.jobs.isEmpty && !$0.isClosed && $0.position == nil }) {
+                guard let due = [feedDue, refused.due].compactMap({ $0 }).min() else {
+                    condition.wait()
+                    continue
+                }
+                if !condition.wait(until: due) { break }
+            }
+            let (jobs, noted, isClosed) = queue.withLock { queue in
+                defer {
+                    queue.jobs = []
+                    queue.position = nil
+                }
+                queue.isBusy = true
+                return (queue.jobs, queue.position, queue.isClosed)
+            }
+            position = noted ?? position
+            condition.unlock()
+            for job in jobs { take(job, &refused) }
+            if isClosed || refused.due ?? .distantFuture <= Date() { tryAgain(&refused, isLast: isClosed) }
+            let now = Date()
+            let due = lastFeed.addingTimeInterval(Self.feedPause)
+            let isStale = shelf.withLock { shelf in
+                if now >= due || isClosed { writeFeed(&shelf) }
+                return shelf.feedIsStale
+            }
+            // At once, so that who is killed is sent next to nothing again; where the disk refuses it, not all the time.
+            if noted != nil || now >= due || isClosed, let bytes = position, refused.jobs.isEmpty {
+                do throws(FileError) {
+                    try directory.write(bytes, as: Self.positionName)
+                    position = nil
+                } catch { logger.error("the position in the source's log is not stored: \(error)") }
+            }
+            if now >= due { lastFeed = now }
+            feedDue =
+                isStale || position != nil && refused.jobs.isEmpty ? lastFeed.addingTimeInterval(Self.feedPause) : nil
+            condition.lock()
+            queue.withLock { $0.isBusy = false }
+            condition.broadcast()
+            condition.unlock()
+            if isClosed {
+                ended.signal()
+                return
+            }
+        }
+    }
+
+    private func take(_ job: Job, _ refused: inout Refused) {
+        let mayWait = refused.bytes + job.document.count <= Self.refusedBytes
+        if let error = finish(job, unlessRefused: mayWait) {
+            if refused.jobs.isEmpty { logger.warning("\(error); this item and others like it are tried again") }
+            refused.jobs.append(job)
+            refused.bytes += job.document.count
+            refused.due = refused.due ?? Date(timeIntervalSinceNow: refused.pause)
+        }
+        condition.lock()
+        queue.withLock { $0.bytes -= job.document.count }
+        condition.broadcast()
+        condition.unlock()
+    }
+
+    /// - Parameter isLast: what is refused now has failed.
+    private func tryAgain(_ refused: inout Refused, isLast: Bool) {
+        let before = refused.jobs.count
+        refused.jobs = refused.jobs.filter { finish($0, unlessRefused: !isLast) != nil }
+        refused.bytes = refused.jobs.reduce(0) { $0 + $1.document.count }
+        refused.pause =
+            refused.jobs.count < before ? Refused.shortestPause : min(refused.pause * 2, Refused.longestPause)
+        refused.due = refused.jobs.isEmpty ? nil : Date(timeIntervalSinceNow: refused.pause)
+    }
+
+    /// Stores the job's items and says what became of them; with `unlessRefused` not of those that the disk refused: its
+    /// failure is returned instead.
+    private func finish(_ job: Job, unlessRefused: Bool) -> FileError? {
+        var refusal: FileError?
+        for result in storeEach(job.document, order: job.order) {
+            if unlessRefused, case .failure(.file(let error)) = result {
+                refusal = error
+            } else {
+                job.completion(result)
+            }
+        }
+        return refusal
+    }
+
+    /// Waits until everything submitted is on disk, or was refused by it, and `feed.atom` is up to date. Not to be called from
+    /// a completion.
+    package func flush() {
+        condition.lock()
+        while queue.withLock({ !$0.jobs.isEmpty || $0.isBusy }) { condition.wait() }
+        condition.unlock()
+        shelf.withLock { writeFeed(&$0) }
+    }
+
+    /// As `flush`, tries what was refused for the last time, and ends the thread. Nothing may be stored afterwards.
+    package func close() {
+        flush()
+        condition.lock()
+        let wasClosed = queue.withLock { queue in
+            defer { queue.isClosed = true }
+            return queue.isClosed
+        }
+        condition.broadcast()
+        condition.unlock()
+        guard !wasClosed else { return }
+        ended.wait()
+        directory.unlock()
+    }
+}

@@ -1,0 +1,112 @@
+import Operation
+import Transport
+
+/// One thing that happened at a receiver.
+package enum ReceiverEvent: Sendable {
+    /// The handshake with the source is complete.
+    case connected(address: String)
+    /// The first packet of the flow was opened: items come from `group` from now on.
+    case listening(group: String)
+    /// The flow is looked for another way: `multicast` or `amt`.
+    case path(String)
+    /// The source has said what it has: `answer` is `taken`, `otherEpoch` or `fresh`, `first` the sequence number it serves
+    /// from, `next` the one that its next part gets; `uncertainty` is how far the estimate of its clock may be off.
+    case position(answer: String, first: UInt64, next: UInt64, uncertainty: Duration)
+    /// Nothing will come for `count` sequence numbers from `first` on.
+    case gap(first: UInt64, count: UInt64, reason: String)
+    case fallback(FallbackReason)
+    /// The flow is heard again after a fallback.
+    case returned
+    /// An item is complete, and on disk when it goes to a directory. `sha256` is of its octets, in hexadecimal. `latency` counts from its
+    /// publication, by the source's clock as it is estimated here, to its last octet.
+    case item(id: String, title: String, updated: String, bytes: Int, sha256: String, via: Via, latency: Duration)
+    case summary(ReceiverSummary)
+}
+
+/// What a receiver saw in its whole life.
+package struct ReceiverSummary: Sendable {
+    package var items = 0
+    /// UDP payload octets received on the flow, opened packets only.
+    package var bytesFlow = 0
+    /// Those of them that came through a relay's tunnel.
+    package var bytesTunnel = 0
+    /// Steps between the group itself and a tunnel.
+    package var steps = 0
+    /// UDP payload octets received on the unicast path.
+    package var bytesUnicast = 0
+    /// Packet numbers of the flow that never came while this receiver listened.
+    package var packetsLost = 0
+    /// Items of which a part was lost on the flow and came again.
+    package var repaired = 0
+    package var fallbacks = 0
+    package var returns = 0
+    /// Packets that came and were of no use: forged, damaged, of nobody's, or against a rule.
+    package var packetsRejected = 0
+    /// Parts of items that were told as missing for good, and items that will not be whole.
+    package var missing = 0
+
+    package init() {}
+}
+
+extension ReceiverEvent: EventLine {
+    package var json: String {
+        switch self {
+        case .connected(let address):
+            jsonObject([("event", .string("connected")), ("address", .string(address))])
+        case .listening(let group):
+            jsonObject([("event", .string("listening")), ("group", .string(group))])
+        case .path(let path):
+            jsonObject([("event", .string("path")), ("path", .string(path))])
+        case .position(let answer, let first, let next, let uncertainty):
+            jsonObject([
+                ("event", .string("position")), ("answer", .string(answer)), ("first", .integer(Int(clamping: first))),
+                ("next", .integer(Int(clamping: next))), ("clock_uncertainty_ms", .milliseconds(uncertainty)),
+            ])
+        case .gap(let first, let count, let reason):
+            jsonObject([
+                ("event", .string("gap")), ("first", .integer(Int(clamping: first))),
+                ("count", .integer(Int(clamping: count))), ("reason", .string(reason)),
+            ])
+        case .fallback(let reason):
+            jsonObject([("event", .string("fallback")), ("reason", .string(reason.rawValue))])
+        case .returned:
+            jsonObject([("event", .string("return"))])
+        case .item(let id, let title, let updated, let bytes, let sha256, let via, let latency):
+            jsonObject([
+                ("event", .string("item")), ("id", .string(id)), ("title", .string(title)),
+                ("updated", .string(updated)), ("bytes", .integer(bytes)), ("sha256", .string(sha256)),
+                ("via", .string(via.rawValue)), ("latency_ms", .milliseconds(latency)),
+            ])
+        case .summary(let summary):
+            jsonObject([
+                ("event", .string("summary")), ("items", .integer(summary.items)),
+                ("bytes_flow", .integer(summary.bytesFlow)), ("bytes_unicast", .integer(summary.bytesUnicast)),
+                ("packets_lost", .integer(summary.packetsLost)), ("repaired", .integer(summary.repaired)),
+                ("fallbacks", .integer(summary.fallbacks)), ("returns", .integer(summary.returns)),
+                ("bytes_amt", .integer(summary.bytesTunnel)), ("steps", .integer(summary.steps)),
+                ("packets_rejected", .integer(summary.packetsRejected)), ("missing", .integer(summary.missing)),
+            ])
+        }
+    }
+
+    package var text: String? {
+        switch self {
+        case .connected(let address): "connected to \(address)"
+        case .listening(let group): "listening to the flow on \(group)"
+        case .path(let path): "looking for the flow by \(path)"
+        case .position(_, _, _, _): nil
+        case .gap(let first, let count, let reason):
+            "missing for good: \(count) part\(count == 1 ? "" : "s") of items from number \(first) on, \(reason)"
+        case .fallback(let reason): "back on unicast: \(reason.rawValue)"
+        case .returned: "on the flow again"
+        case .item(_, let title, let updated, let bytes, _, let via, _):
+            "\(updated)  \(title)  (\(bytes) B, \(via.rawValue))"
+        case .summary(let summary):
+            """
+            \(summary.items) items, \(summary.bytesFlow) B on the flow, \(summary.bytesUnicast) B on unicast, \
+            \(summary.packetsLost) packets lost, \(summary.repaired) items repaired, \(summary.fallbacks) fallbacks, \
+            \(summary.returns) returns\(summary.missing > 0 ? ", \(summary.missing) missing for good" : "")
+            """
+        }
+    }
+}

@@ -1,0 +1,371 @@
+import Cryptography
+import Feed
+import Foundation
+import Logging
+import Objects
+import Operation
+import QUIC
+import Reactor
+import Transport
+import Wire
+
+/// Runs a receiver until it has what it was asked for, its time is up, or SIGTERM or SIGINT.
+/// - Returns: the exit status: 0; 2 when fewer items came than were asked for; 1 when no connection came about in the time
+///   given, or items could not be stored.
+/// - Throws: an error that says what could not be set up.
+package func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32 {
+    let reactor = try Reactor(io: .init(options.io))
+    log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
+    defer { reactor.close() }
+    // The next item takes about as much as the one before.
+    Meters.keepHeap(Receiver.largeItemOctets)
+    let run = try ReceiverRun(options, reactor: reactor, log: log)
+    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    try run.start()
+    reactor.run()
+    return run.finish()
+}
+
+/// A receiver's life: one connection after the other, and what they brought.
+final class ReceiverRun {
+    private let options: ReceiverOptions
+    private let reactor: Reactor
+    private let log: Logger
+    private let output: EventOutput
+    private let writer: OutputWriter
+    private let tls: TLSContext
+    private let store: ItemStore?
+    private var addresses: [IPAddress]
+    /// Which of them is tried next.
+    private var nextAddress = 0
+    private var receiver: Receiver?
+    /// The connection before, kept until no call to it can be under way.
+    private var retired: [Receiver] = []
+    /// Connections tried since the last one that came about.
+    private var attempts = 0
+    private var hasConnected = false
+    private var isTimeUp = false
+    /// Why the last connection ended.
+    private var lastFailure = "no answer yet"
+    /// Counts epochs of the source's log: within one, later items have higher numbers.
+    private var epoch: UInt64 = 0
+    /// Where the receiver is in the source's log, from connection to connection.
+    private var assembler: ObjectAssembler
+    private var positionTimer: TimerHandle?
+    private var ticket: [UInt8]?
+    private var token: [UInt8] = []
+    private var hasListened = false
+    private var summary = ReceiverSummary()
+    /// Items that could not be stored.
+    private var failures = 0
+    /// What earlier connections received.
+    private var past = (flow: 0, tunnel: 0, unicast: 0, lost: 0, rejected: 0)
+    private var known = RecentDigests()
+    private var timers: [TimerHandle] = []
+    private var retry: TimerHandle?
+    private var random = randomSeed()
+
+    init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
+        self.options = options
+        self.reactor = reactor
+        self.log = log
+        if case .standardOutput = options.output {
+            // Nobody is left to receive for.
+            writer = OutputWriter(onGone: { [wakeup = reactor.wakeup] in wakeup.post { $0.stop() } })
+            output = EventOutput(style: .silent, writer: writer)
+        } else {
+            writer = OutputWriter()
+            output = EventOutput(style: options.json ? .json : .text, writer: writer)
+        }
+        let trust: TLSContext.Trust =
+            switch options.trust {
+            case .system: .system
+            case .file(let path): .file(path)
+            case .anyone: .none
+            }
+        tls = try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
+        store =
+            if case .directory(let path) = options.output { try ItemStore(directory: path, logger: log) } else { nil }
+        assembler = store.flatMap { Self.resumed(from: $0.position) } ?? ObjectAssembler()
+        addresses = try Resolver.addresses(of: options.host)
+        guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
+    }
+
+    func start() throws {
+        reactor.onTurnEnd { [unowned self] in
+            for old in retired { old.release() }
+            retired.removeAll()
+            if hasNewItems { notePosition() }
+            hasNewItems = false
+        }
+        retry = reactor.timer { [unowned self] in connect() }
+        if store != nil {
+            positionTimer = reactor.timer(at: reactor.now + Self.positionPause) { [unowned self] in
+                notePosition()
+                positionTimer?.schedule(at: reactor.now + Self.positionPause)
+            }
+        }
+        if let timeout = options.timeout {
+            timers.append(
+                reactor.timer(at: reactor.now + timeout) { [unowned self] in
+                    isTimeUp = true
+                    reactor.stop()
+                })
+        }
+        connect()
+    }
+
+    private func connect() {
+        // All of them failed: the name may stand for others by now.
+        if nextAddress == addresses.count {
+            nextAddress = 0
+            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty { addresses = found }
+        }
+        let address = addresses[nextAddress]
+        attempts += 1
+        do {
+            let receiver = try Receiver(
+                to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
+                usesFlow: options.path != .unicast, access: options.flowAccess,
+                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket, assembler: assembler,
+                reactor: reactor, log: log)
+            self.receiver = receiver
+            receiver.onEvent = { [unowned self] event in handle(event) }
+            receiver.start()
+        } catch {
+            log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
+            lastFailure = "\(error)"
+            nextAddress += 1
+            tryAgain()
+        }
+    }
+
+    private func tryAgain() {
+        retry?.schedule(at: reactor.now + ReconnectPause.afterFailures(attempts, random: &random))
+    }
+
+    private func handle(_ event: Receiver.Event) {
+        switch event {
+        case .connected:
+            attempts = 0
+            hasConnected = true
+            output.report(
+                ReceiverEvent.connected(address: "\(receiver?.peer.connection.machine.remoteAddress.description ?? "")")
+            )
+        case .listening(let group):
+            guard !hasListened else { return }
+            hasListened = true
+            output.report(ReceiverEvent.listening(group: "\(group)"))
+        case .way(let way):
+            summary.steps += 1
+            output.report(ReceiverEvent.path(way.rawValue))
+        case .fellBack(let reason):
+            summary.fallbacks += 1
+            output.report(ReceiverEvent.fallback(reason))
+        case .returned:
+            summary.returns += 1
+            output.report(ReceiverEvent.returned)
+        case .log(let message): logReceived(message)
+        case .item(let item): take(item)
+        // Items are asked for whole.
+        case .part: break
+        case .failed: summary.missing += 1
+        case .gap(let gap):
+            // What never was, or was not wanted, is not missing.
+            guard gap.reason != .void, gap.reason != .unwanted else { return }
+            summary.missing += Int(clamping: gap.count)
+            output.report(ReceiverEvent.gap(first: gap.first, count: gap.count, reason: "\(gap.reason)"))
+        case .closed(let reason):
+            log.warning("connection ended", metadata: ["reason": "\(reason)"])
+            lastFailure = "\(reason)"
+            // One that never came about says that this address is of no use.
+            if attempts > 0 { nextAddress += 1 }
+            keepCounts()
+            if let receiver { retired.append(receiver) }
+            receiver = nil
+            // Without a connection that had come about there would be no end to it.
+            if reason == .statelessReset, attempts == 0 {
+                retry?.schedule(at: reactor.now + ReconnectPause.afterReset(random: &random))
+            } else {
+                tryAgain()
+            }
+        }
+    }
+
+    private func logReceived(_ message: LogMessage) {
+        if message.answer != .taken { epoch += 1 }
+        let uncertainty = receiver?.peer.extension.assembler.clock.uncertainty(at: reactor.now) ?? .zero
+        output.report(
+            ReceiverEvent.position(
+                answer: "\(message.answer)", first: message.first, next: message.next, uncertainty: uncertainty))
+    }
+
+    // MARK: The position
+
+    private static var positionPause: Duration { .seconds(1) }
+
+    private static func resumed(from stored: [UInt8]?) -> ObjectAssembler? {
+        guard let stored else { return nil }
+        var decoder = ControlDecoder(from: .client)
+        var reader = ByteReader(stored.span)
+        // Whatever else is there: the receiver begins anew, and what it has already is known by its digest.
+        guard case .position(let position) = try? decoder.next(from: &reader), let epoch = position.epoch else {
+            return nil
+        }
+        return ObjectAssembler(resuming: epoch, at: position.cursor)
+    }
+
+    /// What is settled now goes to the disk behind the items that settled it.
+    private func notePosition() {
+        if let receiver { assembler = receiver.peer.extension.assembler }
+        guard let store, let epoch = assembler.epoch, assembler.resume != notedPosition,
+            let bytes = try? ControlMessage.position(PositionMessage(epoch: epoch, cursor: assembler.resume)).encoded()
+        else { return }
+        notedPosition = assembler.resume
+        store.note(position: bytes)
+    }
+
+    private var notedPosition: Cursor?
+    /// Items were given to the store in this turn.
+    private var hasNewItems = false
+
+    private func keepCounts() {
+        guard let receiver else { return }
+        assembler = receiver.peer.extension.assembler
+        past.flow += Int(receiver.octetsFromFlows)
+        past.tunnel += Int(receiver.octetsFromTunnels)
+        past.unicast += Int(receiver.octetsFromUnicast)
+        past.lost += Int(receiver.packetsMissing)
+        past.rejected += Int(receiver.packetsRejected)
+        ticket = receiver.sessionTicket ?? ticket
+        if !receiver.addressToken.isEmpty { token = receiver.addressToken }
+    }
+
+    // MARK: Items
+
+    private func take(_ item: ReceivedItem) {
+        guard let store else {
+            takeInMemory(item)
+            return
+        }
+        hasNewItems = true
+        let mailbox = stored
+        let log = log
+        store.submit(Array(item.bytes), order: ItemOrder(session: epoch, position: item.position)) { result in
+            // The item is on disk all the same.
+            guard mailbox.send((result, item.via, item.latency ?? .zero)) else {
+                log.error("a stored item was not reported: too much waits")
+                return
+            }
+        }
+    }
+
+    private lazy var stored = reactor.mailbox(
+        of: (Result<StoredItem, ItemStoreError>, Via, Duration).self
+    ) { [unowned self] result, via, latency in
+        switch result {
+        case .success(let item):
+            guard item.outcome == .new || item.outcome == .edited else { return }
+            report(
+                id: item.id, title: item.title, updated: item.updated, bytes: item.bytes, digest: item.sha256, via: via,
+                latency: latency)
+        case .failure(let error):
+            failures += 1
+            log.error("item not stored", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private func takeInMemory(_ received: ReceivedItem) {
+        let items: [(item: FeedItem, document: [UInt8])]
+        do throws(FeedError) {
+            items = try FeedParser.parseItems(Array(received.bytes))
+        } catch {
+            log.error("what came is no item", metadata: ["reason": "\(error)"])
+            return
+        }
+        for (item, document) in items {
+            let digest = SHA256Digest(of: document)
+            // A new connection brings the history again, and a whole feed what the one before it had.
+            guard known.note(item.id, digest) else { continue }
+            if case .standardOutput = options.output { writer.write(document) }
+            report(
+                id: item.id, title: item.title, updated: item.updated, bytes: document.count, digest: digest,
+                via: received.via, latency: received.latency ?? .zero)
+        }
+    }
+
+    private func report(
+        id: String, title: String, updated: String, bytes: Int, digest: SHA256Digest, via: Via, latency: Duration
+    ) {
+        summary.items += 1
+        if via == .mixed { summary.repaired += 1 }
+        output.report(
+            ReceiverEvent.item(
+                id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via, latency: latency))
+        if let count = options.count, summary.items >= count { reactor.stop() }
+    }
+
+    func finish() -> Int32 {
+        retry = nil
+        keepCounts()
+        receiver?.onEvent = { _ in }
+        receiver?.close()
+        notePosition()
+        store?.close()
+        // What it stored last is still to be reported.
+        if store != nil { reactor.turn(timeout: .zero) }
+        summary.bytesFlow = past.flow
+        summary.bytesTunnel = past.tunnel
+        summary.bytesUnicast = past.unicast
+        summary.packetsLost = past.lost
+        summary.packetsRejected = past.rejected
+        output.report(ReceiverEvent.summary(summary))
+        writer.flush()
+        return status
+    }
+
+    private var status: Int32 {
+        if isTimeUp, !hasConnected {
+            log.error("no connection to \(options.host):\(options.port): \(lastFailure)")
+            return 1
+        }
+        if failures > 0 {
+            log.error("\(failures) items could not be stored")
+            return 1
+        }
+        if let count = options.count, summary.items < count {
+            log.error("\(summary.items) of \(count) items came in time")
+            return 2
+        }
+        if summary.missing > 0 {
+            log.error("\(summary.missing) parts of items are missing for good: the source does not keep them any more")
+            return 2
+        }
+        if options.path == .multicast || options.path == .amt, !hasListened {
+            log.error("the flow was never heard")
+            return 2
+        }
+        return 0
+    }
+}
+
+/// The versions of items that were seen last, by id: two generations of a bounded size, of which the older one is
+/// forgotten when the newer one is full.
+struct RecentDigests {
+    static let generation = 8192
+    private var newer: [String: SHA256Digest] = [:]
+    private var older: [String: SHA256Digest] = [:]
+
+    var count: Int { newer.count + older.count }
+
+    /// False when this very version is known.
+    mutating func note(_ id: String, _ digest: SHA256Digest) -> Bool {
+        let isNew = (newer[id] ?? older[id]) != digest
+        if newer[id] == nil, newer.count >= Self.generation {
+            older = newer
+            newer.removeAll(keepingCapacity: true)
+        }
+        newer[id] = digest
+        return isNew
+    }
+}

@@ -1,0 +1,108 @@
+import AMT
+import Logging
+import Operation
+import Reactor
+import Wire
+
+/// Joins of groups that nobody reads by a socket of their own: they make the network, and the interface, carry the packets
+/// that a `PacketCapture` sees. The kernel allows a socket 20 groups, so that they are spread over many.
+final class UpstreamJoins {
+    /// `net.ipv4.igmp_max_memberships`, its default.
+    static let groupsPerSocket = 20
+
+    /// What cannot be joined, for lack of an interface or of room in the kernel, is tried again after this.
+    static let retryInterval = Duration.seconds(5)
+
+    private struct Shard {
+        var socket: UDPSocket
+        /// At most one channel of a group each, so that the limit on sources of a group is never met.
+        var channels: [IPAddress: Channel] = [:]
+    }
+
+    private unowned let reactor: Reactor
+    private let interface: String?
+    private let log: Logger
+    private var shards: [Shard] = []
+    private(set) var count = 0
+    /// Joins that failed at first.
+    private(set) var failures: UInt64 = 0
+    private var failed: Set<Channel> = []
+    private var failureLog = LogBudget()
+    private var timer: TimerHandle?
+
+    init(interface: String?, reactor: Reactor, log: Logger) {
+        self.interface = interface
+        self.reactor = reactor
+        self.log = log
+        timer = reactor.timer { [unowned self] in retry() }
+    }
+
+    func join(_ channel: Channel) {
+        guard !attempt(channel) else { return }
+        failures += 1
+        if failed.isEmpty { timer?.schedule(at: reactor.now + Self.retryInterval) }
+        failed.insert(channel)
+    }
+
+    private func retry() {
+        failed = failed.filter { !attempt($0) }
+        if !failed.isEmpty { timer?.schedule(at: reactor.now + Self.retryInterval) }
+    }
+
+    private func attempt(_ channel: Channel) -> Bool {
+        do throws(ReactorError) {
+            let index = try shard(for: channel)
+            try shards[index].socket.join(group: channel.group, source: channel.source, interface: interface)
+            shards[index].channels[channel.group] = channel
+            count += 1
+            log.info("joined", metadata: ["channel": "\(channel)"])
+            return true
+        } catch {
+            if failureLog.take(at: reactor.now) {
+                log.error("cannot join", metadata: ["channel": "\(channel)", "reason": "\(error)"])
+            }
+            return false
+        }
+    }
+
+    func leave(_ channel: Channel) {
+        guard failed.remove(channel) == nil else { return }
+        guard let index = shards.firstIndex(where: { $0.channels[channel.group] == channel }) else { return }
+        shards[index].channels[channel.group] = nil
+        count -= 1
+        log.info("left", metadata: ["channel": "\(channel)"])
+        do throws(ReactorError) {
+            try shards[index].socket.leave(group: channel.group, source: channel.source, interface: interface)
+        } catch {
+            log.warning("cannot leave", metadata: ["channel": "\(channel)", "reason": "\(error)"])
+        }
+        guard shards[index].channels.isEmpty else { return }
+        shards[index].socket.close()
+        shards.remove(at: index)
+    }
+
+    func close() {
+        timer = nil
+        for shard in shards { shard.socket.close() }
+        shards = []
+        count = 0
+    }
+
+    private func shard(for channel: Channel) throws(ReactorError) -> Int {
+        let isIPv4 = channel.group.isIPv4
+        let index = shards.firstIndex { shard in
+            shard.socket.localAddress.address.isIPv4 == isIPv4 && shard.channels.count < Self.groupsPerSocket
+                && shard.channels[channel.group] == nil
+        }
+        if let index { return index }
+        var options = UDPOptions()
+        // Its port is nobody's: nothing is ever received.
+        options.receiveBuffer = nil
+        options.sendBuffer = nil
+        options.coalesce = false
+        options.sendArena = 0
+        let any = SocketAddress(isIPv4 ? .v4(0) : .v6(0), port: 0)
+        shards.append(Shard(socket: try reactor.udpSocket(bind: any, options: options)))
+        return shards.count - 1
+    }
+}

@@ -1,0 +1,191 @@
+import Cryptography
+import Flexicast
+import Logging
+import Objects
+import Operation
+import QUIC
+import Reactor
+import Wire
+
+// A source on the reactor: it moves octets and time between sockets, connections and the `FlowServer`, which decides who gets
+// what by which way.
+//
+//     receivers ──> Listener ──> SecureConnection × N ──events, frames──> FlowServer ──> FlowSender ──> group
+//                       ^────────────── pump ──────────── nextTouched ──────┘
+//
+// Everything that a turn brought is answered at its end, so that packets for one destination leave together.
+
+/// Application-Layer Protocol Negotiation name of a feed over Flexicast QUIC.
+package let applicationProtocol = "flexicast/2"
+
+package final class Source {
+    package typealias SourcePeer = Peer<ReceivedFrames>
+
+    package let listener: Listener<ReceivedFrames>
+    package let sender: FlowSender?
+    package private(set) var server: FlowServer
+
+    private let reactor: Reactor
+    private var log: SourceLog
+    /// For what time alone brings about where there is no flow; else the sender's does it.
+    private var serverTimer: TimerHandle?
+    /// The server's deadline that a timer is set for; nil when none is.
+    private var deadline: Instant?
+    /// By slot of the server's receivers.
+    package private(set) var connections: [SourceConnection?] = []
+    private var slots: [ObjectIdentifier: Int] = [:]
+    /// Where connections are logged.
+    private let qlogDirectory: String?
+    package private(set) var past = Past()
+
+    package struct SourceConnection {
+        package let peer: SourcePeer
+        package let id: ReceiverID
+        package var qlog: Qlog?
+    }
+
+    /// `sender` is the way out of the server's flow; nil when it has none.
+    package init(
+        listen: UDPSocket, tls: TLSContext, limits: Listener<ReceivedFrames>.Limits = .init(), server: FlowServer,
+        sender: FlowSender?, maxDatagramSize: Int = ConnectionConfiguration.datagramSizeLimit,
+        resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
+    ) {
+        precondition((sender == nil) == (server.flow == nil), "a flow needs a way out")
+        self.qlogDirectory = qlogDirectory
+        self.reactor = reactor
+        self.log = SourceLog(log)
+        self.server = server
+        self.sender = sender
+        var configuration = ConnectionConfiguration.source(hasFlow: sender != nil)
+        configuration.maxDatagramSize = maxDatagramSize
+        listener = Listener(
+            socket: listen, tls: tls, configuration: configuration, limits: limits, resetKey: resetKey, reactor: reactor
+        ) { ReceivedFrames() }
+        listener.onAccept = { [unowned self] peer in accept(peer) }
+        listener.onClosed = { [unowned self] peer in forget(peer) }
+        listener.onRefused = { [unowned self] address, refusal in
+            self.log.refused(address, refusal, at: self.reactor.now)
+        }
+        sender?.onTimer = { [unowned self] in
+            self.server.timerFired(at: self.reactor.now)
+            pumpFlow()
+        }
+        if sender == nil {
+            serverTimer = reactor.timer { [unowned self] in
+                deadline = nil
+                self.server.timerFired(at: self.reactor.now)
+                report()
+            }
+        }
+        reactor.onTurnEnd { [unowned self] in turnEnded() }
+    }
+
+    // MARK: Items
+
+    /// Sends an object to every receiver, and to those that come later and lack it. One that the log does not take is
+    /// logged as an error.
+    package func publish(name: String = "", mediaType: String = "", _ body: [UInt8]) {
+        do {
+            try server.publish(name: name, mediaType: mediaType, body: body, at: reactor.now)
+        } catch {
+            log.notPublished(name, error)
+        }
+    }
+
+    /// Does something with the server; packets that this lets go leave at the end of the turn.
+    package func withServer<R>(_ body: (inout FlowServer) -> R) -> R { body(&server) }
+
+    /// The wall clock shows this: it may have been set, and time goes by for what is kept for so long.
+    package func wallClockIs(_ time: WallTime) { server.wallClockIs(time, at: reactor.now) }
+
+    // MARK: Connections
+
+    private func accept(_ peer: SourcePeer) {
+        let id = server.accept(at: reactor.now)
+        var connection = SourceConnection(peer: peer, id: id)
+        if let qlogDirectory { connection.qlog = startLog(peer, directory: qlogDirectory) }
+        while connections.count <= id.slot { connections.append(nil) }
+        connections[id.slot] = connection
+        slots[ObjectIdentifier(peer)] = id.slot
+        // The listener holds the peer until `forget`: a connection may end within its own call.
+        peer.onEvent = { [unowned self, unowned peer] event in handle(event, of: id, peer) }
+        peer.beforeTransmit = { [unowned self, unowned peer] in
+            server.serve(id, frames: &peer.extension, on: &peer.connection.machine, at: reactor.now)
+            report()
+        }
+    }
+
+    private func startLog(_ peer: SourcePeer, directory: String) -> Qlog? {
+        guard let id = peer.connection.machine.localConnectionIDs.first else { return nil }
+        do {
+            let qlog = try Qlog(directory: directory, name: "\(id)_server", role: .server, groupID: id, at: reactor.now)
+            qlog.attach(to: peer.connection)
+            return qlog
+        } catch {
+            log.notLogged(error)
+            return nil
+        }
+    }
+
+    private func handle(_ event: ConnectionEvent, of id: ReceiverID, _ peer: SourcePeer) {
+        if case .closed(let reason) = event {
+            connections[id.slot]?.qlog?.closed(reason, at: reactor.now)
+            log.gone(peer.connection.machine.remoteAddress, reason)
+        }
+        server.handle(event, of: id, on: &peer.connection.machine, at: reactor.now)
+    }
+
+    private func forget(_ peer: SourcePeer) {
+        guard let slot = slots.removeValue(forKey: ObjectIdentifier(peer)), let connection = connections[slot] else {
+            return
+        }
+        connections[slot] = nil
+        Self.letGo(of: peer)
+        server.forget(connection.id, at: reactor.now)
+        past.add(peer)
+    }
+
+    private static func letGo(of peer: SourcePeer) {
+        peer.onEvent = { _ in }
+        peer.beforeTransmit = {}
+    }
+
+    deinit {
+        for case .some(let connection) in connections { Self.letGo(of: connection.peer) }
+    }
+
+    private func turnEnded() {
+        // The flow first: what it hands to unicast paths leaves in this turn too.
+        if server.isFlowTouched { pumpFlow() }
+        while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
+        // Who has connected or waits for a turn was served after the flow's timer was set, if there is one.
+        // A deadline that has passed meanwhile is not put off again and again.
+        let next = server.nextDeadline
+        guard next != deadline else { return }
+        deadline = next
+        let wake = server.nextWake(after: reactor.now)
+        if let sender { sender.schedule(at: wake) } else { serverTimer?.schedule(at: wake) }
+    }
+
+    private func pumpFlow() {
+        sender?.pump(&server)
+        server.flowWasPumped()
+        report()
+    }
+
+    /// Logs what the server has to tell.
+    private func report() {
+        while let notice = server.nextNotice() {
+            log.tell(
+                notice, of: connections[notice.receiver.slot]?.peer.connection.machine.remoteAddress, at: reactor.now)
+        }
+    }
+
+    /// Tells every receiver that the source ends.
+    package func close() {
+        for case .some(let connection) in connections {
+            connection.peer.connection.machine.close(TransportError(.noError, "the source stops"), at: reactor.now)
+            connection.peer.pump()
+        }
+    }
+}

@@ -1,0 +1,69 @@
+import Flexicast
+import Logging
+import Operation
+import QUIC
+import Wire
+
+/// What a source tells its operator in the log. Who can cause a line at will has a budget for it.
+package struct SourceLog {
+    private let log: Logger
+    /// Anybody can have a refusal logged.
+    private var refusals = LogBudget(burst: 1)
+    /// Or a JOIN that is refused.
+    private var joins = LogBudget()
+
+    package init(_ log: Logger) { self.log = log }
+
+    package mutating func refused(_ address: SocketAddress, _ refusal: ConnectionRefusal, at now: Instant) {
+        guard refusals.take(at: now) else { return }
+        log.warning(
+            "connection refused",
+            metadata: [
+                "address": "\(address)", "reason": "\(refusal.text)", "not_logged": "\(refusals.untold)",
+            ])
+    }
+
+    package func gone(_ address: SocketAddress, _ reason: CloseReason) {
+        log.info("receiver gone", metadata: ["address": "\(address)", "reason": "\(reason)"])
+    }
+
+    package func notLogged(_ error: any Error) {
+        log.error("a connection is not logged", metadata: ["reason": "\(error)"])
+    }
+
+    package func notPublished(_ name: String, _ error: any Error) {
+        log.error("an item was not published", metadata: ["name": "\(name)", "reason": "\(error)"])
+    }
+
+    /// `address`: that of the receiver which the notice is of, while it is there.
+    package mutating func tell(_ notice: ServerNotice, of address: SocketAddress?, at now: Instant) {
+        let address: Logger.MetadataValue = "\(address.map(\.description) ?? "gone")"
+        switch notice {
+        case .connected(_, let speaksFlexicast):
+            log.info("receiver connected", metadata: ["address": address, "flexicast": "\(speaksFlexicast)"])
+        case .listens(_, let members):
+            log.info("receiver listens to the flow", metadata: ["address": address, "members": "\(members)"])
+        case .notAdmitted(_, let reason):
+            log.warning("receiver cannot listen to the flow", metadata: ["address": address, "reason": "\(reason)"])
+        case .joinRefused:
+            guard joins.take(at: now) else { return }
+            log.info(
+                "receiver has to wait before it may listen to the flow",
+                metadata: ["address": address, "not_logged": "\(joins.untold)"])
+        case .backOnUnicast(_, let reason):
+            log.info("receiver is back on unicast", metadata: ["address": address, "reason": "\(reason)"])
+        case .offeredCopies: log.info("receiver is offered copies of the flow", metadata: ["address": address])
+        case .triedOnGroup: log.info("receiver is tried on the group again", metadata: ["address": address])
+        case .stated(_, let answer, let first):
+            log.info(
+                "receiver has said where it is",
+                metadata: ["address": address, "answer": "\(answer)", "first": "\(first)"])
+        case .saidNothing:
+            log.info("receiver said nothing of its position and gets what is new", metadata: ["address": address])
+        case .told(_, let gap):
+            log.warning(
+                "receiver lacks what is not kept any more",
+                metadata: ["address": address, "first": "\(gap.first)", "count": "\(gap.count)"])
+        }
+    }
+}

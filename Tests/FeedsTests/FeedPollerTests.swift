@@ -1,0 +1,329 @@
+import Feed
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Feeds
+
+/// One poller with everything it said.
+private final class Polled: Sendable {
+    let poller: FeedPoller
+    let log = LogLines()
+    private let items: Mutex<[PublishedItem]>
+
+    init(_ location: String, state: FeedState? = nil, limit: Int = 1 << 20, timeout: Duration = .seconds(30)) throws {
+        let delivered = Delivered()
+        var configuration = FeedPoller.Configuration(location: try FeedLocation(location))
+        configuration.bodyLimit = limit
+        configuration.timeout = timeout
+        items = Mutex([])
+        let state = state ?? FeedState(feed: location, history: 100)
+        poller = FeedPoller(configuration, state: state, logger: log.logger) { items, _ in delivered.add(items) }
+        self.delivered = delivered
+    }
+
+    private let delivered: Delivered
+
+    private final class Delivered: Sendable {
+        let items = Mutex<[PublishedItem]>([])
+        func add(_ more: [PublishedItem]) { items.withLock { $0 += more } }
+    }
+
+    var ids: [String] { delivered.items.withLock { $0.map(\.item.id) } }
+    var kinds: [FeedChange.Kind] { delivered.items.withLock { $0.map(\.kind) } }
+
+    deinit { poller.stop() }
+}
+
+@Suite struct FeedLocationTests {
+    @Test func whatFeedMayName() throws {
+        #expect(try FeedLocation("https://example.org/new.atom") == .web(URL(string: "https://example.org/new.atom")!))
+        #expect(try FeedLocation("feed.atom") == .file(path: "feed.atom"))
+        #expect(try FeedLocation("/tmp/a:b") == .file(path: "/tmp/a:b"))
+        #expect(try FeedLocation("file:///tmp/a%20b") == .file(path: "/tmp/a b"))
+        #expect(try FeedLocation("file://localhost/tmp/a") == .file(path: "/tmp/a"))
+    }
+
+    @Test(arguments: ["", "ftp://example.org/x", "http://", "https:///x", "file://elsewhere/x", "file:relative"])
+    func whatItMayNot(_ text: String) {
+        #expect(throws: FeedLocationError.self) { try FeedLocation(text) }
+    }
+}
+
+@Suite struct PollScheduleTests {
+    @Test func failuresBackOffAndSuccessReturns() {
+        var schedule = PollSchedule(interval: .seconds(5))
+        var random = SystemRandomNumberGenerator()
+        var pauses: [Duration] = []
+        for _ in 0..<30 { pauses.append(schedule.failed(retryAfter: nil, random: &random)) }
+        for (index, pause) in pauses.enumerated() {
+            let expected = min(5 * pow(2, Double(index)), 300)
+            let seconds = pause / .seconds(1)
+            #expect(seconds >= expected * 0.79 && seconds <= min(expected * 1.21, 300), "failure \(index): \(pause)")
+        }
+        #expect(Set(pauses.suffix(20)).count > 1, "no jitter")
+        #expect(schedule.succeeded() == .seconds(5))
+        #expect(schedule.failed(retryAfter: nil, random: &random) <= .seconds(6))
+    }
+
+    @Test func retryAfterIsHonouredWithinAnHour() throws {
+        var schedule = PollSchedule(interval: .seconds(5))
+        var random = SystemRandomNumberGenerator()
+        #expect(schedule.failed(retryAfter: .seconds(1000), random: &random) == .seconds(1000))
+        #expect(schedule.failed(retryAfter: .seconds(100_000), random: &random) == .seconds(3600))
+        #expect(schedule.failed(retryAfter: .zero, random: &random) > .seconds(1))
+        let now = try #require(Timestamp.rfc3339("2025-09-05T09:49:57Z"))
+        #expect(PollSchedule.retryAfter("120", now: now) == .seconds(120))
+        #expect(PollSchedule.retryAfter("Fri, 05 Sep 2025 09:50:57 GMT", now: now) == .seconds(60))
+        #expect(PollSchedule.retryAfter("Fri, 05 Sep 2020 09:50:57 GMT", now: now) == .zero)
+        #expect(PollSchedule.retryAfter("-1", now: now) == nil)
+        #expect(PollSchedule.retryAfter("soon", now: now) == nil)
+        #expect(PollSchedule.retryAfter(nil, now: now) == nil)
+    }
+
+    @Test func aLongIntervalIsNotShortenedByFailures() {
+        var schedule = PollSchedule(interval: .seconds(900))
+        var random = SystemRandomNumberGenerator()
+        #expect(schedule.failed(retryAfter: nil, random: &random) >= .seconds(720))
+    }
+}
+
+@Suite struct FilePollTests {
+    @Test func aFileIsReadAgainOnlyWhenItChanged() throws {
+        let scratch = try Scratch()
+        let polled = try Polled("file://" + scratch.file("feed"))
+        try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
+        polled.poller.poll()
+        polled.poller.poll()
+        try scratch.write(Documents.feed([Documents.entry("a:2", 2), Documents.entry("a:1")]), to: "feed")
+        polled.poller.poll()
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1", "a:2"])
+        #expect(polled.poller.counters.polls == 4)
+        #expect(polled.poller.counters.notModified == 2)
+        #expect(polled.poller.counters.documents == 2)
+        #expect(polled.poller.counters.newItems == 2)
+    }
+
+    @Test func theSampleFeedGrows() throws {
+        let scratch = try Scratch()
+        let file = SampleFeedFile(path: scratch.file("sample"))
+        let polled = try Polled(file.path)
+        for count in [3, 4, 4, 10] {
+            try file.publish(upTo: count)
+            polled.poller.poll()
+        }
+        #expect(polled.ids == (0..<10).map(SampleFeed.id))
+        #expect(polled.poller.counters.identical == 1)
+    }
+
+    @Test func failuresAreSaidOnceAndPollingGoesOn() throws {
+        let scratch = try Scratch()
+        let polled = try Polled(scratch.file("feed"), limit: 5000)
+        #expect(polled.poller.poll() > .seconds(1))
+        polled.poller.poll()
+        try scratch.write("<feed xmlns='http://www.w3.org/2005/Atom'><entry><id>a:1</id>", to: "feed")
+        polled.poller.poll()
+        polled.poller.poll()
+        try scratch.write(String(repeating: " ", count: 5001), to: "feed")
+        polled.poller.poll()
+        try scratch.write(Documents.feed([Documents.entry("a:1"), "<entry/>"]), to: "feed")
+        #expect(polled.poller.poll() == .seconds(5))
+        #expect(polled.ids == ["a:1"])
+        let lines = polled.log.visible
+        #expect(lines.count == 5, "\(lines)")
+        #expect(lines[0].contains("there is no file"))
+        #expect(lines[1].contains("cut off"))
+        #expect(lines[2].contains("5001 bytes, more than the limit of 5000"))
+        #expect(lines[3].contains("1 of 2 items are left out"))
+        #expect(lines[4].contains("can be read again"))
+        #expect(polled.poller.counters.failures == [.file: 3, .document: 2])
+        #expect(polled.poller.counters.unusableItems == 1)
+    }
+
+    @Test(.timeLimit(.minutes(5))) func aPipeOrDirectoryDoesNotHoldItUp() throws {
+        let scratch = try Scratch()
+        let make = Process()
+        make.executableURL = URL(filePath: "/usr/bin/env")
+        make.arguments = ["mkfifo", scratch.file("pipe")]
+        try make.run()
+        make.waitUntilExit()
+        for name in ["pipe", "."] {
+            let polled = try Polled(scratch.file(name))
+            polled.poller.poll()
+            #expect(polled.log.visible.first?.contains("not a regular file") == true, "\(polled.log.all)")
+        }
+    }
+
+    /// The thread delivers by itself, and `stop` ends it while it waits for the next poll.
+    @Test(.timeLimit(.minutes(5))) func theThreadPollsAndStops() throws {
+        let scratch = try Scratch()
+        try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
+        let delivered = DispatchSemaphore(value: 0)
+        let configuration = FeedPoller.Configuration(
+            location: .file(path: scratch.file("feed")), interval: .seconds(3600))
+        let poller = FeedPoller(
+            configuration, state: FeedState(feed: "f", history: 1), logger: LogLines().logger
+        ) { items, _ in if items.map(\.item.id) == ["a:1"] { delivered.signal() } }
+        poller.start()
+        delivered.wait()
+        poller.stop()
+        poller.waitUntilStopped()
+        #expect(poller.counters.polls == 1)
+    }
+}
+
+@Suite struct WebPollTests {
+    /// One server for all tests; its document stays as it is.
+    private static let shared = Result {
+        let scratch = try Scratch()
+        try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
+        return (scratch, try HostileServer(document: scratch.file("feed")))
+    }
+
+    private let server: HostileServer
+
+    init() throws { server = try Self.shared.get().1 }
+
+    @Test func unchangedFeedsAreAskedForWithTheirValidators() throws {
+        let scratch = try Scratch()
+        try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
+        let server = try HostileServer(document: scratch.file("feed"))
+        let polled = try Polled(server.url("/feed"))
+        polled.poller.poll()
+        polled.poller.poll()
+        try scratch.write(
+            Documents.feed([Documents.entry("a:1", 2, text: "y"), Documents.entry("a:2", 1)]), to: "feed")
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1", "a:2", "a:1"])
+        #expect(polled.kinds == [.new, .new, .edited])
+        #expect(polled.poller.counters.notModified == 1)
+        #expect(polled.poller.counters.documents == 2)
+        let requests = try server.requests("/feed")
+        #expect(requests.count == 3)
+        #expect(requests[0] == "-|-|flexicast")
+        #expect(requests[1].hasPrefix("W/\""))
+        #expect(requests[1].hasSuffix("\"|Fri, 05 Sep 2025 09:49:57 GMT|flexicast"))
+        #expect(requests[2] == requests[1])
+        #expect(polled.log.visible == [])
+    }
+
+    @Test func withoutValidatorsEqualDocumentsAreNotReadAgain() throws {
+        let polled = try Polled(server.url("/plain"))
+        polled.poller.poll()
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1"])
+        #expect(polled.poller.counters.identical == 1)
+    }
+
+    @Test func aRestartAsksWithTheSavedValidators() throws {
+        let scratch = try Scratch()
+        let location = server.url("/feed?restart")
+        func state() throws -> FeedState {
+            try FeedState(directory: scratch.file("state"), feed: location, history: 10, logger: LogLines().logger)
+        }
+        do {
+            let polled = try Polled(location, state: state())
+            polled.poller.poll()
+            #expect(polled.ids == ["a:1"])
+        }
+        // The first poller's directory is free once its last reference is gone.
+        let restored = try state()
+        #expect(restored.history.map(\.item.id) == ["a:1"])
+        let polled = try Polled(location, state: restored)
+        polled.poller.poll()
+        #expect(polled.ids == [])
+        #expect(polled.poller.counters.notModified == 1)
+        #expect(try server.requests("/feed?restart").map { $0.hasPrefix("W/") } == [false, true])
+    }
+
+    /// A certificate that nobody vouches for is refused.
+    @Test(.timeLimit(.minutes(5))) func certificatesAreChecked() throws {
+        let scratch = try Scratch()
+        try scratch.write(Documents.feed([Documents.entry("a:1")]), to: "feed")
+        let make = Process()
+        make.executableURL = URL(filePath: "/usr/bin/env")
+        make.arguments =
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+            + ["-keyout", scratch.file("key"), "-out", scratch.file("certificate")]
+        make.standardError = FileHandle.nullDevice
+        try make.run()
+        make.waitUntilExit()
+        let server = try HostileServer(
+            document: scratch.file("feed"), certificate: scratch.file("certificate"), key: scratch.file("key"))
+        let location = server.url("/feed").replacing("127.0.0.1", with: "localhost")
+        let stranger = try Polled(location)
+        stranger.poller.poll()
+        #expect(stranger.poller.counters.failures == [.unreachable: 1], "\(stranger.log.all)")
+        #expect(stranger.ids == [])
+    }
+
+    @Test func gzip() throws {
+        let polled = try Polled(server.url("/gzip"))
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1"], "\(polled.log.all)")
+    }
+
+    @Test func redirects() throws {
+        for path in ["/chain/1", "/chain/5", "/moved"] {
+            let polled = try Polled(server.url(path))
+            polled.poller.poll()
+            #expect(polled.ids == ["a:1"], "\(path): \(polled.log.all)")
+            #expect(polled.log.visible.count == (path == "/moved" ? 1 : 0))
+            if path == "/moved" {
+                #expect(polled.log.visible.first?.contains("moved for good: use --feed \(server.url("/feed"))") == true)
+                polled.poller.poll()
+                #expect(polled.poller.counters.notModified == 1, "the validators got lost on the way")
+                #expect(polled.log.visible.count == 1, "said once")
+            }
+        }
+    }
+
+    @Test(
+        .timeLimit(.minutes(5)),
+        arguments: [
+            ("/loop", FeedFailure.Kind.redirect, "in a circle"), ("/chain/6", .redirect, "more than 5 times"),
+            ("/tofile", .redirect, "not followed"), ("/500", .status, "500"), ("/404", .status, "404"),
+            ("/500/endless", .status, "500"), ("/503", .status, "503"), ("/nowhere", .status, "302"),
+            ("/html", .document, "web page"), ("/empty", .document, "empty"), ("/cut", .document, "cut off"),
+            ("/huge", .tooLarge, "104857600 bytes"), ("/endless", .tooLarge, "more and more"),
+            ("/bomb", .tooLarge, "more and more"), ("/short", .unreachable, ""), ("/garbage", .unreachable, ""),
+        ])
+    func whatServersDo(_ path: String, _ kind: FeedFailure.Kind, _ words: String) throws {
+        let polled = try Polled(server.url(path))
+        let pause = polled.poller.poll()
+        #expect(polled.poller.counters.failures == [kind: 1], "\(polled.log.all)")
+        #expect(polled.log.visible.count == 1)
+        let line = polled.log.visible.first ?? ""
+        #expect(words.isEmpty || line.contains(words), "\(line)")
+        #expect(line.contains(server.base))
+        #expect(path != "/503" || pause == .seconds(1234))
+        #expect(polled.ids == [])
+    }
+
+    @Test(.timeLimit(.minutes(5)), arguments: ["/slow", "/silent"])
+    func timeIsLimited(_ path: String) throws {
+        let polled = try Polled(server.url(path), timeout: .milliseconds(200))
+        polled.poller.poll()
+        #expect(polled.poller.counters.failures == [.timedOut: 1], "\(polled.log.all)")
+    }
+
+    @Test func nobodyThere() throws {
+        let polled = try Polled("http://127.0.0.1:1/feed")
+        polled.poller.poll()
+        #expect(polled.poller.counters.failures == [.unreachable: 1])
+        #expect(polled.log.visible.count == 1)
+    }
+
+    @Test(.timeLimit(.minutes(5))) func stopBreaksARequestOff() throws {
+        let polled = try Polled(server.url("/silent/stop"))
+        let before = try server.requests("/silent/stop").count
+        polled.poller.start()
+        while try server.requests("/silent/stop").count == before {}
+        polled.poller.stop()
+        polled.poller.waitUntilStopped()
+        #expect(polled.poller.counters.failures == [.stopped: 1])
+        #expect(!polled.log.visible.contains { $0.hasPrefix("error") })
+    }
+}

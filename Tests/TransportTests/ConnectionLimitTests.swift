@@ -1,0 +1,164 @@
+import Cryptography
+import Flexicast
+import Logging
+import QUIC
+import Reactor
+import Testing
+import Wire
+
+@testable import Transport
+
+/// What one address may have of a source's connections, with real receivers.
+@Suite struct ConnectionLimitTests {
+    private final class Outcome {
+        var isConnected = false
+        var closed: CloseReason?
+    }
+
+    private final class Place {
+        let reactor: Reactor
+        let source: Source
+        let listen: UDPSocket
+        let client: TLSContext
+        private(set) var receivers: [Receiver] = []
+
+        init(_ change: (inout Listener<ReceivedFrames>.Limits) -> Void) throws {
+            reactor = try Reactor(io: .epoll)
+            var options = UDPOptions()
+            options.onlyIPv6 = false
+            listen = try reactor.udpSocket(bind: SocketAddress(.v6(0), port: 0), options: options)
+            let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
+            client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
+            var limits = Listener<ReceivedFrames>.Limits()
+            change(&limits)
+            source = Source(
+                listen: listen, tls: server, limits: limits,
+                server: FlowServer(
+                    flow: nil, log: memoryLog(), seed: randomSeed(), wallClock: wallClock(), at: reactor.now),
+                sender: nil, reactor: reactor, log: Self.quiet)
+        }
+
+        private static var quiet: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
+
+        /// A receiver that connects from its own loopback address.
+        func connect(_ address: String = "127.0.0.1") throws -> (Receiver, Outcome) {
+            let receiver = try Receiver(
+                to: SocketAddress(IPAddress(address)!, port: listen.localAddress.port), serverName: "127.0.0.1",
+                tls: client, usesFlow: false, access: FlowAccess(), reactor: reactor, log: Self.quiet)
+            let outcome = Outcome()
+            receiver.onEvent = { event in
+                switch event {
+                case .connected: outcome.isConnected = true
+                case .closed(let reason): outcome.closed = reason
+                default: break
+                }
+            }
+            receivers.append(receiver)
+            receiver.start()
+            return (receiver, outcome)
+        }
+
+        func turn(until condition: () -> Bool) -> Bool {
+            let end = reactor.now + .seconds(10)
+            while !condition(), reactor.now < end { reactor.turn(timeout: .milliseconds(10)) }
+            return condition()
+        }
+
+        func refused(_ refusal: ConnectionRefusal) -> UInt64 { source.listener.counters.refused[refusal.rawValue] }
+
+        func close() {
+            for receiver in receivers {
+                receiver.onEvent = { _ in }
+                receiver.close()
+            }
+            source.close()
+            reactor.close()
+        }
+    }
+
+    private func expectRefused(_ outcome: Outcome, _ refusal: ConnectionRefusal) {
+        guard case .peer(let error) = outcome.closed else {
+            Issue.record("\(String(describing: outcome.closed))")
+            return
+        }
+        // RFC 9000 sections 5.2.2 and 20.1.
+        #expect(error.code == .connectionRefused)
+        #expect(error.reason == refusal.text)
+    }
+
+    /// With and without a Retry: the second refusal comes before anything was spent on a handshake.
+    @Test(arguments: [false, true]) func anAddressHasSoManyConnections(retries: Bool) throws {
+        let place = try Place {
+            $0.accounts.connections = 2
+            $0.accounts.beginningsPerSecond = 1000
+            $0.alwaysRetry = retries
+        }
+        defer { place.close() }
+        let first = try place.connect()
+        let second = try place.connect()
+        #expect(place.turn { place.source.counts.receivers == 2 })
+        #expect(place.source.listener.accounts.openConnections(of: .v4(0x7f00_0001)) == 2)
+        let accepted = place.source.listener.counters.accepted
+        let third = try place.connect()
+        #expect(place.turn { third.1.closed != nil })
+        expectRefused(third.1, .connectionsOfAddress)
+        #expect(place.refused(.connectionsOfAddress) == 1)
+        #expect(place.source.counts.connectionsRefused == 1)
+        #expect(place.source.listener.counters.accepted == accepted, "it was refused before it had a connection")
+        #expect(first.1.closed == nil && second.1.closed == nil)
+
+        let other = try place.connect("::1")
+        #expect(place.turn { other.1.isConnected }, "another address is another account")
+
+        first.0.close()
+        #expect(place.turn { place.source.listener.accounts.openConnections(of: .v4(0x7f00_0001)) == 1 })
+        let next = try place.connect()
+        #expect(place.turn { next.1.isConnected && place.source.counts.receivers == 3 })
+    }
+
+    /// Handshakes that run at once are charged when each has proved its address: the last ones are closed then.
+    @Test func handshakesAtOnceDoNotPassTheLimit() throws {
+        let place = try Place {
+            $0.accounts.connections = 2
+            $0.accounts.beginningsPerSecond = 1000
+        }
+        defer { place.close() }
+        let outcomes = try (0..<6).map { _ in try place.connect().1 }
+        #expect(place.turn { outcomes.count { $0.closed != nil } == 4 })
+        #expect(place.source.counts.receivers == 2)
+        for outcome in outcomes where outcome.closed != nil { expectRefused(outcome, .connectionsOfAddress) }
+        #expect(place.turn { place.source.listener.peers.count == 2 }, "the others are forgotten")
+    }
+
+    @Test func comingAndGoingIsLimited() throws {
+        let place = try Place {
+            $0.accounts.connections = 3
+            $0.accounts.beginningsPerSecond = 1
+        }
+        defer { place.close() }
+        var outcome = Outcome()
+        for _ in 0..<5 where outcome.closed == nil {
+            let (receiver, latest) = try place.connect()
+            outcome = latest
+            #expect(place.turn { latest.isConnected || latest.closed != nil })
+            if latest.closed == nil {
+                #expect(place.turn { place.source.counts.receivers == 1 })
+                receiver.onEvent = { _ in }
+                receiver.close()
+                #expect(place.turn { place.source.listener.peers.isEmpty })
+            }
+        }
+        expectRefused(outcome, .beginningsOfAddress)
+    }
+
+    @Test func theServerHasSoManyConnections() throws {
+        let place = try Place { $0.connections = 1 }
+        defer { place.close() }
+        let first = try place.connect()
+        #expect(place.turn { first.1.isConnected })
+        let second = try place.connect()
+        #expect(place.turn { second.1.closed != nil })
+        expectRefused(second.1, .connections)
+        #expect(place.refused(.connections) == 1)
+    }
+}

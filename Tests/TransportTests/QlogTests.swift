@@ -1,0 +1,41 @@
+import Foundation
+import QUIC
+import Testing
+import Wire
+
+@testable import Operation
+
+@Suite("qlog files")
+struct QlogTests {
+    /// Every record is one JSON object behind a record separator, whatever a peer's words hold (RFC 7464).
+    @Test func areJSONTextSequences() throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "qlog-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let now = Instant(nanoseconds: 5_000_000_000)
+        do {
+            let qlog = try Qlog(
+                directory: directory.path, name: "a", role: .client, groupID: ConnectionID([1, 2])!, at: now)
+            let payload: [UInt8] = [0x0f, 3, 0, 2, 9, 9]
+            qlog.flowPacket(pathID: 1, packetNumber: 7, size: 30, payload: payload.span, at: now + .microseconds(1500))
+            qlog.closed(.peerApplication(code: 1, reason: "a \"quoted\" word\n\u{1}"), at: now + .seconds(1))
+        }
+        let data = try Data(contentsOf: directory.appending(path: "a.sqlog"))
+        let records = data.split(separator: 0x1e)
+        #expect(records.count == 3)
+        let objects = try records.map { try JSONSerialization.jsonObject(with: Data($0)) as? [String: Any] }
+        #expect(objects[0]?["serialization_format"] as? String == "application/qlog+json-seq")
+        #expect(objects[1]?["time"] as? Double == 1.5)
+        let received = objects[1]?["data"] as? [String: Any]
+        let frames = received?["frames"] as? [[String: Any]]
+        #expect(frames?.first?["fin"] as? Bool == true)
+        let closed = objects[2]?["data"] as? [String: Any]
+        #expect((closed?["reason"] as? String)?.contains("\"quoted\"") == true)
+    }
+
+    @Test func aDirectoryThatCannotBeWrittenIsNamed() {
+        let error = #expect(throws: EndpointError.self) {
+            try Qlog(directory: "/proc/nowhere", name: "a", role: .client, groupID: .empty, at: Instant(nanoseconds: 0))
+        }
+        #expect(error?.description.contains("/proc/nowhere") == true)
+    }
+}

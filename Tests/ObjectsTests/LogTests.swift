@@ -97,6 +97,32 @@ extension ObjectLog {
         #expect(log.statistics.objectsAbandoned == 2)
     }
 
+    @Test func anObjectThatIsLongerThanTheLogPassesThrough() throws {
+        var log = try Self.log(Retention(octets: 1000))
+        try log.append(body: [1], published: noon)
+        try log.begin(length: 4000, published: noon)
+        for part in 0..<9 {
+            try log.append(part: [UInt8](repeating: UInt8(part), count: 400))
+            #expect(log.octetCount <= 1000 && log.checkInvariants() == nil)
+        }
+        #expect(log.part(at: 1) == .gone(Gap(first: 1, count: log.oldest - 1, reason: .retention)))
+        // Of what is left of it a newcomer can make nothing.
+        #expect(log.first(ofNewest: 1) == log.next)
+        let fresh = log.answer(PositionMessage(epoch: nil, cursor: Cursor(position: 0)), at: noon)
+        #expect(fresh.cursor.position == log.next)
+        try log.finish([UInt8](repeating: 9, count: 400))
+        #expect(log.octetCount <= 1000 && log.objectCount == 1 && log.checkInvariants() == nil)
+        try log.append(body: [2], published: noon)
+        #expect(log.answer(PositionMessage(epoch: nil, cursor: Cursor(position: 0)), at: noon).cursor.position == 11)
+
+        // Given up when most of it is gone already.
+        try log.begin(published: noon)
+        for _ in 0..<9 { try log.append(part: [UInt8](repeating: 0, count: 400)) }
+        #expect(log.abandon() == Gap(first: 12, count: 9, reason: .void))
+        #expect(log.octetCount == 0 && log.checkInvariants() == nil)
+        #expect(try log.append(body: [3], published: noon) == 21..<22)
+    }
+
     @Test func retentionByNumberOctetsAndAge() throws {
         var log = try Self.log(Retention(objects: 2))
         for _ in 0..<3 { try log.append(body: Self.big, published: noon) }

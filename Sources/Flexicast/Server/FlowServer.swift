@@ -63,7 +63,7 @@ public struct FlowServer: Sendable {
     public let configuration: FlowServerConfiguration
 
     /// What was published, as parts by sequence number: a part's number is the index of its stream.
-    public private(set) var log: ObjectLog
+    public internal(set) var log: ObjectLog
     var seats: [Seat] = []
     private var freeSlots: [Int] = []
     /// By slot of the flow's member table.
@@ -95,7 +95,7 @@ public struct FlowServer: Sendable {
     var unicast: UnicastBudget?
 
     /// Objects published.
-    public private(set) var objectCount: UInt64 = 0
+    public internal(set) var objectCount: UInt64 = 0
     /// Sequence numbers that receivers were told nothing will come for, because they are not kept any more.
     public private(set) var partsGone: UInt64 = 0
     /// Control streams that broke a rule; their connections ended with them.
@@ -174,9 +174,7 @@ public struct FlowServer: Sendable {
         let numbers = try log.append(
             name: name, mediaType: mediaType, body: body, published: wallTime(at: now)
         ) { part in
-            let onFlow = flow?.publish(part.octets, as: part.sequence)
-            if onFlow != nil { isFlowTouched = true }
-            if onFlow != true { besides.append(part.sequence) }
+            if !Self.give(part, to: &flow, isTouched: &isFlowTouched) { besides.append(part.sequence) }
         }
         objectCount += 1
         var next = 0
@@ -190,8 +188,16 @@ public struct FlowServer: Sendable {
         return besides.isEmpty
     }
 
+    /// Gives a part that is new in the log to the flow; whether it takes it.
+    @inline(__always)
+    static func give(_ part: borrowing Part, to flow: inout FlowSource?, isTouched: inout Bool) -> Bool {
+        guard let onFlow = flow?.publish(part.octets, as: part.sequence) else { return false }
+        isTouched = true
+        return onFlow
+    }
+
     /// Hands a part of the log to the receivers that do not hear it on the flow.
-    private mutating func hand(_ number: UInt64, onFlow: Bool) {
+    mutating func hand(_ number: UInt64, onFlow: Bool) {
         for slot in seats.indices {
             if seats[slot].member != nil {
                 guard !onFlow else { continue }

@@ -6,9 +6,8 @@ struct OpenObject: Sendable {
     var published: WallTime
     var first: UInt64
     var parts: UInt64 = 0
-    /// Of the bodies, and of the streams.
+    /// Of the bodies.
     var octets: UInt64 = 0
-    var streamOctets = 0
 }
 
 extension ObjectLog {
@@ -59,14 +58,13 @@ extension ObjectLog {
 
     /// Begins an object whose parts come one by one: `append(part:)` for each but the last, then `finish`. `length` is that
     /// of the whole object in octets, when it is known. Returns the number of its first part.
+    ///
+    /// It may be longer than what the log keeps: then its first parts are forgotten before its last ones come.
     @discardableResult
     public mutating func begin(
         name: String = "", mediaType: String = "", length: UInt64? = nil, published: WallTime
     ) throws(LogError) -> UInt64 {
         guard open == nil else { throw .objectIsOpen }
-        if let limit = retention.octets, let length, length > UInt64(limit) {
-            throw .tooLarge(octets: Int(clamping: length), limit: limit)
-        }
         let first = try numbers(1)
         let header = PartHeader(
             sequence: first, count: nil, length: length, published: published, mediaType: mediaType, name: name)
@@ -82,16 +80,22 @@ extension ObjectLog {
 
     /// Publishes the next part of the object that has begun, at most `ObjectLimits.partOctets`. Returns its number. When it
     /// throws, the part was not published; the object is still open.
+    /// - Parameter take: is handed the part where it is.
     @discardableResult
-    public mutating func append(part body: [UInt8]) throws(LogError) -> UInt64 {
-        try add(body, isLast: false)
+    public mutating func append(
+        part body: [UInt8], take: (borrowing Part) -> Void = { _ in }
+    ) throws(LogError) -> UInt64 {
+        try add(body, isLast: false, take: take)
     }
 
     /// Publishes the last part of the object, which may be empty, and with it how many parts and octets it has. Returns the
     /// object's numbers. When it throws, the object is still open.
+    /// - Parameter take: is handed the part where it is.
     @discardableResult
-    public mutating func finish(_ body: [UInt8] = []) throws(LogError) -> Range<UInt64> {
-        let last = try add(body, isLast: true)
+    public mutating func finish(
+        _ body: [UInt8] = [], take: (borrowing Part) -> Void = { _ in }
+    ) throws(LogError) -> Range<UInt64> {
+        let last = try add(body, isLast: true, take: take)
         let first = open?.first ?? last
         open = nil
         objectCount += 1
@@ -107,12 +111,17 @@ extension ObjectLog {
         open = nil
         statistics.objectsAbandoned += 1
         guard object.parts > 0 else { return nil }
-        for _ in 0..<object.parts { parts.removeLast() }
-        octetCount -= object.streamOctets
+        // Its first ones may be forgotten.
+        while !parts.isEmpty, parts[parts.count - 1].header.object == object.first {
+            octetCount -= parts[parts.count - 1].streamLength
+            parts.removeLast()
+        }
         return Gap(first: object.first, count: object.parts, reason: .void)
     }
 
-    private mutating func add(_ body: [UInt8], isLast: Bool) throws(LogError) -> UInt64 {
+    private mutating func add(
+        _ body: [UInt8], isLast: Bool, take: (borrowing Part) -> Void
+    ) throws(LogError) -> UInt64 {
         guard var object = open else { throw .noObjectOpen }
         let octets = object.octets + UInt64(body.count)
         if let declared = object.declaredLength, isLast ? octets != declared : octets > declared {
@@ -127,14 +136,11 @@ extension ObjectLog {
                 sequence: number, index: object.parts, count: isLast ? object.parts + 1 : nil,
                 length: isLast ? octets : object.declaredLength, published: object.published,
                 mediaType: object.mediaType, name: object.name), body[...])
-        if let limit = retention.octets, object.streamOctets + part.streamLength > limit {
-            throw .tooLarge(octets: object.streamOctets + part.streamLength, limit: limit)
-        }
         object.parts += 1
         object.octets = octets
-        object.streamOctets += part.streamLength
         open = object
         next = number + 1
+        take(part)
         publish(part)
         if !isLast { applyRetention(at: nil) }
         return number

@@ -64,14 +64,23 @@ extension ObjectLog {
         if message.epoch == epoch, message.cursor.end <= next {
             (answer, cursor) = (.taken, message.cursor)
         } else if message.epoch == nil {
-            (answer, cursor) = (.fresh, Cursor(position: min(max(message.cursor.position, start, oldest), next)))
+            (answer, cursor) = (.fresh, Cursor(position: min(max(message.cursor.position, start, oldestWhole), next)))
         } else {
             // Beyond our end is not an error: the store may have lost what it promised to keep.
-            (answer, cursor) = (.otherEpoch, Cursor(position: max(start, oldest)))
+            (answer, cursor) = (.otherEpoch, Cursor(position: max(start, oldestWhole)))
         }
         let log = LogMessage(
             epoch: epoch, now: now, oldest: oldest, next: next, answer: answer, first: cursor.position)
         return (log, cursor)
+    }
+
+    /// The first number from which on all objects are kept whole: a newcomer can do nothing with the rest of one.
+    private var oldestWhole: UInt64 {
+        guard !parts.isEmpty, parts[0].header.index > 0 else { return oldest }
+        let object = parts[0].header.object
+        var index = 0
+        while index < parts.count, parts[index].header.object == object { index += 1 }
+        return index < parts.count ? parts[index].sequence : next
     }
 
     /// The number of the first part of the newest `count` objects.
@@ -82,7 +91,8 @@ extension ObjectLog {
         while index > 0 {
             let object = parts[index - 1].header.object
             if object != first {
-                guard left > 0 else { break }
+                // The first parts of one that is longer than what is kept are gone.
+                guard left > 0, object >= oldest else { break }
                 left -= 1
                 first = object
             }
@@ -103,6 +113,10 @@ extension ObjectLog {
     mutating func applyRetention(at now: WallTime?) {
         let before = oldest
         while objectCount > 0, isOverLimit(at: now) { forgetOldest() }
+        // One that is longer than all that is kept passes through.
+        if let limit = retention.octets, objectCount == (open == nil ? 1 : 0) {
+            while octetCount > limit, parts.count > 1 { forgetFirstPart() }
+        }
         guard oldest != before else { return }
         do {
             try store.trim(below: oldest)
@@ -125,12 +139,14 @@ extension ObjectLog {
     private mutating func forgetOldest() {
         guard !parts.isEmpty else { return }
         let object = parts[0].header.object
-        repeat {
-            octetCount -= parts[0].streamLength
-            parts.removeFirst()
-        } while !parts.isEmpty && parts[0].header.object == object
+        repeat { forgetFirstPart() } while !parts.isEmpty && parts[0].header.object == object
         objectCount -= 1
         statistics.objectsForgotten += 1
+    }
+
+    private mutating func forgetFirstPart() {
+        octetCount -= parts[0].streamLength
+        parts.removeFirst()
         oldest = parts.isEmpty ? next : parts[0].sequence
     }
 
@@ -146,7 +162,8 @@ extension ObjectLog {
             if part.sequence < place { return "part \(part.sequence) comes after \(place)" }
             if part.sequence >= next { return "part \(part.sequence) lies beyond the live edge \(next)" }
             let follows = index > 0 && parts[index - 1].header.object == part.header.object
-            if part.header.index != (follows ? parts[index - 1].header.index + 1 : 0) {
+            // Of the first object the first parts may be gone, when it is longer than what is kept.
+            if index > 0, part.header.index != (follows ? parts[index - 1].header.index + 1 : 0) {
                 return
                     "part \(part.sequence) is number \(part.header.index) of an object whose earlier parts are not kept"
             }

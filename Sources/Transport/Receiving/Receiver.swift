@@ -71,7 +71,7 @@ package final class Receiver {
         peer.beforeTransmit = { [unowned self] in
             peer.extension.serve(on: &peer.connection.machine, at: self.reactor.now)
             drainClient()
-            clientTimer?.schedule(at: peer.extension.nextDeadline)
+            clientTimer?.schedule(at: Self.nextDeadline(of: &peer.extension))
         }
         peer.beforeReceive = { [unowned self] bytes, from, ecn in takeCopy(&bytes, from: from, ecn: ecn) }
         clientTimer = reactor.timer { [unowned self] in
@@ -79,6 +79,9 @@ package final class Receiver {
             peer.pump()
         }
     }
+
+    /// In place: read from elsewhere, the whole client would be copied.
+    private static func nextDeadline(of client: inout FlowClient) -> Instant { client.nextDeadline }
 
     /// Sends the first packet.
     package func start() { peer.pump() }

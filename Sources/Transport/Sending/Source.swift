@@ -160,10 +160,11 @@ package final class Source {
         while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
         // Who has connected or waits for a turn was served after the flow's timer was set, if there is one.
         // A deadline that has passed meanwhile is not put off again and again.
-        let next = server.nextDeadline
+        // In place: read from here, the whole server would be copied.
+        let next = withServer { $0.nextDeadline }
         guard next != deadline else { return }
         deadline = next
-        let wake = server.nextWake(after: reactor.now)
+        let wake = withServer { $0.nextWake(after: reactor.now) }
         if let sender { sender.schedule(at: wake) } else { serverTimer?.schedule(at: wake) }
     }
 

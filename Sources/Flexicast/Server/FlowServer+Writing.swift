@@ -1,0 +1,68 @@
+import Objects
+import Wire
+
+// Objects that are written piece by piece, by somebody who can wait. One is open at a time.
+extension FlowServer {
+    /// Octets that receivers may be behind the writer of an object before it has to wait.
+    static var writeAhead: Int { 4 << 20 }
+
+    /// Begins an object; its parts follow. `length`: its octets, where they are known. Throws what `ObjectLog.begin` does.
+    public mutating func beginObject(
+        name: String = "", mediaType: String = "", length: UInt64? = nil, at now: Instant
+    ) throws(LogError) {
+        try log.begin(name: name, mediaType: mediaType, length: length, published: wallTime(at: now))
+    }
+
+    /// Publishes the next part of the object that has begun, at most `ObjectLimits.partOctets`, or with `isLast` its last.
+    /// Throws what `ObjectLog.append` does; the object is open still, and nothing of the part was published.
+    public mutating func append(part body: [UInt8], isLast: Bool, at now: Instant) throws(LogError) {
+        defer { assertInvariants(logHasGrown: true) }
+        var onFlow = false
+        let take = { (part: borrowing Part) in onFlow = Self.give(part, to: &flow, isTouched: &isFlowTouched) }
+        if isLast {
+            try log.finish(body, take: take)
+            objectCount += 1
+        } else {
+            try log.append(part: body, take: take)
+        }
+        hand(log.next - 1, onFlow: onFlow)
+        settle(at: now)
+    }
+
+    /// Gives the object up that has begun: receivers are told that nothing more of it comes.
+    public mutating func abandonObject(at now: Instant) {
+        defer { assertInvariants(logHasGrown: true) }
+        guard let gap = log.abandon() else { return }
+        for slot in seats.indices where seats[slot].isConnected {
+            tellGap(slot, gap)
+            touch(slot)
+        }
+        settle(at: now)
+    }
+
+    /// Octets that may be written now; what is written beyond is taken all the same, and held. Whoever has to wait is not kept
+    /// waiting by those that are slower than nearly all: as many may be behind as the flow leaves behind
+    /// (`FlowConfiguration.pacePercent`), and at least one of two or more.
+    public var writeRoom: Int {
+        let ahead = min(Self.writeAhead, (log.retention.octets ?? .max) / 2)
+        var lags: [Int] = []
+        for slot in seats.indices where seats[slot].isConnected {
+            lags.append(seats[slot].member == nil ? lag(slot) : 0)
+        }
+        let spare = Electorate.spare(
+            of: lags.count, percent: flow?.configuration.pacePercent ?? FlowConfiguration().pacePercent)
+        // Members hear what has left the flow's queue.
+        var behind = Int(clamping: queuedOctets)
+        if lags.count > spare {
+            lags.sort(by: >)
+            behind = max(behind, lags[spare])
+        }
+        return ahead - behind
+    }
+
+    /// Octets of the log that have still to be handed to a receiver's connection.
+    private func lag(_ slot: Int) -> Int {
+        guard let lowest = seats[slot].cursor.lowest(before: log.next) else { return 0 }
+        return Int(clamping: log.next - lowest) * ObjectLimits.partOctets
+    }
+}

@@ -169,7 +169,7 @@ package final class FanoutTrial {
             switch event {
             case .connected: if way == .unicast { ready += 1 }
             case .listening: ready += 1
-            case .item: itemsOf[index] += 1
+            case .object: itemsOf[index] += 1
             case .part(let part): if part.completes { itemsOf[index] += 1 }
             case .fellBack: fallbacks += 1
             case .closed: closed += 1

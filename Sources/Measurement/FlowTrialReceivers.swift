@@ -121,9 +121,9 @@ final class TrialEar {
             grant: ReceiverGrant(octets: 1 << 30, streams: 1 << 20), reactor: charged.reactor, log: log)
         receiver.onEvent = { [unowned self] event in
             switch event {
-            case .item(let item):
+            case .object(let item):
                 items += 1
-                itemOctets += UInt64(item.bytes.count)
+                itemOctets += UInt64(item.body.count)
             case .part(let part):
                 guard part.completes else { break }
                 items += 1

@@ -27,9 +27,9 @@ extension Deployment {
                 self.receiver = receiver
                 receiver.onEvent = { [unowned self] event in
                     switch event {
-                    case .item(let item):
-                        let number = LateJoin.number(of: Array(item.bytes))
-                        if number < 0 || LateJoin.item(number)[...] != item.bytes { wrong += 1 }
+                    case .object(let item):
+                        let number = LateJoin.number(of: Array(item.body))
+                        if number < 0 || LateJoin.item(number)[...] != item.body { wrong += 1 }
                         times[number, default: 0] += 1
                         vias[item.via, default: 0] += 1
                     case .listening, .returned: isListening = true

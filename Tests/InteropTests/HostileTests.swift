@@ -110,7 +110,7 @@ struct HostileTests {
                 case .listening: isListening = true
                 case .fellBack: fallbacks += 1
                 case .closed(let reason): closed = reason
-                case .item(let item): took(Array(item.bytes))
+                case .object(let item): took(Array(item.body))
                 default: break
                 }
             }

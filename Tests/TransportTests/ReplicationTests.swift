@@ -104,7 +104,7 @@ import Wire
                 to: address, serverName: "127.0.0.1", tls: client, usesFlow: true, access: FlowAccess(native: false),
                 reactor: reactor, log: Self.quiet())
             let taken = Taken()
-            receiver.onEvent = { if case .item(let item) = $0 { taken.vias.append(item.via) } }
+            receiver.onEvent = { if case .object(let item) = $0 { taken.vias.append(item.via) } }
             receiver.start()
             receivers.append((receiver, taken))
         }

@@ -40,7 +40,7 @@ import Wire
                 reactor: reactor, log: quiet())
             var items: [[UInt8]] = []
             receiver.onEvent = { event in
-                if case .item(let item) = event { items.append(Array(item.bytes)) }
+                if case .object(let item) = event { items.append(Array(item.body)) }
             }
             receiver.start()
             #expect(turn(reactor) { !items.isEmpty })
@@ -209,7 +209,7 @@ import Wire
         var gaps: [Gap] = []
         idle.onEvent = { event in
             switch event {
-            case .item: taken += 1
+            case .object: taken += 1
             case .gap(let gap): gaps.append(gap)
             default: break
             }
@@ -310,7 +310,7 @@ import Wire
             usesFlow: false, access: FlowAccess(), reactor: reactor, log: quiet())
         let received = Items()
         receiver.onEvent = { event in
-            if case .item(let item) = event { received.octets.append(Array(item.bytes)) }
+            if case .object(let item) = event { received.octets.append(Array(item.body)) }
         }
         receiver.start()
         return (source, received, receiver)

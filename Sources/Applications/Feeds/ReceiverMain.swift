@@ -33,37 +33,18 @@ final class ReceiverRun {
     private let log: Logger
     private let output: EventOutput
     private let writer: OutputWriter
-    private let tls: TLSContext
+    private let subscriber: Subscriber
     private let store: ItemStore?
-    private var addresses: [IPAddress]
-    /// Which of them is tried next.
-    private var nextAddress = 0
-    private var receiver: Receiver?
-    /// The connection before, kept until no call to it can be under way.
-    private var retired: [Receiver] = []
-    /// Connections tried since the last one that came about.
-    private var attempts = 0
-    private var hasConnected = false
     private var isTimeUp = false
-    /// Why the last connection ended.
-    private var lastFailure = "no answer yet"
     /// Counts epochs of the source's log: within one, later items have higher numbers.
     private var epoch: UInt64 = 0
-    /// Where the receiver is in the source's log, from connection to connection.
-    private var assembler: ObjectAssembler
     private var positionTimer: TimerHandle?
-    private var ticket: [UInt8]?
-    private var token: [UInt8] = []
     private var hasListened = false
     private var summary = ReceiverSummary()
     /// Items that could not be stored.
     private var failures = 0
-    /// What earlier connections received.
-    private var past = (flow: 0, tunnel: 0, unicast: 0, lost: 0, rejected: 0)
     private var known = RecentDigests()
     private var timers: [TimerHandle] = []
-    private var retry: TimerHandle?
-    private var random = randomSeed()
 
     init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
         self.options = options
@@ -77,28 +58,18 @@ final class ReceiverRun {
             writer = OutputWriter()
             output = EventOutput(style: options.json ? .json : .text, writer: writer)
         }
-        let trust: TLSContext.Trust =
-            switch options.trust {
-            case .system: .system
-            case .file(let path): .file(path)
-            case .anyone: .none
-            }
-        tls = try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
         store =
             if case .directory(let path) = options.output { try ItemStore(directory: path, logger: log) } else { nil }
-        assembler = store.flatMap { Self.resumed(from: $0.position) } ?? ObjectAssembler()
-        addresses = try Resolver.addresses(of: options.host)
-        guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
+        subscriber = try Subscriber(
+            options.subscription, resuming: store.flatMap { Self.position(from: $0.position) }, on: reactor, log: log)
+        subscriber.onEvent = { [unowned self] event in handle(event) }
     }
 
     func start() throws {
         reactor.onTurnEnd { [unowned self] in
-            for old in retired { old.release() }
-            retired.removeAll()
             if hasNewItems { notePosition() }
             hasNewItems = false
         }
-        retry = reactor.timer { [unowned self] in connect() }
         if store != nil {
             positionTimer = reactor.timer(at: reactor.now + Self.positionPause) { [unowned self] in
                 notePosition()
@@ -112,46 +83,12 @@ final class ReceiverRun {
                     reactor.stop()
                 })
         }
-        connect()
+        subscriber.start()
     }
 
-    private func connect() {
-        // All of them failed: the name may stand for others by now.
-        if nextAddress == addresses.count {
-            nextAddress = 0
-            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty { addresses = found }
-        }
-        let address = addresses[nextAddress]
-        attempts += 1
-        do {
-            let receiver = try Receiver(
-                to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
-                usesFlow: options.path != .unicast, access: options.flowAccess,
-                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket, assembler: assembler,
-                reactor: reactor, log: log)
-            self.receiver = receiver
-            receiver.onEvent = { [unowned self] event in handle(event) }
-            receiver.start()
-        } catch {
-            log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
-            lastFailure = "\(error)"
-            nextAddress += 1
-            tryAgain()
-        }
-    }
-
-    private func tryAgain() {
-        retry?.schedule(at: reactor.now + ReconnectPause.afterFailures(attempts, random: &random))
-    }
-
-    private func handle(_ event: Receiver.Event) {
+    private func handle(_ event: Subscriber.Event) {
         switch event {
-        case .connected:
-            attempts = 0
-            hasConnected = true
-            output.report(
-                ReceiverEvent.connected(address: "\(receiver?.peer.connection.machine.remoteAddress.description ?? "")")
-            )
+        case .connected(let address): output.report(ReceiverEvent.connected(address: "\(address)"))
         case .listening(let group):
             guard !hasListened else { return }
             hasListened = true
@@ -166,35 +103,22 @@ final class ReceiverRun {
             summary.returns += 1
             output.report(ReceiverEvent.returned)
         case .log(let message): logReceived(message)
-        case .item(let item): take(item)
+        case .object(let object): take(object)
         // Items are asked for whole.
-        case .part: break
-        case .failed: summary.missing += 1
+        case .opened, .data, .finished: break
+        case .reset: summary.missing += 1
         case .gap(let gap):
             // What never was, or was not wanted, is not missing.
             guard gap.reason != .void, gap.reason != .unwanted else { return }
             summary.missing += Int(clamping: gap.count)
             output.report(ReceiverEvent.gap(first: gap.first, count: gap.count, reason: "\(gap.reason)"))
-        case .closed(let reason):
-            log.warning("connection ended", metadata: ["reason": "\(reason)"])
-            lastFailure = "\(reason)"
-            // One that never came about says that this address is of no use.
-            if attempts > 0 { nextAddress += 1 }
-            keepCounts()
-            if let receiver { retired.append(receiver) }
-            receiver = nil
-            // Without a connection that had come about there would be no end to it.
-            if reason == .statelessReset, attempts == 0 {
-                retry?.schedule(at: reactor.now + ReconnectPause.afterReset(random: &random))
-            } else {
-                tryAgain()
-            }
+        case .disconnected: notePosition()
         }
     }
 
     private func logReceived(_ message: LogMessage) {
         if message.answer != .taken { epoch += 1 }
-        let uncertainty = receiver?.peer.extension.assembler.clock.uncertainty(at: reactor.now) ?? .zero
+        let uncertainty = subscriber.assembler.clock.uncertainty(at: reactor.now) ?? .zero
         output.report(
             ReceiverEvent.position(
                 answer: "\(message.answer)", first: message.first, next: message.next, uncertainty: uncertainty))
@@ -204,20 +128,18 @@ final class ReceiverRun {
 
     private static var positionPause: Duration { .seconds(1) }
 
-    private static func resumed(from stored: [UInt8]?) -> ObjectAssembler? {
+    private static func position(from stored: [UInt8]?) -> PositionMessage? {
         guard let stored else { return nil }
         var decoder = ControlDecoder(from: .client)
         var reader = ByteReader(stored.span)
         // Whatever else is there: the receiver begins anew, and what it has already is known by its digest.
-        guard case .position(let position) = try? decoder.next(from: &reader), let epoch = position.epoch else {
-            return nil
-        }
-        return ObjectAssembler(resuming: epoch, at: position.cursor)
+        guard case .position(let position) = try? decoder.next(from: &reader) else { return nil }
+        return position
     }
 
     /// What is settled now goes to the disk behind the items that settled it.
     private func notePosition() {
-        if let receiver { assembler = receiver.peer.extension.assembler }
+        let assembler = subscriber.assembler
         guard let store, let epoch = assembler.epoch, assembler.resume != notedPosition,
             let bytes = try? ControlMessage.position(PositionMessage(epoch: epoch, cursor: assembler.resume)).encoded()
         else { return }
@@ -229,31 +151,19 @@ final class ReceiverRun {
     /// Items were given to the store in this turn.
     private var hasNewItems = false
 
-    private func keepCounts() {
-        guard let receiver else { return }
-        assembler = receiver.peer.extension.assembler
-        past.flow += Int(receiver.octetsFromFlows)
-        past.tunnel += Int(receiver.octetsFromTunnels)
-        past.unicast += Int(receiver.octetsFromUnicast)
-        past.lost += Int(receiver.packetsMissing)
-        past.rejected += Int(receiver.packetsRejected)
-        ticket = receiver.sessionTicket ?? ticket
-        if !receiver.addressToken.isEmpty { token = receiver.addressToken }
-    }
-
     // MARK: Items
 
-    private func take(_ item: ReceivedItem) {
+    private func take(_ object: ReceivedObject) {
         guard let store else {
-            takeInMemory(item)
+            takeInMemory(object)
             return
         }
         hasNewItems = true
         let mailbox = stored
         let log = log
-        store.submit(Array(item.bytes), order: ItemOrder(session: epoch, position: item.position)) { result in
+        store.submit(Array(object.body), order: ItemOrder(session: epoch, position: object.first)) { result in
             // The item is on disk all the same.
-            guard mailbox.send((result, item.via, item.latency ?? .zero)) else {
+            guard mailbox.send((result, object.via, object.latency ?? .zero)) else {
                 log.error("a stored item was not reported: too much waits")
                 return
             }
@@ -275,10 +185,10 @@ final class ReceiverRun {
         }
     }
 
-    private func takeInMemory(_ received: ReceivedItem) {
+    private func takeInMemory(_ received: ReceivedObject) {
         let items: [(item: FeedItem, document: [UInt8])]
         do throws(FeedError) {
-            items = try FeedParser.parseItems(Array(received.bytes))
+            items = try FeedParser.parseItems(Array(received.body))
         } catch {
             log.error("what came is no item", metadata: ["reason": "\(error)"])
             return
@@ -306,27 +216,25 @@ final class ReceiverRun {
     }
 
     func finish() -> Int32 {
-        retry = nil
-        keepCounts()
-        receiver?.onEvent = { _ in }
-        receiver?.close()
+        subscriber.close()
         notePosition()
         store?.close()
         // What it stored last is still to be reported.
         if store != nil { reactor.turn(timeout: .zero) }
-        summary.bytesFlow = past.flow
-        summary.bytesTunnel = past.tunnel
-        summary.bytesUnicast = past.unicast
-        summary.packetsLost = past.lost
-        summary.packetsRejected = past.rejected
+        let counts = subscriber.counts
+        summary.bytesFlow = counts.flow
+        summary.bytesTunnel = counts.tunnel
+        summary.bytesUnicast = counts.unicast
+        summary.packetsLost = counts.lost
+        summary.packetsRejected = counts.rejected
         output.report(ReceiverEvent.summary(summary))
         writer.flush()
         return status
     }
 
     private var status: Int32 {
-        if isTimeUp, !hasConnected {
-            log.error("no connection to \(options.host):\(options.port): \(lastFailure)")
+        if isTimeUp, !subscriber.hasConnected {
+            log.error("no connection to \(options.host):\(options.port): \(subscriber.lastFailure)")
             return 1
         }
         if failures > 0 {

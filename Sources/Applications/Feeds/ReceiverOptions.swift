@@ -53,8 +53,15 @@ package struct ReceiverOptions: Sendable {
 }
 
 extension ReceiverOptions {
-    var flowAccess: FlowAccess {
-        FlowAccess(
-            interface: interface, native: path != .amt, relay: path == .amt || path == .auto ? relay : nil)
+    var subscription: Subscriber.Options {
+        var subscription = Subscriber.Options(host: host, port: port)
+        subscription.trust = trust
+        subscription.usesFlow = path != .unicast
+        subscription.interface = interface
+        subscription.joinsGroup = path != .amt
+        subscription.relay = path == .amt || path == .auto ? relay : nil
+        subscription.qlogDirectory = qlogDirectory
+        subscription.keyLog = keyLog
+        return subscription
     }
 }

@@ -22,19 +22,14 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let output = EventOutput(style: options.json ? .json : .text)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
 
-    var udp = UDPOptions()
-    // [::] is every address of this machine, of either version.
-    udp.onlyIPv6 = !options.listen.address.isUnspecified
-    let listen = try reactor.udpSocket(bind: options.listen, options: udp)
-    let tls = try serverContext(options)
+    let (objects, store) = try makeLog(options)
+    let broadcaster = try Broadcaster(broadcast(options, objects), on: reactor, log: log)
     if let path = options.certificateOutput {
         do {
-            try Data(tls.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+            try Data(broadcaster.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
         } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
     }
-    let (objects, store) = try makeLog(options)
-    let (flow, sender) = try makeFlow(options.flow, listen: listen, firstStream: objects.next, reactor: reactor)
-    var zeroCopy = sender?.zeroCopyDescription
+    var zeroCopy = broadcaster.counts.zeroCopy
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
         if let directory = options.stateDirectory {
@@ -42,24 +37,6 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         } else {
             FeedState(feed: options.feed, history: 0)
         }
-    var configuration = FlowServerConfiguration()
-    configuration.history = options.wholeFeed ? min(1, options.history) : options.history
-    configuration.replicates = options.flow.replicates
-    configuration.hasGroup = options.flow.group != nil
-    configuration.groupRetry = options.groupRetry
-    var limits = Listener<ReceivedFrames>.Limits()
-    limits.connections = options.connections
-    limits.accounts.connections = options.connectionsPerAddress
-    configuration.unicastRate = options.unicastRate
-    let source = Source(
-        listen: listen, tls: tls, limits: limits,
-        server: FlowServer(
-            flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
-            at: reactor.now),
-        sender: sender, maxDatagramSize: options.maxDatagramSize,
-        resetKey: try options.stateDirectory.map(storedResetKey), qlogDirectory: options.qlogDirectory,
-        reactor: reactor,
-        log: log)
     let wholeFeed = options.wholeFeed
     let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
         Publication(changed, of: feed, at: location, asWholeFeed: wholeFeed)
@@ -68,12 +45,10 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     // or follows with the next change.
     let recorded = options.wholeFeed && objects.objectCount > 0 ? [] : state.history.map(\.item)
     for document in missing(recorded.isEmpty ? [] : publication(recorded, nil).documents, from: objects) {
-        source.publish(name: document.name, mediaType: document.mediaType, document.bytes)
+        publish(document, by: broadcaster, log: log)
     }
     let mailbox = reactor.mailbox(of: Publication.self) { publication in
-        for document in publication.documents {
-            source.publish(name: document.name, mediaType: document.mediaType, document.bytes)
-        }
+        for document in publication.documents { publish(document, by: broadcaster, log: log) }
         for event in publication.events { output.report(event) }
     }
     let poller = FeedPoller(
@@ -88,19 +63,19 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
 
     output.report(
         SourceEvent.listening(
-            address: "\(listen.localAddress)",
+            address: "\(broadcaster.address)",
             group: options.flow.group.map { "\($0)" } ?? (options.flow.replicates ? "each receiver" : "")))
     poller.start()
     let interval = options.reportInterval
     var next = reactor.now + interval
     var ticker: TimerHandle?
     ticker = reactor.timer(at: next) {
-        output.report(SourceEvent.interval(source.counts))
-        if let sender, zeroCopy != sender.zeroCopyDescription {
-            zeroCopy = sender.zeroCopyDescription
-            log.info("flow: zero-copy \(sender.zeroCopyDescription ?? "")")
+        let counts = broadcaster.counts
+        output.report(SourceEvent.interval(counts))
+        if zeroCopy != counts.zeroCopy {
+            zeroCopy = counts.zeroCopy
+            log.info("flow: zero-copy \(zeroCopy ?? "")")
         }
-        source.wallClockIs(wallClock())
         next = max(next + interval, reactor.now)
         ticker?.schedule(at: next)
     }
@@ -108,13 +83,12 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
 
     ticker = nil
     poller.stop()
-    source.close()
-    listen.flush()
+    broadcaster.close()
     poller.waitUntilStopped()
     do {
         try store?.close()
     } catch { log.error("the last items are not on disk", metadata: ["reason": "\(error.reason)"]) }
-    output.report(SourceEvent.summary(source.counts))
+    output.report(SourceEvent.summary(broadcaster.counts))
     output.flush()
     return 0
 }
@@ -133,20 +107,43 @@ func storedResetKey(in directory: String) throws -> StatelessResetKey {
     return StatelessResetKey(key: key)
 }
 
-private func serverContext(_ options: SourceOptions) throws -> TLSContext {
-    if let files = options.certificate {
-        return try TLSContext.server(
-            certificateFile: files.certificate, keyFile: files.key, alpn: [applicationProtocol], keyLog: options.keyLog)
+/// Sends an item to every receiver. One that the log does not take is logged as an error.
+private func publish(_ document: Publication.Document, by broadcaster: Broadcaster, log: Logger) {
+    do {
+        try broadcaster.publish(name: document.name, mediaType: document.mediaType, document.bytes)
+    } catch {
+        log.error("an item was not published", metadata: ["name": "\(document.name)", "reason": "\(error)"])
     }
+}
+
+private func broadcast(_ options: SourceOptions, _ objects: ObjectLog) throws -> Broadcaster.Options {
+    var broadcast = Broadcaster.Options(listen: options.listen)
+    broadcast.certificate = options.certificate
+    broadcast.names = try namesOfThisMachine()
+    broadcast.flow = options.flow
+    broadcast.history = options.wholeFeed ? min(1, options.history) : options.history
+    broadcast.groupRetry = options.groupRetry
+    broadcast.unicastRate = options.unicastRate
+    broadcast.connections = options.connections
+    broadcast.connectionsPerAddress = options.connectionsPerAddress
+    broadcast.objects = objects
+    broadcast.maxDatagramSize = options.maxDatagramSize
+    broadcast.resetKey = try options.stateDirectory.map(storedResetKey)
+    broadcast.qlogDirectory = options.qlogDirectory
+    broadcast.keyLog = options.keyLog
+    return broadcast
+}
+
+/// What a self-signed certificate is for.
+private func namesOfThisMachine() throws -> [String] {
     var names = ["localhost", ProcessInfo.processInfo.hostName]
     for interface in try NetworkInterface.all() { names += interface.addresses.map(\.description) }
-    let valid = names.filter { name in
+    return names.filter { name in
         IPAddress(name) != nil
             || name.utf8.allSatisfy {
                 $0 == 0x2d || $0 == 0x2e || (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20)
             }
     }
-    return try TLSContext.server(selfSignedFor: valid, alpn: [applicationProtocol], keyLog: options.keyLog)
 }
 
 /// Items that are recorded as sent beside the log, which may lag behind when the process is killed.

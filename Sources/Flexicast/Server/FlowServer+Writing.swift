@@ -40,17 +40,20 @@ extension FlowServer {
         settle(at: now)
     }
 
-    /// Octets that may be written now; what is written beyond is taken all the same, and held. Whoever has to wait is not kept
-    /// waiting by those that are slower than nearly all: as many may be behind as the flow leaves behind
-    /// (`FlowConfiguration.pacePercent`), and at least one of two or more.
+    /// Octets that may be written now; what is written beyond is taken all the same, and held. The writer is not kept waiting
+    /// by those that are slower than nearly all: as many may be behind as the flow leaves behind
+    /// (`FlowConfiguration.pacePercent`), and at least one of two or more; none with
+    /// `FlowServerConfiguration.writerWaitsForEverybody`.
     public var writeRoom: Int {
         let ahead = min(Self.writeAhead, (log.retention.octets ?? .max) / 2)
         var lags: [Int] = []
         for slot in seats.indices where seats[slot].isConnected {
             lags.append(seats[slot].member == nil ? lag(slot) : 0)
         }
-        let spare = Electorate.spare(
-            of: lags.count, percent: flow?.configuration.pacePercent ?? FlowConfiguration().pacePercent)
+        let percent =
+            configuration.writerWaitsForEverybody
+            ? 100 : flow?.configuration.pacePercent ?? FlowConfiguration().pacePercent
+        let spare = percent == 100 ? 0 : Electorate.spare(of: lags.count, percent: percent)
         // Members hear what has left the flow's queue.
         var behind = Int(clamping: queuedOctets)
         if lags.count > spare {

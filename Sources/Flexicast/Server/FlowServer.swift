@@ -42,6 +42,8 @@ public struct FlowServerConfiguration: Sendable {
     public var repairsPerReceiver = 4096
     /// The most that is handed to receivers' connections, in bits per second, shared fairly by account; nil sets no bound.
     public var unicastRate: UInt64?
+    /// Whoever writes an object part by part waits for the slowest receiver, not for nearly all: for those who can be trusted.
+    public var writerWaitsForEverybody = false
 
     public init(history: Int = 100) { self.history = history }
 }

@@ -44,6 +44,16 @@ public struct ReceivedPart: Sendable, Equatable {
     /// With it all parts of the object were given out. That is not said of an object of which some were given out before a
     /// restart: who keeps the parts can tell, for the last one says how many there are.
     public var completes: Bool
+
+    package init(
+        header: PartHeader, body: ArraySlice<UInt8>, way: PartWay, latency: Duration?, completes: Bool
+    ) {
+        self.header = header
+        self.body = body
+        self.way = way
+        self.latency = latency
+        self.completes = completes
+    }
 }
 
 /// Why an object is not given out.

@@ -1,5 +1,5 @@
 /// How an item's octets reached a receiver.
-package enum Via: String, Sendable {
+public enum Via: String, Sendable {
     case flow
     case unicast
     /// Some on the flow, some on the unicast path: repaired, or caught by a change of path.
@@ -7,7 +7,7 @@ package enum Via: String, Sendable {
 }
 
 /// Why a receiver went back to its unicast path.
-package enum FallbackReason: String, Sendable {
+public enum FallbackReason: String, Sendable {
     /// Nothing was heard on the flow for three keep-alive intervals.
     case silence
     /// The source sent LEAVE.

@@ -38,14 +38,7 @@ extension Receiver {
                 "the source does not let this receiver listen to the flow now; its log says why. Items come on unicast")
         case .joinUnanswered:
             log.warning("the source has not answered the request to listen to the flow. Items come on unicast")
-        case .object(let object):
-            let via: Via =
-                object.octetsFromFlow == object.body.count ? .flow : object.octetsFromFlow == 0 ? .unicast : .mixed
-            onEvent(
-                .item(
-                    ReceivedItem(
-                        position: object.first, parts: object.count, bytes: object.body, via: via,
-                        latency: object.latency)))
+        case .object(let object): onEvent(.object(object))
         case .part(let part): onEvent(.part(part))
         case .failed(let failure):
             log.warning(

@@ -36,7 +36,7 @@ package final class Receiver {
 
     package init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
-        qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil,
+        wants: Wants = .everything, qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil,
         assembler: ObjectAssembler = ObjectAssembler(), grant: ReceiverGrant = ReceiverGrant(), reactor: Reactor,
         log: Logger
     ) throws {
@@ -61,6 +61,7 @@ package final class Receiver {
             bind: SocketAddress(remote.address.isIPv4 ? .v4(0) : .v6(0), port: 0))
         var client = FlowClientConfiguration()
         client.ways = access.ways
+        client.wants = wants
         peer = Peer(
             connection,
             extension: FlowClient(configuration: client, assembler: assembler, seed: SeededRandom(from: &random)),

@@ -93,7 +93,7 @@ package final class Source {
     }
 
     /// Does something with the server; packets that this lets go leave at the end of the turn.
-    package func withServer<R>(_ body: (inout FlowServer) -> R) -> R { body(&server) }
+    package func withServer<R, E: Error>(_ body: (inout FlowServer) throws(E) -> R) throws(E) -> R { try body(&server) }
 
     /// The wall clock shows this: it may have been set, and time goes by for what is kept for so long.
     package func wallClockIs(_ time: WallTime) { server.wallClockIs(time, at: reactor.now) }

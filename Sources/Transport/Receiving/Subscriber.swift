@@ -1,0 +1,293 @@
+import Cryptography
+import Flexicast
+import Logging
+import Objects
+import Operation
+import QUIC
+import Reactor
+import Wire
+
+/// Receives what a `Broadcaster` publishes: on the multicast flow where the network carries it, else on a connection of its own,
+/// which the application need not know. It connects, connects again after a failure, and goes on where it was. Lives on a reactor,
+/// and is used on its thread alone.
+public final class Subscriber {
+    /// What a subscriber is to be like.
+    public struct Options: Sendable {
+        /// Host name or address literal of the source, without brackets: what its certificate must name.
+        public var host: String
+        public var port: UInt16
+        public var trust = TrustChoice.system
+        /// Objects whose names begin with one of these are wanted; empty: all. A flow brings everything.
+        public var prefixes: [String] = []
+        /// Listen to the flow where it can be heard.
+        public var usesFlow = true
+        /// Name of the interface that the flow is joined on; nil lets the routing table choose.
+        public var interface: String?
+        public var delivery = Delivery.whole
+        /// Octets of an object that may wait for those before them, or for the rest of it; beyond it an object is given up.
+        public var heldOctets = 64 << 20
+
+        package var relay: RelayChoice?
+        package var joinsGroup = true
+        package var qlogDirectory: String?
+        package var keyLog: String?
+
+        public init(host: String, port: UInt16) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// How objects are given out.
+    public enum Delivery: Sendable {
+        /// Whole, each in one `object` event.
+        case whole
+        /// As they come, in order: `opened`, `data` as often as there is some, `finished`.
+        case streamed
+    }
+
+    /// What happened.
+    public enum Event {
+        case connected(to: SocketAddress)
+        /// The connection has ended; another is tried.
+        case disconnected(CloseReason)
+        /// Packets of the flow are opened from now on.
+        case listening(group: SocketAddress)
+        /// The flow is looked for another way.
+        case way(FlowWay)
+        case fellBack(FallbackReason)
+        /// The flow is heard again.
+        case returned
+        /// What the source has, and whether it serves from where this receiver was.
+        case log(LogMessage)
+        /// An object is whole (`Delivery.whole`).
+        case object(ReceivedObject)
+        /// An object begins: its number, name, media type, time of publication, and length where it is known.
+        case opened(PartHeader)
+        /// The next octets of an object.
+        case data(object: UInt64, ArraySlice<UInt8>, via: Via)
+        /// All of an object was given out.
+        case finished(object: UInt64)
+        /// An object will not be whole; what was given out of it is all there is.
+        case reset(AssemblyFailure)
+        /// Nothing will come for these numbers.
+        case gap(Gap)
+    }
+
+    /// Gets every event.
+    public var onEvent: (Event) -> Void = { _ in }
+    /// Whether a connection came about.
+    public private(set) var hasConnected = false
+    /// Why the last connection ended, or none came about.
+    public private(set) var lastFailure = "no answer yet"
+
+    private let options: Options
+    private let reactor: Reactor
+    private let log: Logger
+    private let tls: TLSContext
+    private var addresses: [IPAddress]
+    /// Which of them is tried next.
+    private var nextAddress = 0
+    package private(set) var receiver: Receiver?
+    /// The connection before, kept until no call to it can be under way.
+    private var retired: [Receiver] = []
+    /// Connections tried since the last one that came about.
+    private var attempts = 0
+    /// Where the receiver is in the source's log, from connection to connection.
+    private var kept: ObjectAssembler
+    private var order: PartOrder
+    private var ticket: [UInt8]?
+    private var token: [UInt8] = []
+    /// What earlier connections received.
+    private var past = Counts()
+    private var retry: TimerHandle?
+    private var random = randomSeed()
+
+    /// What came so far, in octets of UDP payload and in packets.
+    package struct Counts {
+        package var flow = 0
+        package var tunnel = 0
+        package var unicast = 0
+        package var lost = 0
+        package var rejected = 0
+
+        mutating func add(_ receiver: Receiver) {
+            flow += Int(receiver.octetsFromFlows)
+            tunnel += Int(receiver.octetsFromTunnels)
+            unicast += Int(receiver.octetsFromUnicast)
+            lost += Int(receiver.packetsMissing)
+            rejected += Int(receiver.packetsRejected)
+        }
+    }
+
+    /// - Throws: an error that says what could not be set up.
+    public convenience init(_ options: Options, on reactor: Reactor, log: Logger) throws {
+        try self.init(options, resuming: nil, on: reactor, log: log)
+    }
+
+    /// - Parameter position: where an earlier receiver was in the source's log.
+    package init(_ options: Options, resuming position: PositionMessage?, on reactor: Reactor, log: Logger) throws {
+        self.options = options
+        self.reactor = reactor
+        self.log = log
+        let trust: TLSContext.Trust =
+            switch options.trust {
+            case .system: .system
+            case .file(let path): .file(path)
+            case .anyone: .none
+            }
+        tls = try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
+        let mode: ObjectAssembler.Mode = options.delivery == .whole ? .whole : .parts
+        let limits = ObjectAssembler.Limits(octets: options.heldOctets)
+        if let position, let epoch = position.epoch {
+            kept = ObjectAssembler(resuming: epoch, at: position.cursor, mode: mode, limits: limits)
+        } else {
+            kept = ObjectAssembler(mode: mode, limits: limits)
+        }
+        order = PartOrder(limit: options.heldOctets)
+        addresses = try Resolver.addresses(of: options.host)
+        guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
+        reactor.onTurnEnd { [weak self] in self?.release() }
+        retry = reactor.timer { [unowned self] in connect() }
+    }
+
+    /// Connects. Set `onEvent` before.
+    public func start() { connect() }
+
+    /// Leaves the flow and tells the source, which then sends nothing more.
+    public func close() {
+        retry = nil
+        receiver?.onEvent = { _ in }
+        receiver?.close()
+        keep()
+    }
+
+    /// Where the receiver is in the source's log, and its estimate of the source's clock.
+    package var assembler: ObjectAssembler { receiver?.peer.extension.assembler ?? kept }
+
+    /// What came so far.
+    package var counts: Counts {
+        var counts = past
+        if let receiver { counts.add(receiver) }
+        return counts
+    }
+
+    // MARK: Connections
+
+    private func release() {
+        for old in retired { old.release() }
+        retired.removeAll()
+    }
+
+    private func connect() {
+        // All of them failed: the name may stand for others by now.
+        if nextAddress == addresses.count {
+            nextAddress = 0
+            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty { addresses = found }
+        }
+        let address = addresses[nextAddress]
+        attempts += 1
+        do {
+            let receiver = try Receiver(
+                to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
+                usesFlow: options.usesFlow,
+                access: FlowAccess(interface: options.interface, native: options.joinsGroup, relay: options.relay),
+                wants: options.prefixes.isEmpty ? .everything : .named(options.prefixes),
+                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket, assembler: kept, reactor: reactor,
+                log: log)
+            self.receiver = receiver
+            receiver.onEvent = { [unowned self] event in handle(event) }
+            receiver.start()
+        } catch {
+            log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
+            lastFailure = "\(error)"
+            nextAddress += 1
+            tryAgain()
+        }
+    }
+
+    private func tryAgain() {
+        retry?.schedule(at: reactor.now + ReconnectPause.afterFailures(attempts, random: &random))
+    }
+
+    /// What the connection that ends has brought goes on to the next.
+    private func keep() {
+        guard let receiver else { return }
+        kept = receiver.peer.extension.assembler
+        past.add(receiver)
+        ticket = receiver.sessionTicket ?? ticket
+        if !receiver.addressToken.isEmpty { token = receiver.addressToken }
+        retired.append(receiver)
+        self.receiver = nil
+    }
+
+    private func closed(_ reason: CloseReason) {
+        log.warning("connection ended", metadata: ["reason": "\(reason)"])
+        lastFailure = "\(reason)"
+        // One that never came about says that this address is of no use.
+        if attempts > 0 { nextAddress += 1 }
+        keep()
+        // Without a connection that had come about there would be no end to it.
+        if reason == .statelessReset, attempts == 0 {
+            retry?.schedule(at: reactor.now + ReconnectPause.afterReset(random: &random))
+        } else {
+            tryAgain()
+        }
+        onEvent(.disconnected(reason))
+    }
+
+    // MARK: Events
+
+    private func handle(_ event: Receiver.Event) {
+        switch event {
+        case .connected:
+            attempts = 0
+            hasConnected = true
+            if let receiver { onEvent(.connected(to: receiver.peer.connection.machine.remoteAddress)) }
+        case .listening(let group): onEvent(.listening(group: group))
+        case .way(let way): onEvent(.way(way))
+        case .fellBack(let reason): onEvent(.fellBack(reason))
+        case .returned: onEvent(.returned)
+        case .log(let message): onEvent(.log(message))
+        case .object(let object): take(object)
+        case .part(let part): take(part)
+        case .failed(let failure):
+            guard options.delivery == .whole || order.failed(failure.object) else { break }
+            onEvent(.reset(failure))
+        case .gap(let gap): onEvent(.gap(gap))
+        case .closed(let reason): closed(reason)
+        }
+    }
+
+    private func take(_ object: ReceivedObject) {
+        guard options.delivery == .streamed else {
+            onEvent(.object(object))
+            return
+        }
+        onEvent(
+            .opened(
+                PartHeader(
+                    sequence: object.first, count: 1, length: UInt64(object.body.count), published: object.published,
+                    mediaType: object.mediaType, name: object.name)))
+        onEvent(.data(object: object.first, object.body, via: object.via))
+        onEvent(.finished(object: object.first))
+    }
+
+    private func take(_ part: ReceivedPart) {
+        let via: Via =
+            switch part.way {
+            case .flow: .flow
+            case .connection: .unicast
+            case .both: .mixed
+            }
+        for step in order.take(part, via: via) {
+            switch step {
+            case .opened(let header): onEvent(.opened(header))
+            case .data(let object, let bytes, let via): onEvent(.data(object: object, bytes, via: via))
+            case .finished(let object): onEvent(.finished(object: object))
+            case .gaveUp(let object):
+                onEvent(.reset(AssemblyFailure(object: object, name: part.header.name, reason: .noRoom)))
+            }
+        }
+    }
+}

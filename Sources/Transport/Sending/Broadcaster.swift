@@ -1,0 +1,232 @@
+import Cryptography
+import Flexicast
+import Logging
+import Objects
+import QUIC
+import Reactor
+import Wire
+
+/// An object that is being written to a `Broadcaster`, from `open` to `finish` or `reset`.
+public struct BroadcastObject: Hashable, Sendable {
+    /// Counts from 0 in the order of `open`.
+    let number: UInt64
+}
+
+/// Publishes objects to receivers anywhere: once on an encrypted multicast flow, and on their own connections to those that
+/// multicast does not reach. Lives on a reactor, and is used on its thread alone.
+///
+///     let broadcaster = try Broadcaster(options, on: reactor, log: logger)
+///     let object = try broadcaster.open(name: "film.mp4")
+///     try broadcaster.write(object, bytes)     // as often as there is something; false: wait for `onRoom`
+///     try broadcaster.finish(object)
+///
+/// Octets that are written in a turn of the reactor leave at its end, in parts of at most 258 032. Objects go out in the order in
+/// which they were opened: what is written to a later one waits until those before it are finished or reset.
+public final class Broadcaster {
+    /// What a broadcaster is to be like.
+    public struct Options: Sendable {
+        /// Where receivers connect. Port 0 takes any.
+        public var listen: SocketAddress
+        /// PEM files of the certificate chain and its key; nil makes a self-signed certificate for `names`.
+        public var certificate: CertificateFiles?
+        /// Names and addresses that a self-signed certificate is for.
+        public var names = ["localhost", "127.0.0.1"]
+        /// The flow. Without a group everybody is served on a connection of their own.
+        public var flow = FlowOptions()
+        /// Objects that a newcomer is given first, of those that were published before.
+        public var history = 0
+        /// What is kept for receivers that are slow or come back.
+        public var retention = Retention(objects: 100_000, octets: 64 << 20)
+        /// The most that is handed to receivers' connections, in bits per second; nil sets no bound.
+        public var unicastRate: UInt64?
+        /// Whom a writer waits for: `room` is what they leave.
+        public var waiting = Waiting.nearlyAll
+        /// Connections at once, and those of one IPv4 address or IPv6 /64.
+        public var connections = 20_000
+        public var connectionsPerAddress = 256
+
+        /// What was published before, and where it is kept; nil forgets with the process.
+        package var objects: ObjectLog?
+        package var groupRetry = Duration.seconds(600)
+        package var maxDatagramSize = ConnectionConfiguration.datagramSizeLimit
+        package var resetKey: StatelessResetKey?
+        package var qlogDirectory: String?
+        package var keyLog: String?
+
+        public init(listen: SocketAddress) { self.listen = listen }
+    }
+
+    /// Whom a writer waits for.
+    public enum Waiting: Sendable {
+        /// All but the slowest quarter (`FlowOptions.pacePercent`), and at least one of two or more: no stranger holds up the
+        /// others. Who is slower loses what retention takes meanwhile, and is told so.
+        case nearlyAll
+        /// Everybody. A receiver that takes nothing stops the writer: for receivers that can be trusted.
+        case everybody
+    }
+
+    /// There is room again after `write` has said that there is none.
+    public var onRoom: () -> Void = {}
+    /// Where receivers connect.
+    public var address: SocketAddress { listen.localAddress }
+    /// The certificate in use, as PEM.
+    public let certificatePEM: String
+    /// What was sent so far, and who is there.
+    public var counts: SourceCounts { source.counts }
+
+    private let reactor: Reactor
+    private let listen: UDPSocket
+    private let source: Source
+    private var writers = WriterQueue()
+    private var isFull = false
+    private var clockReadAt: Instant
+    /// How often the wall clock is looked at: it may have been set.
+    private static var clockInterval: Duration { .seconds(1) }
+
+    /// - Throws: an error that says what could not be set up.
+    public init(_ options: Options, on reactor: Reactor, log: Logger) throws {
+        self.reactor = reactor
+        clockReadAt = reactor.now
+        var udp = UDPOptions()
+        udp.onlyIPv6 = !options.listen.address.isUnspecified
+        listen = try reactor.udpSocket(bind: options.listen, options: udp)
+        let tls =
+            if let files = options.certificate {
+                try TLSContext.server(
+                    certificateFile: files.certificate, keyFile: files.key, alpn: [applicationProtocol],
+                    keyLog: options.keyLog)
+            } else {
+                try TLSContext.server(
+                    selfSignedFor: options.names, alpn: [applicationProtocol], keyLog: options.keyLog)
+            }
+        certificatePEM = tls.certificatePEM
+        let objects = options.objects ?? memoryLog(retention: options.retention)
+        let (flow, sender) = try makeFlow(options.flow, listen: listen, firstStream: objects.next, reactor: reactor)
+        var configuration = FlowServerConfiguration(history: options.history)
+        configuration.replicates = options.flow.replicates
+        configuration.hasGroup = options.flow.group != nil
+        configuration.groupRetry = options.groupRetry
+        configuration.writerWaitsForEverybody = options.waiting == .everybody
+        configuration.unicastRate = options.unicastRate
+        var limits = Listener<ReceivedFrames>.Limits()
+        limits.connections = options.connections
+        limits.accounts.connections = options.connectionsPerAddress
+        // Before the source's own: what was written in a turn leaves at its end.
+        let flush = TurnEnd()
+        reactor.onTurnEnd { flush.action() }
+        source = Source(
+            listen: listen, tls: tls, limits: limits,
+            server: FlowServer(
+                flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
+                at: reactor.now),
+            sender: sender, maxDatagramSize: options.maxDatagramSize, resetKey: options.resetKey,
+            qlogDirectory: options.qlogDirectory, reactor: reactor, log: log)
+        flush.action = { [unowned self] in turnEnds() }
+    }
+
+    /// The reactor knows of it before the broadcaster is made.
+    private final class TurnEnd { var action: () -> Void = {} }
+
+    // MARK: Objects
+
+    /// Begins an object.
+    /// - Parameters:
+    ///   - name: at most 1024 octets of UTF-8. Receivers may ask for names that begin in some way.
+    ///   - mediaType: at most 255 octets.
+    ///   - length: its octets, where they are known: then `finish` wants just as many.
+    /// - Throws: `LogError.malformed` for a name or media type that is too long.
+    public func open(
+        name: String = "", mediaType: String = "", length: UInt64? = nil
+    ) throws(LogError) -> BroadcastObject {
+        let header = PartHeader(
+            sequence: 0, count: nil, length: length, published: WallTime(nanoseconds: 0), mediaType: mediaType,
+            name: name)
+        do { try header.check() } catch { throw .malformed(error) }
+        return writers.open(name: name, mediaType: mediaType, length: length)
+    }
+
+    /// Adds octets to an object. They are taken whatever there is room for.
+    /// - Returns: whether there is room for more. If not, receivers are behind, and `onRoom` tells when to go on; whoever
+    ///   writes on all the same has it held in memory.
+    /// - Throws: `LogError.noObjectOpen` when the object is finished or reset.
+    @discardableResult
+    public func write(_ object: BroadcastObject, _ bytes: [UInt8]) throws(LogError) -> Bool {
+        guard writers.write(object, bytes) else { throw .noObjectOpen }
+        // Whole parts need not wait for the end of the turn.
+        if writers.firstOctets >= ObjectLimits.partOctets { try send(all: false) }
+        isFull = room <= 0
+        return !isFull
+    }
+
+    /// Octets that may be written before receivers are too far behind; negative when they are.
+    public var room: Int { source.withServer { $0.writeRoom } - writers.octets }
+
+    /// The object is whole.
+    /// - Throws: `LogError.noObjectOpen` when it is finished or reset already; `LogError.lengthMismatch` when it has not the length that it
+    ///   was opened with: it is reset then.
+    public func finish(_ object: BroadcastObject) throws(LogError) {
+        guard writers.finish(object) else { throw .noObjectOpen }
+        try send(all: true)
+    }
+
+    /// Gives an object up. Receivers that were sent a part of it are told that nothing more comes. Ignored for one that is
+    /// finished.
+    public func reset(_ object: BroadcastObject) {
+        guard let began = writers.remove(object) else { return }
+        if began { source.withServer { $0.abandonObject(at: self.reactor.now) } }
+    }
+
+    /// Publishes an object that is all there.
+    /// - Throws: what `open` and `finish` do.
+    public func publish(name: String = "", mediaType: String = "", _ body: [UInt8]) throws(LogError) {
+        guard writers.first != nil else {
+            try source.withServer { server throws(LogError) in
+                _ = try server.publish(name: name, mediaType: mediaType, body: body, at: self.reactor.now)
+            }
+            return
+        }
+        let object = try open(name: name, mediaType: mediaType, length: UInt64(body.count))
+        try write(object, body)
+        try finish(object)
+    }
+
+    /// Tells every receiver that the broadcaster ends. Objects that are open are reset.
+    public func close() {
+        while let object = writers.first { reset(object) }
+        source.close()
+        listen.flush()
+    }
+
+    private func turnEnds() {
+        // What is wrong with an object was told by `write` and `finish`; what is left is the log's numbers.
+        try? send(all: true)
+        if reactor.now - clockReadAt >= Self.clockInterval {
+            clockReadAt = reactor.now
+            source.wallClockIs(wallClock())
+        }
+        if isFull, room > 0 {
+            isFull = false
+            onRoom()
+        }
+    }
+
+    /// Publishes what was written, in order; without `all` only parts that are full.
+    private func send(all: Bool) throws(LogError) {
+        while let piece = writers.next(all: all) {
+            do throws(LogError) {
+                try source.withServer { server throws(LogError) in
+                    let now = self.reactor.now
+                    if piece.isFirst {
+                        try server.beginObject(
+                            name: piece.name, mediaType: piece.mediaType, length: piece.length, at: now)
+                    }
+                    try server.append(part: piece.bytes, isLast: piece.isLast, at: now)
+                }
+            } catch {
+                source.withServer { $0.abandonObject(at: self.reactor.now) }
+                _ = writers.remove(piece.object)
+                throw error
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ TEST_FLAGS ?=
 # A module may import only what Package.swift lets it use.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: all demo test perf perf-check perf-update format install prerequisites test-prerequisites perf-prerequisites
+.PHONY: all demo test perf perf-check perf-update format examples install prerequisites test-prerequisites perf-prerequisites
 
 all: prerequisites
 	swift build -c release --product flexicast $(SWIFT_FLAGS)
@@ -39,6 +39,10 @@ perf-check: perf-prerequisites all
 perf-update: perf-prerequisites all
 	Perf/prepare
 	Perf/check --update "$(REASON)"
+
+# Programs outside the package that stand on its library: builds them and sends a file from one to two others.
+examples: prerequisites
+	docs/examples/check
 
 format:
 	swift format format --in-place --recursive Package.swift Sources Tests

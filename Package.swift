@@ -16,18 +16,22 @@ let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 let package = Package(
     name: "flexicast",
+    products: [
+        // What others import: `Broadcaster` and `Subscriber`, on a `Reactor`.
+        .library(name: "FlexicastTransport", targets: ["Transport", "Reactor", "Objects", "Wire"]),
+        .executable(name: "flexicast", targets: ["flexicast"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
+        .systemLibrary(
+            name: "CLibXML2", path: "CShims/libxml2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
         .target(
-            name: "CShims", path: "CShims",
-            // Where every distribution keeps libxml2's headers, which find each other by <libxml/…>. Asking pkg-config would
-            // make the build need that program too. Only the includes of CShims' own files are affected.
-            cSettings: [.unsafeFlags(["-isystem", "/usr/include/libxml2"])],
+            name: "CShims", dependencies: ["CLibXML2"], path: "CShims", exclude: ["libxml2"],
             linkerSettings: [
-                .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"), .linkedLibrary("xml2"),
+                .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"),
                 .linkedLibrary("sqlite3"),
             ]),
         .target(name: "Wire", swiftSettings: room),

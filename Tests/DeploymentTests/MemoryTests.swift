@@ -19,13 +19,14 @@ extension Deployment {
             let feed = try LoadFeed(file: directory.url.appending(path: "feed.atom"))
             let certificate = directory.url.appending(path: "source.pem")
             let address = SocketAddress(network.address(0), port: 4433)
+            // Kept for seven seconds, so that a receiver which a busy machine holds up for one lacks nothing.
             let source = try Child(
                 "source",
                 network.command(
                     [
                         Ground.program, "source", "--feed", feed.file.path, "--poll", "50ms", "--listen", "\(address)",
                         "--group", "\(network.group)", "--interface", Namespaces.interface, "--write-certificate",
-                        certificate.path, "--history", "10", "--retain-octets", "1048576", "--json",
+                        certificate.path, "--history", "10", "--retain-octets", "8388608", "--json",
                     ], at: 0), log: directory.url.appending(path: "source.log"))
             try waitUntil(seconds: 15, "the source") { source.tell { $0.count("listening") > 0 } }
             let receivers = try (1...3).map { place in

@@ -29,8 +29,9 @@ public struct AccountTable: Sendable {
         case table
     }
 
-    /// Times that a /56 and a /48 may have what a /64 has.
+    /// Times that a /56 may have what a /64 has.
     public static let factorOf56 = 4
+    /// Times that a /48 may have what a /64 has.
     public static let factorOf48 = 16
     /// A full table is searched for accounts that can be forgotten once in this time.
     public static let sweepInterval = Duration.seconds(1)

@@ -8,6 +8,7 @@ public struct ByteReader: ~Copyable, ~Escapable {
     @inlinable
     public var offset: Int { position }
 
+    /// A cursor at the first octet.
     @inlinable
     @_lifetime(copy bytes)
     public init(_ bytes: Span<UInt8>) {
@@ -23,8 +24,10 @@ public struct ByteReader: ~Copyable, ~Escapable {
         position = offset
     }
 
+    /// Octets that were not read.
     @inlinable
     public var remaining: Int { bytes.count - position }
+    /// Whether every octet was read.
     @inlinable
     public var isAtEnd: Bool { position == bytes.count }
 
@@ -38,6 +41,7 @@ public struct ByteReader: ~Copyable, ~Escapable {
         return true
     }
 
+    /// The next octet; nil, and no move, when there is none.
     @inlinable
     @_lifetime(self: copy self)
     public mutating func uint8() -> UInt8? {
@@ -52,6 +56,7 @@ public struct ByteReader: ~Copyable, ~Escapable {
         position < bytes.count ? bytes[position] : nil
     }
 
+    /// The next two octets, the most significant first; nil, and no move, when there are fewer.
     @inlinable
     @inline(__always)
     @_lifetime(self: copy self)
@@ -62,6 +67,7 @@ public struct ByteReader: ~Copyable, ~Escapable {
         return UInt16(word[0]) << 8 | UInt16(word[1])
     }
 
+    /// The next four octets, the most significant first; nil, and no move, when there are fewer.
     @inlinable
     @inline(__always)
     @_lifetime(self: copy self)
@@ -72,6 +78,7 @@ public struct ByteReader: ~Copyable, ~Escapable {
         return UInt32(word[0]) << 24 | UInt32(word[1]) << 16 | UInt32(word[2]) << 8 | UInt32(word[3])
     }
 
+    /// The next eight octets, the most significant first; nil, and no move, when there are fewer.
     @inlinable
     @inline(__always)
     @_lifetime(self: copy self)

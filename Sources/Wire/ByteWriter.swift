@@ -11,6 +11,7 @@ public struct ByteWriter: ~Copyable, ~Escapable {
     /// Octets from the end of the buffer that writes must leave free (an authentication tag, for one).
     public var reserved: Int
 
+    /// Writes from the first octet of `buffer` on, with nothing reserved.
     @inlinable
     @_lifetime(&buffer)
     public init(_ buffer: inout MutableSpan<UInt8>) {
@@ -24,18 +25,22 @@ public struct ByteWriter: ~Copyable, ~Escapable {
     /// Size of the whole buffer.
     @inlinable public var capacity: Int { bytes.byteCount }
 
+    /// One octet. As with all that is written, the caller keeps out of what is `reserved`; beyond the buffer it traps.
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
     public mutating func uint8(_ value: UInt8) { store(value) }
 
+    /// Two octets, the most significant first.
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
     public mutating func uint16(_ value: UInt16) { store(value.bigEndian) }
 
+    /// Four octets, the most significant first.
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
     public mutating func uint32(_ value: UInt32) { store(value.bigEndian) }
 
+    /// Eight octets, the most significant first.
     @inlinable @inline(__always)
     @_lifetime(self: copy self)
     public mutating func uint64(_ value: UInt64) { store(value.bigEndian) }
@@ -89,6 +94,7 @@ public struct ByteWriter: ~Copyable, ~Escapable {
         position += count
     }
 
+    /// All octets of `span`, in order.
     @_lifetime(self: copy self)
     public mutating func octets(_ span: Span<UInt8>) {
         let count = span.count

@@ -1,7 +1,10 @@
 /// Numbers of the protocols that follow an IP header.
 public enum IPProtocol {
+    /// IGMP (RFC 3376).
     public static let igmp: UInt8 = 2
+    /// UDP (RFC 768).
     public static let udp: UInt8 = 17
+    /// ICMPv6 (RFC 4443), which MLD is part of.
     public static let icmpv6: UInt8 = 58
 }
 
@@ -19,12 +22,14 @@ public enum IPError: Error, Hashable, Sendable {
 public struct IPHeader: Hashable, Sendable {
     /// Where this packet lies in the datagram that was fragmented.
     public struct Fragment: Hashable, Sendable {
+        /// The same in all fragments of a datagram; 16 bits over IPv4, 32 over IPv6.
         public var identification: UInt32
         /// Octets of the datagram's payload before this fragment's.
         public var offset: Int
         /// Whether further fragments follow.
         public var hasMore: Bool
 
+        /// - Parameter offset: octets, a multiple of 8.
         public init(identification: UInt32, offset: Int, hasMore: Bool) {
             self.identification = identification
             self.offset = offset
@@ -32,12 +37,15 @@ public struct IPHeader: Hashable, Sendable {
         }
     }
 
+    /// Who sent it, as the header says.
     public var source: IPAddress
+    /// Where it goes.
     public var destination: IPAddress
     /// What follows all headers: UDP, IGMP, ….
     public var protocolNumber: UInt8
     /// The TTL or hop limit.
     public var hopLimit: UInt8
+    /// The two lower bits of the traffic class, or of what was IPv4's type of service (RFC 3168).
     public var ecn: ECN
     /// Octets before the payload, options and extension headers counted in.
     public var headerLength: Int
@@ -193,6 +201,7 @@ extension IPHeader {
 }
 
 extension ByteReader {
+    /// The next sixteen octets as an IPv6 address; nil, and no move, when there are fewer.
     @_lifetime(self: copy self)
     public mutating func address6() -> UInt128? {
         guard remaining >= 16, let high = uint64(), let low = uint64() else { return nil }

@@ -3,6 +3,7 @@ public struct Instant: Comparable, Hashable, Sendable {
     /// Nanoseconds since an arbitrary start.
     public var nanoseconds: Int64
 
+    /// - Parameter nanoseconds: since the start that all instants of one clock have in common.
     public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
 
     /// Later than any event: a deadline that never comes.
@@ -17,12 +18,15 @@ public struct Instant: Comparable, Hashable, Sendable {
         return overflow ? .distantFuture : Instant(nanoseconds: sum)
     }
 
+    /// Saturates at `distantFuture`.
     public static func += (a: inout Instant, b: Duration) { a = a + b }
 
+    /// `b` before `a`. Traps beyond 64 bits of nanoseconds.
     public static func - (a: Instant, b: Duration) -> Instant {
         Instant(nanoseconds: a.nanoseconds - b.nanoseconds)
     }
 
+    /// The time from `b` to `a`, negative when `a` is the earlier one. Traps beyond 64 bits of nanoseconds.
     public static func - (a: Instant, b: Instant) -> Duration {
         .nanoseconds(a.nanoseconds - b.nanoseconds)
     }

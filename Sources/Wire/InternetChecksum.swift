@@ -5,6 +5,7 @@ public struct InternetChecksum: Sendable {
     /// Whether an odd number of octets has been added: the next one is the low half of a word.
     private var isOdd = false
 
+    /// The checksum of nothing.
     public init() {}
 
     /// A checksum that begins with the pseudo header of UDP and ICMPv6: both addresses, the length and the protocol
@@ -16,16 +17,19 @@ public struct InternetChecksum: Sendable {
         add(UInt16(number))
     }
 
+    /// Adds a word; an even number of octets must have come before it.
     public mutating func add(_ word: UInt16) {
         precondition(!isOdd)
         sum += UInt64(word)
     }
 
+    /// Adds two words, the upper half first; an even number of octets must have come before them.
     public mutating func add(_ words: UInt32) {
         precondition(!isOdd)
         sum += UInt64(words >> 16) + UInt64(words & 0xffff)
     }
 
+    /// Adds the address's octets; an even number of octets must have come before them.
     public mutating func add(_ address: IPAddress) {
         switch address {
         case .v4(let bits): add(bits)
@@ -36,6 +40,7 @@ public struct InternetChecksum: Sendable {
         }
     }
 
+    /// Adds octets, an odd number of them too: the next ones go on in the middle of a word.
     public mutating func add(_ octets: Span<UInt8>) {
         var index = 0
         if isOdd, octets.count > 0 {

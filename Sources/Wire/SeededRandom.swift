@@ -28,6 +28,7 @@ public struct SeededRandom: RandomNumberGenerator, Sendable {
         self.init(seed: (source.next(), source.next(), source.next(), source.next()))
     }
 
+    /// The generator's next eight octets.
     public mutating func next() -> UInt64 {
         if used == 16 { refill() }
         defer { used += 2 }

@@ -5,6 +5,7 @@ public enum IPAddress: Hashable, Sendable {
     /// The 128-bit address, its first octet most significant.
     case v6(UInt128)
 
+    /// Whether it is of IPv4, not of IPv6.
     public var isIPv4: Bool { if case .v4 = self { true } else { false } }
 
     /// Whether every bit is zero: "any" when bound to, "withdrawn" in an FC_ANNOUNCE.
@@ -135,9 +136,12 @@ extension IPAddress: CustomStringConvertible {
 
 /// An IP address and a UDP port.
 public struct SocketAddress: Hashable, Sendable {
+    /// The address of the host, or of the group.
     public var address: IPAddress
+    /// The UDP port, 0 to 65535; 0 is "any" when bound to.
     public var port: UInt16
 
+    /// - Parameter port: the UDP port; 0 is "any" when bound to.
     public init(_ address: IPAddress, port: UInt16) {
         self.address = address
         self.port = port

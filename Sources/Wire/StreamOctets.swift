@@ -48,6 +48,7 @@ public struct StreamOctets: Sendable {
     /// Octets of the whole stream.
     public let count: Int
 
+    /// A stream of `head`, then `body`, which is not copied.
     @inlinable
     public init(head: ShortOctets = ShortOctets(), body: ArraySlice<UInt8>) {
         self.head = head

@@ -3,7 +3,9 @@ public struct UDPHeader: Hashable, Sendable {
     /// Octets of the header.
     public static let length = 8
 
+    /// The sender's; 0 when it expects no answer.
     public var sourcePort: UInt16
+    /// Where the datagram goes.
     public var destinationPort: UInt16
     /// Octets of header and payload.
     public var length: Int

@@ -198,7 +198,7 @@ extension Connection {
 
     /// Packets of `pathID`'s flow, opened with the flow's key, in the datagrams they came in: how many are new and count as
     /// received, which those that our limits have no room for do not. Only frames
-    /// that a shared flow may carry are accepted; others are a violation (draft-navarre-quic-flexicast-02 section 7).
+    /// that a shared flow may carry are accepted; others are a violation (draft-navarre-quic-flexicast-02 sections 7 and 11).
     @discardableResult
     public mutating func flowPacketsReceived<E: FrameExtension>(
         pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
@@ -279,7 +279,7 @@ extension Connection {
         type <= FrameType.handshakeDone || type == FrameType.datagram || type == FrameType.datagramWithLength
     }
 
-    private static func truncated(_ type: UInt64) -> TransportError {
+    static func truncated(_ type: UInt64) -> TransportError {
         TransportError(.frameEncodingError, "truncated frame 0x\(String(type, radix: 16))", frameType: type)
     }
 
@@ -493,43 +493,5 @@ extension Connection {
         }
         waitingDatagrams += 1
         events.append(.datagram(bytes))
-    }
-
-    // MARK: Closing
-
-    @_lifetime(reader: copy reader)
-    private mutating func closeReceived(_ type: UInt64, _ reader: inout ByteReader, at now: Instant)
-        throws(TransportError)
-    {
-        guard let reason = Self.readClose(type, &reader) else { throw Self.truncated(type) }
-        events.append(.closed(reason))
-        phase = .draining(until: now + probeTimeout * 3)
-    }
-
-    @_lifetime(reader: copy reader)
-    private static func readClose(_ type: UInt64, _ reader: inout ByteReader) -> CloseReason? {
-        var frameType: UInt64 = 0
-        guard let code = reader.varint() else { return nil }
-        if type == FrameType.connectionClose {
-            guard let value = reader.varint() else { return nil }
-            frameType = value
-        }
-        guard let length = reader.varint(), length <= UInt64(reader.remaining), let text = reader.array(Int(length))
-        else { return nil }
-        // The peer's words go into logs: whatever is not UTF-8 is replaced, and control characters are dropped.
-        let reason = String(String(decoding: text.prefix(256), as: UTF8.self).filter { !$0.isASCII || $0 >= " " })
-        return type == FrameType.connectionClose
-            ? .peer(TransportError(TransportError.Code(rawValue: code), reason, frameType: frameType))
-            : .peerApplication(code: code, reason: reason)
-    }
-
-    /// While closing, the peer's own close frame ends the exchange.
-    private mutating func noteCloseOfPeer(_ payload: Span<UInt8>, at now: Instant) {
-        var reader = ByteReader(payload)
-        guard let type = reader.varint(),
-            type == FrameType.connectionClose || type == FrameType.connectionCloseApplication,
-            case .closing(let until) = phase
-        else { return }
-        phase = .draining(until: until)
     }
 }

@@ -9,10 +9,11 @@ import Wire
 //     application ------> write, read, …   +--> transmit(into:plans:) --> datagram in the clear + seal plans
 //     time -------------> nextDeadline, timerFired(at:)
 //
-// The parts: Connection+Receive (frames in), Connection+Transmit (frames out), Connection+Timers, and the value types
+// The parts: Connection+Handshake, Connection+Receive (frames in), Connection+Transmit (frames out), Connection+Control
+// (connection IDs and paths), Connection+Timers, Connection+Closing, Connection+Events, and the value types
 // StreamTable, LossRecovery, AckTracker, CryptoStream, PathMTU, NetworkPath and the connection ID tables.
 
-/// It is not copied: four kilobytes and two dozen references would go along.
+/// Our end of one QUIC connection, as a pure value. It is not copied: four kilobytes and two dozen references would go along.
 public struct Connection: ~Copyable, Sendable {
     enum Phase: Sendable {
         case active
@@ -27,8 +28,11 @@ public struct Connection: ~Copyable, Sendable {
     /// each call of a method that does not change them. Costs an octet.
     private let inPlace = Atomic<Bool>(true)
 
+    /// Our end of it.
     public let role: Role
+    /// As it was made with. `localParameters` are what has come of its `parameters`.
     public let configuration: ConnectionConfiguration
+    /// Counts since the connection began.
     public internal(set) var statistics = ConnectionStatistics()
 
     var phase = Phase.active
@@ -54,7 +58,10 @@ public struct Connection: ~Copyable, Sendable {
     /// Both ends offered `ConnectionConfiguration.extensionParameter`, and multipath.
     public internal(set) var isExtensionNegotiated = false
 
+    /// TLS has finished at this end (RFC 9001 section 4.1.1): streams may be opened.
     public internal(set) var isHandshakeComplete = false
+    /// The peer is known to have finished as well (RFC 9001 section 4.1.2): Handshake keys are gone, and keys may be updated. A
+    /// server confirms when it completes, a client when HANDSHAKE_DONE comes.
     public internal(set) var isHandshakeConfirmed = false
     var readable: InlineArray<3, Bool> = [false, false, false]
     var writable: InlineArray<3, Bool> = [false, false, false]
@@ -64,6 +71,7 @@ public struct Connection: ~Copyable, Sendable {
     var earlyResends = 0
 
     // 1-RTT key updates (RFC 9001 section 6).
+    /// Which 1-RTT key packets are sealed with now: 0 first, one more for each key update, whoever began it.
     public internal(set) var keyGeneration: UInt64 = 0
     var firstPacketOfGeneration: UInt64 = 0
     var keyGenerationAcknowledged = false
@@ -242,10 +250,13 @@ public struct Connection: ~Copyable, Sendable {
     }
     /// Full datagrams that stream and window have ready, as far as can be told without writing them.
     public var datagramsReady: Int { min(recovery.windowRoom, streams.bulk?.range.count ?? 0) / mtu.current }
+    /// Octets that may be in flight at once (RFC 9002 section 7.2).
     public var congestionWindow: Int { recovery.congestionWindow }
+    /// Octets of packets sent that are neither acknowledged nor lost, headers and tags included (RFC 9002 section 2).
     public var bytesInFlight: Int { recovery.bytesInFlight }
     /// Neither end has closed.
     public var isActive: Bool { if case .active = phase { true } else { false } }
+    /// The connection is over, and will neither send nor say anything more: forget it.
     public var isDrained: Bool { if case .drained = phase { true } else { false } }
     /// The destination ID that our packets carry.
     public var remoteID: ConnectionID { remoteIDs.current }
@@ -254,143 +265,12 @@ public struct Connection: ~Copyable, Sendable {
     /// The largest packet number received at `level`, for decoding the next.
     public func largestReceived(_ level: ProtectionLevel) -> UInt64? { acks[level.rawValue].largest }
 
-    /// Whether the last 16 octets of an unreadable datagram say that the peer lost its state (RFC 9000 section 10.3.1).
-    public func isStatelessReset(_ token: [UInt8]) -> Bool {
-        remoteIDs.active.contains { entry in
-            guard let known = entry.token, known.count == token.count else { return false }
-            // Every octet is looked at, whatever the first differences are.
-            return zip(known, token).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
-        }
-    }
-
     /// Whether all of a stream has come that the application may not know of: it frees memory by taking events now.
     public var hasWholeStream: Bool { streams.hasWhole }
 
     /// What neither we nor the peer want to see exceeded, in octets of UDP payload.
     var largestDatagram: Int {
         min(configuration.maxDatagramSize, Int(min(peerParameters?.maxUDPPayloadSize ?? 65527, 65527)))
-    }
-
-    // MARK: The handshake, driven by TLS
-
-    /// Keys to open packets of `level` are installed.
-    public mutating func readKeysInstalled(_ level: ProtectionLevel) { readable[level.rawValue] = true }
-    /// Keys to seal packets of `level` are installed.
-    public mutating func writeKeysInstalled(_ level: ProtectionLevel) {
-        writable[level.rawValue] = true
-        if level == .handshake { recovery.hasHandshakeKeys = true }
-    }
-
-    /// TLS wants these octets sent in CRYPTO frames.
-    public mutating func queueHandshakeBytes(_ bytes: [UInt8], at level: ProtectionLevel) {
-        crypto[level.rawValue].append(bytes)
-    }
-
-    /// The peer's transport parameters, as TLS authenticated or will authenticate them. A violation closes the connection.
-    public mutating func peerParametersReceived(_ octets: [UInt8], at now: Instant) {
-        do throws(TransportError) {
-            let peer = try TransportParameters(octets, from: role.peer)
-            try checkConnectionIDs(peer)
-            apply(peer)
-        } catch { close(error, at: now) }
-    }
-
-    /// RFC 9000 section 7.3.
-    private func checkConnectionIDs(_ peer: TransportParameters) throws(TransportError) {
-        func refuse(_ what: String) -> TransportError {
-            TransportError(.transportParameterError, "\(what) does not match the connection IDs seen on the wire")
-        }
-        guard peer.initialSourceConnectionID == remoteIDs.active.first(where: { $0.sequence == 0 })?.id else {
-            throw refuse("initial_source_connection_id")
-        }
-        guard role == .client else { return }
-        guard peer.originalDestinationConnectionID == originalDestination else {
-            throw refuse("original_destination_connection_id")
-        }
-        guard peer.retrySourceConnectionID == retrySource else { throw refuse("retry_source_connection_id") }
-    }
-
-    private mutating func apply(_ peer: TransportParameters) {
-        peerParameters = peer
-        recovery.peerMaxAckDelay = peer.maxAckDelay
-        agreeOnIdleTimeout()
-        mtu.ceiling = largestDatagram
-        localIDs.peerLimit = Int(min(peer.activeConnectionIDLimit, 64))
-        if let token = peer.statelessResetToken { remoteIDs.setFirstToken(token) }
-        isMultipathNegotiated = peer.initialMaxPathID != nil && localParameters.initialMaxPathID != nil
-        if let id = configuration.extensionParameter {
-            isExtensionNegotiated =
-                isMultipathNegotiated && peer.others[id] != nil && localParameters.others[id] != nil
-        }
-        streams.sharedStreamSpace = isExtensionNegotiated
-        streams.peerParameters(StreamLimits(peer))
-    }
-
-    /// TLS has finished on this side.
-    public mutating func handshakeCompleted(at now: Instant) {
-        // What TLS authenticated may just have been refused: then this connection never was.
-        guard isActive, !isHandshakeComplete else { return }
-        isHandshakeComplete = true
-        handshakeDeadline = .distantFuture
-        events.append(.connected)
-        if localIDs.first.count > 0, localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
-        if role == .server {
-            handshakeDoneDue = true
-            confirm(at: now)
-        }
-        restartIdleTimer(at: now)
-    }
-
-    mutating func confirm(at now: Instant) {
-        guard !isHandshakeConfirmed else { return }
-        isHandshakeConfirmed = true
-        recovery.handshakeConfirmed = true
-        discard(.handshake)
-        events.append(.confirmed)
-    }
-
-    /// RFC 9001 section 4.9.
-    mutating func discard(_ level: ProtectionLevel) {
-        guard !discarded[level.rawValue] else { return }
-        discarded[level.rawValue] = true
-        readable[level.rawValue] = false
-        writable[level.rawValue] = false
-        probes[level.rawValue] = 0
-        recovery.discard(level)
-        crypto[level.rawValue] = CryptoStream()
-        events.append(.discardKeys(level))
-    }
-
-    /// A Retry whose integrity tag was verified (RFC 9000 section 17.2.5). False: it must be ignored.
-    public mutating func retryReceived(source: ConnectionID, token: [UInt8], at now: Instant) -> Bool {
-        guard role == .client, retrySource == nil, !remoteIDConfirmed, !token.isEmpty, source != remoteIDs.current
-        else { return false }
-        retrySource = source
-        initialToken = token
-        remoteIDs.replaceFirst(source)
-        recovery.retryReceived()
-        crypto[0].retransmitAll()
-        return true
-    }
-
-    /// A Version Negotiation packet with `versions` (RFC 9000 section 6.2).
-    public mutating func versionNegotiationReceived(_ versions: [UInt32], at now: Instant) {
-        guard role == .client, !remoteIDConfirmed, retrySource == nil, isActive,
-            !versions.contains(PacketHeader.version1)
-        else { return }
-        end(.versionNegotiation(versions))
-    }
-
-    /// The datagram was a stateless reset.
-    public mutating func statelessResetReceived(at now: Instant) {
-        guard isActive else { return }
-        events.append(.closed(.statelessReset))
-        phase = .draining(until: now + probeTimeout * 3)
-    }
-
-    /// A connection ID and its stateless reset token for the peer to use, in answer to `connectionIDsWanted`.
-    public mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {
-        localIDs.add(id, token: resetToken)
     }
 
     // MARK: The application
@@ -419,7 +299,11 @@ public struct Connection: ~Copyable, Sendable {
     /// gathers bounds what gathers: by `stopSending`.
     public mutating func gather(_ id: StreamID) -> StreamGathering? { streams.gather(id) }
 
+    /// Gives up sending on a stream: RESET_STREAM with an application's `code` below 2^62 (RFC 9000 section 2.4). Nothing happens
+    /// when all of it has been acknowledged, it was reset before, or there is no such stream.
     public mutating func reset(_ id: StreamID, code: UInt64) { streams.reset(id, code: code) }
+    /// Gives up reading a stream: STOP_SENDING with an application's `code` below 2^62 (RFC 9000 section 3.5). What has come and
+    /// what still comes is thrown away and counts as read. Nothing happens when there is no such stream.
     public mutating func stopSending(_ id: StreamID, code: UInt64) { streams.stopSending(id, code: code) }
 
     /// Queues a DATAGRAM frame (RFC 9221). False when the peer takes none of that size or too many wait; it is then counted
@@ -460,41 +344,9 @@ public struct Connection: ~Copyable, Sendable {
         keyGenerationAcknowledged = false
     }
 
-    /// Closes with an application's code.
-    public mutating func close(applicationCode: UInt64, reason: String = "", at now: Instant) {
-        close(
-            CloseFrame(code: applicationCode, frameType: 0, isApplication: true, reason: reason),
-            .localApplication(code: applicationCode, reason: reason), at: now)
-    }
-
-    /// Closes because of `error`.
-    public mutating func close(_ error: TransportError, at now: Instant) {
-        close(
-            CloseFrame(
-                code: error.code.rawValue, frameType: error.frameType, isApplication: false, reason: error.reason),
-            .local(error), at: now)
-    }
-
-    private mutating func close(_ frame: CloseFrame, _ reason: CloseReason, at now: Instant) {
-        guard isActive else { return }
-        closeFrame = frame
-        closeDue = true
-        phase = .closing(until: now + probeTimeout * 3)
-        events.append(.closed(reason))
-    }
-
-    /// Ends at once and silently: there never was a peer, so that nobody closed anything either.
-    public mutating func abandon() {
-        guard isActive else { return }
-        phase = .drained
-        events.append(.drained)
-    }
-
-    /// Ends at once and silently.
-    mutating func end(_ reason: CloseReason) {
-        phase = .drained
-        events.append(.closed(reason))
-        events.append(.drained)
+    /// A connection ID and its stateless reset token for the peer to use, in answer to `connectionIDsWanted`.
+    public mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {
+        localIDs.add(id, token: resetToken)
     }
 
     /// Asks the peer for an answer, whatever else there is to send: one that has lost its state answers too, with a

@@ -1,0 +1,98 @@
+import Wire
+
+// How a connection ends (RFC 9000 section 10): we close it, the peer does, or the peer has lost its state.
+extension Connection {
+    // MARK: Ours
+
+    /// Closes with an application's code.
+    public mutating func close(applicationCode: UInt64, reason: String = "", at now: Instant) {
+        close(
+            CloseFrame(code: applicationCode, frameType: 0, isApplication: true, reason: reason),
+            .localApplication(code: applicationCode, reason: reason), at: now)
+    }
+
+    /// Closes because of `error`.
+    public mutating func close(_ error: TransportError, at now: Instant) {
+        close(
+            CloseFrame(
+                code: error.code.rawValue, frameType: error.frameType, isApplication: false, reason: error.reason),
+            .local(error), at: now)
+    }
+
+    private mutating func close(_ frame: CloseFrame, _ reason: CloseReason, at now: Instant) {
+        guard isActive else { return }
+        closeFrame = frame
+        closeDue = true
+        phase = .closing(until: now + probeTimeout * 3)
+        events.append(.closed(reason))
+    }
+
+    /// Ends at once and silently: there never was a peer, so that nobody closed anything either.
+    public mutating func abandon() {
+        guard isActive else { return }
+        phase = .drained
+        events.append(.drained)
+    }
+
+    /// Ends at once and silently.
+    mutating func end(_ reason: CloseReason) {
+        phase = .drained
+        events.append(.closed(reason))
+        events.append(.drained)
+    }
+
+    // MARK: The peer's
+
+    /// The peer has closed: nothing is sent from here on.
+    @_lifetime(reader: copy reader)
+    mutating func closeReceived(_ type: UInt64, _ reader: inout ByteReader, at now: Instant)
+        throws(TransportError)
+    {
+        guard let reason = Self.readClose(type, &reader) else { throw Self.truncated(type) }
+        events.append(.closed(reason))
+        phase = .draining(until: now + probeTimeout * 3)
+    }
+
+    @_lifetime(reader: copy reader)
+    private static func readClose(_ type: UInt64, _ reader: inout ByteReader) -> CloseReason? {
+        var frameType: UInt64 = 0
+        guard let code = reader.varint() else { return nil }
+        if type == FrameType.connectionClose {
+            guard let value = reader.varint() else { return nil }
+            frameType = value
+        }
+        guard let length = reader.varint(), length <= UInt64(reader.remaining), let text = reader.array(Int(length))
+        else { return nil }
+        // The peer's words go into logs: whatever is not UTF-8 is replaced, and control characters are dropped.
+        let reason = String(String(decoding: text.prefix(256), as: UTF8.self).filter { !$0.isASCII || $0 >= " " })
+        return type == FrameType.connectionClose
+            ? .peer(TransportError(TransportError.Code(rawValue: code), reason, frameType: frameType))
+            : .peerApplication(code: code, reason: reason)
+    }
+
+    /// While closing, the peer's own close frame ends the exchange.
+    mutating func noteCloseOfPeer(_ payload: Span<UInt8>, at now: Instant) {
+        var reader = ByteReader(payload)
+        guard let type = reader.varint(),
+            type == FrameType.connectionClose || type == FrameType.connectionCloseApplication,
+            case .closing(let until) = phase
+        else { return }
+        phase = .draining(until: until)
+    }
+
+    /// Whether the last 16 octets of an unreadable datagram say that the peer lost its state (RFC 9000 section 10.3.1).
+    public func isStatelessReset(_ token: [UInt8]) -> Bool {
+        remoteIDs.active.contains { entry in
+            guard let known = entry.token, known.count == token.count else { return false }
+            // Every octet is looked at, whatever the first differences are.
+            return zip(known, token).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+        }
+    }
+
+    /// The datagram was a stateless reset.
+    public mutating func statelessResetReceived(at now: Instant) {
+        guard isActive else { return }
+        events.append(.closed(.statelessReset))
+        phase = .draining(until: now + probeTimeout * 3)
+    }
+}

@@ -21,6 +21,7 @@ public struct ConnectionConfiguration: Sendable {
     /// What an Ethernet packet of 9000 octets carries over IPv4. More, which only memory carries, was not quicker.
     public static let datagramSizeLimit = 8972
 
+    /// - Parameter parameters: what to offer the peer, connection IDs left out: those the connection puts in itself.
     public init(parameters: TransportParameters = .standard) { self.parameters = parameters }
 }
 

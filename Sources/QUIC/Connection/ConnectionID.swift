@@ -5,6 +5,7 @@ import Wire
 public struct ConnectionID: Hashable, Sendable {
     // Three words instead of an array: comparing and hashing then cost no allocation.
     fileprivate private(set) var words: (UInt64, UInt64, UInt64)
+    /// Octets of it, 0 to 20.
     public let count: Int
 
     /// The longest that version 1 allows.
@@ -27,8 +28,10 @@ public struct ConnectionID: Hashable, Sendable {
     /// nil when `octets` is longer than `maxLength`.
     public init?(_ octets: [UInt8]) { self.init(octets.span) }
 
+    /// The ID of no octets.
     public static let empty = ConnectionID([])!
 
+    /// The octet at `index`, below `count`.
     public private(set) subscript(index: Int) -> UInt8 {
         get {
             let word = index < 8 ? words.0 : index < 16 ? words.1 : words.2
@@ -43,6 +46,7 @@ public struct ConnectionID: Hashable, Sendable {
     /// The first eight octets as a number: enough to look a connection up by an ID that we chose with eight octets.
     public var prefix: UInt64 { words.0 }
 
+    /// All of it, the first octet of the wire first.
     public var octets: [UInt8] { (0..<count).map { self[$0] } }
 
     public static func == (a: ConnectionID, b: ConnectionID) -> Bool {

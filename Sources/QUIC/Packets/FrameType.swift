@@ -1,4 +1,4 @@
-/// Frame type code points (RFC 9000 section 19, RFC 9221 section 4, draft-ietf-quic-multipath-21 section 9).
+/// Frame type code points (RFC 9000 section 19, RFC 9221 section 4, draft-ietf-quic-multipath-21 section 6).
 enum FrameType {
     static let padding: UInt64 = 0x00
     static let ping: UInt64 = 0x01

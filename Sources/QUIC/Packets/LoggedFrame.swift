@@ -3,19 +3,29 @@ import Wire
 /// A frame as a log shows it: qlog's name for it and its fields in order (draft-ietf-quic-qlog-quic-events section 8.13). Made by
 /// reading a payload anew, so that a connection that is not logged pays nothing.
 public struct LoggedFrame: Sendable, Equatable {
+    /// What a field says, by the kind that it has in the log.
     public enum Value: Sendable, Equatable {
+        /// A number, or octets when it is a length.
         case number(UInt64)
+        /// A word of qlog's, or octets in hexadecimal.
         case text(String)
+        /// Whether something is so.
         case flag(Bool)
+        /// Acknowledged packet numbers.
         case ranges([ClosedRange<UInt64>])
     }
 
+    /// One field of a frame.
     public struct Field: Sendable, Equatable {
+        /// qlog's name for it.
         public var name: String
+        /// What it says.
         public var value: Value
     }
 
+    /// qlog's name of the frame's type.
     public var type: String
+    /// In the order of qlog's definition of the frame.
     public var fields: [Field] = []
 
     private init(_ type: String, _ fields: (String, UInt64)...) {

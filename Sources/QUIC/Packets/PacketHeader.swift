@@ -3,25 +3,42 @@ import Wire
 /// The part of a packet's header that header protection leaves in the clear (RFC 9000 section 17, RFC 8999).
 /// All offsets are indices into the datagram.
 public struct PacketHeader: Sendable, Equatable {
+    /// The kinds of packets, by form, version and type of the header (RFC 9000 section 17).
     public enum Kind: Sendable, Equatable {
-        case initial, zeroRTT, handshake, retry, versionNegotiation, oneRTT
+        /// Type 0x00 of a long header (RFC 9000 section 17.2.2).
+        case initial
+        /// Type 0x01: not spoken here.
+        case zeroRTT
+        /// Type 0x02 (RFC 9000 section 17.2.4).
+        case handshake
+        /// Type 0x03: neither a packet number nor packet protection (RFC 9000 section 17.2.5).
+        case retry
+        /// A long header of version 0: neither a packet number nor packet protection (RFC 9000 section 17.2.1).
+        case versionNegotiation
+        /// A short header (RFC 9000 section 17.3.1).
+        case oneRTT
         /// A long header of a version other than 1: only the connection IDs are meaningful (RFC 8999 section 5.1).
         case unknownVersion
     }
 
+    /// From which follows what else there is.
     public var kind: Kind
+    /// Of a long header, as it is there; of a short one always 1, which it does not name.
     public var version: UInt32
+    /// Destination Connection ID.
     public var destination: ConnectionID
     /// Empty in a short header.
     public var source: ConnectionID
     /// Where an Initial's or Retry's token lies; empty otherwise.
     public var token: Range<Int>
+    /// Index of the packet's first octet.
     public var start: Int
     /// Where the packet number begins; for kinds without one, where the rest of the packet begins.
     public var packetNumberOffset: Int
     /// Just after the packet; the next coalesced packet begins here.
     public var end: Int
 
+    /// The version of RFC 9000.
     public static let version1: UInt32 = 1
 
     /// Whether the packet that begins at `start` has a short header with the destination `id`.

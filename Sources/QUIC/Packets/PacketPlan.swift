@@ -1,6 +1,7 @@
 /// What packet protection has to do to one packet that a machine wrote in the clear into a send buffer: seal the
 /// payload in place, then mask the header (RFC 9001 section 5).
 public struct PacketPlan: Sendable, Equatable {
+    /// Whose keys to seal it with.
     public var level: ProtectionLevel
     /// Index of the first header octet in the send buffer.
     public var start: Int
@@ -10,13 +11,16 @@ public struct PacketPlan: Sendable, Equatable {
     public var packetNumberLength: Int
     /// Index just after the packet, its 16-octet tag included.
     public var end: Int
+    /// Whole, for the nonce (RFC 9001 section 5.3).
     public var packetNumber: UInt64
     /// Which 1-RTT key to seal with: 0 first, one more for each key update (RFC 9001 section 6). The key phase bit,
     /// its lowest bit, is in the header already.
     public var keyGeneration: UInt64
-    /// Path ID for the nonce (draft-ietf-quic-multipath-21 section 4): 0 gives RFC 9001's nonce.
+    /// Path ID for the nonce (draft-ietf-quic-multipath-21 section 2.4). 0 gives RFC 9001's nonce, which packets of a multicast
+    /// flow have as well (draft-navarre-quic-flexicast-02 section 10.2).
     public var pathID: UInt32
 
+    /// A plan for a packet in `start..<end`, whose tag's octets are left free. The defaults are the first key and the first path.
     public init(
         level: ProtectionLevel, start: Int, packetNumberOffset: Int, packetNumberLength: Int, end: Int,
         packetNumber: UInt64, keyGeneration: UInt64 = 0, pathID: UInt32 = 0
@@ -46,9 +50,12 @@ public struct RunPlan: Sendable, Equatable {
     public var end: Int
     /// Octets of a header before its packet number, which has four.
     public var headerLength: Int
+    /// Of the packet at `start`; the next have one more each.
     public var firstPacketNumber: UInt64
+    /// Which key seals or opens all of them: 0 first, one more for each key.
     public var keyGeneration: UInt64
 
+    /// A run in `start..<end`, in packets of `packetSize` octets of which the last may have fewer.
     public init(
         start: Int, packetSize: Int, end: Int, headerLength: Int, firstPacketNumber: UInt64, keyGeneration: UInt64
     ) {
@@ -72,6 +79,7 @@ public struct RunPlan: Sendable, Equatable {
     /// How many packets there are.
     public var count: Int { (end - start + packetSize - 1) / packetSize }
 
+    /// Of all the packets, ascending as they lie.
     public var packetNumbers: ClosedRange<UInt64> { firstPacketNumber...(firstPacketNumber + UInt64(count - 1)) }
 
     /// Where the frames of a packet lie.

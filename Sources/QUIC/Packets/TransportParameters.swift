@@ -2,23 +2,37 @@ import Wire
 
 /// Transport parameters of one endpoint (RFC 9000 section 18.2, RFC 9221 section 3, draft-ietf-quic-multipath-21 section 2.1).
 public struct TransportParameters: Sendable, Equatable {
+    /// Server: the destination of the client's first Initial packet, which it has to repeat (RFC 9000 section 7.3).
     public var originalDestinationConnectionID: ConnectionID?
-    /// Zero: no idle timeout.
+    /// The longest silence before the endpoint takes the connection for dead, whole milliseconds on the wire; zero: none.
     public var maxIdleTimeout: Duration = .zero
+    /// Server: the 16 octets that a stateless reset for the handshake's connection ID ends with (RFC 9000 section 10.3).
     public var statelessResetToken: [UInt8]?
     /// Octets of UDP payload the endpoint is willing to receive.
     public var maxUDPPayloadSize: UInt64 = 65527
+    /// Octets of all streams together that the endpoint takes before its first MAX_DATA (RFC 9000 section 4.1).
     public var initialMaxData: UInt64 = 0
+    /// Octets that the endpoint takes on each bidirectional stream that it opens, before MAX_STREAM_DATA.
     public var initialMaxStreamDataBidiLocal: UInt64 = 0
+    /// Octets that the endpoint takes on each bidirectional stream that its peer opens, before MAX_STREAM_DATA.
     public var initialMaxStreamDataBidiRemote: UInt64 = 0
+    /// Octets that the endpoint takes on each unidirectional stream that its peer opens, before MAX_STREAM_DATA.
     public var initialMaxStreamDataUni: UInt64 = 0
+    /// Bidirectional streams that the peer may open before MAX_STREAMS (RFC 9000 section 4.6).
     public var initialMaxStreamsBidi: UInt64 = 0
+    /// Unidirectional streams that the peer may open before MAX_STREAMS (RFC 9000 section 4.6).
     public var initialMaxStreamsUni: UInt64 = 0
+    /// What the endpoint's ACK Delay fields are shifted left by to give microseconds, at most 20.
     public var ackDelayExponent: UInt8 = 3
+    /// The longest that the endpoint means to hold an acknowledgement back; whole milliseconds on the wire, below 2^14.
     public var maxAckDelay: Duration = .milliseconds(25)
+    /// The peer is not to change its own address during the connection, but for preferred_address (RFC 9000 section 9).
     public var disableActiveMigration = false
+    /// Connection IDs of its peer's that the endpoint stores, at least 2 (RFC 9000 section 5.1.1).
     public var activeConnectionIDLimit: UInt64 = 2
+    /// The source of the endpoint's first Initial packet, which its peer compares (RFC 9000 section 7.3).
     public var initialSourceConnectionID: ConnectionID?
+    /// Server: the source of its Retry packet, if it sent one (RFC 9000 section 7.3).
     public var retrySourceConnectionID: ConnectionID?
     /// Largest DATAGRAM frame accepted, in octets; 0: none.
     public var maxDatagramFrameSize: UInt64 = 0
@@ -27,6 +41,7 @@ public struct TransportParameters: Sendable, Equatable {
     /// Parameters of extensions, and unknown ones, by identifier.
     public var others: [UInt64: [UInt8]] = [:]
 
+    /// What an endpoint that sends no parameters says: RFC 9000 section 18.2's defaults.
     public init() {}
 
     private enum ID {
@@ -54,6 +69,7 @@ public struct TransportParameters: Sendable, Equatable {
     /// The most octets of peer parameters that are read.
     static let maxEncodedLength = 4096
 
+    /// The value of the quic_transport_parameters extension (RFC 9001 section 8.2). What has its default value is left out.
     public func encoded() -> [UInt8] {
         [UInt8].written(capacity: Self.maxEncodedLength) { writer in
             writer.parameter(ID.originalDestinationConnectionID, originalDestinationConnectionID?.octets)

@@ -99,7 +99,7 @@ struct AckTracker: Sendable {
     mutating func setReportGrid(phase: Duration) { gridPhase = phase.nanoseconds }
 
     /// Writes an ACK frame, or a PATH_ACK for `pathID` (RFC 9000 section 19.3, draft-ietf-quic-multipath-21 section
-    /// 4.2), with as many ranges as fit, newest first. False, and nothing written, when none fits or there is none.
+    /// 4.1), with as many ranges as fit, newest first. False, and nothing written, when none fits or there is none.
     @_lifetime(writer: copy writer)
     mutating func writeACK(
         into writer: inout ByteWriter, pathID: UInt64?, ackDelayExponent: UInt8, at now: Instant

@@ -1,7 +1,7 @@
 import Wire
 
 /// Round-trip time of one path (RFC 9002 section 5).
-public struct RTTEstimator: Sendable, Equatable {
+struct RTTEstimator: Sendable, Equatable {
     /// The timer granularity that the protocol assumes (RFC 9002 section 6.1.2).
     static let granularity: Int64 = 1_000_000
 
@@ -11,7 +11,7 @@ public struct RTTEstimator: Sendable, Equatable {
     private(set) var smoothedTime: Int64
     private(set) var variationTime: Int64
     /// Whether anything has been measured yet; until then the values stand for the initial guess.
-    public private(set) var hasSample = false
+    private(set) var hasSample = false
     /// When the first sample was taken.
     private(set) var firstSampleAt: Int64 = .max
 
@@ -22,10 +22,10 @@ public struct RTTEstimator: Sendable, Equatable {
         variationTime = smoothedTime / 2
     }
 
-    public var latest: Duration { .nanoseconds(latestTime) }
-    public var min: Duration { .nanoseconds(minTime) }
-    public var smoothed: Duration { .nanoseconds(smoothedTime) }
-    public var variation: Duration { .nanoseconds(variationTime) }
+    var latest: Duration { .nanoseconds(latestTime) }
+    var min: Duration { .nanoseconds(minTime) }
+    var smoothed: Duration { .nanoseconds(smoothedTime) }
+    var variation: Duration { .nanoseconds(variationTime) }
 
     /// The probe timeout without the peer's acknowledgement delay and without back-off (RFC 9002 section 6.2.1).
     var probeTimeout: Int64 { smoothedTime + Swift.max(4 * variationTime, Self.granularity) }

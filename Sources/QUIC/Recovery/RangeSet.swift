@@ -5,17 +5,22 @@ import Wire
 public struct RangeSet: Sendable, Equatable {
     private var ranges: [ClosedRange<UInt64>] = []
 
+    /// The empty set.
     public init() {}
 
+    /// Whether no number is in the set.
     public var isEmpty: Bool { ranges.isEmpty }
     /// How many ranges, not how many numbers.
     public var count: Int { ranges.count }
+    /// The lowest range; nil when the set is empty.
     public var first: ClosedRange<UInt64>? { ranges.first }
+    /// The highest range; nil when the set is empty.
     public var last: ClosedRange<UInt64>? { ranges.last }
 
     /// The `index`-th range, ascending.
     public subscript(index: Int) -> ClosedRange<UInt64> { ranges[index] }
 
+    /// Whether the number is in the set.
     public func contains(_ value: UInt64) -> Bool {
         guard let last = ranges.last, value <= last.upperBound else { return false }
         let index = firstIndex(endingAtOrAfter: value)
@@ -67,6 +72,7 @@ public struct RangeSet: Sendable, Equatable {
         if high - low > 1 { ranges.removeSubrange((low + 1)..<high) }
     }
 
+    /// Takes every number of `range` out, whichever of them are in the set.
     public mutating func remove(_ range: ClosedRange<UInt64>) {
         let low = firstIndex(endingAtOrAfter: range.lowerBound)
         let high = firstIndex(startingAfter: range.upperBound)
@@ -90,6 +96,8 @@ public struct RangeSet: Sendable, Equatable {
     /// Removes the lowest range; the set must not be empty.
     public mutating func removeFirst() { ranges.removeFirst() }
 
+    /// Empties the set.
+    /// - Parameter keepingCapacity: whether its memory is kept, for as many ranges again.
     public mutating func removeAll(keepingCapacity: Bool = false) {
         ranges.removeAll(keepingCapacity: keepingCapacity)
     }

@@ -12,6 +12,7 @@ public struct SendRoom: Sendable, Equatable {
     /// Streams of which something is still to be sent or acknowledged.
     public var openStreams: Int
 
+    /// What the peer and the path leave now. The units are those of the fields.
     public init(octets: Int, credit: UInt64, streams: UInt64, streamWindow: UInt64, openStreams: Int) {
         self.octets = octets
         self.credit = credit

@@ -11,6 +11,7 @@ public struct StreamChunk: Sendable, Equatable {
     /// How many octets of the whole stream, up to now, came first on the connection's own path.
     public var octetsFromUnicast: UInt64
 
+    /// Octets that lie at `offset` in the stream; the way they came is not said of octets that are not received.
     public init(
         bytes: [UInt8], offset: UInt64, isFinished: Bool, octetsFromFlow: UInt64 = 0, octetsFromUnicast: UInt64 = 0
     ) {
@@ -40,6 +41,7 @@ public enum StreamOrigin: Sendable {
 
 /// No more streams of this kind may be opened until the peer raises its limit (RFC 9000 section 4.6).
 public struct StreamsExhausted: Error, Equatable, Sendable {
+    /// The error, which says all that there is.
     public init() {}
 }
 

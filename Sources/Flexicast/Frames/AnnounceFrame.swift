@@ -12,6 +12,7 @@ public struct FlowParameters: Hashable, Sendable {
     /// The time a receiver may gather packets before it acknowledges; whole milliseconds on the wire.
     public var ackDelay: Duration
 
+    /// Source and group must be of one IP version.
     public init(source: IPAddress, group: IPAddress, port: UInt16, ackDelay: Duration) {
         precondition(source.isIPv4 == group.isIPv4, "source and group differ in IP version")
         self.source = source
@@ -20,7 +21,7 @@ public struct FlowParameters: Hashable, Sendable {
         self.ackDelay = ackDelay
     }
 
-    /// Null addresses: the flow is no more (draft section 8.1).
+    /// Null addresses: the flow is no more (draft section 11.1).
     public var isWithdrawn: Bool { source.isUnspecified && group.isUnspecified }
 
     /// Parameters that withdraw a flow of the same IP version.
@@ -30,13 +31,16 @@ public struct FlowParameters: Hashable, Sendable {
     }
 }
 
-/// FC_ANNOUNCE (draft section 8.1), source to receiver.
+/// FC_ANNOUNCE (draft section 11.1), source to receiver.
 public struct AnnounceFrame: Hashable, Sendable {
+    /// The flow that is announced, changed or withdrawn.
     public var flowID: FlowID
     /// Orders announcements of this flow on this connection; a receiver ignores one that is not higher.
     public var sequence: UInt64
+    /// The flow from now on; `FlowParameters.withdrawn` for one that is no more.
     public var parameters: FlowParameters
 
+    /// - Parameter sequence: higher than in any announcement of the flow on this connection before.
     public init(flowID: FlowID, sequence: UInt64, parameters: FlowParameters) {
         self.flowID = flowID
         self.sequence = sequence

@@ -12,6 +12,9 @@ public struct ReceiverGrant: Sendable {
     /// Streams, which is parts.
     public var streams: UInt64
 
+    /// - Parameters:
+    ///   - octets: of all streams together, 64 MiB unless said otherwise.
+    ///   - streams: each carries one part.
     public init(octets: UInt64 = 64 << 20, streams: UInt64 = 16_384) {
         self.octets = octets
         self.streams = streams

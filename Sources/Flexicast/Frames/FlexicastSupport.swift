@@ -7,9 +7,12 @@ public struct FlexicastSupport: Hashable, Sendable {
     /// The transport parameter's ID.
     public static let parameterID: UInt64 = 0xedf3
 
+    /// Whether flows may come over IPv4 multicast.
     public var ipv4: Bool
+    /// Whether flows may come over IPv6 multicast.
     public var ipv6: Bool
 
+    /// At least one of the two must be true before it is sent: none is FC_PROTOCOL_VIOLATION at the peer.
     public init(ipv4: Bool = true, ipv6: Bool = true) {
         self.ipv4 = ipv4
         self.ipv6 = ipv6

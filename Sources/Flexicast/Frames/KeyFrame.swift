@@ -1,18 +1,21 @@
 import QUIC
 import Wire
 
-/// FC_KEY (draft section 8.3), source to receiver: a traffic secret of the flow, from which both ends derive
+/// FC_KEY (draft section 11.3), source to receiver: a traffic secret of the flow, from which both ends derive
 /// "quic key", "quic iv" and "quic hp" (RFC 9001 section 5.1).
 public struct KeyFrame: Hashable, Sendable {
+    /// The flow whose packets are sealed with keys of this secret.
     public var flowID: FlowID
     /// Orders the FC_KEY frames of this flow on this connection.
     public var sequence: UInt64
     /// The first packet number that the receiver has to take with this key.
     public var packetNumber: UInt64
+    /// What the packets are sealed with; its TLS code point is the frame's Algorithm.
     public var suite: CipherSuite
     /// `suite.secretLength` octets.
     public var secret: [UInt8]
 
+    /// - Parameter secret: must have `suite.secretLength` octets before it is sent.
     public init(flowID: FlowID, sequence: UInt64, packetNumber: UInt64, suite: CipherSuite, secret: [UInt8]) {
         self.flowID = flowID
         self.sequence = sequence

@@ -1,20 +1,26 @@
 import QUIC
 import Wire
 
-/// FC_STATE (draft section 8.2): a receiver's place in a flow. JOIN and READY come from receivers only.
+/// FC_STATE (draft section 11.2): a receiver's place in a flow. JOIN and READY come from receivers only.
 public struct StateFrame: Hashable, Sendable {
+    /// What the sender does, or asks for; the raw value is the one on the wire.
     public enum Action: UInt64, Sendable {
+        /// The receiver joins the flow, and asks for its key.
         case join = 1
+        /// The receiver leaves the flow; or the source refuses its JOIN, or puts it out.
         case leave = 2
         /// The draft's text also calls it LISTEN. Here it means: a packet of the flow has been opened.
         case ready = 3
     }
 
+    /// The flow in question, which was announced before.
     public var flowID: FlowID
     /// Orders the FC_STATE frames of one sender about this flow; one that is not higher is stale.
     public var sequence: UInt64
+    /// The sender's part in the flow from now on.
     public var action: Action
 
+    /// - Parameter sequence: higher than in any FC_STATE of the flow that this end has sent before.
     public init(flowID: FlowID, sequence: UInt64, action: Action) {
         self.flowID = flowID
         self.sequence = sequence

@@ -2,12 +2,14 @@ import QUIC
 import Wire
 
 /// Frames as they are on the wire, types included, for others who speak the protocol. Our tests read and write them.
-/// The values were laid out by hand from the figures of draft-navarre-quic-flexicast-02 section 8 and the type codes
+/// The values were laid out by hand from the figures of draft-navarre-quic-flexicast-02 section 11 and the type codes
 /// 0xf2, 0xf4 and 0xf5 (two octets each as variable-length integers).
 public enum WireVectors {
     /// A frame in hexadecimal, and what it says.
     public struct Vector<Frame: Sendable>: Sendable {
+        /// Two hexadecimal digits for each octet, without spaces.
         public var octets: String
+        /// What they are to be read as, and written from.
         public var frame: Frame
     }
 

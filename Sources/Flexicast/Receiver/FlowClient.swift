@@ -40,19 +40,25 @@ public enum ClientAction: Sendable {
     case close(FlowID)
     /// The tunnel for a flow that is open.
     case openTunnel(FlowID)
+    /// The tunnel is not wanted any more: the group is heard, or the flow is closed.
     case closeTunnel(FlowID)
     /// A key to open packets with; newer ones are tried first.
     case installKey(FlowID, FlowKey)
+    /// No packet will be opened with this key again.
     case dropKey(FlowID, generation: UInt64)
     /// The source counts on this receiver from now on.
     case listening(FlowID)
+    /// As `listening`, which comes first: the receiver had fallen back, and listens again.
     case returned(FlowID)
+    /// The receiver listened, and does not any more: the source serves it on its connection.
     case fellBack(FlowID, FallBackReason)
     /// The source has said what it has, and from where it serves.
     case log(LogMessage)
     /// See `ReceiverAction`.
     case joinRefused(FlowID)
+    /// The source has not answered; see `ReceiverAction`.
     case joinUnanswered(FlowID)
+    /// An object that is whole.
     case object(ReceivedObject)
     /// A part of an object of several, where they are taken as they come.
     case part(ReceivedPart)
@@ -73,6 +79,7 @@ public struct FlowClientConfiguration: Sendable {
     /// Which objects are wanted on the connection.
     public var wants = Wants.everything
 
+    /// Every flow that is announced, from its group and not through tunnels, and all objects.
     public init() {}
 }
 
@@ -156,6 +163,7 @@ public struct FlowClient: FrameExtension, Sendable {
     public var statistics: ReceiverStatistics { session.statistics }
     /// Where the receiver stands with a flow.
     public func state(of id: FlowID) -> ReceiverState { session.state(of: id) }
+    /// Whether packets of any flow have been opened and the source been told so: the receiver is on a flow now.
     public var isListening: Bool { session.isListening }
     /// Octets of parts that wait for others of their object.
     public var unfinishedOctets: Int { assembler.heldOctets }
@@ -203,17 +211,20 @@ public struct FlowClient: FrameExtension, Sendable {
         for flow in flows { closeFlow(flow.id) }
     }
 
+    /// Takes FC_ANNOUNCE, FC_STATE and FC_KEY (draft section 11). Throws to close the connection.
     public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int?
     {
         try session.frameReceived(type: type, body: body, at: now)
     }
 
+    /// A client sends on its connection's own path only: throws PROTOCOL_VIOLATION.
     public mutating func pathAcknowledged(
         pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
     ) throws(TransportError) {
         try session.pathAcknowledged(pathID: pathID, ranges: ranges, ackDelay: ackDelay, at: now)
     }
 
+    /// The error for a frame that a flow may not carry (draft sections 7 and 11).
     public func forbiddenOnFlow(type: UInt64) -> TransportError { session.forbiddenOnFlow(type: type) }
 
     // MARK: The log
@@ -381,8 +392,9 @@ public struct FlowClient: FrameExtension, Sendable {
     /// No key opened the packet.
     public mutating func rejected(_ id: FlowID, at now: Instant) { session.flowPacketRejected(id, at: now) }
 
-    /// Joins a flow that was announced, or leaves it until then.
+    /// Joins a flow that was announced, now or as soon as that may be: for who has left it, or joins only what is asked for.
     public mutating func join(_ id: FlowID, at now: Instant) { session.join(id, at: now) }
+    /// Leaves the flow by the user's wish, and its group as well. It does not return by itself; see `join`.
     public mutating func leave(_ id: FlowID, at now: Instant) { session.leave(id, at: now) }
 
     // MARK: Time
@@ -392,6 +404,7 @@ public struct FlowClient: FrameExtension, Sendable {
         flows.reduce(session.nextDeadline) { min($0, $1.ladder.nextDeadline) }
     }
 
+    /// Does what is due: falls back, returns, asks the source whether it is there, opens and closes tunnels.
     public mutating func timerFired(at now: Instant) {
         session.timerFired(at: now)
         for index in flows.indices {

@@ -14,6 +14,7 @@ public struct FlowWays: Hashable, Sendable {
     /// Open a tunnel to a relay when the group is not heard, or at once when it is not joined.
     public var tunnel: Bool
 
+    /// With neither the flow is never heard: everything comes on the connection.
     public init(native: Bool = true, tunnel: Bool = false) {
         self.native = native
         self.tunnel = tunnel
@@ -22,7 +23,9 @@ public struct FlowWays: Hashable, Sendable {
 
 /// Which way the flow comes.
 public enum FlowWay: String, Sendable {
+    /// From the group itself, or in copies from the source.
     case multicast
+    /// Through a tunnel to a relay (RFC 7450).
     case amt
 }
 

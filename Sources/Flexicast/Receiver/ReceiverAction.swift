@@ -27,17 +27,22 @@ public enum ReceiverAction: Sendable, Equatable {
     /// own: the source sends copies of the flow's packets the way it sends those of the connection. Datagrams to `group`:`port` whose destination
     /// connection ID is the flow's go to `flowPacketHeard` and, once a key opens them, to `flowPacketOpened`.
     case joinGroup(FlowID, source: IPAddress?, group: IPAddress, port: UInt16)
+    /// Leave the group that was joined with these parameters.
     case leaveGroup(FlowID, source: IPAddress?, group: IPAddress, port: UInt16)
     /// A key to open packets with, from its first packet number on. Its `generation` only names it. While there are
     /// two, try the newer one first: header protection differs as well.
     case installKey(FlowID, FlowKey)
+    /// No packet will be opened with this key again.
     case dropKey(FlowID, generation: UInt64)
     /// Open the receive-only path on the connection; its ID must be the one the connection gives out.
     case openReceivePath(FlowID, pathID: UInt64, ackDelay: Duration)
+    /// The path is open: acknowledge on it after this delay from now on.
     case setAckDelay(FlowID, pathID: UInt64, ackDelay: Duration)
     /// READY has been sent for the first time, or again after a fall back.
     case listening(FlowID)
+    /// As `listening`, which comes first: the receiver had fallen back before.
     case returned(FlowID)
+    /// The receiver listened, and does not any more: the source serves it on its connection.
     case fellBack(FlowID, FallBackReason)
     /// The source has answered JOIN with LEAVE, or put the receiver out before it listened. LEAVE says nothing of the reason.
     case joinRefused(FlowID)
@@ -60,41 +65,55 @@ public struct ReceiverConfiguration: Sendable {
     public var joinTimeout = Duration.seconds(3)
     /// The time after JOIN without FC_KEY or LEAVE that is worth a warning: many round trips and probes.
     public var answerTimeout = Duration.seconds(5)
-    /// A flow is heard steadily after this much time, up to twice as much after a fall back, and this many packets, without
-    /// a gap of `silence`.
+    /// A flow is heard steadily after this much time, up to twice as much after a fall back, and `steadyPackets`, without a
+    /// gap of `silence`.
     public var steadyTime = Duration.seconds(1)
-    public var steadyPackets = 3
+    /// Packets of a flow that must have been heard, opened or not, before the receiver returns to it.
+    var steadyPackets = 3
     /// The wait before a return: it doubles with each fall back, and is forgotten after `stableTime` of listening. It is
     /// twice as long where the source has put the receiver out.
     public var firstBackOff = Duration.seconds(1)
-    public var longestBackOff = Duration.seconds(60)
-    public var stableTime = Duration.seconds(30)
+    /// The longest wait before a return.
+    var longestBackOff = Duration.seconds(60)
+    /// Listening for so long makes up for all fall backs before.
+    var stableTime = Duration.seconds(30)
     /// How long an old key is kept once the next is in use.
     public var keyRetention = Duration.seconds(3)
-    /// Flows known, joined, and remembered after they were withdrawn, at most.
+    /// Flows known at once that were not withdrawn. Announcements of more are ignored.
     public var maximumFlows = 16
-    public var maximumJoined = 4
-    public var maximumRetired = 64
+    /// Flows joined at once. The others wait.
+    var maximumJoined = 4
+    /// Flows remembered after they were withdrawn; the oldest are forgotten first.
+    var maximumRetired = 64
 
+    /// Every flow that is announced is joined, over IPv4 and IPv6.
     public init() {}
 }
 
 /// Counters of a receiver's session.
 public struct ReceiverStatistics: Sendable, Equatable {
-    public var packetsHeard: UInt64 = 0
+    /// Datagrams with a known flow's ID that arrived, whether they could be opened or not.
+    var packetsHeard: UInt64 = 0
+    /// Packets that a key opened and that were to be processed.
     public var packetsOpened: UInt64 = 0
     /// Opened but not to be processed: before the first packet number of their key, or under the wrong one.
     public var packetsOutsideKey: UInt64 = 0
+    /// Packets that no key opened.
     public var packetsRejected: UInt64 = 0
+    /// JOINs sent, those to return included.
     public var joins: UInt64 = 0
-    /// JOINs answered with LEAVE, and those not answered for `ReceiverConfiguration.answerTimeout`.
+    /// JOINs answered with LEAVE, or the receiver was put out before it listened.
     public var joinsRefused: UInt64 = 0
-    public var joinsUnanswered: UInt64 = 0
+    /// JOINs not answered for `ReceiverConfiguration.answerTimeout`; the answer may have come later.
+    var joinsUnanswered: UInt64 = 0
+    /// Times that the receiver stopped listening, for whatever reason.
     public var fallBacks: UInt64 = 0
+    /// Times that it listened to a flow again after a fall back.
     public var returns: UInt64 = 0
     /// Frames ignored: stale, or for a flow that is no more.
     public var framesIgnored: UInt64 = 0
-    /// Announcements of flows that cannot be joined: of an IP version that was not declared, or beyond `maximumFlows`.
+    /// Announcements of flows of an IP version that was not declared: they cannot be joined.
     public var unsupportedFlows: UInt64 = 0
-    public var flowsOverLimit: UInt64 = 0
+    /// Announcements ignored because of `ReceiverConfiguration.maximumFlows`.
+    var flowsOverLimit: UInt64 = 0
 }

@@ -62,7 +62,7 @@ struct ReceiverKeys: Sendable {
     }
 }
 
-/// Where a receiver stands with one flow (draft figure "Receiver-side finite-state machine"). "Unaware" is a flow
+/// Where a receiver stands with one flow (draft section 5.2, figure "Receiver-side finite-state machine"). "Unaware" is a flow
 /// that is not in the table.
 ///
 ///     aware --JOIN sent--> needsKey --FC_KEY--> joined --packet opened, READY sent--> listening

@@ -3,12 +3,26 @@ import Wire
 
 /// Where a receiver stands with a flow, for display and tests.
 public enum ReceiverState: Sendable, Hashable, CaseIterable {
-    case unaware, aware, needsKey, joined, listening, left, retired
+    /// The flow was never announced, or is forgotten.
+    case unaware
+    /// Announced and not joined.
+    case aware
+    /// JOIN is sent, and FC_KEY awaited.
+    case needsKey
+    /// The key is in place, and no packet has been opened.
+    case joined
+    /// Packets are opened, and READY is sent: the source counts on the receiver.
+    case listening
+    /// It was joined, and its group still is: the receiver returns when it hears the flow steadily.
+    case left
+    /// Withdrawn.
+    case retired
 }
 
 extension ReceiverSession {
     // MARK: Joining
 
+    /// Where the receiver stands with the flow, whether it was announced or not.
     public func state(of id: FlowID) -> ReceiverState {
         guard let index = index(of: id) else { return .unaware }
         switch flows[index].phase {
@@ -21,7 +35,9 @@ extension ReceiverSession {
         }
     }
 
+    /// As last announced; nil for a flow that is not known.
     public func parameters(of id: FlowID) -> FlowParameters? { index(of: id).map { flows[$0].parameters } }
+    /// The flow's path on this connection, its own for good from the first JOIN on; nil before that.
     public func pathID(of id: FlowID) -> UInt64? { index(of: id).flatMap { flows[$0].pathID } }
     /// The flows that are announced now.
     public var announcedFlows: [FlowID] {
@@ -127,7 +143,7 @@ extension ReceiverSession {
     }
 
     /// A key has opened a packet of the flow: returns the path ID under which the connection takes its frames
-    /// (`Connection.flowPacketReceived`), or nil when the packet must not be processed: it comes before the first
+    /// (`Connection.flowPacketsReceived`), or nil when the packet must not be processed: it comes before the first
     /// packet number of its key, or the key has been replaced before it.
     public mutating func flowPacketOpened(
         _ id: FlowID, generation: UInt64, packetNumber: UInt64, at now: Instant
@@ -236,6 +252,7 @@ extension ReceiverSession {
         return deadline
     }
 
+    /// Does what is due: warns of a JOIN without an answer, falls back, drops old keys, returns to copies.
     public mutating func timerFired(at now: Instant) {
         for index in flows.indices {
             switch flows[index].phase {

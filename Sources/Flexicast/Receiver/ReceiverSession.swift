@@ -18,6 +18,7 @@ import Wire
 public struct ReceiverSession: FrameExtension, Sendable {
     /// The highest path ID that both ends allow.
     public var maximumPathID: UInt64
+    /// Counts since the connection began.
     public internal(set) var statistics = ReceiverStatistics()
 
     let configuration: ReceiverConfiguration
@@ -59,6 +60,8 @@ public struct ReceiverSession: FrameExtension, Sendable {
 
     // MARK: Frames
 
+    /// Takes FC_ANNOUNCE, FC_STATE and FC_KEY (draft section 11); nil for others, and for all when flexicast was not negotiated.
+    /// Throws FC_PROTOCOL_VIOLATION for what only receivers send, and for a flow that was never announced.
     public mutating func frameReceived(
         type: UInt64, body: Span<UInt8>, at now: Instant
     ) throws(TransportError) -> Int? {
@@ -74,12 +77,14 @@ public struct ReceiverSession: FrameExtension, Sendable {
         return reader.offset
     }
 
+    /// Throws PROTOCOL_VIOLATION: a receiver sends on its connection's own path only.
     public mutating func pathAcknowledged(
         pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
     ) throws(TransportError) {
         throw TransportError(.protocolViolation, "PATH_ACK for path \(pathID), on which nothing was sent")
     }
 
+    /// The error for a frame that a flow may not carry (draft sections 7 and 11).
     public func forbiddenOnFlow(type: UInt64) -> TransportError { .forbiddenOnFlow(type) }
 
     private mutating func announceReceived(_ frame: AnnounceFrame) throws(TransportError) {

@@ -6,11 +6,13 @@ import Wire
 public struct ReceiverID: Hashable, Sendable {
     /// Dense from 0: an index for the caller's own table.
     public var slot: Int
+    /// Tells receivers of one slot apart: one more for each.
     public var epoch: UInt32
 }
 
 /// A receiver that is sent copies of the flow's packets.
 public struct FlowCopy: Hashable, Sendable {
+    /// The receiver's address and port, from which it has answered.
     public var to: SocketAddress
     /// Our own address, which the receiver expects them from.
     public var from: IPAddress?
@@ -45,6 +47,7 @@ public struct FlowServerConfiguration: Sendable {
     /// Whoever writes an object part by part waits for the slowest receiver, not for nearly all: for those who can be trusted.
     public var writerWaitsForEverybody = false
 
+    /// A source with a group that sends no copies. See `history`.
     public init(history: Int = 100) { self.history = history }
 }
 
@@ -62,6 +65,7 @@ public struct FlowServerConfiguration: Sendable {
 public struct FlowServer: Sendable {
     /// The flow's packets. Nil: everything goes on connections.
     public internal(set) var flow: FlowSource?
+    /// As the server was made with.
     public let configuration: FlowServerConfiguration
 
     /// What was published, as parts by sequence number: a part's number is the index of its stream.
@@ -347,6 +351,7 @@ public struct FlowServer: Sendable {
         }
     }
 
+    /// Receivers on copies, those included whose address has not answered yet.
     public var copiedCount: Int { copied.count }
 
     mutating func setCopied(_ slot: Int, _ isCopied: Bool) {
@@ -356,6 +361,7 @@ public struct FlowServer: Sendable {
     /// Keys to be dealt with before the flow's next packet is written.
     public mutating func nextKeyChange() -> KeyChange? { keyChanges.isEmpty ? nil : keyChanges.removeFirst() }
 
+    /// The next thing to tell an operator, in order; nil when there is none.
     public mutating func nextNotice() -> ServerNotice? {
         guard noticesTaken < notices.count else {
             if noticesTaken > 0 { notices.removeAll(keepingCapacity: true) }

@@ -1,6 +1,6 @@
 import Wire
 
-/// Bounds how often a receiver may go through JOIN and LEAVE (draft section 10.2.1): a bucket of `burst` joins that
+/// Bounds how often a receiver may go through JOIN and LEAVE (draft section 13.2.1): a bucket of `burst` joins that
 /// fills by one per `interval`, and after an eviction a time to wait that doubles with each.
 struct JoinLimiter: Sendable {
     private let burst: Int

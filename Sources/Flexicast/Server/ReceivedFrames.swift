@@ -15,8 +15,11 @@ public struct ReceivedFrames: FrameExtension, Sendable {
     private var frames: [Frame] = []
     private var taken = 0
 
+    /// Nothing received yet.
     public init() {}
 
+    /// Keeps an FC_STATE. Throws FC_PROTOCOL_VIOLATION for frames that only sources send (draft section 11), and INTERNAL_ERROR
+    /// beyond `limit`.
     public mutating func frameReceived(type: UInt64, body: Span<UInt8>, at now: Instant) throws(TransportError) -> Int?
     {
         switch type {
@@ -30,12 +33,14 @@ public struct ReceivedFrames: FrameExtension, Sendable {
         }
     }
 
+    /// Keeps a PATH_ACK. Throws INTERNAL_ERROR beyond `limit`.
     public mutating func pathAcknowledged(
         pathID: UInt64, ranges: [ClosedRange<UInt64>], ackDelay: Duration, at now: Instant
     ) throws(TransportError) {
         try keep(.acknowledgement(pathID: pathID, ranges: ranges, ackDelay: ackDelay))
     }
 
+    /// The error for a frame that a flow may not carry (draft sections 7 and 11).
     public func forbiddenOnFlow(type: UInt64) -> TransportError { .forbiddenOnFlow(type) }
 
     private mutating func keep(_ frame: Frame) throws(TransportError) {
@@ -58,7 +63,7 @@ public struct ReceivedFrames: FrameExtension, Sendable {
 }
 
 extension TransportError {
-    /// Frames of the extension never travel on a flow (draft section 8); of QUIC's own, few do.
+    /// Frames of the extension never travel on a flow (draft section 11); of QUIC's own, few do.
     static func forbiddenOnFlow(_ type: UInt64) -> TransportError {
         switch type {
         case FlexicastFrameType.announce, FlexicastFrameType.state, FlexicastFrameType.key, 0x3e, 0x3f:

@@ -117,6 +117,7 @@ struct Seat: Sendable {
 public struct GroupTrial: Sendable {
     private let first: Duration
     private var pause: Duration
+    /// When to find out next.
     public private(set) var next: Instant
 
     /// It was found out now that the group does not reach the receiver.

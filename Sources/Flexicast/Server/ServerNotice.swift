@@ -2,6 +2,7 @@ import Objects
 
 /// What happened that an operator may want to know.
 public enum ServerNotice: Sendable {
+    /// A connection is there. `speaksFlexicast`: both ends have offered flexicast and multipath.
     case connected(ReceiverID, speaksFlexicast: Bool)
     /// The receiver is a member of the flow, which has so many now.
     case listens(ReceiverID, members: Int)
@@ -10,9 +11,11 @@ public enum ServerNotice: Sendable {
     /// The receiver has to wait before it may listen to the flow: it, or others of its address, were put out of it or have
     /// come and gone too often.
     case joinRefused(ReceiverID)
+    /// The receiver is served on its connection from now on.
     case backOnUnicast(ReceiverID, LeaveReason)
     /// The group does not reach it.
     case offeredCopies(ReceiverID)
+    /// A receiver of copies is told of the group again, in case that reaches it by now.
     case triedOnGroup(ReceiverID)
     /// What it said of its position, and from which sequence number on it is served.
     case stated(ReceiverID, LogMessage.Answer, first: UInt64)

@@ -12,15 +12,15 @@ enum FrameKey {
 }
 
 /// A frame of the extension for `Connection.sendExtensionFrame`.
-public struct ExtensionFrame: Sendable, Equatable {
+struct ExtensionFrame: Sendable, Equatable {
     /// The whole frame, type included.
-    public var octets: [UInt8]
+    var octets: [UInt8]
     /// A frame takes the place of an earlier one with this key that was not acknowledged.
-    public var key: UInt64
+    var key: UInt64
 }
 
 /// A receiver's part in a flow that has come to its end.
-public enum EndedMembership: Sendable, Equatable {
+enum EndedMembership: Sendable, Equatable {
     /// It was a member: `FlowSource.leave`.
     case member(MemberID, LeaveReason)
     /// It was given a key and never became a member: `FlowSource.keyHolderLeft`.
@@ -28,8 +28,10 @@ public enum EndedMembership: Sendable, Equatable {
 }
 
 /// What an FC_STATE frame asks of the source. What ended comes before what begins.
-public struct StateAnswer: Sendable, Equatable {
-    public enum Next: Sendable, Equatable {
+struct StateAnswer: Sendable, Equatable {
+    /// What begins.
+    enum Next: Sendable, Equatable {
+        /// Nothing begins.
         case nothing
         /// The receiver has joined: give it the keys.
         case giveKeys(FlowID)
@@ -39,8 +41,10 @@ public struct StateAnswer: Sendable, Equatable {
         case joinRefused(FlowID)
     }
 
-    public var ended: EndedMembership?
-    public var next: Next
+    /// What has ended before `next`; nil when nothing has.
+    var ended: EndedMembership?
+    /// What to do then.
+    var next: Next
 
     static let nothing = StateAnswer(ended: nil, next: .nothing)
 }
@@ -52,15 +56,18 @@ public struct StateAnswer: Sendable, Equatable {
 ///
 /// Path IDs: a flow gets the lowest one not yet used on the connection when its first FC_STATE arrives, and keeps it
 /// for good. The receiver has at most one first JOIN unanswered and never withdraws it, so both ends count alike.
-public struct SourceSession: Sendable {
-    public struct Configuration: Sendable {
-        /// JOINs at once, and the time that earns another.
-        public var joinBurst = 5
-        public var joinInterval = Duration.seconds(5)
+struct SourceSession: Sendable {
+    /// What one connection may ask for.
+    struct Configuration: Sendable {
+        /// JOINs at once (draft section 13.2.1).
+        var joinBurst = 5
+        /// The time that earns another.
+        var joinInterval = Duration.seconds(5)
         /// Flows that one connection may be told of over its life.
-        public var maximumFlows = 64
+        var maximumFlows = 64
 
-        public init() {}
+        /// Five JOINs at once, and one more every five seconds.
+        init() {}
     }
 
     private enum Phase: Sendable {
@@ -91,11 +98,11 @@ public struct SourceSession: Sendable {
     }
 
     /// The highest path ID that both ends allow (draft-ietf-quic-multipath-21 section 4.6).
-    public var maximumPathID: UInt64
+    var maximumPathID: UInt64
     /// Joins answered with LEAVE.
-    public private(set) var joinsRefused: UInt64 = 0
+    private(set) var joinsRefused: UInt64 = 0
     /// Frames ignored for being stale or for a flow that is no more.
-    public private(set) var framesIgnored: UInt64 = 0
+    private(set) var framesIgnored: UInt64 = 0
 
     private let configuration: Configuration
     private let support: FlexicastSupport
@@ -105,21 +112,21 @@ public struct SourceSession: Sendable {
     private var outbox: [ExtensionFrame] = []
 
     /// `support` is the receiver's transport parameter. Only for a connection that negotiated flexicast and multipath.
-    public init(support: FlexicastSupport, maximumPathID: UInt64, configuration: Configuration = Configuration()) {
+    init(support: FlexicastSupport, maximumPathID: UInt64, configuration: Configuration = Configuration()) {
         self.support = support
         self.maximumPathID = maximumPathID
         self.configuration = configuration
     }
 
     /// The next frame to send on the connection; nil when there is none.
-    public mutating func nextFrame() -> ExtensionFrame? { outbox.isEmpty ? nil : outbox.removeFirst() }
+    mutating func nextFrame() -> ExtensionFrame? { outbox.isEmpty ? nil : outbox.removeFirst() }
 
     // MARK: What the source decides
 
     /// Tells the receiver of a flow, or of its new parameters. False, and nothing is sent, when the receiver cannot
     /// take part in it.
     @discardableResult
-    public mutating func announce(_ id: FlowID, _ parameters: FlowParameters, at now: Instant) -> Bool {
+    mutating func announce(_ id: FlowID, _ parameters: FlowParameters, at now: Instant) -> Bool {
         guard support.supports(parameters.group) else { return false }
         if let index = index(of: id) {
             if case .withdrawn = flows[index].phase { return false }
@@ -140,7 +147,7 @@ public struct SourceSession: Sendable {
     }
 
     /// Tells the receiver that a flow is no more, for it at least. Returns what that ended.
-    public mutating func withdraw(_ id: FlowID) -> EndedMembership? {
+    mutating func withdraw(_ id: FlowID) -> EndedMembership? {
         guard let index = index(of: id) else { return nil }
         if case .withdrawn = flows[index].phase { return nil }
         let ended = membership(index, endedBy: .withdrawn)
@@ -152,7 +159,7 @@ public struct SourceSession: Sendable {
     }
 
     /// Gives the receiver a key of a flow, if it has joined it. `firstPacketNumber` is the first it has to take.
-    public mutating func sendKey(_ id: FlowID, _ key: FlowKey) {
+    mutating func sendKey(_ id: FlowID, _ key: FlowKey) {
         guard let index = index(of: id) else { return }
         switch flows[index].phase {
         case .announced, .withdrawn: return
@@ -167,7 +174,7 @@ public struct SourceSession: Sendable {
     }
 
     /// The flow has taken the receiver in.
-    public mutating func becameMember(_ id: FlowID, _ member: MemberID, at now: Instant) {
+    mutating func becameMember(_ id: FlowID, _ member: MemberID, at now: Instant) {
         guard let index = index(of: id), case .ready = flows[index].phase else { return }
         flows[index].phase = .member(member, since: now)
     }
@@ -175,7 +182,7 @@ public struct SourceSession: Sendable {
     /// The flow has put the receiver out, or did not take it in: tells it to LEAVE and lets it wait before it may
     /// come back. True when the receiver held a key and never became a member.
     @discardableResult
-    public mutating func evict(_ id: FlowID, at now: Instant) -> Bool {
+    mutating func evict(_ id: FlowID, at now: Instant) -> Bool {
         guard let index = index(of: id) else { return false }
         var heldKey = false
         switch flows[index].phase {
@@ -190,7 +197,7 @@ public struct SourceSession: Sendable {
     }
 
     /// The connection has ended. Returns what that ended, of each flow.
-    public mutating func connectionClosed() -> [EndedMembership] {
+    mutating func connectionClosed() -> [EndedMembership] {
         var ended: [EndedMembership] = []
         for index in flows.indices {
             if let membership = membership(index, endedBy: .connectionClosed) { ended.append(membership) }
@@ -201,13 +208,13 @@ public struct SourceSession: Sendable {
     }
 
     /// The membership in a flow, if there is one.
-    public func member(of id: FlowID) -> MemberID? {
+    func member(of id: FlowID) -> MemberID? {
         guard let index = index(of: id), case .member(let member, _) = flows[index].phase else { return nil }
         return member
     }
 
     /// Whether the receiver has joined the flow: it is given each new key.
-    public func hasJoined(_ id: FlowID) -> Bool {
+    func hasJoined(_ id: FlowID) -> Bool {
         guard let index = index(of: id) else { return false }
         switch flows[index].phase {
         case .keyed, .ready, .member: return true
@@ -216,13 +223,13 @@ public struct SourceSession: Sendable {
     }
 
     /// The path ID that the receiver acknowledges the flow under.
-    public func pathID(of id: FlowID) -> UInt64? { index(of: id).flatMap { flows[$0].pathID } }
+    func pathID(of id: FlowID) -> UInt64? { index(of: id).flatMap { flows[$0].pathID } }
 
     // MARK: What the receiver says
 
     /// Whose packets a PATH_ACK acknowledges; nil when it is nobody's concern: packets opened before READY has arrived,
     /// or acknowledged after LEAVE. Throws PROTOCOL_VIOLATION for a path that does not exist.
-    public func pathAcknowledged(pathID: UInt64) throws(TransportError) -> MemberID? {
+    func pathAcknowledged(pathID: UInt64) throws(TransportError) -> MemberID? {
         guard pathID != 0, pathID < nextPathID, let flow = flows.first(where: { $0.pathID == pathID }) else {
             throw TransportError(.protocolViolation, "PATH_ACK for path \(pathID), which does not exist")
         }
@@ -230,11 +237,11 @@ public struct SourceSession: Sendable {
         return member
     }
 
-    /// Takes an FC_STATE frame (draft-navarre-quic-flexicast-02 section 8.2). Throws FC_PROTOCOL_VIOLATION for a flow
+    /// Takes an FC_STATE frame (draft-navarre-quic-flexicast-02 section 11.2). Throws FC_PROTOCOL_VIOLATION for a flow
     /// never announced, PROTOCOL_VIOLATION for a JOIN that needs more paths than are allowed.
     ///
     /// - Parameter isPaused: whether the receiver's account has to wait before one of it may JOIN.
-    public mutating func stateReceived(
+    mutating func stateReceived(
         _ frame: StateFrame, isPaused: Bool = false, at now: Instant
     ) throws(TransportError) -> StateAnswer {
         guard let index = index(of: frame.flowID) else {

@@ -6,12 +6,13 @@ import Wire
 public struct MemberID: Hashable, Sendable {
     /// Dense from 0: an index for the caller's own table.
     public var slot: Int
+    /// Tells members of one slot apart: one more for each.
     public var epoch: UInt32
 }
 
 /// Why a receiver stopped being a member.
 public enum LeaveReason: Sendable, Hashable, CaseIterable {
-    /// The receiver sent LEAVE.
+    /// The receiver sent LEAVE (draft section 6.1).
     case left
     /// The receiver sent JOIN again without LEAVE.
     case rejoined
@@ -21,16 +22,16 @@ public enum LeaveReason: Sendable, Hashable, CaseIterable {
     case silent
     /// It held back the release of more state than the flow may keep.
     case tooSlow
-    /// Its rate stayed below the flow's floor.
+    /// Its rate stayed below the flow's floor (draft section 8).
     case belowRateFloor
-    /// Its flow control credit does not cover what the flow sends until it can be renewed.
+    /// Its flow control credit does not cover what the flow sends until it can be renewed (draft section 9).
     case outOfCredit
     /// It acknowledged what was never sent, by its own doing or because someone forged a packet.
     case violation
     /// The flow was withdrawn.
     case withdrawn
 
-    /// Whether the source decided: then the receiver is told by FC_STATE(LEAVE).
+    /// Whether the source decided: then the receiver is told by FC_STATE(LEAVE) (draft section 6.2).
     public var isEviction: Bool {
         switch self {
         case .silent, .tooSlow, .belowRateFloor, .outOfCredit, .violation: true
@@ -61,38 +62,50 @@ public enum FlowAction: Sendable {
 
 /// What a flow has sent to one member, in the terms of connection flow control (RFC 9000 section 4).
 public struct FlowCharge: Hashable, Sendable {
+    /// Octets of streams that count against its MAX_DATA.
     public var octets: UInt64
+    /// Streams that count against its MAX_STREAMS.
     public var streams: UInt64
 }
 
 /// Counters since the flow began.
 public struct FlowStatistics: Sendable, Equatable {
-    /// Packets and octets written, tags included, skipped numbers not.
+    /// Packets written, skipped numbers not.
     public var packetsSent: UInt64 = 0
+    /// Octets of these packets, tags included.
     public var octetsSent: UInt64 = 0
     /// Packets with nothing but a PING.
     public var pings: UInt64 = 0
     /// Octets of stream data sent for the first time, and again.
     public var newOctets: UInt64 = 0
+    /// Octets of stream data sent on the flow again.
     public var octetsRepairedOnFlow: UInt64 = 0
+    /// Octets of stream data that the flow had lost for members and that were sent again on their connections.
     public var octetsRepairedOnUnicast: UInt64 = 0
     /// Reports of a lost packet by one member.
     public var lossReports: UInt64 = 0
-    /// Packets repaired on the flow, and member reports answered on unicast.
+    /// Packets repaired on the flow.
     public var flowRepairs: UInt64 = 0
-    public var unicastRepairs: UInt64 = 0
+    /// Loss reports answered on the member's connection.
+    var unicastRepairs: UInt64 = 0
     /// Packets given up as lost because no acknowledgement came in time.
     public var timeoutRepairs: UInt64 = 0
+    /// PATH_ACK frames taken in.
     public var acknowledgements: UInt64 = 0
     /// Acknowledgements of packets never sent.
     public var refusedAcknowledgements: UInt64 = 0
-    public var membersAdded: UInt64 = 0
+    /// Receivers that became members, each time they did.
+    var membersAdded: UInt64 = 0
+    /// Members that the source put out: `LeaveReason.isEviction`.
     public var evictions: UInt64 = 0
-    public var admissionsRefused: UInt64 = 0
-    public var keysMade: UInt64 = 0
-    /// Streams that did not go on the flow: no member, too long, or no room in the queue.
+    /// Receivers that were not made members: see `FlowSource.add`.
+    var admissionsRefused: UInt64 = 0
+    /// Keys made, the first one left out.
+    var keysMade: UInt64 = 0
+    /// Streams that were given a number.
     public var streamsPublished: UInt64 = 0
-    public var streamsOffFlow: UInt64 = 0
+    /// Of them those that did not go on the flow: no member, too long, or no room in the queue.
+    var streamsOffFlow: UInt64 = 0
     /// Steps of work done for acknowledgements: ranges, lost packets, and tree nodes. For tests of their cost.
     public var acknowledgementSteps: UInt64 = 0
 }

@@ -8,9 +8,11 @@ public struct FlowConfiguration: Sendable {
     public enum AckDelay: Sendable, Equatable {
         /// From the number of members and `feedbackBudget`; see `AckDelayBudget`.
         case automatic
+        /// The same for any number of members.
         case fixed(Duration)
     }
 
+    /// What packets of the flow are sealed with.
     public var suite = CipherSuite.aes128GCM
     /// Octets of a full packet, tag included: the UDP payload. 1200 passes everywhere that QUIC does; all full
     /// packets have this size so that a batch leaves as one segmented send.
@@ -20,8 +22,10 @@ public struct FlowConfiguration: Sendable {
     /// The first of the PINGs that follow the last data packet and reveal its loss; they back off by doubling up to
     /// `keepAliveInterval`.
     public var tailProbeInterval = Duration.milliseconds(30)
-    /// Bits per second of the flow, at the most and at the least. A member that cannot keep the floor leaves.
+    /// Bits per second of the flow's UDP payload at most.
     public var rateCeiling: UInt64 = 100_000_000
+    /// Bits per second of UDP payload that the flow is not slowed below. A member that cannot keep up with it leaves
+    /// (draft section 8).
     public var rateFloor: UInt64 = 256_000
     /// Bits per second of a new flow, before slow start has raised it: QUIC's initial window (RFC 9002 section 7.2) in each
     /// 30 ms.
@@ -37,6 +41,7 @@ public struct FlowConfiguration: Sendable {
     /// together, and twice that after a pause.
     public var burstPackets = 108
 
+    /// How long receivers may gather packets before they acknowledge; announced to them (draft section 11.1).
     public var ackDelay = AckDelay.automatic
     /// Bits per second of acknowledgements that all members together may send.
     public var feedbackBudget: UInt64 = 10_000_000
@@ -53,7 +58,8 @@ public struct FlowConfiguration: Sendable {
     /// transport parameters (initial_max_stream_data_uni), or it stays on unicast.
     public var maximumStreamLength = UInt64(ObjectLimits.streamOctets)
 
-    /// A loss goes on the flow again when this many per cent of the members, and at least two, report it.
+    /// A loss goes on the flow again when this many per cent of the members, and at least two, report it; the draft leaves the
+    /// choice to the source (section 7).
     public var flowRepairPercent = 10
 
     /// Whether a new key is made after a member has left, so that it cannot read on. That serves only where receivers are
@@ -73,6 +79,7 @@ public struct FlowConfiguration: Sendable {
     /// The mean distance of skipped packet numbers (RFC 9000 section 21.4).
     public var skipInterval: UInt64 = 512
 
+    /// What suits a feed on a local network.
     public init() {}
 
     /// Where slow start begins.
@@ -84,12 +91,17 @@ public struct FlowConfiguration: Sendable {
 /// A receiver acknowledges once per delay D at the most, at a random phase in the last quarter of it, with about
 /// 80 octets on the wire (IP, UDP, short header, PATH_ACK, tag). N members then send at most N x 640 / (7/8 D) bits
 /// per second, so D = N x 640 x 8/7 / B, clamped to 5 ms ... 1 s.
-public enum AckDelayBudget {
-    public static let shortest = Duration.milliseconds(5)
-    public static let longest = Duration.seconds(1)
+enum AckDelayBudget {
+    /// The least delay that is asked for.
+    static let shortest = Duration.milliseconds(5)
+    /// The longest delay that is asked for.
+    static let longest = Duration.seconds(1)
     static let bitsPerAcknowledgement = 640.0
 
-    public static func delay(members: Int, bitsPerSecond budget: UInt64) -> Duration {
+    /// - Parameters:
+    ///   - members: how many there are, 0 or more.
+    ///   - budget: bits per second of all acknowledgements together; 0 counts as 1.
+    static func delay(members: Int, bitsPerSecond budget: UInt64) -> Duration {
         let seconds = Double(members) * bitsPerAcknowledgement * 8 / 7 / Double(max(1, budget))
         let milliseconds = (min(seconds, 1) * 1000).rounded(.up)
         return max(shortest, min(longest, .milliseconds(Int64(milliseconds))))

@@ -1,10 +1,11 @@
 import QUIC
 import Wire
 
-/// One key of a flow: a random traffic secret and the packets it covers.
+/// One key of a flow: a random traffic secret (draft section 10.1) and the packets it covers.
 public struct FlowKey: Hashable, Sendable {
     /// 0 for the flow's first key, one more for each; its lowest bit is the key phase bit of its packets.
     public var generation: UInt64
+    /// What packets are sealed with.
     public var suite: CipherSuite
     /// `suite.secretLength` random octets.
     public var secret: [UInt8]

@@ -17,14 +17,18 @@ import Wire
 /// were published after it became one; those before are its connection's business, whole, and so is everything it
 /// has not settled when it leaves.
 public struct FlowSource: Sendable {
+    /// The destination connection ID of every packet of the flow.
     public let flowID: FlowID
+    /// As the flow was made with.
     public let configuration: FlowConfiguration
     /// As last announced.
     public internal(set) var parameters: FlowParameters {
         didSet { noteAckDelay() }
     }
+    /// Counts since the flow began.
     public internal(set) var statistics = FlowStatistics()
-    public internal(set) var isWithdrawn = false
+    /// The flow is over: nothing is sent on it any more.
+    var isWithdrawn = false
 
     var keys: FlowKeys
     var log: PacketLog
@@ -46,6 +50,7 @@ public struct FlowSource: Sendable {
 
     var members: [Member] = []
     var freeSlots: [Int] = []
+    /// How many receivers are on the flow.
     public internal(set) var memberCount = 0 {
         didSet { noteAckDelay() }
     }
@@ -163,14 +168,15 @@ public struct FlowSource: Sendable {
 
     /// A stream's number and the way it goes.
     public struct Publication: Hashable, Sendable {
+        /// Server-initiated and unidirectional; the same number on the flow and on every connection.
         public var stream: StreamID
         /// False: send it to every connection by unicast. True: only to those that are not members.
         public var onFlow: Bool
     }
 
+    // Inlined, as what is below it: the octets are put together where they stay.
     /// Gives `octets` the next server-initiated unidirectional stream ID and, when there are members, queues them as
     /// one whole stream. Everybody who is not a member at this moment needs it on the unicast path.
-    // Inlined, as what is below it: the octets are put together where they stay.
     @inline(__always)
     public mutating func publish(_ octets: consuming StreamOctets) -> Publication {
         let stream = StreamID(initiator: .server, bidirectional: false, index: streams.next)

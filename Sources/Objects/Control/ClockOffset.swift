@@ -17,6 +17,7 @@ public struct ClockOffset: Sendable, Equatable {
 
     private var best: Sample?
 
+    /// Nothing is known yet.
     public init() {}
 
     /// The source's clock showed `source` in a message that came at `now`, on a path with this round trip.

@@ -19,6 +19,7 @@ public struct ControlDecoder: Sendable {
     private var state = State.framing
     private var held: [UInt8] = []
 
+    /// - Parameter sender: whose stream it is. Messages that only the other side sends are errors on it.
     public init(from sender: ControlMessage.Sender) { self.sender = sender }
 
     /// Octets held of a message that is not all there.

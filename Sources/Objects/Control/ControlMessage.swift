@@ -3,14 +3,22 @@ import Wire
 /// A message on the control stream: the first bidirectional stream that the client opens (docs/objects.md, "Control
 /// stream").
 public enum ControlMessage: Sendable, Equatable {
+    /// POSITION, of a client: where it goes on, and what it wants.
     case position(PositionMessage)
+    /// LOG, of a source: what it has, and from where it serves the client.
     case log(LogMessage)
+    /// GAP, of a source: numbers that the client waits for in vain.
     case gap(Gap)
     /// The log is at its end: no part has this number or a higher one, nor ever will.
     case end(UInt64)
 
     /// Which side sends a message.
-    public enum Sender: Sendable { case client, source }
+    public enum Sender: Sendable {
+        /// The receiver, whose end of the connection is the client's.
+        case client
+        /// The side that has the log.
+        case source
+    }
 
     /// The numbers that types of message have on the wire. Who does not know an even type must stop; an odd one is
     /// skipped.

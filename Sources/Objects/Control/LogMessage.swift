@@ -15,6 +15,7 @@ public struct LogMessage: Sendable, Equatable {
         case fresh = 2
     }
 
+    /// The epoch of the source's log, which all numbers are of.
     public var epoch: Epoch
     /// The source's clock as the message was written.
     public var now: WallTime
@@ -22,10 +23,12 @@ public struct LogMessage: Sendable, Equatable {
     public var oldest: UInt64
     /// The number that the next part gets: the live edge.
     public var next: UInt64
+    /// What became of the position that the client stated.
     public var answer: Answer
     /// The first number that the client is served or told of.
     public var first: UInt64
 
+    /// - Parameter first: at most `next`, and below `oldest` only when the position is `taken`: what is gone is told as a gap.
     public init(epoch: Epoch, now: WallTime, oldest: UInt64, next: UInt64, answer: Answer, first: UInt64) {
         self.epoch = epoch
         self.now = now

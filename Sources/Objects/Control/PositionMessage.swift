@@ -11,11 +11,13 @@ public struct PositionMessage: Sendable, Equatable {
     /// What is settled. Without an epoch, its position is the earliest part that the client would take: 0 for all that is
     /// kept, `newest` for nothing that was published before.
     public var cursor: Cursor
+    /// What is to come on the connection.
     public var wants: Wants
 
     /// The position of a client without an epoch that wants nothing from before.
     public static let newest = ObjectLimits.sequences
 
+    /// - Parameter epoch: nil for a client that has none; `cursor` then says from where on it takes parts.
     public init(epoch: Epoch?, cursor: Cursor, wants: Wants = .everything) {
         self.epoch = epoch
         self.cursor = cursor

@@ -11,6 +11,7 @@ public struct Epoch: Hashable, Sendable {
     /// The last eight octets, most significant first.
     public var low: UInt64
 
+    /// An epoch of sixteen octets that were written or received before; a new one comes from `init(from:)`.
     public init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low

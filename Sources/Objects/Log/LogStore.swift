@@ -1,5 +1,6 @@
 /// What a log's store holds, as it is read when the log is opened.
 public struct StoredLog: Sendable, Equatable {
+    /// The epoch that all numbers are of.
     public var epoch: Epoch
     /// The lowest number that was never reserved.
     public var next: UInt64
@@ -8,6 +9,7 @@ public struct StoredLog: Sendable, Equatable {
     /// The parts that are kept, ascending.
     public var parts: [Part]
 
+    /// The defaults are a log that nothing was ever appended to.
     public init(epoch: Epoch, next: UInt64 = 0, oldest: UInt64 = 0, parts: [Part] = []) {
         self.epoch = epoch
         self.next = next
@@ -18,7 +20,9 @@ public struct StoredLog: Sendable, Equatable {
 
 /// Why a store did not do what it was asked to, in words.
 public struct LogStoreError: Error, Equatable, Sendable {
+    /// One sentence for people.
     public var reason: String
+    /// - Parameter reason: one sentence for people.
     public init(_ reason: String) { self.reason = reason }
 }
 

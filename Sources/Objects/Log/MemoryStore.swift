@@ -4,16 +4,21 @@ public struct MemoryStore: LogStore {
     private let epoch: Epoch
     private var next: UInt64 = 0
 
+    /// - Parameter epoch: one that no log had before; numbers begin at 0.
     public init(epoch: Epoch) { self.epoch = epoch }
 
+    /// What there is before the first reservation: nothing. Never throws.
     public mutating func load() throws(LogStoreError) -> StoredLog { StoredLog(epoch: epoch, next: next, oldest: next) }
 
+    /// Never throws.
     public mutating func reserve(_ count: UInt64) throws(LogStoreError) -> UInt64 {
         defer { next += count }
         return next
     }
 
+    /// Does nothing: the log has the part.
     public mutating func append(_ part: Part) throws(LogStoreError) {}
 
+    /// Does nothing: the log forgets by itself.
     public mutating func trim(below sequence: UInt64) throws(LogStoreError) {}
 }

@@ -2,6 +2,7 @@ import Wire
 
 /// What a log has under a number.
 public enum LogEntry: Sendable, Equatable {
+    /// The part of this number.
     case part(Part)
     /// No part has, or will have, these numbers: the one asked for and those behind it up to the next part.
     case void(Gap)
@@ -13,6 +14,7 @@ public enum LogEntry: Sendable, Equatable {
 
 /// What comes next for a cursor.
 public enum LogReading: Sendable, Equatable {
+    /// The next part that the cursor has not settled.
     case part(Part)
     /// Tell these, and settle them.
     case gap(Gap)

@@ -14,15 +14,19 @@ public struct ObjectLog: Sendable {
     /// Numbers reserved at a time.
     public static let blockSize: UInt64 = 1024
 
+    /// The epoch that all numbers are of. It stays for as long as the log's store keeps it.
     public let epoch: Epoch
+    /// What is kept, and what is forgotten.
     public let retention: Retention
     /// The lowest number that is kept. All below it is gone.
     public internal(set) var oldest: UInt64
     /// The number that the next part gets, unless some are left out: the live edge.
     public internal(set) var next: UInt64
-    /// Objects and octets kept; octets are those of whole streams.
+    /// Objects kept.
     public internal(set) var objectCount = 0
+    /// Octets kept, those of whole streams: preludes are counted in.
     public internal(set) var octetCount = 0
+    /// Counts since the log was opened.
     public internal(set) var statistics = LogStatistics()
     /// Where it outlives the process, if it does.
     public internal(set) var store: any LogStore
@@ -90,8 +94,10 @@ public struct ObjectLog: Sendable {
 
 /// What a log has done so far.
 public struct LogStatistics: Sendable, Equatable {
-    public var objectsAppended: UInt64 = 0
-    public var partsAppended: UInt64 = 0
+    /// Objects that are whole in the log, whether they are still kept or not.
+    var objectsAppended: UInt64 = 0
+    /// Parts appended, those of objects that were abandoned included.
+    var partsAppended: UInt64 = 0
     /// Objects forgotten because of a limit of `Retention`.
     public var objectsForgotten: UInt64 = 0
     /// Objects that began and were abandoned.

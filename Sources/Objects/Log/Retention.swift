@@ -13,6 +13,7 @@ public struct Retention: Sendable, Equatable {
     /// Octets kept unless said otherwise: 256 MiB.
     public static let usualOctets = 256 << 20
 
+    /// What is kept unless said otherwise: a million objects, 256 MiB of them, of any age.
     public init(objects: Int? = usualObjects, octets: Int? = usualOctets, age: Duration? = nil) {
         self.objects = objects
         self.octets = octets

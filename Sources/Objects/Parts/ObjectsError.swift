@@ -3,26 +3,43 @@
 public enum ObjectsError: Error, Equatable, Sendable {
     /// A thing on the wire that errors speak of.
     public enum Element: String, Sendable {
+        /// The stream of a part, or its body.
         case part
+        /// All fields of a part before its body.
         case header = "part header"
+        /// The field of the media type.
         case mediaType = "media type"
+        /// The field of the object's name.
         case name
+        /// A field behind the known ones: a number and octets, which are skipped.
         case `extension` = "extension field"
+        /// A message of the control stream, of whatever type.
         case message = "control message"
+        /// A POSITION message.
         case position = "POSITION"
+        /// A LOG message.
         case log = "LOG"
+        /// A GAP message.
         case gap = "GAP"
+        /// An END message.
         case end = "END"
+        /// One of the names' beginnings that a client wants.
         case prefix = "prefix of names"
     }
 
     /// A field of a part that all parts of an object have in common, or that places it in the object.
     public enum Field: String, Sendable {
+        /// `PartHeader.name`.
         case name
+        /// `PartHeader.mediaType`.
         case mediaType = "media type"
+        /// `PartHeader.published`.
         case published = "time of publication"
+        /// `PartHeader.count`.
         case count = "number of parts"
+        /// `PartHeader.length`, or that of the parts together.
         case length
+        /// `PartHeader.sequence`.
         case sequence = "sequence number"
     }
 

@@ -2,12 +2,14 @@ import Wire
 
 /// A part as the source keeps it, from which its stream is written on the flow and on any number of connections.
 public struct Part: Sendable, Equatable {
+    /// Which part it is, and of which object.
     public private(set) var header: PartHeader
     /// The part's own octets: a piece of its object, whose octets are shared and not copied.
     public private(set) var body: ArraySlice<UInt8>
     /// Octets of the prelude.
     public private(set) var preludeLength: Int
 
+    /// The part's number in the log.
     public var sequence: UInt64 { header.sequence }
     /// Octets of the whole stream: the prelude, then the body.
     public var streamLength: Int { preludeLength + body.count }

@@ -22,6 +22,7 @@ public struct PartHeader: Sendable {
     /// The object's name, compared octet by octet. May be empty.
     public var name: String
 
+    /// The defaults are an object's only part. Nothing is looked at before `check`.
     public init(
         sequence: UInt64, index: UInt64 = 0, count: UInt64? = 1, length: UInt64?, published: WallTime,
         mediaType: String = "", name: String = ""

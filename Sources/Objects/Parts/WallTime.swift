@@ -4,6 +4,7 @@ public struct WallTime: Comparable, Hashable, Sendable {
     /// Nanoseconds since 1970-01-01 00:00 UTC.
     public var nanoseconds: Int64
 
+    /// - Parameter nanoseconds: since 1970-01-01 00:00 UTC, leap seconds left out.
     public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
 
     public static func < (a: WallTime, b: WallTime) -> Bool { a.nanoseconds < b.nanoseconds }

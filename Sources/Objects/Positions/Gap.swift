@@ -22,8 +22,10 @@ public struct Gap: Hashable, Sendable {
     public var first: UInt64
     /// How many there are, at least 1.
     public var count: UInt64
+    /// Why nothing will come.
     public var reason: Reason
 
+    /// - Parameter count: at least 1; the last number must be below `ObjectLimits.sequences`.
     public init(first: UInt64, count: UInt64, reason: Reason) {
         self.first = first
         self.count = count

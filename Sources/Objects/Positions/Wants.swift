@@ -1,5 +1,6 @@
 /// Which objects a receiver wants on its own connection. The flow brings everything to everybody.
 public enum Wants: Sendable, Equatable {
+    /// All of them.
     case everything
     /// Objects whose name starts with one of these, compared octet by octet: 1 to `ObjectLimits.wantedPrefixes`.
     case named([String])

@@ -30,6 +30,7 @@ public struct ObjectAssembler: Sendable {
         /// Ranges of settled numbers. Beyond it the oldest hole is given up and told as a gap.
         public var ranges: Int
 
+        /// All must be above 0.
         public init(
             octets: Int = 64 << 20, objects: Int = 1024, ranges: Int = ObjectLimits.rememberedRanges
         ) {
@@ -40,12 +41,15 @@ public struct ObjectAssembler: Sendable {
         }
     }
 
+    /// As it was made with.
     public let mode: Mode
+    /// As it was made with.
     public let limits: Limits
     /// The epoch that all numbers are of; nil until the source has told it.
     public internal(set) var epoch: Epoch?
     /// The source's clock.
     public internal(set) var clock = ClockOffset()
+    /// Counts since it was made.
     public internal(set) var statistics = AssemblyStatistics()
     /// Octets of parts that wait for others, with `TrackedObject.pieceOverhead` for each.
     public internal(set) var heldOctets = 0
@@ -141,23 +145,27 @@ public struct ObjectAssembler: Sendable {
 
 /// What a receiver has done so far.
 public struct AssemblyStatistics: Sendable, Equatable {
-    /// Parts that were new, and those that came again.
+    /// Parts that were new.
     public var parts: UInt64 = 0
-    public var duplicates: UInt64 = 0
+    /// Parts that came again, or had been told as gaps.
+    var duplicates: UInt64 = 0
     /// Parts of objects that had been given up, or were older than what the receiver started with.
     public var partsOfEnded: UInt64 = 0
-    /// Octets of new parts, by the way they came.
+    /// Octets of new parts' bodies that came by the flow.
     public var octetsFromFlow: UInt64 = 0
-    public var octetsFromConnection: UInt64 = 0
+    /// Octets of new parts' bodies that came on the connection.
+    var octetsFromConnection: UInt64 = 0
     /// Objects given out whole, or whose last part was.
     public var objects: UInt64 = 0
     /// Objects given up.
     public var failures: UInt64 = 0
-    /// Numbers told as gaps, and those that were not wanted.
+    /// Numbers told as gaps that were wanted.
     public var missing: UInt64 = 0
+    /// Numbers told as gaps because nobody asked for them on the connection (`Wants`).
     public var unwanted: UInt64 = 0
     /// Holes given up because there were too many.
     public var holesGivenUp: UInt64 = 0
 
+    /// All zero.
     public init() {}
 }

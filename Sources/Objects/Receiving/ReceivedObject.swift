@@ -2,7 +2,9 @@ import Wire
 
 /// Which way a part came.
 public enum PartWay: Sendable, Equatable {
+    /// All of it by the flow.
     case flow
+    /// All of it on the receiver's own connection.
     case connection
     /// So many octets of its body by the flow, the others on the connection: repaired, or caught by a change of ways.
     case both(fromFlow: Int)
@@ -23,8 +25,11 @@ public struct ReceivedObject: Sendable, Equatable {
     public var first: UInt64
     /// How many parts it came in.
     public var count: UInt64
+    /// Its name, as its parts have it.
     public var name: String
+    /// Its media type (RFC 6838); empty when the source named none.
     public var mediaType: String
+    /// When it was published, by the source's clock.
     public var published: WallTime
     /// Its octets. Those of an object of one part lie in the stream that brought them, so that they are not copied.
     public var body: ArraySlice<UInt8>
@@ -36,8 +41,11 @@ public struct ReceivedObject: Sendable, Equatable {
 
 /// A part of an object of several parts, given out as it came.
 public struct ReceivedPart: Sendable, Equatable {
+    /// Which part it is, and of which object.
     public var header: PartHeader
+    /// The part's octets, which lie in the stream that brought them.
     public var body: ArraySlice<UInt8>
+    /// How it came.
     public var way: PartWay
     /// From the object's publication until the part came; nil while the source's clock is not known.
     public var latency: Duration?
@@ -88,8 +96,10 @@ public struct AssemblyFailure: Error, Equatable, Sendable {
     public var object: UInt64
     /// Its name, when a part of it came.
     public var name: String?
+    /// Why it was given up.
     public var reason: FailureReason
 
+    /// - Parameter object: the number of its first part.
     public init(object: UInt64, name: String?, reason: FailureReason) {
         self.object = object
         self.name = name

@@ -4,6 +4,7 @@ import Synchronization
 /// The libraries that protect packets with AES-GCM. Whatever the choice, ChaCha20-Poly1305, header protection and TLS are
 /// OpenSSL's, and packets are the same to the bit.
 public enum AEADLibrary: UInt8, Sendable, CaseIterable {
+    /// The one that TLS uses, and which is always there.
     case openSSL
     /// Intel's IPSec-MB, which is found when the program runs: the quicker one where it is installed.
     case ipsecMB

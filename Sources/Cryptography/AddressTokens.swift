@@ -13,7 +13,7 @@ public final class AddressTokens {
         case retry(originalDestination: ConnectionID, retrySource: ConnectionID)
         /// The client used this address with us before.
         case validated
-        /// Our Retry token, but expired or from another address: close with INVALID_TOKEN (section 8.1.3).
+        /// Our Retry token, but expired or from another address: close with INVALID_TOKEN (section 8.1.2).
         case refused
         /// Not one of ours, or an old NEW_TOKEN token: as if there were none.
         case unknown
@@ -49,6 +49,8 @@ public final class AddressTokens {
     private var current: Key
     private var previous: Key?
 
+    /// Makes the first of its keys. Tokens of another one, before a restart for example, are `unknown` here.
+    /// - Parameter random: what all keys come from, secret and of nobody else's use.
     public init(random: consuming SeededRandom, at now: Instant) {
         current = Key(number: 0, random: &random, at: now)
         self.random = random

@@ -6,6 +6,7 @@ import Wire
 public final class Admission {
     /// A client that may have a connection.
     public struct Client: Sendable, Equatable {
+        /// Where its Initial packet came from.
         public var address: SocketAddress
         /// The ID that it wants to be addressed by.
         public var source: ConnectionID
@@ -19,23 +20,31 @@ public final class Admission {
         public var isValidated: Bool
     }
 
+    /// What to do with a datagram.
     public enum Decision: Sendable, Equatable {
         /// Make a connection and hand it the datagram.
         case admit(Client)
         /// Send this back.
         case reply([UInt8])
+        /// Nothing: it is not for us, or deserves no answer.
         case ignore
     }
 
     /// Counts since the beginning.
     public struct Counters: Sendable, Equatable {
+        /// Clients that may have a connection.
         public var admitted: UInt64 = 0
+        /// Retry packets sent.
         public var retries: UInt64 = 0
+        /// Version Negotiation packets sent.
         public var versionNegotiations: UInt64 = 0
+        /// Stateless resets sent.
         public var resets: UInt64 = 0
+        /// Clients refused with INVALID_TOKEN.
         public var tokensRefused: UInt64 = 0
         /// Clients that were admitted here and refused by who asked, with CONNECTION_REFUSED.
         public var refusals: UInt64 = 0
+        /// Datagrams that were not answered.
         public var ignored: UInt64 = 0
     }
 
@@ -43,6 +52,7 @@ public final class Admission {
     public let idLength: Int
     /// Whether every client has to prove its address by a Retry before it costs us anything.
     public var requiresRetry: Bool
+    /// Counts since the beginning.
     public private(set) var counters = Counters()
 
     private let tokens: AddressTokens
@@ -138,7 +148,7 @@ public final class Admission {
                 destination: client.source, source: source, originalDestination: client.destination, token: token))
     }
 
-    /// Closes at once with INVALID_TOKEN (RFC 9000 section 8.1.3).
+    /// Closes at once with INVALID_TOKEN (RFC 9000 section 8.1.2).
     private func refuseToken(_ client: Client) -> Decision {
         counters.tokensRefused += 1
         return .reply(Self.refusal(of: client, .invalidToken, reason: ""))

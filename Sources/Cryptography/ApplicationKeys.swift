@@ -9,6 +9,7 @@ public struct ApplicationKeys {
     /// Key phase bit of a short header.
     static let phaseBit: UInt8 = 0x04
 
+    /// The agreed one; a key update does not change it.
     public let suite: CipherSuite
 
     private var previousRead: OpeningKey?
@@ -24,6 +25,10 @@ public struct ApplicationKeys {
     /// Generation of the newest key that has sealed a packet.
     public private(set) var writeGeneration: UInt64 = 0
 
+    /// The keys of generation 0.
+    /// - Parameters:
+    ///   - readSecret: the peer's traffic secret, `suite.secretLength` octets.
+    ///   - writeSecret: our own.
     public init(suite: CipherSuite, readSecret: [UInt8], writeSecret: [UInt8]) {
         self.init(
             reading: OpeningKey(suite: suite, secret: readSecret),

@@ -7,6 +7,10 @@ import QUIC
     private let alone: OpaquePointer
     private let server: TLSContext
 
+    /// - Parameters:
+    ///   - server: a server's context.
+    ///   - suites: those that either end offers, the preferred one first.
+    /// - Throws: `TLSConfigurationError` when OpenSSL does not take them.
     public init(_ server: TLSContext, suites: [CipherSuite] = CipherSuite.allCases) throws(TLSConfigurationError) {
         precondition(server.role == .server)
         guard

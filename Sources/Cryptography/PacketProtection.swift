@@ -43,6 +43,7 @@ extension fc_run {
 /// Seals packets of one direction and key generation (RFC 9001 section 5). It keeps contexts of the library that does it,
 /// allocates nothing per packet, and belongs to one thread at a time.
 public final class SealingKey {
+    /// What it seals with.
     public let suite: CipherSuite
     private let secret: [UInt8]
     private let cipher: PacketCipher
@@ -102,6 +103,7 @@ public final class SealingKey {
 public struct OpenedPacket: Sendable, Equatable {
     /// The first header octet without its mask: packet number length, reserved bits, key phase.
     public var firstOctet: UInt8
+    /// Whole, as it was restored from the 1 to 4 octets that travel (RFC 9000 section 17.1).
     public var packetNumber: UInt64
     /// Where the frames lie in the datagram.
     public var payload: Range<Int>
@@ -112,6 +114,7 @@ public struct OpenedPacket: Sendable, Equatable {
 /// Opens packets of one direction and key generation (RFC 9001 section 5). It keeps contexts of the library that does it,
 /// allocates nothing per packet, and belongs to one thread at a time.
 public final class OpeningKey {
+    /// What it opens with.
     public let suite: CipherSuite
     private let secret: [UInt8]
     private let cipher: PacketCipher

@@ -38,6 +38,7 @@ public final class SecureConnection {
 
     /// The connection itself: streams, datagrams, closing. Take its events from `nextEvent` here.
     public var machine: Connection
+    /// Counts since the connection began.
     public private(set) var counters = Counters()
     /// Client: the newest thing to resume with on another connection; it holds secrets.
     public private(set) var sessionTicket: [UInt8]?
@@ -482,10 +483,14 @@ public final class SecureConnection {
 
 /// A packet as a log shows it.
 public struct PacketTrace: Sendable {
+    /// Whether we sent it; else it was received and opened.
     public var isSent: Bool
+    /// Whose keys protect it.
     public var level: ProtectionLevel
+    /// Whole, not as it travels.
     public var packetNumber: UInt64
     /// Octets of the whole packet.
     public var size: Int
+    /// When it was sealed or opened.
     public var at: Instant
 }

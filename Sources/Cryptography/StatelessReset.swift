@@ -30,6 +30,7 @@ public struct StatelessResetKey: Sendable {
         self.key = key
     }
 
+    /// A key of 32 octets from `random`, which must be a secret generator: resets for connections before a restart do not work.
     public init(from random: inout SeededRandom) { self.init(key: random.octets(32)) }
 
     /// The 16-octet token of `id`.

@@ -23,6 +23,7 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
         case none
     }
 
+    /// The end of connections that it is for.
     public let role: Role
     let context: OpaquePointer
     let keyLog: KeyLog?

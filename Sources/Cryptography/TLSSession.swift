@@ -11,8 +11,15 @@ import Wire
 /// With OpenSSL 3.0 a client learns its handshake secret for writing only from the server's whole flight: until then
 /// it cannot acknowledge Handshake packets.
 @safe public final class TLSSession {
-    public enum Direction: Sendable, Equatable { case read, write }
+    /// What a traffic secret is for.
+    public enum Direction: Sendable, Equatable {
+        /// Opening what the peer seals.
+        case read
+        /// Sealing what we send.
+        case write
+    }
 
+    /// What the handshake brought about, in order.
     public enum Output: Sendable, Equatable {
         /// Octets to send in CRYPTO frames of this level.
         case handshake(ProtectionLevel, [UInt8])
@@ -29,6 +36,7 @@ import Wire
     /// Messages after the handshake that are longer are refused.
     private static let longestMessage = 65536
 
+    /// Our end of the handshake.
     public let role: Role
     private let context: TLSContext
     private var tls: OpaquePointer?
@@ -47,6 +55,7 @@ import Wire
     public private(set) var alpn: String?
     /// Whether the handshake resumed an earlier session, once complete.
     public private(set) var isResumed = false
+    /// Whether the handshake is complete at this end (RFC 9001 section 4.1.1).
     public private(set) var isComplete = false
 
     /// - Parameters:

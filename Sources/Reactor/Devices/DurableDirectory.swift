@@ -4,9 +4,11 @@ import CShims
 public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
     /// What was tried, such as "write".
     public let operation: String
+    /// What it was tried on.
     public let path: String
     /// The system's error number; 0 when the refusal is our own.
     public let code: Int32
+    /// Why it failed: the system's words for `code`, or our own.
     public let reason: String
 
     init(_ operation: String, _ path: String, code: Int32) {
@@ -16,6 +18,7 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
         reason = ReactorError.text(code)
     }
 
+    /// A refusal of our own: `code` is 0.
     public init(_ operation: String, _ path: String, reason: String) {
         self.operation = operation
         self.path = path
@@ -28,8 +31,10 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
 
 /// What tells one version of a file from another without reading it.
 public struct FileStatus: Sendable, Equatable {
+    /// Octets.
     public var size: UInt64
-    public var inode: UInt64
+    /// The number of the inode: another file under the same name has another.
+    var inode: UInt64
     /// Nanoseconds since 1970.
     public var modified: Int64
     /// Not a directory, a pipe or a device.
@@ -39,6 +44,7 @@ public struct FileStatus: Sendable, Equatable {
 /// A directory whose files are each whole or absent, whenever the process or the machine stops: a file is written
 /// under a temporary name, made durable, and then renamed. Every call blocks until the disk has answered.
 public final class DurableDirectory: Sendable {
+    /// As it was opened with.
     public let path: String
     private let descriptor: Int32
 
@@ -84,6 +90,7 @@ public final class DurableDirectory: Sendable {
         guard result >= 0 else { throw FileError("write", path, code: result) }
     }
 
+    /// Takes the place of a file named `other`, if there is one. The names are on disk after `sync`.
     public func rename(_ name: String, to other: String) throws(FileError) {
         let result = unsafe fc_file_rename(descriptor, name, other)
         guard result >= 0 else { throw FileError("rename", "\(path)/\(name)", code: result) }

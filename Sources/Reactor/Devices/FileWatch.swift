@@ -3,6 +3,7 @@ import Glibc
 
 /// A descriptor, such as a pipe or standard input, whose handler runs whenever there is something to read.
 public final class FileWatch {
+    /// The number the system knows it by.
     public let descriptor: Int32
     unowned let reactor: Reactor
     var token = Token()
@@ -18,10 +19,12 @@ public final class FileWatch {
         self.handler = handler
     }
 
+    /// False once it was cancelled: the handler runs no more.
     public var isActive: Bool { handler != nil }
 
     /// What `read` found.
     public enum Outcome: Sendable, Equatable {
+        /// So many octets were appended, at least 1.
         case octets(Int)
         /// Nothing now; the handler runs when there is.
         case nothing
@@ -70,7 +73,9 @@ public final class FileWatch {
 
 /// How a child process ended.
 public enum ProcessExit: Sendable, Equatable {
+    /// It ended by itself, with this exit status: 0 to 255.
     case code(Int32)
+    /// This signal killed it (signal(7)).
     case signal(Int32)
     /// Somebody else collected it.
     case unknown

@@ -15,6 +15,7 @@ public struct NameServers: Sendable, Equatable {
     /// How often each server is asked.
     public var attempts = 2
 
+    /// No server and no domain.
     public init() {}
 
     /// Reads the text of a resolv.conf. Lines that are not understood say nothing; without a server, it is the one on

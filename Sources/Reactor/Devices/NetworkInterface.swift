@@ -4,14 +4,21 @@ import Wire
 
 /// A network interface of this machine.
 public struct NetworkInterface: Sendable, Hashable {
+    /// The system's name for it, such as `eth0`; at most 15 octets.
     public var name: String
+    /// The number that the system gave it, from 1; another interface may have it later.
     public var index: UInt32
     /// Largest IP packet in octets; 0 when unknown.
     public var mtu: Int
+    /// Whether it was switched on (IFF_UP) when this was read.
     public var isUp: Bool
+    /// Whether it leads to this host alone.
     public var isLoopback: Bool
+    /// Whether multicast can be sent and joined on it.
     public var supportsMulticast: Bool
-    public var isPointToPoint: Bool
+    /// Whether it has one other end only, as a tunnel has.
+    var isPointToPoint: Bool
+    /// All that it has, in the system's order, link-local ones too.
     public var addresses: [IPAddress]
     /// The bits that name the network, for each of `addresses`.
     public var masks: [IPAddress]

@@ -5,6 +5,7 @@ import Wire
 /// A network interface of this host that shows what this process writes (TUN): whole IP packets arrive on it as if from
 /// a link. Needs CAP_NET_ADMIN. It is gone when the value is.
 public final class TunnelDevice {
+    /// The interface's name, 1 to 15 octets.
     public let name: String
     private let descriptor: Int32
     /// Packets that the interface did not take.

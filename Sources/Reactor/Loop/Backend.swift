@@ -59,7 +59,9 @@ extension Reactor {
     public enum IO: String, Sendable, CaseIterable {
         /// io_uring where it works, else epoll.
         case auto
+        /// io_uring, or none: what the kernel lacks or forbids is an error.
         case ioUring = "io_uring"
+        /// epoll, with sendmmsg and recvmmsg.
         case epoll
     }
 

@@ -71,6 +71,7 @@ import Wire
 @safe public final class Reactor {
     /// The time, read once per turn.
     public private(set) var now: Instant
+    /// Counts since the reactor was made, over all of its sockets.
     public internal(set) var counters = ReactorCounters()
 
     /// The longest turn is looked for anew: what came before a measurement is not part of it.

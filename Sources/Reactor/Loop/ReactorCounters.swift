@@ -14,6 +14,7 @@ public struct ReactorCounters: Sendable, Equatable {
     public var wakeUps: UInt64 = 0
     /// Closures and messages that other threads posted and the reactor ran.
     public var posts: UInt64 = 0
+    /// Timers whose time came.
     public var timersFired: UInt64 = 0
     /// System calls made to wait, receive and send.
     public var systemCalls: UInt64 = 0
@@ -59,6 +60,7 @@ public struct ReactorCounters: Sendable, Equatable {
     /// io_uring completions lost because their queue was full.
     public var completionOverflow: UInt64 = 0
 
+    /// All zero.
     public init() {}
 
     /// The kernel has taken so many messages in one call.
@@ -80,10 +82,13 @@ public struct ReactorCounters: Sendable, Equatable {
         public var forbidden: UInt64 = 0
         /// No memory in the kernel or a full device queue.
         public var noBuffers: UInt64 = 0
+        /// For any other reason.
         public var other: UInt64 = 0
 
+        /// All zero.
         public init() {}
 
+        /// Datagrams refused, for whatever reason.
         public var total: UInt64 { tooLarge + unreachable + forbidden + noBuffers + other }
     }
 }

@@ -14,7 +14,9 @@ public protocol DatagramHandler: AnyObject {
 }
 
 extension DatagramHandler {
+    /// For handlers that queue nothing again: does nothing.
     public func socketBecameWritable(_ socket: UDPSocket) {}
+    /// For handlers that do not ask for it (`UDPOptions.receiveErrors`): does nothing.
     public func networkErrorReceived(_ error: NetworkError, on socket: UDPSocket) {}
 }
 

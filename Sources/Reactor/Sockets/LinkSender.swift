@@ -4,10 +4,12 @@ import Wire
 
 /// Puts multicast packets on a link as a router does, whatever their source is. Needs CAP_NET_RAW.
 public final class LinkSender {
+    /// Where packets are sent; as it was when this was made.
     public let interface: NetworkInterface
     private let descriptor: Int32
-    /// Packets sent, and those that the interface did not take.
+    /// Packets that the interface took.
     public private(set) var sent: UInt64 = 0
+    /// Packets that the interface did not take.
     public private(set) var refused: UInt64 = 0
 
     /// - Parameter name: the interface's.

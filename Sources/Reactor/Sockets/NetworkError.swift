@@ -10,9 +10,11 @@ import Wire
 /// What the network, or this host, says of a datagram that a socket sent. See `UDPOptions.receiveErrors`. Whoever can
 /// guess address and port of both ends can forge it; `quoted` tells more (RFC 5927).
 public struct NetworkError: Hashable, Sendable {
+    /// What went wrong, by the type and code of the ICMP message (RFC 792, RFC 4443), or by this host's own error.
     public enum Kind: Hashable, Sendable {
         /// No route, or a network that is down.
         case networkUnreachable
+        /// A router finds no host of this address on its link.
         case hostUnreachable
         /// Nobody listens there.
         case portUnreachable
@@ -20,9 +22,11 @@ public struct NetworkError: Hashable, Sendable {
         case prohibited
         /// The largest IP packet that gets through, in octets; 0 when that was not said.
         case tooLarge(mtu: Int)
+        /// Something else.
         case other
     }
 
+    /// What went wrong.
     public var kind: Kind
     /// Where the datagram was sent to.
     public var destination: SocketAddress
@@ -32,6 +36,7 @@ public struct NetworkError: Hashable, Sendable {
     /// (RFC 792).
     public var quoted: [UInt8]
 
+    /// This host's own word unless `reporter` is given.
     public init(kind: Kind, destination: SocketAddress, reporter: IPAddress? = nil, quoted: [UInt8] = []) {
         self.kind = kind
         self.destination = destination

@@ -7,6 +7,7 @@ import Wire
 ///
 /// Watch `descriptor` with `Reactor.watch` and call `receive` when it is readable.
 @safe public final class PacketCapture {
+    /// The socket, for `Reactor.watch`: it is readable when packets have come.
     public let descriptor: Int32
     /// Packets that the kernel dropped because they were not fetched in time.
     public private(set) var kernelDrops: UInt64 = 0

@@ -37,5 +37,6 @@ public struct UDPOptions: Sendable {
     /// is then locked in memory.
     public var zeroCopy = ZeroCopyMode.off
 
+    /// What suits a QUIC endpoint.
     public init() {}
 }

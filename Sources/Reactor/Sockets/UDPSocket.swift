@@ -16,11 +16,13 @@ public final class UDPSocket {
     public weak var handler: (any DatagramHandler)?
     /// The address bound to; its port is a real one also when port 0 was asked for.
     public let localAddress: SocketAddress
+    /// As it was opened with; what the kernel granted of it may be less.
     public let options: UDPOptions
     /// Octets of the kernel's receive buffer as granted (the kernel counts its own overhead in).
     public let receiveBuffer: Int
     /// False from the moment the kernel refuses to take more until it has taken all that was queued.
     public private(set) var isWritable = true
+    /// False once it was closed.
     public var isOpen: Bool { queue.isOpen }
 
     unowned let reactor: Reactor

@@ -6,6 +6,7 @@ public enum ZeroCopyMode: String, Sendable, CaseIterable {
     case auto
     /// Without a copy wherever that works, whatever it costs.
     case on
+    /// The kernel copies what is sent.
     case off
 }
 

@@ -4,8 +4,12 @@ import Foundation
 public struct AtomWriter: Sendable {
     /// `atom:id` of the feed, an IRI.
     public var id: String
+    /// `atom:title` of the feed, plain text.
     public var title: String
 
+    /// - Parameters:
+    ///   - id: an IRI (RFC 4287 section 4.2.6).
+    ///   - title: plain text.
     public init(id: String, title: String) {
         self.id = id
         self.title = title

@@ -2,9 +2,17 @@ import Foundation
 
 /// What one poll of a feed says.
 public struct FeedDocument: Sendable, Equatable {
-    public enum Format: Sendable, Equatable { case atom, rss }
+    /// The formats that are read.
+    enum Format: Sendable, Equatable {
+        /// RFC 4287.
+        case atom
+        /// RSS 2.0.
+        case rss
+    }
 
-    public var format: Format
+    /// What it was written in.
+    var format: Format
+    /// Of the feed, as plain text; empty when it has none.
     public var title: String
     /// `atom:id`, or for RSS the channel's own address; empty when the feed has none.
     public var id: String
@@ -33,6 +41,7 @@ public struct FeedItem: Sendable, Equatable {
     /// Where `document` has its `atom:source`; empty when it has none.
     public var sourceRange: Range<Int>
 
+    /// Nothing is checked: a `document` made elsewhere must parse to the same item.
     public init(id: String, title: String, updated: String, date: Date?, document: [UInt8], sourceRange: Range<Int>) {
         self.id = id
         self.title = title

@@ -2,10 +2,19 @@ import Foundation
 
 /// An item that must be sent, and why.
 public struct FeedChange: Sendable, Equatable {
-    public enum Kind: String, Sendable, Codable { case new, edited }
+    /// Why an item must be sent.
+    public enum Kind: String, Sendable, Codable {
+        /// Its id was unknown.
+        case new
+        /// Its `updated` or its content differs from the version last seen.
+        case edited
+    }
+    /// Why it must be sent.
     public var kind: Kind
+    /// The item, in the version that is new.
     public var item: FeedItem
 
+    /// An item to be sent, for this reason.
     public init(kind: Kind, item: FeedItem) {
         self.kind = kind
         self.item = item
@@ -49,8 +58,10 @@ public struct FeedMemory: Sendable, Equatable, Codable {
         self.documents = documents
     }
 
+    /// Ids that are remembered.
     public var count: Int { known.count }
 
+    /// Whether an item with this id was seen, and is not forgotten.
     public func knows(_ id: String) -> Bool { known[id] != nil }
 
     /// The item will count as new when it is seen again: what was recorded of it is lost.

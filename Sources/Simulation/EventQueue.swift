@@ -14,6 +14,7 @@ public struct EventQueue<Event> {
     private var heap: [Entry] = []
     private var order: UInt64 = 0
 
+    /// A queue without events.
     public init() {}
 
     /// When the next event is due; `distantFuture` when there is none.

@@ -32,6 +32,7 @@ public final class Line {
 
 /// One direction of a path: how long a datagram takes, and whether it arrives.
 public struct Link {
+    /// How long a datagram takes at least, once it is past the line.
     public var delay: Duration
     /// Up to this much more, drawn for each datagram: enough of it, and datagrams overtake each other.
     public var jitter: Duration
@@ -39,13 +40,17 @@ public struct Link {
     public var loss: Double
     /// The probability that it arrives twice.
     public var duplication: Double
+    /// No datagram arrives as long as it is.
     public var isCut = false
     /// What it has to pass first; nil is as fast as need be.
     public var line: Line?
 
-    public private(set) var carried: UInt64 = 0
-    public private(set) var dropped: UInt64 = 0
+    /// Datagrams that were sent on it, those dropped included.
+    private(set) var carried: UInt64 = 0
+    /// Datagrams that were lost, by chance, for the line's queue, or because it was cut.
+    private(set) var dropped: UInt64 = 0
 
+    /// Ten milliseconds and up to a fifth of one more, without losses, unless said otherwise.
     public init(
         delay: Duration = .milliseconds(10), jitter: Duration = .microseconds(200), loss: Double = 0,
         duplication: Double = 0, line: Line? = nil
@@ -83,11 +88,14 @@ public struct Link {
 
 /// The three ways between the source and one receiver.
 public struct ReceiverLinks {
+    /// From the receiver's connection to the source.
     public var toSource: Link
+    /// From the source to the receiver's connection.
     public var fromSource: Link
     /// The receiver's branch of the multicast tree.
     public var flow: Link
 
+    /// Three usual links unless said otherwise.
     public init(toSource: Link = Link(), fromSource: Link = Link(), flow: Link = Link()) {
         self.toSource = toSource
         self.fromSource = fromSource

@@ -6,22 +6,31 @@ import Wire
 /// One receiver: a real client `Connection` and the `FlowClient` that production runs, and an application that keeps what
 /// it reads.
 public final class SimulatedReceiver {
+    /// Its place in `Simulation.receivers`.
     public let index: Int
+    /// Its end of the connection to the source.
     public internal(set) var connection: Connection
+    /// Its part in flows, which the tester may look at.
     public internal(set) var client: FlowClient
+    /// The three ways between it and the source; the tester may change them at any time.
     public var links: ReceiverLinks
     /// Objects in the order of completion.
     public private(set) var items: [(stream: StreamID, bytes: [UInt8])] = []
     /// From publication to the last octet, of each of them.
     public private(set) var latencies: [Duration] = []
-    /// What it was told will not come, and objects that will not be whole.
+    /// The sequence numbers that it was told will not come.
     public private(set) var gaps: [Gap] = []
-    public private(set) var failures: [AssemblyFailure] = []
+    /// Objects that will not be whole.
+    private(set) var failures: [AssemblyFailure] = []
+    /// Why it stopped listening to the flow, each time.
     public private(set) var fallBacks: [FallBackReason] = []
+    /// Times that it listened to the flow again.
     public private(set) var returns = 0
+    /// Why its connection ended; nil while it has not.
     public private(set) var closed: CloseReason?
-    /// Octets of objects that came first on the flow, and on the connection's own path.
+    /// Octets of objects that came first on the flow.
     public private(set) var octetsFromFlow: UInt64 = 0
+    /// Octets of objects that came first on the connection's own path.
     public private(set) var octetsFromUnicast: UInt64 = 0
     /// Objects of which something has come and not all.
     public var unfinishedStreams: Int { connection.receivingStreamCount }
@@ -77,6 +86,7 @@ public final class SimulatedReceiver {
 
     /// Leaves the flow by the user's wish; `join` undoes it.
     public func leaveFlow(at now: Instant) { client.leave(flow, at: now) }
+    /// Joins the flow by the user's wish, after `leaveFlow` or where receivers join nothing by themselves.
     public func joinFlow(at now: Instant) { client.join(flow, at: now) }
 
     func drain(server: TransportParameters, at now: Instant) {

@@ -17,6 +17,7 @@ final class SimulatedPeer {
 /// A source: the `FlowServer` that production runs, and a real server `Connection` for each receiver. It moves octets and
 /// time, without sockets.
 public final class SimulatedSource {
+    /// The service itself, which the tester may look at.
     public internal(set) var server: FlowServer
     /// Secrets by generation, as the sealing side has them.
     private(set) var secrets: [UInt64: [UInt8]] = [:]

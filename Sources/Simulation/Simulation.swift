@@ -12,8 +12,11 @@ public final class Simulation {
         case flow(Int, ClearDatagram, secret: [UInt8])
     }
 
+    /// The simulated time. It begins a second after the clock's start.
     public private(set) var now = Instant(nanoseconds: 1_000_000_000)
+    /// The one source.
     public let source: SimulatedSource
+    /// In the order in which they were connected.
     public private(set) var receivers: [SimulatedReceiver] = []
     /// Every item so far, by stream.
     public private(set) var published: [(stream: StreamID, bytes: [UInt8])] = []
@@ -26,6 +29,10 @@ public final class Simulation {
     private var random: SeededRandom
     private let sourceAddress = SocketAddress("192.0.2.1:443")!
 
+    /// A source with a flow and no receivers.
+    /// - Parameters:
+    ///   - seed: what all chance comes from: the same seed and calls give the same run.
+    ///   - history: recent items that a new receiver is given first.
     public init(seed: UInt64, configuration: FlowConfiguration = FlowConfiguration(), history: Int = 0) {
         random = SeededRandom(seed: seed)
         let flow = FlowSource(
@@ -83,6 +90,7 @@ public final class Simulation {
         pump(receiver.index)
     }
 
+    /// Lets so much simulated time pass.
     public func run(for duration: Duration) {
         let end = now + duration
         while true {

@@ -102,6 +102,7 @@ public struct SQLiteLogLimits: Sendable, Equatable {
     /// 64 MiB.
     public static let usualQueueOctets = 64 << 20
 
+    /// Limits that suit a log with the usual retention.
     public init(databaseOctets: Int = usualDatabaseOctets, queueOctets: Int = usualQueueOctets) {
         self.databaseOctets = databaseOctets
         self.queueOctets = queueOctets
@@ -110,14 +111,16 @@ public struct SQLiteLogLimits: Sendable, Equatable {
 
 /// What a durable store has done since it was opened.
 public struct SQLiteLogStatistics: Sendable, Equatable {
-    /// Parts that are on disk, and octets of their streams.
+    /// Parts that are on disk.
     public var partsWritten: UInt64 = 0
-    public var octetsWritten: UInt64 = 0
+    /// Octets of their streams.
+    var octetsWritten: UInt64 = 0
     /// Commits of the thread that writes.
     public var commits: UInt64 = 0
     /// The longest of them.
     public var longestCommit = Duration.zero
-    public var reservations: UInt64 = 0
+    /// Times that numbers were reserved on disk.
+    var reservations: UInt64 = 0
     /// Numbers that are reserved on disk and were given to nobody yet.
     public var numbersInHand: UInt64 = 0
     /// The longest that `reserve` took.
@@ -128,9 +131,10 @@ public struct SQLiteLogStatistics: Sendable, Equatable {
     public var partsLost: UInt64 = 0
     /// Parts left out as the log was loaded, because their octets were not what was written.
     public var partsDamaged: UInt64 = 0
-    /// Commits that failed, and why the latest attempt did; nil when it did not.
+    /// Commits that failed.
     public var failures: UInt64 = 0
-    public var lastFailure: String?
+    /// Why the latest attempt to commit failed, in words; nil when it did not.
+    var lastFailure: String?
     /// Octets that wait for the disk.
     public var waitingOctets = 0
 }

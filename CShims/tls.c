@@ -1,3 +1,4 @@
+/* Long because all that OpenSSL's TLS calls back stands with what it is called from, so that nothing of it is visible outside. */
 #include "tls.h"
 
 #if !__has_include(<openssl/ssl.h>)

@@ -1,3 +1,5 @@
+// Long because the thirteen traps stand in one file, in the order in which the design numbers them.
+
 import QUIC
 import Testing
 import Wire

@@ -50,7 +50,7 @@ public final class AddressTokens {
     private var previous: Key?
 
     /// Makes the first of its keys. Tokens of another one, before a restart for example, are `unknown` here.
-    /// - Parameter random: what all keys come from, secret and of nobody else's use.
+    /// `random`: what all keys come from, secret and of nobody else's use.
     public init(random: consuming SeededRandom, at now: Instant) {
         current = Key(number: 0, random: &random, at: now)
         self.random = random

@@ -27,6 +27,7 @@ public struct ApplicationKeys {
 
     /// The keys of generation 0.
     /// - Parameters:
+    ///   - suite: the agreed one.
     ///   - readSecret: the peer's traffic secret, `suite.secretLength` octets.
     ///   - writeSecret: our own.
     public init(suite: CipherSuite, readSecret: [UInt8], writeSecret: [UInt8]) {

@@ -32,6 +32,7 @@ public final class Simulation {
     /// A source with a flow and no receivers.
     /// - Parameters:
     ///   - seed: what all chance comes from: the same seed and calls give the same run.
+    ///   - configuration: how the source runs its flow.
     ///   - history: recent items that a new receiver is given first.
     public init(seed: UInt64, configuration: FlowConfiguration = FlowConfiguration(), history: Int = 0) {
         random = SeededRandom(seed: seed)

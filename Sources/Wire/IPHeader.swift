@@ -29,7 +29,7 @@ public struct IPHeader: Hashable, Sendable {
         /// Whether further fragments follow.
         public var hasMore: Bool
 
-        /// - Parameter offset: octets, a multiple of 8.
+        /// `offset`: octets, a multiple of 8.
         public init(identification: UInt32, offset: Int, hasMore: Bool) {
             self.identification = identification
             self.offset = offset

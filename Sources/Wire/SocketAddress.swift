@@ -141,7 +141,7 @@ public struct SocketAddress: Hashable, Sendable {
     /// The UDP port, 0 to 65535; 0 is "any" when bound to.
     public var port: UInt16
 
-    /// - Parameter port: the UDP port; 0 is "any" when bound to.
+    /// `port`: the UDP port; 0 is "any" when bound to.
     public init(_ address: IPAddress, port: UInt16) {
         self.address = address
         self.port = port

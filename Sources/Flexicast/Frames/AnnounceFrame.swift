@@ -40,7 +40,7 @@ public struct AnnounceFrame: Hashable, Sendable {
     /// The flow from now on; `FlowParameters.withdrawn` for one that is no more.
     public var parameters: FlowParameters
 
-    /// - Parameter sequence: higher than in any announcement of the flow on this connection before.
+    /// `sequence`: higher than in any announcement of the flow on this connection before.
     public init(flowID: FlowID, sequence: UInt64, parameters: FlowParameters) {
         self.flowID = flowID
         self.sequence = sequence

@@ -15,7 +15,7 @@ public struct KeyFrame: Hashable, Sendable {
     /// `suite.secretLength` octets.
     public var secret: [UInt8]
 
-    /// - Parameter secret: must have `suite.secretLength` octets before it is sent.
+    /// `secret`: must have `suite.secretLength` octets before it is sent.
     public init(flowID: FlowID, sequence: UInt64, packetNumber: UInt64, suite: CipherSuite, secret: [UInt8]) {
         self.flowID = flowID
         self.sequence = sequence

@@ -20,7 +20,7 @@ public struct StateFrame: Hashable, Sendable {
     /// The sender's part in the flow from now on.
     public var action: Action
 
-    /// - Parameter sequence: higher than in any FC_STATE of the flow that this end has sent before.
+    /// `sequence`: higher than in any FC_STATE of the flow that this end has sent before.
     public init(flowID: FlowID, sequence: UInt64, action: Action) {
         self.flowID = flowID
         self.sequence = sequence

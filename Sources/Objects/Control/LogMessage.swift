@@ -28,7 +28,7 @@ public struct LogMessage: Sendable, Equatable {
     /// The first number that the client is served or told of.
     public var first: UInt64
 
-    /// - Parameter first: at most `next`, and below `oldest` only when the position is `taken`: what is gone is told as a gap.
+    /// `first`: at most `next`, and below `oldest` only when the position is `taken`: what is gone is told as a gap.
     public init(epoch: Epoch, now: WallTime, oldest: UInt64, next: UInt64, answer: Answer, first: UInt64) {
         self.epoch = epoch
         self.now = now

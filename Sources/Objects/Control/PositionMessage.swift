@@ -17,7 +17,7 @@ public struct PositionMessage: Sendable, Equatable {
     /// The position of a client without an epoch that wants nothing from before.
     public static let newest = ObjectLimits.sequences
 
-    /// - Parameter epoch: nil for a client that has none; `cursor` then says from where on it takes parts.
+    /// `epoch`: nil for a client that has none; `cursor` then says from where on it takes parts.
     public init(epoch: Epoch?, cursor: Cursor, wants: Wants = .everything) {
         self.epoch = epoch
         self.cursor = cursor

@@ -25,7 +25,7 @@ public struct Gap: Hashable, Sendable {
     /// Why nothing will come.
     public var reason: Reason
 
-    /// - Parameter count: at least 1; the last number must be below `ObjectLimits.sequences`.
+    /// `count`: at least 1; the last number must be below `ObjectLimits.sequences`.
     public init(first: UInt64, count: UInt64, reason: Reason) {
         self.first = first
         self.count = count

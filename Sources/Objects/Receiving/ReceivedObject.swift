@@ -99,7 +99,7 @@ public struct AssemblyFailure: Error, Equatable, Sendable {
     /// Why it was given up.
     public var reason: FailureReason
 
-    /// - Parameter object: the number of its first part.
+    /// `object`: the number of its first part.
     public init(object: UInt64, name: String?, reason: FailureReason) {
         self.object = object
         self.name = name

@@ -52,7 +52,7 @@ public struct TransportError: Error, Equatable, Sendable {
     /// Words for people, in CONNECTION_CLOSE too; what they say, nobody acts on.
     public var reason: String
 
-    /// - Parameter frameType: that of the frame at fault; 0 when there is none.
+    /// `frameType`: that of the frame at fault; 0 when there is none.
     public init(_ code: Code, _ reason: String, frameType: UInt64 = 0) {
         self.code = code
         self.frameType = frameType

@@ -7,7 +7,10 @@ TEST_FLAGS ?=
 # A module may import only what Package.swift lets it use.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: all demo test perf perf-check perf-update format examples install prerequisites test-prerequisites perf-prerequisites
+# The modules that have a public interface.
+DOCUMENTED = Wire QUIC Flexicast AMT Objects Feed Cryptography Reactor System Simulation Transport
+
+.PHONY: all demo test perf perf-check perf-update docs examples format install prerequisites test-prerequisites perf-prerequisites
 
 all: prerequisites
 	swift build -c release --product flexicast $(SWIFT_FLAGS)
@@ -43,6 +46,16 @@ perf-update: perf-prerequisites all
 # Programs outside the package that stand on its library: builds them and sends a file from one to two others.
 examples: prerequisites
 	docs/examples/check
+
+# What is public, documented by DocC as a web site in .build/docs: `python3 -m http.server -d .build/docs`, and then
+# http://localhost:8000/documentation. FLEXICAST_DOCS=1 makes Package.swift depend on swift-docc-plugin, which does it. That
+# is built in a directory of its own, and Package.resolved is put back, so that no other build notices.
+docs: prerequisites
+	@mkdir -p .build && rm -f .build/Package.resolved && if [ -f Package.resolved ]; then cp Package.resolved .build; fi
+	FLEXICAST_DOCS=1 swift package --scratch-path .build/docs-build --allow-writing-to-directory .build/docs \
+		generate-documentation $(DOCUMENTED:%=--target %) --enable-experimental-combined-documentation \
+		--transform-for-static-hosting --output-path .build/docs; result=$$?; \
+	rm -f Package.resolved; if [ -f .build/Package.resolved ]; then mv .build/Package.resolved .; fi; exit $$result
 
 format:
 	swift format format --in-place --recursive Package.swift Sources Tests

@@ -12,6 +12,9 @@ let room: [SwiftSetting] =
         .enableUpcomingFeature("ExistentialAny"),
     ] + (strict ? [.treatAllWarnings(as: .error)] : [])
 
+// Only `make docs` needs the plugin that makes documentation: no other build fetches or resolves it.
+let documents = ProcessInfo.processInfo.environment["FLEXICAST_DOCS"] == "1"
+
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 let package = Package(
@@ -24,7 +27,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    ],
+    ] + (documents ? [.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0")] : []),
     targets: [
         .systemLibrary(
             name: "CLibXML2", path: "CShims/libxml2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),

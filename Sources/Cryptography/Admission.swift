@@ -160,7 +160,7 @@ public final class Admission {
     /// The packet that tells a client, which `judge` has admitted, that it gets no connection: CONNECTION_REFUSED (RFC 9000
     /// sections 5.2.2 and 20.1) in an Initial packet, far smaller than the one that it answers. Nothing is remembered of it.
     ///
-    /// - Parameter reason: what the CONNECTION_CLOSE frame says in words, for the person at the other end.
+    /// `reason`: what the CONNECTION_CLOSE frame says in words, for the person at the other end.
     public func refusal(of client: Client, reason: String) -> [UInt8] {
         counters.refusals += 1
         return Self.refusal(of: client, .connectionRefused, reason: reason)

@@ -145,6 +145,7 @@ public final class OpeningKey {
     /// Removes header protection and opens the payload in place.
     ///
     /// - Parameters:
+    ///   - buffer: holds the packet, which is changed in place.
     ///   - start: index of the first header octet.
     ///   - packetNumberOffset: index of the first octet of the packet number.
     ///   - end: index just after the packet.
@@ -169,6 +170,7 @@ public final class OpeningKey {
     /// in one call of the library's shim. Their numbers have four octets.
     ///
     /// - Parameters:
+    ///   - buffer: holds the packets, which are changed in place.
     ///   - start: index of the first header octet.
     ///   - end: index just after the last packet.
     ///   - packetSize: octets of each packet but the last, which may have fewer.

@@ -79,10 +79,15 @@ public final class SecureConnection {
     /// A client's connection; its first datagram is ready.
     ///
     /// - Parameters:
+    ///   - configuration: what the connection offers and allows.
+    ///   - context: a client's.
     ///   - serverName: what the server's certificate must be for.
+    ///   - remote: where the server is.
     ///   - localID: the ID that the server will address us by.
     ///   - token: from a NEW_TOKEN frame of an earlier connection to this server.
     ///   - resume: a `sessionTicket` of an earlier connection to this server.
+    ///   - seed: where connection IDs and all else that nobody may guess come from.
+    ///   - now: when the connection begins.
     public init(
         client configuration: ConnectionConfiguration, tls context: TLSContext, serverName: String?,
         to remote: SocketAddress, localID: ConnectionID, token: [UInt8] = [], resume: [UInt8]? = nil,
@@ -108,8 +113,13 @@ public final class SecureConnection {
     /// A server's connection for a client that was let in. Hand it the client's datagram next.
     ///
     /// - Parameters:
+    ///   - configuration: what the connection offers and allows.
+    ///   - context: a server's.
+    ///   - admitted: what `Admission.judge` said of the client.
     ///   - localID: the ID that the client will address us by from its second flight on.
-    ///   - resetToken: the stateless reset token of `localID`.
+    ///   - resetToken: the stateless reset token of `localID`; nil for none.
+    ///   - seed: where connection IDs and all else that nobody may guess come from.
+    ///   - now: when the connection begins.
     public init(
         server configuration: ConnectionConfiguration, tls context: TLSContext, admitted: Admission.Client,
         localID: ConnectionID, resetToken: [UInt8]?, seed: SeededRandom, at now: Instant
@@ -152,9 +162,12 @@ public final class SecureConnection {
     /// Takes a datagram, which is opened in place.
     ///
     /// - Parameters:
+    ///   - datagram: the UDP payload, whose packets are opened in place.
     ///   - from: the sender's address.
     ///   - to: the local address it came to, where that is known.
     ///   - ecn: the codepoint of its IP header.
+    ///   - now: when it came.
+    ///   - extension: takes the frames that QUIC itself does not know.
     public func receive<E: FrameExtension>(
         _ datagram: inout MutableSpan<UInt8>, from: SocketAddress, to: SocketAddress?, ecn: ECN, at now: Instant,
         extension: inout E
@@ -479,18 +492,4 @@ public final class SecureConnection {
             machine.close(TransportError(.aeadLimitReached, "the key is used up and could not be updated"), at: now)
         }
     }
-}
-
-/// A packet as a log shows it.
-public struct PacketTrace: Sendable {
-    /// Whether we sent it; else it was received and opened.
-    public var isSent: Bool
-    /// Whose keys protect it.
-    public var level: ProtectionLevel
-    /// Whole, not as it travels.
-    public var packetNumber: UInt64
-    /// Octets of the whole packet.
-    public var size: Int
-    /// When it was sealed or opened.
-    public var at: Instant
 }

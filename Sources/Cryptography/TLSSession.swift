@@ -59,6 +59,7 @@ import Wire
     public private(set) var isComplete = false
 
     /// - Parameters:
+    ///   - context: whose role the session has.
     ///   - serverName: client: the host name or IP address that the certificate must be for.
     ///   - transportParameters: ours, encoded. Without any octets the extension is left out, which no peer accepts.
     ///   - resume: client: a ticket of an earlier session with this server. One that is of no use is ignored.

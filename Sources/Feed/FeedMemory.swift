@@ -69,7 +69,7 @@ public struct FeedMemory: Sendable, Equatable, Codable {
 
     /// Takes in what a poll brought.
     ///
-    /// - Parameter digest: a collision-resistant hash; it is given each item's own content.
+    /// `digest`: a collision-resistant hash; it is given each item's own content.
     /// - Returns: what must be sent, oldest first.
     public mutating func absorb(_ document: FeedDocument, digest: ([UInt8]) -> [UInt8]) -> [FeedChange] {
         documentCount += 1

@@ -12,8 +12,8 @@ public enum SampleFeed {
 
     /// The document after `count` items have been published, newest first.
     ///
-    /// - Parameter window: how many of the newest items the document holds. Who polls must do so before this many new
-    ///   ones have come.
+    /// `window`: how many of the newest items the document holds. Who polls must do so before this many new
+    /// ones have come.
     public static func document(upTo count: Int, window: Int = 100) -> [UInt8] {
         var out = FragmentRecorder(unlimited: true)
         out.raw("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n".utf8)

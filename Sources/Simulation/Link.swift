@@ -9,7 +9,7 @@ public final class Line {
     private var at = Instant(nanoseconds: 0)
     private var flowPacket: (number: UInt64, delay: Duration?)?
 
-    /// - Parameter queue: how long a full queue takes to empty.
+    /// `queue`: how long a full queue takes to empty.
     public init(bitsPerSecond: UInt64, queue: Duration = .milliseconds(50)) {
         self.bitsPerSecond = Double(bitsPerSecond)
         self.queue = self.bitsPerSecond / 8 * Double(queue.nanoseconds) / 1e9

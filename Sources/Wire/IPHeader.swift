@@ -156,9 +156,16 @@ extension IPHeader {
 
     /// Writes the header of a packet with `payloadLength` octets behind it; both addresses are of one IP version.
     /// - Parameters:
+    ///   - writer: must have room for `length(isIPv4:routerAlert:)` octets.
+    ///   - source: who sends the packet.
+    ///   - destination: where it goes.
+    ///   - number: what follows, for one `IPProtocol.udp`.
+    ///   - payloadLength: octets; header and payload have at most 65535 over IPv4.
+    ///   - hopLimit: the TTL over IPv4.
     ///   - trafficClass: the TOS octet or traffic class, ECN counted in.
     ///   - routerAlert: adds the Router Alert option (RFC 2113, RFC 2711), as IGMP and MLD messages have it.
     ///   - identification: names the packet among those that may be fragmented; IPv4 only, like `dontFragment`.
+    ///   - dontFragment: forbids routers to fragment the packet, which over IPv6 they never do.
     @_lifetime(writer: copy writer)
     public static func write(
         to writer: inout ByteWriter, from source: IPAddress, to destination: IPAddress, protocol number: UInt8,

@@ -82,7 +82,7 @@ public struct DNSQuery: Hashable, Sendable {
     /// Whether larger answers are asked for (EDNS, RFC 6891).
     public var hasExtension: Bool
 
-    /// - Parameter id: random.
+    /// `id` has to be random.
     public init(id: UInt16, question: DNSQuestion, hasExtension: Bool = true) {
         self.id = id
         self.question = question

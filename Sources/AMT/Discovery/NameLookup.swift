@@ -38,8 +38,11 @@ public struct NameLookup: Sendable {
     private var random: SeededRandom
 
     /// - Parameters:
-    ///   - timeout: How long a server is waited for.
-    ///   - attempts: How often each server is asked.
+    ///   - question: what is asked.
+    ///   - servers: in the order in which they are asked.
+    ///   - timeout: how long a server is waited for.
+    ///   - attempts: how often each server is asked.
+    ///   - random: where the IDs of queries come from; nobody else may know it (RFC 5452).
     public init(
         _ question: DNSQuestion, servers: [SocketAddress], timeout: Duration = .seconds(2), attempts: Int = 2,
         random: SeededRandom

@@ -126,7 +126,7 @@ public struct RelaySearch: Sendable {
     private var now = Instant(nanoseconds: 0)
     private var random: SeededRandom
 
-    /// - Parameter source: the source of the channel; nil for any source, of which nothing can be looked up.
+    /// `source`: the source of the channel; nil for any source, of which nothing can be looked up.
     public init(source: IPAddress?, configuration: RelaySearchConfiguration, seed: SeededRandom) {
         self.source = source
         self.configuration = configuration

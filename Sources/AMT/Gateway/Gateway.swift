@@ -74,6 +74,7 @@ public struct Gateway: Sendable {
     /// - Parameters:
     ///   - discovery: where relays are looked for; nil: nobody knows yet, `move` says.
     ///   - family: the IP version of the channels.
+    ///   - configuration: times and limits.
     ///   - seed: where nonces and pauses come from; nobody else may know it (RFC 7450 sections 5.2.3.4.5 and 5.2.3.5.6).
     public init(
         discovery: SocketAddress?, family: DataFamily, configuration: GatewayConfiguration = GatewayConfiguration(),

@@ -7,7 +7,7 @@ public struct Channel: Hashable, Sendable, CustomStringConvertible {
     /// A multicast address, of the source's IP version.
     public var group: IPAddress
 
-    /// - Parameter source: nil: any source.
+    /// `source` nil is any source.
     public init(source: IPAddress?, group: IPAddress) {
         self.source = source
         self.group = group

@@ -138,7 +138,7 @@ private func sealHeader(_ octets: inout [UInt8], length: Int) {
 }
 
 /// A UDP packet made again from what survived of it. Routers may fragment it.
-/// - Parameter identification: names it among packets that may be fragmented; IPv4 only.
+/// `identification`: names it among packets that may be fragmented; IPv4 only.
 public func udpPacket(
     _ payload: Span<UInt8>, from source: SocketAddress, to group: SocketAddress, hopLimit: UInt8, ecn: ECN,
     identification: UInt16

@@ -21,7 +21,7 @@ public struct GatewayNotice: Hashable, Sendable {
     public var quotedNonce: (type: UInt8, nonce: UInt32)? { Self.nonce(in: quoted) }
     private var quoted: [UInt8]
 
-    /// - Parameter quoted: the first octets of the datagram's UDP payload, as far as they are known.
+    /// `quoted`: the first octets of the datagram's UDP payload, as far as they are known.
     public init(_ kind: Kind, destination: SocketAddress, quoted: [UInt8] = []) {
         self.kind = kind
         self.destination = destination

@@ -11,7 +11,7 @@ public struct GeneralQuery: Hashable, Sendable {
     /// QQIC: time between two queries, whole seconds up to 31 744.
     public var interval: Duration
 
-    /// - Parameter robustness: at most 7, which is all that its field holds.
+    /// `robustness`: at most 7, which is all that its field holds.
     public init(family: DataFamily, maximumResponse: Duration, robustness: UInt8, interval: Duration) {
         self.family = family
         self.maximumResponse = maximumResponse

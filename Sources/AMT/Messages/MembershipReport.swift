@@ -25,7 +25,7 @@ public struct GroupRecord: Hashable, Sendable {
     /// As they were read: they may be of any kind, and come twice.
     public var sources: [IPAddress]
 
-    /// - Parameter sources: all of the group's IP version.
+    /// `sources`: all of the group's IP version.
     public init(_ kind: Kind, _ group: IPAddress, _ sources: [IPAddress] = []) {
         self.kind = kind
         self.group = group

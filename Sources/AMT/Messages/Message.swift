@@ -82,7 +82,7 @@ public enum Message: Hashable, Sendable {
         /// Where the general query lies in the message.
         public var datagram: Range<Int>
 
-        /// - Parameter datagram: where the general query lies; of no meaning for a message that is written.
+        /// `datagram`: where the general query lies; of no meaning for a message that is written.
         public init(
             mac: ResponseMAC, nonce: UInt32, isLimited: Bool = false, gateway: SocketAddress? = nil,
             datagram: Range<Int> = 0..<0

@@ -142,8 +142,8 @@ extension Relay {
 
     /// Takes the next packet of a batch: reads what forwarding needs to know of it, and takes a hop from it
     /// (RFC 1812 section 5.3.1). A packet that has no other left is not forwarded.
-    /// - Parameter segment: not 0: the packet is a segmented send that a kernel has not made final yet, with so many
-    ///   octets of UDP payload in each datagram.
+    /// `segment` is not 0 when the packet is a segmented send that a kernel has not made final yet, with so many
+    /// octets of UDP payload in each datagram.
     public mutating func packetCaptured(_ packet: inout MutableSpan<UInt8>, segment: Int) {
         forwarding.packetsIn += 1
         guard let header = DataHeader(packet.span) else {
@@ -242,7 +242,7 @@ extension Relay {
 
     /// What goes instead of the packet of the batch at `index`, which is `packet`: the packets of a segmented send one by
     /// one, fragments of what is too large (RFC 7450 section 5.3.3.6.1), or word to its sender that it is so.
-    /// - Parameter segment: as it was for `packetCaptured`.
+    /// `segment` is as it was for `packetCaptured`.
     public mutating func remake(
         _ index: Int, _ packet: Span<UInt8>, segment: Int, for tunnels: AlikeTunnels, at now: Instant
     ) -> RemadePacket? {

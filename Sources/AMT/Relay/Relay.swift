@@ -94,7 +94,7 @@ public struct Relay: Sendable {
     private var secretUntil: Instant
     private var random: SeededRandom
 
-    /// - Parameter seed: where secrets come from; nobody else may know it (RFC 7450 section 5.3.5).
+    /// `seed`: where secrets come from; nobody else may know it (RFC 7450 section 5.3.5).
     public init(configuration: RelayConfiguration = RelayConfiguration(), seed: SeededRandom, at now: Instant) {
         self.configuration = configuration
         random = seed

@@ -131,6 +131,7 @@ public struct FlowClient: FrameExtension, Sendable {
     private var actionsTaken = 0
 
     /// - Parameters:
+    ///   - configuration: how flows are taken, and which objects are wanted.
     ///   - assembler: that of the connection before, or a new one.
     ///   - seed: for connection IDs and for times that receivers must not have in common.
     public init(

@@ -132,9 +132,12 @@ public struct FlowServer: Sendable {
     }
 
     /// - Parameters:
-    ///   - flow: its first stream must be the log's next number.
-    ///   - wallClock: the time of day at `now`.
+    ///   - flow: its first stream must be the log's next number; nil: everything goes on connections.
+    ///   - log: what receivers are served from; what is published goes into it.
+    ///   - configuration: by which ways receivers are served, and how much.
     ///   - seed: for the times at which receivers are tried on the group again.
+    ///   - wallClock: the time of day at `now`.
+    ///   - now: when the server begins.
     public init(
         flow: FlowSource?, log: ObjectLog,
         configuration: FlowServerConfiguration = FlowServerConfiguration(), seed: SeededRandom, wallClock: WallTime,

@@ -121,7 +121,7 @@ public struct GroupTrial: Sendable {
     public private(set) var next: Instant
 
     /// It was found out now that the group does not reach the receiver.
-    /// - Parameter spread: 0 to 1, at random, so that receivers that were cut off together are not tried together.
+    /// `spread`: 0 to 1, at random, so that receivers that were cut off together are not tried together.
     public init(first: Duration, at now: Instant, spread: Double) {
         self.first = first
         pause = first

@@ -88,9 +88,12 @@ public struct FlowSource: Sendable {
     var slotScratch: [Int] = []
 
     /// - Parameters:
+    ///   - flowID: 1 to 20 octets, which tell the flow from all others at its receivers.
     ///   - parameters: where the flow goes; its `ackDelay` is replaced by the configuration's.
+    ///   - configuration: its packets have 256 to 65000 octets.
     ///   - firstStream: the index of the first stream that is published.
     ///   - seed: for keys, packet number and skipped numbers; nobody else may know it.
+    ///   - now: when the flow begins.
     public init(
         flowID: FlowID, parameters: FlowParameters, configuration: FlowConfiguration = FlowConfiguration(),
         firstStream: UInt64 = 0, seed: SeededRandom, at now: Instant

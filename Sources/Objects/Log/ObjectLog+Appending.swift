@@ -13,7 +13,7 @@ struct OpenObject: Sendable {
 extension ObjectLog {
     /// Publishes an object that is all there, and forgets what retention no longer keeps. Returns its sequence numbers.
     /// When it throws, nothing was published.
-    /// - Parameter take: is handed each part in order, where it is, so that who sends it on has not to look it up.
+    /// `take`: is handed each part in order, where it is, so that who sends it on has not to look it up.
     @discardableResult
     public mutating func append(
         name: String = "", mediaType: String = "", body: [UInt8], published: WallTime,

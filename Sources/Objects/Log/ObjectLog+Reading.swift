@@ -57,7 +57,7 @@ extension ObjectLog {
 
     /// The answer to a client's first POSITION, and the cursor that it is served from. What is gone or void from there on
     /// is found with `read`.
-    /// - Parameter start: the first number that one is served who has no position in this epoch.
+    /// `start`: the first number that one is served who has no position in this epoch.
     public func answer(
         _ message: PositionMessage, newcomersFrom start: UInt64 = 0, at now: WallTime
     ) -> (message: LogMessage, cursor: Cursor) {

@@ -3,8 +3,11 @@ import Wire
 extension ObjectAssembler {
     /// A part has come.
     /// - Parameters:
-    ///   - stream: the number that its stream must have for; nil on a connection whose streams are numbered otherwise.
-    ///   - way: which way most of it came.
+    ///   - header: what stands at the start of its stream; it is checked here.
+    ///   - body: all octets behind it.
+    ///   - stream: the number that its stream stands for; nil on a connection whose streams are numbered otherwise.
+    ///   - way: which way it came.
+    ///   - now: when it was all there.
     public mutating func receive(
         _ header: PartHeader, body: ArraySlice<UInt8>, stream: UInt64? = nil, via way: PartWay, at now: Instant
     ) -> PartAnswer {

@@ -84,7 +84,7 @@ public enum ProcessExit: Sendable, Equatable {
 extension Reactor {
     /// Runs `readable` whenever `descriptor` has something to read or has ended, until the watch is cancelled. The
     /// handler must read, or cancel: it runs again as long as something is left.
-    /// - Parameter closing: Whether the watch closes the descriptor when it ends.
+    /// `closing`: whether the watch closes the descriptor when it ends.
     @discardableResult
     public func watch(
         _ descriptor: Int32, closing: Bool = false, readable: @escaping (FileWatch) -> Void

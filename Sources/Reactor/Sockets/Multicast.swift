@@ -7,7 +7,7 @@ extension UDPSocket {
     /// the IGMPv3 or MLDv2 report. The socket gets only the groups it has joined itself.
     ///
     /// A socket may be in 20 groups (`net.ipv4.igmp_max_memberships`) with 10 sources each (`net.ipv4.igmp_max_msf`).
-    /// - Parameter interface: The name of the interface to join on; nil takes the one that routes to the group.
+    /// `interface`: the name of the interface to join on; nil takes the one that routes to the group.
     /// - Throws: `ReactorError` when there is no such interface or route, the group is joined already, or the
     ///   socket is in too many.
     public func join(

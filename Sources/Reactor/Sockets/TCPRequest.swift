@@ -10,6 +10,9 @@ public final class TCPRequest {
 
     /// Connects to `server` and sends `request`.
     /// - Parameters:
+    ///   - request: all octets that are sent.
+    ///   - server: address and TCP port.
+    ///   - reactor: whose thread both closures run on.
     ///   - received: gets the octets that come, in any pieces.
     ///   - ended: runs once when the server closes, refuses or cannot be reached; not after `close`.
     /// - Throws: `ReactorError` when no connection can be begun.

@@ -183,8 +183,11 @@ public final class UDPSocket {
     /// already, as one datagram, or as several of `segment` octets each, the last possibly shorter. Neighbours with the
     /// same destination, origin, mark and size join into one segmented send. It leaves with the next `flush`, at the end of the turn at the latest.
     /// - Parameters:
-    ///   - from: The local address to send from; nil, a group or an unspecified one: the kernel chooses.
-    ///   - ecn: The ECN mark of the IP header.
+    ///   - count: octets of all datagrams.
+    ///   - segment: octets of each; nil makes it one datagram.
+    ///   - to: where they go.
+    ///   - from: the local address to send from; nil, a group or an unspecified one: the kernel chooses.
+    ///   - ecn: the ECN mark of the IP header.
     public func enqueue(
         _ count: Int, segment: Int? = nil, to: SocketAddress, from: IPAddress? = nil, ecn: ECN = .notECT
     ) {

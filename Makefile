@@ -54,7 +54,7 @@ docs: prerequisites
 	@mkdir -p .build && rm -f .build/Package.resolved && if [ -f Package.resolved ]; then cp Package.resolved .build; fi
 	FLEXICAST_DOCS=1 swift package --scratch-path .build/docs-build --allow-writing-to-directory .build/docs \
 		generate-documentation $(DOCUMENTED:%=--target %) --enable-experimental-combined-documentation \
-		--transform-for-static-hosting --output-path .build/docs; result=$$?; \
+		--warnings-as-errors --transform-for-static-hosting --output-path .build/docs; result=$$?; \
 	rm -f Package.resolved; if [ -f .build/Package.resolved ]; then mv .build/Package.resolved .; fi; exit $$result
 
 format:

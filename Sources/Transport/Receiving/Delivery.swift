@@ -1,6 +1,8 @@
 /// How an item's octets reached a receiver.
 public enum Via: String, Sendable {
+    /// All of them on the flow.
     case flow
+    /// All of them on the receiver's connection.
     case unicast
     /// Some on the flow, some on the unicast path: repaired, or caught by a change of path.
     case mixed

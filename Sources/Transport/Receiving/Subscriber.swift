@@ -15,7 +15,9 @@ public final class Subscriber {
     public struct Options: Sendable {
         /// Host name or address literal of the source, without brackets: what its certificate must name.
         public var host: String
+        /// UDP port of the source.
         public var port: UInt16
+        /// Which certificates are believed.
         public var trust = TrustChoice.system
         /// Objects whose names begin with one of these are wanted; empty: all. A flow brings everything.
         public var prefixes: [String] = []
@@ -23,6 +25,7 @@ public final class Subscriber {
         public var usesFlow = true
         /// Name of the interface that the flow is joined on; nil lets the routing table choose.
         public var interface: String?
+        /// How objects are given out.
         public var delivery = Delivery.whole
         /// Octets of an object that may wait for those before them, or for the rest of it; beyond it an object is given up.
         public var heldOctets = 64 << 20
@@ -32,6 +35,7 @@ public final class Subscriber {
         package var qlogDirectory: String?
         package var keyLog: String?
 
+        /// For a source, with the system's trust, whole objects and the flow where it is heard.
         public init(host: String, port: UInt16) {
             self.host = host
             self.port = port
@@ -48,6 +52,7 @@ public final class Subscriber {
 
     /// What happened.
     public enum Event {
+        /// The handshake with the source is complete.
         case connected(to: SocketAddress)
         /// The connection has ended; another is tried.
         case disconnected(CloseReason)
@@ -55,6 +60,7 @@ public final class Subscriber {
         case listening(group: SocketAddress)
         /// The flow is looked for another way.
         case way(FlowWay)
+        /// The flow is heard no more: everything comes on the connection.
         case fellBack(FallbackReason)
         /// The flow is heard again.
         case returned

@@ -41,8 +41,9 @@ public final class Broadcaster {
         public var unicastRate: UInt64?
         /// Whom a writer waits for: `room` is what they leave.
         public var waiting = Waiting.nearlyAll
-        /// Connections at once, and those of one IPv4 address or IPv6 /64.
+        /// Connections at once.
         public var connections = 20_000
+        /// Those of one IPv4 address or IPv6 /64 among them.
         public var connectionsPerAddress = 256
 
         /// What was published before, and where it is kept; nil forgets with the process.
@@ -53,6 +54,7 @@ public final class Broadcaster {
         package var qlogDirectory: String?
         package var keyLog: String?
 
+        /// Without a flow and with a self-signed certificate, until it is said otherwise.
         public init(listen: SocketAddress) { self.listen = listen }
     }
 

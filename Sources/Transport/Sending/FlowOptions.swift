@@ -29,5 +29,6 @@ public struct FlowOptions: Sendable {
     /// Whether the flow's packets leave without a copy, which takes io_uring.
     public var zeroCopy = ZeroCopyMode.auto
 
+    /// No flow: neither a group nor copies.
     public init() {}
 }

@@ -37,5 +37,6 @@ public struct SourceCounts: Sendable {
     /// Whether the flow's packets leave without a copy, and why; nil without a flow to a group.
     public var zeroCopy: String?
 
+    /// All zero.
     public init() {}
 }

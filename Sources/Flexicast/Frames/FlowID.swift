@@ -17,7 +17,7 @@ public enum FlexicastFrameType {
 
 extension ByteReader {
     /// The Length octet and the Flexicast Flow ID that every frame of the extension starts with.
-    /// A length outside 1...20 is a FRAME_ENCODING_ERROR (draft section 11.1).
+    /// A length outside 1...20 is a FRAME_ENCODING_ERROR (draft sections 11.1, 11.2 and 11.3).
     @_lifetime(self: copy self)
     mutating func flowID(frameType: UInt64) throws(TransportError) -> FlowID {
         guard let length = uint8() else {

@@ -63,6 +63,64 @@ import Wire
         #expect(gateway.isJoined)
     }
 
+    /// RFC 7450 section 5.2.3.4.5. The first number of this seed ends in 32 bits of zero.
+    @Test func noNonceIsZero() {
+        var random = SeededRandom(seed: 42_585_685)
+        let first = random.next()
+        #expect(UInt32(truncatingIfNeeded: first) == 0)
+        var gateway = Gateway(discovery: relay, family: .ipv4, seed: SeededRandom(seed: 42_585_685))
+        let nonce = gateway.nonce()
+        #expect(nonce != 0)
+    }
+
+    /// RFC 7450 section 5.2.3.5.6: each time that it asks anew, a gateway does so with a nonce of its own.
+    @Test func eachQueryHasANonceOfItsOwn() {
+        let tunnel = joined()
+        tunnel.run(.seconds(600))
+        let nonces = tunnel.seen.compactMap { if case .request(let request) = $0 { request.nonce } else { nil } }
+        #expect(nonces.count > 10 && Set(nonces).count == nonces.count)
+    }
+
+    /// The answer that was waited for counts, once: another one is not believed, whatever it says.
+    @Test func answersCountOnce() throws {
+        var (gateway, nonce) = try asking()
+        let found = Message.advertisement(nonce: nonce, relay: relay.address).bytes
+        for _ in 0..<2 { _ = gateway.datagramReceived(found.span, from: relay, at: now) }
+        #expect(gateway.counters.unexpected == 1)
+        let datagram = gateway.nextDatagram()
+        guard case .request(let request) = Message(try #require(datagram).bytes) else { throw Missing("no request") }
+        let general = GeneralQuery(
+            family: .ipv4, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125))
+        for mac: UInt64 in [1, 2] {
+            let query = Message.query(.init(mac: ResponseMAC(mac), nonce: request.nonce))
+            _ = gateway.datagramReceived(query.bytes(datagram: general.packet()).span, from: relay, at: now)
+        }
+        #expect(gateway.counters.unexpected == 2 && gateway.counters.queriesReceived == 1)
+        gateway.stop(at: now)
+        while let (bytes, _) = gateway.nextDatagram() {
+            guard case .update(let mac, _) = Message(bytes) else { continue }
+            #expect(mac == ResponseMAC(1))
+        }
+    }
+
+    /// What only relays get, and what is of another version or none of the seven messages.
+    @Test func messagesForRelaysAreIgnored() {
+        let tunnel = joined()
+        let none = ResponseMAC(0)
+        let datagrams =
+            [
+                .discovery(nonce: 1), .request(.init(nonce: 1, family: .ipv4)), .update(mac: none, nonce: 1),
+                .teardown(mac: none, nonce: 1, gateway: tunnel.gatewayAddress),
+            ].map { (message: Message) in message.bytes }
+            + [hex("1600") + udpPacket(from: address("10.2.2.1:1"), to: address("232.1.1.1:2"), [7]), hex("08"), []]
+        for datagram in datagrams {
+            let delivery = tunnel.gateway.datagramReceived(datagram.span, from: tunnel.relayAddress, at: tunnel.now)
+            #expect(delivery == nil)
+        }
+        let answer = tunnel.gateway.nextDatagram()
+        #expect(answer == nil && tunnel.gateway.counters.unexpected == UInt64(datagrams.count))
+    }
+
     private func joined(
         _ gateway: GatewayConfiguration = GatewayConfiguration(), _ channel: Channel = channel4
     ) -> Tunnel {
@@ -76,6 +134,23 @@ import Wire
         let tunnel = joined()
         #expect(tunnel.deliver(udpPacket(from: address("10.2.2.1:1"), to: address("232.1.1.2:2"), [7])) == nil)
         #expect(tunnel.gateway.counters.notSubscribed == 1)
+    }
+
+    /// What is inside has to be for a group of its IP version.
+    @Test(arguments: [("10.2.2.1:1", "192.0.2.9:2"), ("[2001:db8::5]:1", "[2001:db8::9]:2")])
+    func dataToNoGroup(source: String, destination: String) {
+        let tunnel = joined()
+        #expect(tunnel.deliver(udpPacket(from: address(source), to: address(destination), [7])) == nil)
+        #expect(tunnel.gateway.counters.damaged == 1)
+    }
+
+    /// While the relay has not answered a refresh, and after it has stopped answering.
+    @Test func dataIsTakenWhileTheRelayIsAsked() {
+        let tunnel = joined()
+        tunnel.isCut = true
+        tunnel.run(.seconds(90))
+        #expect(tunnel.gateway.counters.requestsSent > 1)
+        #expect(tunnel.deliver(udpPacket(from: address("10.2.2.1:1"), to: address("232.1.1.1:2"), [7])) == [7])
     }
 
     /// The checksum would be right if it were UDP.

@@ -13,6 +13,63 @@ import Wire
         #expect(Message(message.bytes) == message)
     }
 
+    /// Bits without a meaning are written as zeros, and mean nothing when they are set (RFC 7450 section 5.1).
+    @Test func reservedBits() {
+        var query = Message.Query(mac: ResponseMAC(0x0102_0304_0506), nonce: 9, datagram: 12..<12)
+        query.isLimited = true
+        let messages: [(message: Message, reserved: String)] = [
+            (.discovery(nonce: 9), "00ffffff"), (.advertisement(nonce: 9, relay: ip("192.0.2.1")), "00ffffff"),
+            (.request(.init(nonce: 9, family: .ipv4)), "007cffff"),
+            (.request(.init(nonce: 9, family: .ipv6)), "007cffff"), (.query(query), "00fc"),
+            (.update(mac: ResponseMAC(7), nonce: 9), "00ff"), (.data, "00ff"),
+            (.teardown(mac: ResponseMAC(7), nonce: 9, gateway: address("192.0.2.7:40000")), "00ff"),
+        ]
+        for (message, reserved) in messages {
+            var bytes = message.bytes
+            for (place, mask) in hex(reserved).enumerated() {
+                #expect(bytes[place] & mask == 0)
+                bytes[place] |= mask
+            }
+            #expect(Message(bytes) == message)
+        }
+    }
+
+    /// MLD asks for a hop-by-hop header with the Router Alert option, one hop, and ff02::1 or ff02::16 (RFC 9777 section 5).
+    @Test func headersOfMLD() {
+        let report = MembershipReport(family: .ipv6, records: [GroupRecord(.isExclude, ip("ff15::1"))]).packet()
+        let query = GeneralQuery(
+            family: .ipv6, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125)
+        ).packet()
+        for (packet, group) in [(report, "16"), (query, "01")] {
+            #expect(packet[0] >> 4 == 6 && packet[6] == 0 && packet[7] == 1)
+            #expect(Array(packet[24..<40]) == hex("ff02 0000 0000 0000 0000 0000 0000 00" + group))
+            #expect(Array(packet[40..<48]) == hex("3a00 0502 0000 0100"))
+        }
+    }
+
+    /// IGMPv1, what routers say, and other protocols are no reports (RFC 7450 section 5.1.5.6).
+    @Test func onlyReportsAreReports() {
+        let group = hex("ef010203")
+        let six = [UInt8](repeating: 0, count: 4) + hex("ff15 0000 0000 0000 0000 0000 0000 0007")
+        let packets =
+            [0x11, 0x12, 0x13, 0xff].map { igmpPacket([$0, 0, 0, 0] + group) }
+            + [128, 130, 133, 134].map { mldPacket([$0, 0, 0, 0] + six) }
+            + [udpPacket(from: address("10.0.0.1:5"), to: address("224.0.0.22:7"), [1, 2, 3, 4])]
+        for packet in packets {
+            #expect(throws: MembershipReport.Problem.unexpected) { try MembershipReport(packet) }
+        }
+    }
+
+    /// The query inside ends where its IP header says, and that is within the message.
+    @Test(arguments: DataFamily.allCases)
+    func queriesCutShort(family: DataFamily) {
+        let packet = GeneralQuery(
+            family: family, maximumResponse: .milliseconds(100), robustness: 2, interval: .seconds(125)
+        ).packet()
+        #expect(GeneralQuery(packet + [1, 2, 3]) == GeneralQuery(packet))
+        for count in 0..<packet.count { #expect(GeneralQuery(Array(packet.prefix(count))) == nil) }
+    }
+
     @Test func aFragmentIsNoReport() throws {
         var packet = MembershipReport(family: .ipv4, records: [GroupRecord(.isExclude, ip("239.1.1.1"))]).packet()
         packet[6] |= 0x20

@@ -70,6 +70,31 @@ import Wire
         #expect(relay.query(from: a, at: start) != nil)
     }
 
+    /// When gateways come again (QQIC), how often they tell a change (QRV), and that they answer soon.
+    @Test func queriesSayWhenToComeAgain() throws {
+        let relay = relayBox { $0.queryInterval = .seconds(77) }
+        for (request, family) in [("0300000000000009", DataFamily.ipv4), ("0301000000000009", .ipv6)] {
+            let answer = try #require(relay.receive(hex(request), from: a, at: start))
+            guard case .query(let query) = Message(answer) else { return #expect(Bool(false), "no query") }
+            let general = try #require(GeneralQuery(Array(answer[query.datagram])))
+            #expect(general.family == family && general.interval == .seconds(77))
+            // Octet 8 behind the header of IGMP, 24 behind that of MLD: a reader takes 0 for 2.
+            #expect(answer[query.datagram][query.datagram.lowerBound + (family == .ipv4 ? 32 : 72)] & 7 == 2)
+            #expect(query.nonce == 9 && query.gateway == a)
+        }
+    }
+
+    /// What only gateways get, and what is of another version or none of the seven messages.
+    @Test func messagesForGatewaysAreIgnored() {
+        let relay = relayBox()
+        let datagrams =
+            [
+                .advertisement(nonce: 1, relay: ip("192.0.2.1")), .query(.init(mac: ResponseMAC(1), nonce: 1)), .data,
+            ].map { (message: Message) in message.bytes } + [hex("1100000019495cff"), hex("0800000019495cff"), []]
+        for datagram in datagrams { #expect(relay.receive(datagram, from: a, at: start) == nil) }
+        #expect(relay.counters.unexpected == UInt64(datagrams.count) && relay.counters.discoveries == 0)
+    }
+
     @Test func limitedFromTheGivenShareOn() {
         let relay = relayBox { $0.endpointLimit = 10 }
         for number: UInt32 in 1...9 {
@@ -114,6 +139,19 @@ import Wire
         _ = relay.relay.datagramReceived(bytes.span, from: a, to: other, at: start)
         let place = try #require(slot(relay, s1, group))
         #expect(relay.relay.destination(place).local == other)
+    }
+
+    /// A Teardown is as good as a report that leaves every group (RFC 7450 section 5.3.3.5).
+    @Test func aTeardownLeavesEveryGroup() throws {
+        let relay = relayBox()
+        relay.join(a, [GroupRecord(.isInclude, group, [s1]), GroupRecord(.isExclude, ip("239.1.1.1"))])
+        let joins = [Channel(source: s1, group: group), Channel(source: nil, group: ip("239.1.1.1"))]
+        #expect(Set(relay.changes()) == Set(joins.map { .join($0) }))
+        let query = try #require(relay.query(from: a, at: start))
+        _ = relay.receive(
+            Message.teardown(mac: query.mac, nonce: query.nonce, gateway: a).bytes, from: a, at: start)
+        #expect(Set(relay.changes()) == Set(joins.map { .leave($0) }))
+        #expect(relay.destinations("10.0.0.1", "232.1.1.1").isEmpty && relay.counters.endpointsTornDown == 1)
     }
 
     @Test func aBlockOpensNoTunnel() {

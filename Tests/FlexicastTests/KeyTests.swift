@@ -121,6 +121,24 @@ import Wire
         #expect(bench.flow.recordsHeld == 0)
     }
 
+    /// Secrets are drawn at random: each flow and each of its keys has its own, and nothing of a connection goes in.
+    @Test func secretsAreDrawnAtRandom() {
+        var secrets: Set<[UInt8]> = []
+        for seed in 1...20 as ClosedRange<UInt64> {
+            var flow = FlowSource(
+                flowID: World.flowID, parameters: World.parameters, seed: SeededRandom(seed: seed),
+                at: Instant(nanoseconds: 0))
+            secrets.insert(flow.currentKey.secret)
+            flow.attach(at: Instant(nanoseconds: 0))
+            flow.rotateKey()
+            flow.timerFired(at: Instant(nanoseconds: 3_600_000_000_000))
+            while let action = flow.nextAction() {
+                if case .installKey(let key) = action { secrets.insert(key.secret) }
+            }
+        }
+        #expect(secrets.count == 40 && secrets.allSatisfy { $0.count == 32 })
+    }
+
     /// RFC 9001 appendix B.1.1.
     @Test func aKeySealsAsManyPacketsAsTheirSizeAllows() {
         #expect(CipherSuite.aes128GCM.sealingLimit(packetSize: 1200) == 1 << 28)

@@ -92,26 +92,28 @@ import Wire
         #expect(kept && !forgotten)
     }
 
-    @Test(.enabled(if: mayMakeNamespaces, "needs root"), arguments: backends)
-    func aDatagramTooLargeForThePathIsLostAndNothingElse(io: Reactor.IO) throws {
+    /// It is not fragmented: DF is set, and IPv6 gets no fragment header.
+    @Test(
+        .enabled(if: mayMakeNamespaces, "needs root"), arguments: backends, [("127.0.0.1:0", 1372), ("[::1]:0", 1352)])
+    func aDatagramTooLargeForThePathIsLostAndNothingElse(io: Reactor.IO, path: (address: String, most: Int)) throws {
         let outcome = try #require(
             onThread(unsharing: .network) { () -> ([Int], ReactorCounters)? in
                 shell("ip link set lo up mtu 1400")
                 guard let reactor = try? Reactor(io: io),
-                    let sender = try? reactor.udpSocket(bind: address("127.0.0.1:0")),
-                    let receiver = try? reactor.udpSocket(bind: address("127.0.0.1:0"))
+                    let sender = try? reactor.udpSocket(bind: address(path.address)),
+                    let receiver = try? reactor.udpSocket(bind: address(path.address))
                 else { return nil }
                 defer { reactor.close() }
                 let collector = Collector()
                 receiver.handler = collector
-                // 1373 octets and their headers are one more than fits; the two of them are even a run.
-                for size in [1372, 1372, 1373, 1373, 1373, 100] {
+                // With its headers the third is one octet more than fits; two of them are even a run.
+                for size in [path.most, path.most, path.most + 1, path.most + 1, path.most + 1, 100] {
                     sender.send([UInt8](repeating: 1, count: size), to: receiver.localAddress)
                 }
                 _ = reactor.turns { collector.datagrams.last?.bytes.count == 100 }
                 return (collector.datagrams.map(\.bytes.count), reactor.counters)
             } ?? nil)
-        #expect(outcome.0 == [1372, 1372, 100])
+        #expect(outcome.0 == [path.most, path.most, 100])
         #expect(outcome.1.sendErrors.tooLarge == 3 && outcome.1.sendErrors.total == 3)
         #expect(outcome.1.segmentationFallbacks == 1)
     }

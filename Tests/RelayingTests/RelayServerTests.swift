@@ -106,6 +106,22 @@ private final class RelayStage: TunnelHandler {
         #expect(stage.server.report.packetsIn == 1 && stage.server.report.packetsOut == 2)
     }
 
+    /// A relay with several addresses answers, and sends data, from the one that it was asked at: a translator on the way
+    /// and the gateway take nothing else (RFC 7450 sections 5.3.3.2, 5.3.3.3 and 5.3.3.6.3).
+    @Test func everythingComesFromWhereTheGatewayAsks() throws {
+        let group = SocketAddress(.v4(0xef0a_0016), port: 5980)
+        let stage = try RelayStage(group, listen: SocketAddress(.v4(0), port: 0))
+        let place = SocketAddress(.v4(0x7f00_0058), port: stage.relayAddress.port)
+        let tunnel = try AMTTunnel(
+            relay: .at(place), source: nil, family: .ipv4, reactor: stage.reactor, log: stage.log)
+        defer { tunnel.close() }
+        tunnel.subscribe(Channel(source: nil, group: group.address), port: group.port, handler: stage)
+        #expect(stage.turn { tunnel.gateway.isJoined && stage.server.relay.upstreamCount == 1 })
+        #expect(tunnel.gateway.relay == place && stage.server.relay.counters.discoveries > 0)
+        stage.send(payload)
+        #expect(stage.turn { !stage.packets.isEmpty })
+    }
+
     /// A packet off the wire keeps its headers and has a hop less; the relay takes several together when they come one by
     /// one in close order, without a system call of its own.
     @Test(.enabled(if: geteuid() == 0, "a packet socket takes root"), arguments: [Reactor.IO.epoll, .ioUring])

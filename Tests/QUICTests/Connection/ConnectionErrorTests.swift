@@ -128,6 +128,39 @@ struct ConnectionErrorTests {
         #expect(error.code == .protocolViolation)
     }
 
+    /// Frames of flexicast: no packet before 1-RTT may carry them, and none does (draft section 11).
+    @Test(arguments: [ProtectionLevel.initial, .handshake], [0xf2, 0xf4, 0xf5] as [UInt8])
+    func flowFramesBeforeTheHandshake(_ level: ProtectionLevel, _ type: UInt8) {
+        var pair = ClearPair()
+        ClearPair.inject(
+            [0x40, type] + [UInt8](repeating: 1, count: 40), level: level, number: 5,
+            source: pair.client.localConnectionIDs[0], from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        pair.pump()
+        guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .frameEncodingError)
+    }
+
+    @Test func flowFramesWaitFor1RTT() {
+        let frame: [UInt8] = [0x40, 0xf4] + Array("a frame of flexicast".utf8)
+        var pair = ClearPair()
+        pair.client.sendExtensionFrame(frame, key: 1)
+        pair.client.queueHandshakeBytes(Array("client hello".utf8), at: .initial)
+        var count = 0
+        while let (bytes, _) = ClearPair.transmit(&pair.client, at: pair.now) {
+            #expect(!bytes.contains(frame))
+            count += 1
+        }
+        #expect(count > 0)
+        pair = ClearPair()
+        pair.handshake()
+        pair.client.sendExtensionFrame(frame, key: 1)
+        var levels: [ProtectionLevel] = []
+        while let (bytes, plans) = ClearPair.transmit(&pair.client, at: pair.now) {
+            if bytes.contains(frame) { levels += plans.map(\.level) }
+        }
+        #expect(levels == [.application])
+    }
+
     /// What is wrong with the transport parameters that `victim` is sent.
     struct WrongID: Sendable, CustomTestStringConvertible {
         var testDescription: String

@@ -26,7 +26,7 @@ package struct GatewayFindings: Sendable {
     package var bytes = 0
     /// Octets of the largest IP packet that came whole.
     package var largestPacket = 0
-    /// Fragments that came: the source sends more than the tunnel takes (RFC 7450 section 5.3.3.6.1).
+    /// Fragments that came: the source sends more than the tunnel takes (RFC 7450 section 5.3.3.6.2).
     package var fragments = 0
     /// Packets that did not come, for payloads with sequence numbers (RTP, RFC 3550 section 5.1); else nil.
     package var lost: Int?

@@ -27,7 +27,7 @@ package struct RelayReport: Sendable {
     package var bytesOut = 0
     /// Packets that no gateway asked for.
     package var unwanted = 0
-    /// Packets that fit no tunnel and must not be fragmented (RFC 7450 section 5.3.3.6.1).
+    /// Packets that fit no tunnel and must not be fragmented (RFC 7450 section 5.3.3.6.2).
     package var tooLarge = 0
     /// Messages that told a sender what size fits.
     package var tooLargeTold = 0

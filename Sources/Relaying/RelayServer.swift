@@ -56,6 +56,8 @@ package final class RelayServer: DatagramHandler {
             guard !sockets.contains(where: { $0.localAddress.address.isIPv4 == address.address.isIPv4 }) else {
                 throw EndpointError("a relay listens on one IPv4 and one IPv6 address; \(address) is one too many")
             }
+            // DF is set on every packet and none is fragmented (RFC 7450 sections 5.3.3.6.3.1 and 5.3.3.6.3.2): so are all
+            // sockets that do not ask for something else.
             sockets.append(try reactor.udpSocket(bind: address, options: udp))
         }
         self.sockets = sockets
@@ -105,6 +107,7 @@ package final class RelayServer: DatagramHandler {
             let local = batch.local(index).address
             let bytes = batch[index]
             guard let answer = relay.datagramReceived(bytes.span, from: from, to: local, at: now) else { continue }
+            // To where the question came from, from where it went to (RFC 7450 sections 5.1.2, 5.1.4, 5.3.3.2 and 5.3.3.3).
             if !socket.send(copyOf: answer.span, to: from, from: local) { relay.copied(1, 0, isQueued: false) }
         }
         settle()
@@ -174,7 +177,8 @@ package final class RelayServer: DatagramHandler {
         }
     }
 
-    /// Sends packets as they lie: one copy of them serves all tunnels.
+    /// Sends packets as they lie: one copy of them serves all tunnels. They come from where the Update went to
+    /// (RFC 7450 sections 5.1.6 and 5.3.3.6.3).
     private func send(_ run: SegmentedSend, of batch: CapturedBatch) {
         guard let socket = run.tunnels.isIPv4 ? socket4 : socket6 else { return }
         var isCopied = false

@@ -223,7 +223,7 @@ extension RelayBox {
 
     // MARK: packets that are made anew
 
-    /// RFC 7450 section 5.3.3.6.1 and RFC 791 section 3.2: the packet inside is fragmented, to what fits the tunnel; the
+    /// RFC 7450 section 5.3.3.6.2.1 and RFC 791 section 3.2: the packet inside is fragmented, to what fits the tunnel; the
     /// outer headers take 30 octets around IPv4 and 50 around IPv6.
     @Test(arguments: [576, 600, 1280, 1500], [1481, 2000, 8000, 65_000])
     func fragmentsComeTogetherAgain(tunnelMTU: Int, payload: Int) throws {
@@ -259,7 +259,7 @@ extension RelayBox {
         #expect(sent.map { $0.messages.map(\.count) } == [[130], [1470], [82], [130]])
     }
 
-    /// RFC 7450 section 5.3.3.6.1: what must not be fragmented is dropped, and its sender told of the size that fits, by
+    /// RFC 7450 section 5.3.3.6.2: what must not be fragmented is dropped, and its sender told of the size that fits, by
     /// RFC 1191 section 4 and RFC 4443 section 3.2. IPv6 is never fragmented on its way (RFC 8200 section 5).
     @Test func sendersOfWhatIsTooLarge() throws {
         let box = relay(a)

@@ -56,7 +56,7 @@ struct AMTPacketTests {
     }
 
     /// The mark of a packet is on the tunnel's, a mark set on the way through the tunnel is on what comes out (RFC 9601),
-    /// packets for their own link stay there, and the sender of what does not fit is told (RFC 7450 section 5.3.3.6.1).
+    /// packets for their own link stay there, and the sender of what does not fit is told (RFC 7450 section 5.3.3.6.2.1).
     @Test func marksHopsAndSizes() throws {
         let stage = try AMTStage(receivers: 1)
         let receiver = stage.receiverPlaces[0]

@@ -174,6 +174,7 @@ public struct Gateway: Sendable {
 
     // MARK: asking
 
+    /// First a relay, then a Query of it, then what is wanted (RFC 7450 section 5.2.3.6.2).
     private mutating func seek(at now: Instant) {
         attempts = 0
         guard let discovery else { return }
@@ -202,8 +203,12 @@ public struct Gateway: Sendable {
         isStyleProven = false
     }
 
+    /// Random, and not 0 (RFC 7450 section 5.2.3.4.5). Each Discovery and each Request that is not sent again has another
+    /// (RFC 7450 section 5.2.3.5.6).
     mutating func nonce() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) | 1 }
 
+    /// Sends what is asked, or sends it again, to where it has to go (RFC 7450 sections 5.1.1, 5.1.3, 5.2.3.4.2 and
+    /// 5.2.3.5.2).
     private mutating func sendPending(at now: Instant) {
         isSuspected = false
         switch pending {
@@ -261,6 +266,7 @@ public struct Gateway: Sendable {
         }
     }
 
+    /// Sends reports to the relay with what its last Query gave (RFC 7450 sections 5.1.5 and 5.2.3.6.2).
     private mutating func report(_ records: [GroupRecord], _ grant: Grant, at now: Instant, repeated: Bool) {
         guard let relay else { return }
         for part in MembershipReport(family: family, records: records).split() {
@@ -271,6 +277,8 @@ public struct Gateway: Sendable {
         }
     }
 
+    /// Sends the fields of the Query that gave the MAC of the last Update back to the relay (RFC 7450 sections 5.1.7 and
+    /// 5.2.3.7.2).
     private mutating func tearDown(
         _ gateway: SocketAddress, _ grant: Grant, _ relay: SocketAddress, at now: Instant, repeated: Bool
     ) {
@@ -289,7 +297,9 @@ public struct Gateway: Sendable {
 
     // MARK: hearing
 
-    /// Handles one datagram that came to the gateway's socket. Its packet, if it was data of a channel asked for.
+    /// Handles one datagram that came to the gateway's socket: an Advertisement, a Query or data, and no other message
+    /// (RFC 7450 section 5.2.3.2). Its packet, if it was data of a channel asked for, which may come at any time and has
+    /// to come from the relay (RFC 7450 section 5.2.3.3).
     public mutating func datagramReceived(
         _ bytes: Span<UInt8>, from sender: SocketAddress, ecn: ECN = .notECT, at now: Instant
     ) -> GatewayDelivery? {
@@ -303,6 +313,8 @@ public struct Gateway: Sendable {
         return nil
     }
 
+    /// An Advertisement counts when it is waited for, with the Discovery's nonce and from where that went
+    /// (RFC 7450 section 5.2.3.4.4).
     private mutating func advertised(_ address: IPAddress, nonce: UInt32, from sender: SocketAddress, at now: Instant) {
         guard case .discovery(nonce) = pending, let discovery, sender == discovery,
             address.isIPv4 == discovery.address.isIPv4,
@@ -322,6 +334,8 @@ public struct Gateway: Sendable {
         request(at: now)
     }
 
+    /// A Query counts when it is waited for, with the Request's nonce, from the relay, and with a general query of our
+    /// protocol in it. What it gives is kept, and says when to ask again (RFC 7450 section 5.2.3.5.4).
     private mutating func queryReceived(_ query: Message.Query, _ general: GeneralQuery?, at now: Instant) {
         guard case .request(query.nonce) = pending, let general, general.family == family, let relay else {
             counters.unexpected += 1
@@ -339,7 +353,7 @@ public struct Gateway: Sendable {
         retryAt = .distantFuture
         if query.isLimited, !isJoined { events.append(.limited) }
         // A translator gave us another address or port: the relay keeps sending to the old one until told otherwise
-        // (RFC 7450 section 5.2.3.7).
+        // (RFC 7450 sections 5.2.3.5.4 and 5.2.3.7.1).
         if isJoined, let old, let before = old.gateway, let here = query.gateway, before != here {
             tearDown(before, old, relay, at: now, repeated: true)
         }

@@ -19,7 +19,8 @@ public struct DataHeader: Hashable, Sendable {
     /// The mark of congestion (RFC 3168 section 5).
     public var ecn: ECN
 
-    /// nil when `packet` is no multicast packet that may leave its link, or is cut short. Checksums are the receivers' matter.
+    /// nil when `packet` is no multicast packet that may leave its link, or is cut short: relays ignore it
+    /// (RFC 7450 section 5.3.3.6). Checksums are the receivers' matter.
     @inline(always)
     public init?(_ packet: Span<UInt8>) {
         guard packet.count >= 20 else { return nil }
@@ -66,7 +67,7 @@ public func takeHop(from packet: inout MutableSpan<UInt8>) {
     packet[11] = UInt8(truncatingIfNeeded: folded)
 }
 
-/// Octets of outer headers: IP, UDP and AMT's own.
+/// Octets of outer headers: IP, UDP and AMT's own (RFC 7450 section 5.3.3.6.1).
 public func tunnelOverhead(outerIPv4: Bool) -> Int {
     (outerIPv4 ? 20 : 40) + UDPHeader.length + Message.dataHeaderLength
 }

@@ -19,7 +19,8 @@ public struct GeneralQuery: Hashable, Sendable {
         self.interval = interval
     }
 
-    /// An IP packet with this query. It has the Router Alert option, without which Linux and VLC do not listen.
+    /// An IP packet with this query, as a relay sends it (RFC 7450 section 5.3.3.3). It has the Router Alert option,
+    /// without which Linux and VLC do not listen.
     public func packet(from source: IPAddress? = nil) -> [UInt8] {
         switch family {
         case .ipv4:
@@ -56,8 +57,9 @@ public struct GeneralQuery: Hashable, Sendable {
 
     private var intervalCode: UInt16 { Self.code(UInt64(max(1, interval.components.seconds)), mantissaBits: 4) }
 
-    /// Reads a general query of either family; nil when `packet` is anything else, or damaged. Its source may be any
-    /// (RFC 7450 section 5.2.3.5.4), and queries of IGMPv2 and MLDv1 count too, with the values those imply.
+    /// Reads a general query of either family; nil when `packet` is anything else, damaged, or cut short. Its source may
+    /// be any (RFC 7450 sections 5.2.1 and 5.2.3.5.4), and queries of IGMPv2 and MLDv1 count too, with the values those
+    /// imply.
     public init?(_ packet: Span<UInt8>) {
         guard let header = try? IPHeader(packet), header.fragment == nil else { return nil }
         let body = packet.extracting(header.payload)

@@ -67,7 +67,8 @@ public struct MembershipReport: Hashable, Sendable {
         case tooLarge
     }
 
-    /// Reads the report in `packet`, which may have octets after it that do not count.
+    /// Reads the report in `packet`, which may have octets after it that do not count, and come from any address
+    /// (RFC 7450 sections 5.3.1 and 5.3.3.4).
     public init(_ packet: Span<UInt8>) throws(Problem) {
         let header: IPHeader
         do throws(IPError) { header = try IPHeader(packet) } catch { throw .ip(error) }
@@ -155,8 +156,8 @@ public struct MembershipReport: Hashable, Sendable {
     /// The most octets a report that we write takes, so that its tunnel packet fits every path.
     public static let packetLimit = 1200
 
-    /// An IP packet with this report, from `source` or the unspecified address. All records must fit `packetLimit`;
-    /// `split` sees to that.
+    /// An IP packet with this report, from `source` or the unspecified address (RFC 7450 section 5.2.1). All records must
+    /// fit `packetLimit`; `split` sees to that.
     public func packet(from source: IPAddress? = nil) -> [UInt8] {
         let isIPv4 = family == .ipv4
         let width = isIPv4 ? 4 : 16

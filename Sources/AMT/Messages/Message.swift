@@ -21,7 +21,7 @@ public enum DataFamily: Hashable, Sendable, CaseIterable {
     case ipv6
 }
 
-/// 48 bits by which a relay knows that a gateway receives at the address it sends from (RFC 7450 section 5.1.4.3).
+/// 48 bits by which a relay knows that a gateway receives at the address it sends from (RFC 7450 section 5.1.4.6).
 public struct ResponseMAC: Hashable, Sendable {
     /// The low 48 bits count.
     public let bits: UInt64
@@ -104,8 +104,9 @@ public enum Message: Hashable, Sendable {
     /// Octets of the gateway's port and address behind a query, and in a Teardown.
     public static let gatewayFieldsLength = 18
 
-    /// Reads one message; nil when it is none, of another version, or too short. Reserved bits are ignored, and so is
-    /// what follows the fields (RFC 7450 section 5.1).
+    /// Reads one message; nil when it is none, of another version, or too short (RFC 7450 sections 5.2.3.2 and 5.3.3.1).
+    /// Reserved bits are ignored (RFC 7450 sections 5.1.1.3, 5.1.2.3, 5.1.3.3, 5.1.4.3, 5.1.5.3, 5.1.6.3 and 5.1.7.3),
+    /// and so is what follows the fields.
     public init?(_ bytes: Span<UInt8>) {
         var reader = ByteReader(bytes)
         guard let kind = reader.uint8() else { return nil }
@@ -159,7 +160,7 @@ public enum Message: Hashable, Sendable {
         }
     }
 
-    /// Port and address; an IPv4 address has 96 zero bits before it (RFC 7450 section 5.1.4.8).
+    /// Port and address; an IPv4 address has 96 zero bits before it (RFC 7450 section 5.1.4.9.2).
     @_lifetime(reader: copy reader)
     private static func readGateway(_ reader: inout ByteReader) -> SocketAddress? {
         guard let port = reader.uint16(), let bits = reader.address6() else { return nil }
@@ -200,6 +201,7 @@ public enum Message: Hashable, Sendable {
             writer.bigEndian(query.mac.bits, width: 6)
             writer.uint32(query.nonce)
             writer.octets(datagram)
+            // G and the fields go together (RFC 7450 section 5.1.4.5).
             if let gateway = query.gateway { Self.write(gateway, to: &writer) }
         case .update(let mac, let nonce):
             writer.uint16(0x0500)

@@ -1,6 +1,7 @@
 import Wire
 
-// The router's state of one group on one tunnel (RFC 9776 section 6, RFC 9777 section 7).
+// The router's state of one group on one tunnel (RFC 9776 section 6, RFC 9777 section 7), as RFC 7450 section 5.3.1 has
+// it: what is forwarded, and what reports change.
 //
 // INCLUDE (A): the sources A, each until its timer ends. Without a source the state is gone.
 // EXCLUDE (X, Y): every source but Y, until the group timer ends. X are sources that somebody asked for by name: when

@@ -2,7 +2,8 @@ import Wire
 
 // Tunnels as they open, change and end.
 extension Relay {
-    /// A tunnel for a gateway that asks for something; nil when it asks for nothing, or there is no room.
+    /// A tunnel for a gateway that asks for something; nil when it asks for nothing, or there is no room
+    /// (RFC 7450 section 5.3.3.4).
     mutating func open(
         _ gateway: SocketAddress, to local: IPAddress, for records: [GroupRecord], at now: Instant
     ) -> Int? {
@@ -38,6 +39,7 @@ extension Relay {
         return slot
     }
 
+    /// Ends a tunnel as if its gateway had left every group (RFC 7450 section 5.3.3.5).
     mutating func close(_ slot: Int) {
         for group in endpoints[slot].groups.map(\.group) {
             change(group, of: slot) { state in state = GroupState() }
@@ -106,7 +108,8 @@ extension Relay {
         follow(group, of: slot, from: before, to: after)
     }
 
-    /// Moves the endpoint between the lists of members. New lists come first, so that a group which only changes its
+    /// Moves the endpoint between the lists of members, which are the forwarding table and the merger of what all
+    /// endpoints want (RFC 7450 section 5.3.3.4). New lists come first, so that a group which only changes its
     /// kind is never left by everybody in between.
     private mutating func follow(_ group: IPAddress, of slot: Int, from old: GroupState, to new: GroupState) {
         if new.isExclude, !old.isExclude { add(slot, to: Channel(source: nil, group: group)) }

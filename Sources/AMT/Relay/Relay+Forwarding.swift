@@ -64,7 +64,7 @@ public struct RemadePacket: Hashable, Sendable {
     public var messages: [TunnelMessage] = []
     /// Who sent the packet.
     public var sender: IPAddress
-    /// ICMP messages that tell the sender of the size that fits (RFC 7450 section 5.3.3.6.1).
+    /// ICMP messages that tell the sender of the size that fits (RFC 7450 sections 5.3.3.6.2.1 and 5.3.3.6.2.2).
     public var notices: [[UInt8]] = []
 }
 
@@ -221,6 +221,7 @@ extension Relay {
         return tunnels
     }
 
+    /// What fits is the path's MTU less the headers around a packet (RFC 7450 section 5.3.3.6.1).
     private func way(into slot: Int) -> AlikeTunnels {
         let isIPv4 = endpoints[slot].gateway.address.isIPv4
         return AlikeTunnels(
@@ -241,8 +242,8 @@ extension Relay {
     // MARK: packets that are made anew
 
     /// What goes instead of the packet of the batch at `index`, which is `packet`: the packets of a segmented send one by
-    /// one, fragments of what is too large (RFC 7450 section 5.3.3.6.1), or word to its sender that it is so.
-    /// `segment` is as it was for `packetCaptured`.
+    /// one, fragments of what is too large (RFC 7450 section 5.3.3.6.2.1), or word to its sender that it is so.
+    /// - Parameter segment: as it was for `packetCaptured`.
     public mutating func remake(
         _ index: Int, _ packet: Span<UInt8>, segment: Int, for tunnels: AlikeTunnels, at now: Instant
     ) -> RemadePacket? {

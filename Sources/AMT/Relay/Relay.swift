@@ -113,7 +113,8 @@ public struct Relay: Sendable {
 
     // MARK: messages
 
-    /// Handles one datagram from `gateway` that was sent to `local`, and returns what to answer, from `local`.
+    /// Handles one datagram from `gateway` that was sent to `local`, and returns what to answer, from `local`. Only the
+    /// messages that gateways send are taken (RFC 7450 section 5.3.3.1).
     public mutating func datagramReceived(
         _ bytes: Span<UInt8>, from gateway: SocketAddress, to local: IPAddress, at now: Instant
     ) -> [UInt8]? {
@@ -145,6 +146,7 @@ public struct Relay: Sendable {
         return nil
     }
 
+    /// Answers wherever it was asked, with an address of the gateway's IP version (RFC 7450 section 5.3.3.2).
     private mutating func discoveryReceived(
         _ nonce: UInt32, from gateway: SocketAddress, to local: IPAddress, at now: Instant
     ) -> [UInt8]? {
@@ -158,6 +160,8 @@ public struct Relay: Sendable {
         return Message.advertisement(nonce: nonce, relay: relay).bytes
     }
 
+    /// Answers with the nonce, a MAC, and a general query of the protocol that P asks for (RFC 7450 sections 5.1.3.4 and
+    /// 5.3.3.3).
     private mutating func requestReceived(
         _ request: Message.Request, from gateway: SocketAddress, at now: Instant
     ) -> [UInt8]? {
@@ -192,6 +196,8 @@ public struct Relay: Sendable {
         }
     }
 
+    /// Changes nothing unless the MAC is ours and the report is sound (RFC 7450 section 5.3.3.4). Each Update begins the
+    /// tunnel's time anew (RFC 7450 section 5.3.3.7).
     private mutating func updateReceived(
         _ packet: Span<UInt8>, mac: ResponseMAC, nonce: UInt32, from gateway: SocketAddress, to local: IPAddress,
         at now: Instant
@@ -218,7 +224,7 @@ public struct Relay: Sendable {
         settle(slot)
     }
 
-    /// Link-local groups stay on their link (RFC 7450 section 4.1.2), and in the source-specific ranges only records that
+    /// Link-local groups stay on their link (RFC 5771 section 4), and in the source-specific ranges only records that
     /// name their sources count (RFC 4604 section 2.2).
     private mutating func isServed(_ record: GroupRecord, isOldVersion: Bool, from gateway: SocketAddress) -> Bool {
         guard record.group.isMulticast, !record.group.isLinkLocalGroup else { return false }
@@ -265,7 +271,7 @@ public struct Relay: Sendable {
         return nil
     }
 
-    /// The secret before this one counts for two query intervals more (RFC 7450 section 5.3.3.4).
+    /// The secret before this one counts for two query intervals more (RFC 7450 sections 5.3.3.4 and 5.3.6).
     private mutating func renewSecret(at now: Instant) {
         if now >= secretUntil {
             previousSecret = secret
@@ -335,7 +341,8 @@ public struct Relay: Sendable {
     /// From now on every gateway is told to look for another relay. Tunnels stay until they end.
     public mutating func drain() { isDraining = true }
 
-    /// The network tells something about a packet into a tunnel.
+    /// The network tells something about a packet into a tunnel: its MTU (RFC 7450 section 5.3.3.6.1), or that nobody is
+    /// there, which counts after so many times (RFC 7450 section 5.3.3.6.4).
     public mutating func noticeReceived(_ notice: TunnelNotice) {
         guard let slot = slots[notice.gateway], endpoints[slot].local == notice.relay.address else { return }
         counters.notices += 1

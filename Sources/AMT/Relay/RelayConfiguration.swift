@@ -14,7 +14,7 @@ public struct RelayConfiguration: Sendable {
     }
 
     /// The address put into Relay Advertisements over IPv4; nil: the address that the Discovery was sent to. A relay that is
-    /// found at an anycast address must give its own here (RFC 7450 section 5.1.2.3).
+    /// found at an anycast address must give its own here (RFC 7450 section 5.1.2.5).
     public var advertisedIPv4: IPAddress?
     /// The same for gateways that ask over IPv6.
     public var advertisedIPv6: IPAddress?
@@ -73,15 +73,15 @@ public struct RelayConfiguration: Sendable {
     public var unreachableLimit = 3
     /// Octets of the largest IP packet on every path to a gateway, outer headers included (RFC 7450 section 5.3.3.6.1).
     public var tunnelMTU = 1500
-    /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 section 5.3.3.6.1).
+    /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 sections 5.3.3.6.1 and 6.1).
     public var followsPathMTU = false
-    /// Octets of the IP packet below which no ICMP error lowers a tunnel's MTU.
+    /// Octets of the IP packet below which no ICMP error lowers a tunnel's MTU (RFC 7450 section 5.3.3.6.1).
     public var minimumMTU = 1280
 
     /// The defaults.
     public init() {}
 
-    /// Group Membership Interval, and the endpoint timer (RFC 7450 section 5.3.3.7).
+    /// Group Membership Interval, and the endpoint timer (RFC 7450 section 5.3.3.7): longer than `queryInterval`.
     public var membershipInterval: Duration {
         queryInterval * Int(max(1, robustness)) + max(queryResponse, .seconds(10))
     }

@@ -51,7 +51,7 @@ public struct ForwardingCounters: Sendable, Equatable {
     public var unwanted: UInt64 = 0
     /// Copies not sent because the tunnel cannot carry them and they must not be fragmented.
     public var tooLarge: UInt64 = 0
-    /// ICMP messages that told a sender what size fits (RFC 7450 section 5.3.3.6.1).
+    /// ICMP messages that told a sender what size fits (RFC 7450 section 5.3.3.6.2).
     public var tooLargeTold: UInt64 = 0
     /// Packets for their own link only: no hop is left to take.
     public var expired: UInt64 = 0

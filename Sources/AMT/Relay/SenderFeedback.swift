@@ -1,7 +1,7 @@
 import Wire
 
 /// What a relay tells the sender of packets that a tunnel does not take: ICMP "fragmentation needed" and ICMPv6 "packet too big",
-/// with the size that fits (RFC 7450 section 5.3.3.6.1).
+/// with the size that fits (RFC 7450 sections 5.3.3.6.2.1 and 5.3.3.6.2.2).
 ///
 /// Only in the source-specific ranges, where a group has one sender that can act on it, and few: whoever can forge a
 /// source address could have them sent to others.

@@ -45,7 +45,7 @@ extension ConnectionConfiguration {
         return configuration
     }
 
-    /// Multipath, and flexicast on top of it.
+    /// Multipath, and flexicast on top of it (draft section 4).
     private mutating func offerFlows() {
         parameters.initialMaxPathID = 16
         parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded

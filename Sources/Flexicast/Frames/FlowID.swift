@@ -1,7 +1,7 @@
 import QUIC
 import Wire
 
-/// A Flexicast Flow ID: 1 to 20 octets, the destination connection ID of every packet of the flow.
+/// A Flexicast Flow ID: 1 to 20 octets, the destination connection ID of every packet of the flow (draft section 5.1).
 public typealias FlowID = ConnectionID
 
 /// The three frame types of draft-navarre-quic-flexicast-02 section 11, which leaves their values open: these are ours.

@@ -4,6 +4,7 @@ import Wire
 /// FC_STATE (draft section 11.2): a receiver's place in a flow. JOIN and READY come from receivers only.
 public struct StateFrame: Hashable, Sendable {
     /// What the sender does, or asks for; the raw value is the one on the wire.
+    /// Any other number is a violation (draft section 11.2.1).
     public enum Action: UInt64, Sendable {
         /// The receiver joins the flow, and asks for its key.
         case join = 1

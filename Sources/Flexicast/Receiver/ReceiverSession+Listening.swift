@@ -59,7 +59,7 @@ extension ReceiverSession {
         joinNext(at: now)
     }
 
-    /// Leaves a flow for good, its group too, until `join`.
+    /// Leaves a flow for good, its group too, until `join`: it is as if it had just been announced (draft section 6.1).
     public mutating func leave(_ id: FlowID, at now: Instant) {
         guard let index = index(of: id) else { return }
         leaveFlow(index, reason: .asked)
@@ -101,6 +101,7 @@ extension ReceiverSession {
         return true
     }
 
+    /// Joins the tree and listens at its port, or for copies at the receiver's own address (draft section 5.1).
     mutating func joinGroup(_ index: Int) {
         guard !flows[index].isInGroup else { return }
         flows[index].isInGroup = true
@@ -119,6 +120,7 @@ extension ReceiverSession {
                 flow.id, source: flow.multicastSource, group: flow.parameters.group, port: flow.parameters.port))
     }
 
+    /// Receivers send FC_STATE and no other frame of the extension (draft sections 11.1 and 11.3).
     private mutating func send(_ action: StateFrame.Action, _ index: Int, isFirst: Bool = false) {
         let frame = StateFrame(flowID: flows[index].id, sequence: flows[index].stateSequence, action: action)
         flows[index].stateSequence += 1

@@ -87,6 +87,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
     /// The error for a frame that a flow may not carry (draft sections 7 and 11).
     public func forbiddenOnFlow(type: UInt64) -> TransportError { .forbiddenOnFlow(type) }
 
+    /// The newest announcement of a flow counts: older ones are ignored, newer ones change it (draft sections 5.1 and 11.1).
     private mutating func announceReceived(_ frame: AnnounceFrame) throws(TransportError) {
         let parameters = frame.parameters
         guard !parameters.group.isUnspecified || parameters.isWithdrawn else {
@@ -161,6 +162,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
         }
     }
 
+    /// A source says LEAVE and nothing else (draft section 11.2.1).
     private mutating func stateReceived(_ frame: StateFrame, at now: Instant) throws(TransportError) {
         guard frame.action == .leave else {
             throw .flexicast("FC_STATE(\(frame.action)) from a source", frameType: FlexicastFrameType.state)
@@ -240,7 +242,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
         return announced - .nanoseconds(Int64.random(in: 0...quarter, using: &random))
     }
 
-    /// The flow's place in the table; nil for a flow that is no more. Throws for one never announced.
+    /// The flow's place in the table; nil for a flow that is no more. Throws for one never announced (draft section 11).
     private mutating func known(_ id: FlowID, frameType: UInt64) throws(TransportError) -> Int? {
         if let index = index(of: id) { return index }
         guard hasForgotten else {
@@ -272,6 +274,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
         }
     }
 
+    /// From now on nothing of the flow is listened to (draft section 5.1).
     private mutating func withdraw(_ index: Int) {
         if flows[index].hasJoined { endListening(index, reason: .withdrawn) }
         leaveGroup(index)

@@ -27,6 +27,7 @@ public struct ReceivedFrames: FrameExtension, Sendable {
             var reader = ByteReader(body)
             try keep(.state(StateFrame(parsing: &reader)))
             return reader.offset
+        // Draft sections 11.1 and 11.3: these are a source's.
         case FlexicastFrameType.announce: throw .flexicast("FC_ANNOUNCE from a receiver", frameType: type)
         case FlexicastFrameType.key: throw .flexicast("FC_KEY from a receiver", frameType: type)
         default: return nil
@@ -63,7 +64,8 @@ public struct ReceivedFrames: FrameExtension, Sendable {
 }
 
 extension TransportError {
-    /// Frames of the extension never travel on a flow (draft section 11); of QUIC's own, few do.
+    /// Frames of the extension never travel on a flow (draft section 11), nor does PATH_ACK (draft section 7); of QUIC's
+    /// own, few do.
     static func forbiddenOnFlow(_ type: UInt64) -> TransportError {
         switch type {
         case FlexicastFrameType.announce, FlexicastFrameType.state, FlexicastFrameType.key, 0x3e, 0x3f:

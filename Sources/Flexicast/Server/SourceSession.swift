@@ -237,8 +237,8 @@ struct SourceSession: Sendable {
         return member
     }
 
-    /// Takes an FC_STATE frame (draft-navarre-quic-flexicast-02 section 11.2). Throws FC_PROTOCOL_VIOLATION for a flow
-    /// never announced, PROTOCOL_VIOLATION for a JOIN that needs more paths than are allowed.
+    /// Takes an FC_STATE frame (draft section 11.2). Throws FC_PROTOCOL_VIOLATION for a flow never announced
+    /// (draft section 11), PROTOCOL_VIOLATION for a JOIN that needs more paths than are allowed.
     ///
     /// - Parameter isPaused: whether the receiver's account has to wait before one of it may JOIN.
     mutating func stateReceived(
@@ -303,6 +303,7 @@ struct SourceSession: Sendable {
         return StateAnswer(ended: nil, next: .admit(flows[index].id))
     }
 
+    /// The receiver is no member any more (draft section 6.1).
     private mutating func leaveReceived(_ index: Int) -> StateAnswer {
         var ended: EndedMembership?
         switch flows[index].phase {
@@ -331,6 +332,7 @@ struct SourceSession: Sendable {
         send(frame.encoded, key: FrameKey.announce(index))
     }
 
+    /// The only action that a source may send (draft section 11.2.1).
     private mutating func sendLeave(_ index: Int) {
         let frame = StateFrame(flowID: flows[index].id, sequence: flows[index].stateSequence, action: .leave)
         flows[index].stateSequence += 1

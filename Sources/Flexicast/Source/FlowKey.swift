@@ -7,7 +7,7 @@ public struct FlowKey: Hashable, Sendable {
     public var generation: UInt64
     /// What packets are sealed with.
     public var suite: CipherSuite
-    /// `suite.secretLength` random octets.
+    /// `suite.secretLength` random octets, of which no connection's keys know (draft section 10.1).
     public var secret: [UInt8]
     /// The first packet number sealed with it.
     public var firstPacketNumber: UInt64

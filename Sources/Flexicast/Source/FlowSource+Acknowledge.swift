@@ -5,8 +5,9 @@ extension FlowSource {
     /// How far behind an acknowledged packet a missing one is lost (RFC 9002 section 6.1.1).
     static var reorderingThreshold: UInt64 { 3 }
 
-    /// A member's acknowledgement of packets of the flow, ranges highest first, disjoint. Losses that it reveals are
-    /// repaired by actions at once. Costs O(ranges + losses + log members
+    /// A member's acknowledgement of packets of the flow, ranges highest first, disjoint. What every member has
+    /// acknowledged is let go of (draft section 7), and losses that it reveals are repaired, on the flow or on unicast
+    /// (draft section 5.2), by actions at once. Costs O(ranges + losses + log members
     /// + log packets).
     ///
     /// A member that acknowledges a number that was never sent leaves the flow, with `LeaveReason.violation`, and nothing that

@@ -103,7 +103,7 @@ extension FlowSource {
     var isOutOfCredit: Bool { memberCount > 0 && !streams.isDrained && !hasCredit }
 
     /// Removes the members whose credit ends here: the flow goes on without them at once. What it sends a member is never
-    /// more than the member has allowed, since no frame passes the least of the limits.
+    /// more than the member has allowed, since no frame passes the least of the limits (draft section 9).
     mutating func removeOutOfCredit() {
         while hasRoomForRemovals, isOutOfCredit {
             let isOctets = streams.currentCount > 0 && octetLimits.minimum <= octetPosition

@@ -14,10 +14,11 @@ extension FlowSource {
         return true
     }
 
-    /// Writes up to `count` packets in the clear, one after the other: headers, frames, and room for the tags. All but the
-    /// last are of one size, as a segmented send wants them. Appends a plan for each stretch of consecutive packet
-    /// numbers under one key, which usually is all of them; none when there is nothing to send now, and `nextDeadline`
-    /// then tells when there may be. `writer` needs room for `configuration.packetSize` octets each.
+    /// Writes up to `count` packets in the clear, one after the other: headers, frames, and room for the tags. No frame of
+    /// the extension is among them (draft section 11). All but the last are of one size, as a segmented send wants them.
+    /// Appends a plan for each stretch of consecutive packet numbers under one key, which usually is all of them; none when
+    /// there is nothing to send now, and `nextDeadline` then tells when there may be. `writer` needs room for
+    /// `configuration.packetSize` octets each.
     @_lifetime(writer: copy writer)
     public mutating func transmitRun(
         of count: Int, into writer: inout ByteWriter, runs: inout [RunPlan], at now: Instant

@@ -50,6 +50,7 @@ extension Connection {
         frames.append(.ack(space: 0, pathID: 0, largest: largest))
     }
 
+    /// What came on flows is acknowledged here, on the unicast path (draft-navarre-quic-flexicast-02 sections 3.1 and 7).
     @_lifetime(writer: copy writer)
     private mutating func writeFlowACKs(into writer: inout ByteWriter, at now: Instant) {
         for index in flowPaths.indices where flowPaths[index].acks.mustAckNow(at: now) {
@@ -114,6 +115,7 @@ extension Connection {
             writer.octets(token.span)
             frames.append(.newToken)
         }
+        // Like all frames here they go into 1-RTT packets only (draft-navarre-quic-flexicast-02 section 11).
         while let frame = extensionFrames.next(fitting: writer.remaining) {
             writer.octets(frame.octets.span)
             frames.append(.extensionFrame(key: frame.key, version: frame.version))

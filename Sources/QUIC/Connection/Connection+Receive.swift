@@ -152,6 +152,7 @@ extension Connection {
                 throw TransportError(.protocolViolation, "frame type not in its shortest form", frameType: type)
             }
             guard packet.level == .application || FrameType.allowedBeforeApplication(type) else {
+                // An extension's frame is an unknown one here (draft-navarre-quic-flexicast-02 section 11).
                 let code: TransportError.Code = isKnown(type) ? .protocolViolation : .frameEncodingError
                 throw TransportError(
                     code, "frame 0x\(String(type, radix: 16)) in a \(packet.level) packet", frameType: type)

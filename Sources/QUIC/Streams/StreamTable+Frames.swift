@@ -5,6 +5,7 @@ extension StreamTable {
     /// Writes the control frames that are due, as many as fit.
     @_lifetime(writer: copy writer)
     mutating func writeControlFrames(into writer: inout ByteWriter, sent: inout [SentFrame]) {
+        // For what comes on a flow too (draft-navarre-quic-flexicast-02 section 9).
         if owesMaxData, Self.writeLimit(0x10, maxData, into: &writer) {
             owesMaxData = false
             sent.append(.maxData)

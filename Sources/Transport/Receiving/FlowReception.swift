@@ -81,6 +81,7 @@ package final class FlowReception: DatagramHandler {
         socket?.handler = self
     }
 
+    /// Tells the network that the group's packets are wanted here (draft section 5.3): the kernel sends IGMP or MLD.
     private static func join(
         source: IPAddress?, group: SocketAddress, interface: String?, reactor: Reactor
     ) throws(ReactorError) -> UDPSocket {

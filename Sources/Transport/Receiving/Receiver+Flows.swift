@@ -83,7 +83,8 @@ extension Receiver {
         flow.close()
     }
 
-    /// A datagram on the connection's socket that is of a replicated flow.
+    /// A datagram on the connection's socket that is of a replicated flow: what is announced with the receiver's own address
+    /// is listened for there (draft section 5.1).
     package func takeCopy(_ datagram: inout MutableSpan<UInt8>, from: SocketAddress, ecn: ECN) -> Bool {
         guard !replicated.isEmpty, from == peer.connection.machine.remoteAddress else { return false }
         for flow in replicated where flow.owns(datagram.span) {

@@ -83,6 +83,7 @@ public final class AddressTokens {
 
     /// Judges the token of an Initial packet that came from `client`.
     public func check(_ token: Span<UInt8>, client: SocketAddress, at now: Instant) -> Verdict {
+        // Sealed, of a kind that it says, for an address and a time (RFC 9000 sections 8.1.1 and 8.1.4).
         guard let plain = open(token, at: now) else { return .unknown }
         var reader = ByteReader(plain.span)
         guard let kind = reader.uint8(), let nanoseconds = reader.uint64(), let address = reader.address() else {

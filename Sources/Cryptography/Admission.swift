@@ -48,7 +48,7 @@ public final class Admission {
         public var ignored: UInt64 = 0
     }
 
-    /// Octets of the connection IDs that we hand out.
+    /// Octets of the connection IDs that we hand out: all have as many (RFC 9000 section 10.3.2).
     public let idLength: Int
     /// Whether every client has to prove its address by a Retry before it costs us anything.
     public var requiresRetry: Bool

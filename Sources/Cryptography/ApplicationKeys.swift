@@ -4,7 +4,7 @@ import QUIC
 /// The 1-RTT keys of both directions and their updates (RFC 9001 section 6).
 ///
 /// A generation counts key updates from 0; its lowest bit is the key phase bit. The next read key is always at hand,
-/// so that the first packet of an update takes no longer to open than any other (section 9.5).
+/// so that the first packet of an update takes no longer to open than any other (RFC 9001 sections 6.3 and 9.5).
 public struct ApplicationKeys {
     /// Key phase bit of a short header.
     static let phaseBit: UInt8 = 0x04
@@ -12,6 +12,7 @@ public struct ApplicationKeys {
     /// The agreed one; a key update does not change it.
     public let suite: CipherSuite
 
+    /// Kept for packets that were reordered (RFC 9001 section 6.1).
     private var previousRead: OpeningKey?
     private var currentRead: OpeningKey
     private var nextRead: OpeningKey
@@ -47,7 +48,8 @@ public struct ApplicationKeys {
     /// Packets sealed with the newest write key, to be held against the suite's `confidentialityLimit`.
     public var sealedCount: UInt64 { currentWrite.sealedCount }
 
-    /// Packets that failed authentication with every key, to be held against the suite's `integrityLimit`.
+    /// Packets that failed authentication with every key, to be held against the suite's `integrityLimit`
+    /// (RFC 9001 section 6.6).
     public private(set) var failedCount: UInt64 = 0
 
     /// Whether the read key before the current one is still kept for packets that were reordered.
@@ -109,6 +111,7 @@ public struct ApplicationKeys {
             generation = readGeneration - 1
             found = previousRead.open(&buffer, packet)
         }
+        // What none of them opens is dropped, whatever its phase bit says (RFC 9001 section 5.5).
         guard var opened = found else {
             failedCount += 1
             mask.restore(&buffer, packet)

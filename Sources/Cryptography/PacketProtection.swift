@@ -14,7 +14,7 @@ extension fc_packet {
     }
 
     /// A packet that came, with its mask still on; nil when it does not fit its buffer, or is too short for a header
-    /// protection sample.
+    /// protection sample (RFC 9001 section 5.4.2).
     init?(start: Int, packetNumberOffset: Int, end: Int, pathID: UInt32, in size: Int) {
         guard start >= 0, start < packetNumberOffset, end <= size,
             packetNumberOffset + 4 + CipherSuite.tagLength <= end
@@ -49,7 +49,7 @@ public final class SealingKey {
     private let cipher: PacketCipher
     private let mask: HeaderProtection
     private let library: AEADLibrary
-    /// Packets sealed so far, to be held against the suite's `confidentialityLimit`.
+    /// Packets sealed so far, to be held against the suite's `confidentialityLimit` (RFC 9001 section 6.6).
     public private(set) var sealedCount: UInt64 = 0
 
     /// The keys of a traffic secret, which has the suite's `secretLength`.

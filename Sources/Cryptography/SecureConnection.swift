@@ -22,6 +22,7 @@ public final class SecureConnection {
         public var ignored: UInt64 = 0
     }
 
+    /// Its arrival is kept: the time it waits is no delay of ours (RFC 9000 section 13.2.5).
     private struct EarlyPacket {
         var level: ProtectionLevel
         var bytes: [UInt8]
@@ -205,6 +206,7 @@ public final class SecureConnection {
                 open(.initial, header, &datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
             case .retry: retryReceived(header, datagram.span, at: now)
             case .versionNegotiation: versionNegotiationReceived(header, datagram.span, at: now)
+            // RFC 9000 section 5.2.1: of the versions, there is one.
             case .zeroRTT, .unknownVersion: counters.ignored += 1
             }
         }
@@ -267,6 +269,7 @@ public final class SecureConnection {
     private func notOpened(_ level: ProtectionLevel, _ datagram: Span<UInt8>, at now: Instant) {
         counters.unopened += 1
         guard level == .application else { return }
+        // RFC 9000 section 10.3.1.
         if datagram.count >= StatelessReset.minimumLength {
             let tail = (datagram.count - StatelessResetKey.tokenLength)..<datagram.count
             if machine.isStatelessReset([UInt8](datagram.extracting(tail))) {
@@ -322,6 +325,7 @@ public final class SecureConnection {
     private func retryReceived(_ header: PacketHeader, _ datagram: Span<UInt8>, at now: Instant) {
         let packet = datagram.extracting(header.start..<header.end)
         guard machine.role == .client, machine.localConnectionIDs.contains(header.destination),
+            // RFC 9000 section 17.2.5.2.
             Retry.isAuthentic(packet, originalDestination: firstDestination),
             machine.retryReceived(
                 source: header.source, token: [UInt8](datagram.extracting(header.token)), at: now)
@@ -480,7 +484,7 @@ public final class SecureConnection {
     }
 
     /// Updates a 1-RTT key before it has sealed too much, and ends the connection if that never succeeds
-    /// (RFC 9001 section 6.6).
+    /// (RFC 9001 sections 5.3 and 6.6).
     private func keepKeyYoung(at now: Instant) {
         // Asked for after each batch, and a copy of the keys would be five references to retain.
         guard let sealed = application?.sealedCount, let suite,

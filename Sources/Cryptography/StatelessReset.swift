@@ -49,7 +49,7 @@ public enum StatelessReset {
 
     /// The answer to a short-header packet of `received` octets for a connection ID we do not know, or nil when it is
     /// too small to be answered: a reset is always shorter than its cause, so that two endpoints cannot keep
-    /// resetting each other.
+    /// resetting each other (RFC 9000 section 10.3.3).
     public static func packet(answering received: Int, token: [UInt8], random: inout SeededRandom) -> [UInt8]? {
         let length = min(received - 1, 42)
         guard length >= minimumLength else { return nil }

@@ -104,6 +104,7 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
         trust: Trust, alpn: [String], suites: [CipherSuite] = CipherSuite.allCases, keyLog: String? = nil
     ) throws(TLSConfigurationError) -> TLSContext {
         let context = try TLSContext(role: .client, alpn: alpn, suites: suites, keyLog: keyLog)
+        // Whom the server's certificate has to satisfy (RFC 9001 section 4.4); nobody, if so asked.
         switch trust {
         case .file(let path):
             try unsafe context.attempt("cannot use trust file \(path)") { context, text in

@@ -133,6 +133,7 @@ import Wire
         guard outcome >= 0 else {
             var text = [CChar](repeating: 0, count: Int(FC_TLS_TEXT))
             unsafe fc_tls_reason(tls, &text)
+            // Every alert ends the connection (RFC 9001 section 4.8).
             throw fail(TransportError(.crypto(alert: unsafe fc_tls_alert(tls)), "TLS: \(TLSContext.string(text))"))
         }
         guard outcome == 1, !isComplete else { return }

@@ -47,6 +47,7 @@ extension Connection {
             guard let data = reader.uint64() else { throw truncated() }
             if path.challenge?.data == data { pathValidated(at: now) }
         case FrameType.handshakeDone:
+            // RFC 9000 section 19.20.
             guard role == .client else {
                 throw TransportError(.protocolViolation, "HANDSHAKE_DONE from a client", frameType: type)
             }
@@ -57,7 +58,8 @@ extension Connection {
         return true
     }
 
-    /// The answer is expanded to 1200 octets as far as three times the question allows (RFC 9000 section 8.2.2).
+    /// The answer (RFC 9000 section 19.17) is expanded to 1200 octets as far as three times the question allows
+    /// (RFC 9000 section 8.2.2).
     private mutating func pathChallengeReceived(_ data: UInt64, from address: SocketAddress) {
         let limit = address == path.remote ? PathMTU.floor : min(PathMTU.floor, answerAllowance)
         guard pathResponses.count < Self.maxPathResponses, limit >= Self.smallestAnswer else {
@@ -71,6 +73,7 @@ extension Connection {
     @_lifetime(reader: copy reader)
     private mutating func newTokenReceived(_ reader: inout ByteReader) throws(TransportError) {
         guard role == .client else {
+            // RFC 9000 section 19.7.
             throw TransportError(.protocolViolation, "NEW_TOKEN from a client", frameType: FrameType.newToken)
         }
         guard let length = reader.varint(), length > 0, length <= UInt64(reader.remaining),
@@ -90,6 +93,7 @@ extension Connection {
     @_lifetime(reader: copy reader)
     private mutating func newConnectionIDReceived(_ reader: inout ByteReader) throws(TransportError) {
         guard let sequence = reader.varint(), let retirePriorTo = reader.varint(), let length = reader.uint8(),
+            // RFC 9000 section 19.15.
             (1...20).contains(length), let id = reader.connectionID(Int(length)), let token = reader.array(16)
         else {
             throw TransportError(
@@ -98,7 +102,8 @@ extension Connection {
         try remoteIDs.add(sequence: sequence, retirePriorTo: retirePriorTo, id: id, token: token)
     }
 
-    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, so they are checked and otherwise need no answer.
+    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, so they are checked and otherwise
+    /// need no answer.
     @_lifetime(reader: copy reader)
     private mutating func multipathReceived(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) {
         func malformed() -> TransportError {

@@ -13,6 +13,7 @@ extension Connection {
         }
         let space = level.rawValue
         let isProbe = probes[space] > 0
+        // A probe does not wait for the window (RFC 9002 section 7.5).
         let mayElicit = mayCongest || isProbe
         let hasMore =
             mayElicit && (crypto[space].hasPending || level == .application && wantsApplicationFrames(at: now))
@@ -25,8 +26,9 @@ extension Connection {
         guard mayElicit else { return writer.offset > afterACKs }
         crypto[space].writeFrames(into: &writer, sent: &frames)
         if level == .application { writeApplicationFrames(into: &writer, at: now) }
-        // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must a packet of
-        // acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section 13.2.4).
+        // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must
+        // a packet of acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section
+        // 13.2.4).
         if writer.offset == afterACKs, writer.remaining > 0 {
             if !isProbe { ackOnlyPackets += 1 }
             if isProbe || ackOnlyPackets % 32 == 0 {

@@ -31,15 +31,18 @@ extension Connection {
         guard role == .server && packet.level != .application || localIDs.contains(packet.destination) else { return }
         let space = packet.level.rawValue
         guard !discarded[space] else { return }
+        // RFC 9000 section 12.3.
         guard !acks[space].isDuplicate(packet.packetNumber) else {
             statistics.packetsDuplicate += 1
             return
         }
         statistics.packetsReceived += 1
         do throws(TransportError) {
+            // RFC 9000 sections 17.2 and 17.3.1.
             guard packet.reservedBitsAreZero else {
                 throw TransportError(.protocolViolation, "reserved header bits are set")
             }
+            // RFC 9000 section 12.4.
             guard payload.count > 0 else { throw TransportError(.protocolViolation, "packet without frames") }
             guard acceptSource(packet) else { return }
             noteHandshakeProgress(packet, at: now)
@@ -75,7 +78,7 @@ extension Connection {
     }
 
     mutating func pathValidated(at now: Instant) {
-        // The address is proven, but not that the path carries 1200 octets (RFC 9000 section 8.2.3).
+        // The address is proven, but not that the path carries 1200 octets (RFC 9000 sections 8.2.1 and 8.2.3).
         let isExpanded = path.challenge?.isExpanded ?? true
         path.validate()
         if !isExpanded { path.startChallenge(data: random.next(), pto: probeTimeout, at: now) }
@@ -112,6 +115,7 @@ extension Connection {
     private mutating func migrate(to packet: ReceivedPacket, at now: Instant) {
         if path.isValidated {
             previousPath = path
+            // RFC 9000 section 9.3.3.
             previousPathChallenge = random.next()
         }
         let onlyPort = packet.from.address == path.remote.address
@@ -151,6 +155,7 @@ extension Connection {
             guard reader.offset - begin == Varint.length(type) else {
                 throw TransportError(.protocolViolation, "frame type not in its shortest form", frameType: type)
             }
+            // RFC 9000 sections 12.4 and 17.2.4, RFC 9221 sections 5 and 6.
             guard packet.level == .application || FrameType.allowedBeforeApplication(type) else {
                 // An extension's frame is an unknown one here (draft-navarre-quic-flexicast-02 section 11).
                 let code: TransportError.Code = isKnown(type) ? .protocolViolation : .frameEncodingError
@@ -234,7 +239,8 @@ extension Connection {
                 let refused = streams.statistics.framesRefused
                 let wants = try flowFramesReceived(
                     datagrams.extracting(run.payload(index)), extension: &`extension`)
-                // What our limits had no room for must come again, so the packet does not count as received.
+                // What our limits had no room for must come again, so the packet does not count as received
+                // (RFC 9000 section 13.1).
                 let isRefused = streams.statistics.framesRefused != refused
                 guard isRefused || wants != isAckEliciting else { continue }
                 if isRefused { taken -= 1 }
@@ -329,6 +335,7 @@ extension Connection {
         return .microseconds(Int64(min(encoded, 60_000_000 >> exponent) << exponent))
     }
 
+    /// An ACK of either type (RFC 9000 section 19.3), with multipath too (draft-ietf-quic-multipath-21 section 2.3).
     @_lifetime(reader: copy reader)
     private mutating func ackReceived(
         _ type: UInt64, _ reader: inout ByteReader, packet: ReceivedPacket, at now: Instant
@@ -412,6 +419,7 @@ extension Connection {
         case .crypto: crypto[level.rawValue].frameLost(frame)
         case .newConnectionID(let sequence): localIDs.frameLost(sequence)
         case .retireConnectionID(let sequence): remoteIDs.retireFrameLost(sequence)
+        // RFC 9000 section 13.3.
         case .handshakeDone: handshakeDoneDue = true
         case .extensionFrame(let key, let version): extensionFrames.lost(key: key, version: version)
         case .mtuProbe(let packetNumber): mtu.probeLost(packetNumber)
@@ -429,6 +437,7 @@ extension Connection {
             let bytes = reader.take(Int(length))
         else { throw Self.truncated(FrameType.crypto) }
         guard offset <= Varint.max - length else {
+            // RFC 9000 section 19.6.
             throw TransportError(.frameEncodingError, "CRYPTO beyond 2^62-1", frameType: FrameType.crypto)
         }
         // Octets that came before say that the peer misses something of ours: it gets it now, not at the next probe
@@ -460,6 +469,7 @@ extension Connection {
             length = value
         }
         guard offset <= Varint.max - length, let bytes = reader.take(Int(length)) else {
+            // RFC 9000 section 19.8.
             throw TransportError(.frameEncodingError, "STREAM beyond 2^62-1", frameType: type)
         }
         try streams.streamReceived(StreamID(id), offset: offset, bytes: bytes, fin: type & 1 != 0, origin: origin)
@@ -482,6 +492,7 @@ extension Connection {
             length = value
         }
         guard let bytes = reader.array(Int(length)) else { throw Self.truncated(type) }
+        // RFC 9221 section 3: 0 is for none at all.
         guard UInt64(reader.offset - begin + 1) <= localParameters.maxDatagramFrameSize else {
             throw TransportError(
                 .protocolViolation,

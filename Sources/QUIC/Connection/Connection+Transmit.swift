@@ -15,6 +15,7 @@ extension Connection {
         case .closing:
             guard closeDue else { return nil }
             closeDue = false
+            // Closing is no way round the 3x limit (RFC 9000 section 10.2.1).
             return writeDatagram(
                 into: &writer, plans: &plans, limit: min(PathMTU.floor, path.allowance), to: path.remote, at: now)
         case .active: break
@@ -221,6 +222,7 @@ extension Connection {
                 writer.rewind(to: packet.start)
                 continue
             }
+            // RFC 9000 sections 8.1 and 14.1, RFC 9001 section 9.3.
             if level == .initial, isAckEliciting || role == .client { mustFill = true }
             let isLast = !ProtectionLevel.allCases.contains { later in
                 later > level && writer.remaining >= 100 && wants(later, mayCongest: mayCongest, at: now)
@@ -282,6 +284,7 @@ extension Connection {
             writer.uint8(UInt8(localIDs.first.count))
             writer.connectionID(localIDs.first)
             if level == .initial {
+                // Of a Retry, or of an earlier connection (RFC 9000 sections 8.1.2 and 8.1.3).
                 writer.varint(UInt64(initialToken.count))
                 writer.octets(initialToken.span)
             }

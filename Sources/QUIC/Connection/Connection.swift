@@ -158,7 +158,8 @@ public struct Connection: ~Copyable, Sendable {
     /// DATAGRAM frames received that may wait for the application: some batches full of them. More are dropped and counted
     /// (RFC 9221 section 5.3 leaves that to the receiver).
     static let maxWaitingDatagrams = 4096
-    /// NEW_TOKEN frames that may wait, to be sent or to be read: one is enough for the next connection. More are dropped and counted.
+    /// NEW_TOKEN frames that may wait, to be sent or to be read: one is enough for the next connection. More are
+    /// dropped and counted.
     static let maxWaitingTokens = 8
     static let maxEarlyResends = 4
     /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
@@ -179,7 +180,8 @@ public struct Connection: ~Copyable, Sendable {
     }
 
     /// A server's connection for a client's first Initial. `original` is the destination ID of the client's very first
-    /// Initial; `retrySource` the ID our Retry gave it, when there was one; `addressValidated` whether its token proved the address.
+    /// Initial; `retrySource` the ID our Retry gave it, when there was one; `addressValidated` whether its token proved
+    /// the address.
     public init(
         server configuration: ConnectionConfiguration, to remote: SocketAddress, localID: ConnectionID,
         clientID: ConnectionID, original: ConnectionID, retrySource: ConnectionID?, addressValidated: Bool,
@@ -207,6 +209,7 @@ public struct Connection: ~Copyable, Sendable {
         initialToken = token
         var parameters = configuration.parameters
         parameters.initialSourceConnectionID = localID
+        // Only a server sends these (RFC 9000 section 18.2).
         if role == .server {
             parameters.originalDestinationConnectionID = original
             parameters.retrySourceConnectionID = retrySource
@@ -219,6 +222,7 @@ public struct Connection: ~Copyable, Sendable {
             role: role, maxDatagramSize: PathMTU.floor, at: now, random: SeededRandom(from: &random))
         mtu = PathMTU(ceiling: configuration.maxDatagramSize)
         acks = [
+            // Those of the handshake at once (RFC 9000 section 13.2.1).
             AckTracker(maxAckDelay: .zero), AckTracker(maxAckDelay: .zero),
             AckTracker(maxAckDelay: parameters.maxAckDelay),
         ]
@@ -306,8 +310,8 @@ public struct Connection: ~Copyable, Sendable {
     /// what still comes is thrown away and counts as read. Nothing happens when there is no such stream.
     public mutating func stopSending(_ id: StreamID, code: UInt64) { streams.stopSending(id, code: code) }
 
-    /// Queues a DATAGRAM frame (RFC 9221). False when the peer takes none of that size or too many wait; it is then counted
-    /// as dropped.
+    /// Queues a DATAGRAM frame (RFC 9221 section 3). False when the peer takes none of that size or too many wait; it
+    /// is then counted as dropped.
     public mutating func sendDatagram(_ bytes: [UInt8]) -> Bool {
         // Type and length come on top, and it must fit one packet.
         let frame = bytes.count + 1 + Varint.length(UInt64(bytes.count))
@@ -355,14 +359,14 @@ public struct Connection: ~Copyable, Sendable {
 
     // MARK: Extensions that share streams between connections
 
-    /// Sends an opaque, ack-eliciting frame in a 1-RTT packet, and again when it is lost. A frame with a `key` that is in use takes
-    /// the place of the older one.
+    /// Sends an opaque, ack-eliciting frame in a 1-RTT packet, and again when it is lost. A frame with a `key` that is
+    /// in use takes the place of the older one.
     public mutating func sendExtensionFrame(_ octets: [UInt8], key: UInt64) {
         extensionFrames.enqueue(octets, key: key)
     }
 
-    /// Opens the packet number space of `pathID`, whose packets arrive by `flowPacketsReceived` and are acknowledged with PATH_ACK
-    /// every `ackDelay`, at times shifted by `phase` so that many receivers do not report at once.
+    /// Opens the packet number space of `pathID`, whose packets arrive by `flowPacketsReceived` and are acknowledged
+    /// with PATH_ACK every `ackDelay`, at times shifted by `phase` so that many receivers do not report at once.
     public mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration) {
         if let index = flowPaths.firstIndex(where: { $0.id == pathID }) {
             flowPaths[index].acks.maxAckDelay = ackDelay
@@ -379,8 +383,8 @@ public struct Connection: ~Copyable, Sendable {
         flowPaths.first { $0.id == pathID }?.acks.largest
     }
 
-    /// Sends part of a shared stream, whose whole content is `octets`, on this connection; from then on the connection sees to its
-    /// arrival. `counted`: charge the peer's flow control, unless the octets were charged before.
+    /// Sends part of a shared stream, whose whole content is `octets`, on this connection; from then on the connection
+    /// sees to its arrival. `counted`: charge the peer's flow control, unless the octets were charged before.
     public mutating func sendStreamRange(
         _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool
     ) {

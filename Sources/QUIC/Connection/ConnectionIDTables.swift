@@ -28,7 +28,7 @@ struct LocalConnectionIDs: Sendable {
 
     func contains(_ id: ConnectionID) -> Bool { active.contains { $0.id == id } }
 
-    /// How many more IDs the peer may be given.
+    /// How many more IDs the peer may be given (RFC 9000 section 5.1.1).
     var wanted: Int { max(0, min(peerLimit, Self.maxActive) - active.count) }
 
     mutating func add(_ id: ConnectionID, token: [UInt8]) {
@@ -124,6 +124,7 @@ struct RemoteConnectionIDs: Sendable {
             active.removeAll { $0.sequence < retirePriorTo }
             guard !active.isEmpty else { throw refuse(.protocolViolation, "no connection ID is left") }
         }
+        // RFC 9000 section 5.1.1.
         guard active.count <= Self.limit else {
             throw refuse(.connectionIDLimitError, "more than \(Self.limit) active")
         }
@@ -136,6 +137,7 @@ struct RemoteConnectionIDs: Sendable {
         return true
     }
 
+    /// No ID is forgotten without a word (RFC 9000 section 5.1.2).
     private mutating func retireLater(_ sequence: UInt64) throws(TransportError) {
         guard pendingRetire.count + unacknowledged < Self.maxRetirePending else {
             throw TransportError(

@@ -30,7 +30,7 @@ struct NetworkPath: Sendable {
         self.isValidated = isValidated
     }
 
-    /// Octets that may be sent now.
+    /// Octets that may be sent now (RFC 9000 sections 8.1, 9.3 and 14.1).
     var allowance: Int { isValidated ? .max : max(0, 3 * octetsReceived - octetsSent) }
 
     mutating func received(_ octets: Int) { octetsReceived += octets }

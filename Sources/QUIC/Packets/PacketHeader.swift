@@ -105,7 +105,8 @@ public struct PacketHeader: Sendable, Equatable {
 /// Version Negotiation packets (RFC 9000 sections 6 and 17.2.1).
 public enum VersionNegotiation {
     /// The answer to a long-header datagram of a version we do not speak, or nil when it deserves none: too short to be a
-    /// first packet (so that the answer never outgrows the question), or itself a Version Negotiation packet.
+    /// first packet (RFC 9000 section 5.2.2; so that the answer never outgrows the question), or itself a Version Negotiation
+    /// packet (RFC 9000 section 6.1).
     public static func response(to datagram: Span<UInt8>, random: inout SeededRandom) -> [UInt8]? {
         guard datagram.count >= 1200 else { return nil }
         var reader = ByteReader(datagram)

@@ -94,7 +94,8 @@ public struct TransportParameters: Sendable, Equatable {
         }
     }
 
-    /// Reads what `sender` sent. Throws TRANSPORT_PARAMETER_ERROR for any of section 18.2's reasons.
+    /// Reads what `sender` sent. Throws TRANSPORT_PARAMETER_ERROR for any of section 18.2's reasons (RFC 9000 section 7.4);
+    /// what it does not know it keeps and disregards (RFC 9000 section 7.4.2).
     public init(_ octets: [UInt8], from sender: Role) throws(TransportError) {
         func refuse(_ why: String) -> TransportError { TransportError(.transportParameterError, why) }
         guard octets.count <= Self.maxEncodedLength else {

@@ -25,12 +25,13 @@ struct AckTracker: Sendable {
 
     private var delay: Int64
     private var arrived = RangeSet()
-    /// Numbers below this one are taken for duplicates.
+    /// Numbers below this one are taken for duplicates: their ranges are forgotten (RFC 9000 section 13.2.3).
     private var floor: UInt64 = 0
     private var largestEliciting: UInt64?
     private var largestAt: Int64 = 0
     private var elicitingSinceAck = 0
     private var gridPhase: Int64?
+    /// Marks that came, which each acknowledgement reports (RFC 9000 section 13.4.1).
     private var ect0: UInt64 = 0
     private var ect1: UInt64 = 0
     private var ce: UInt64 = 0

@@ -19,7 +19,8 @@ struct CongestionController: Sendable {
     var window: Int { Int(exactWindow) }
     /// Octets below which the window doubles each round trip.
     private(set) var slowStartThreshold = Int.max
-    /// When the current or last recovery period began: packets sent no later tell nothing new (RFC 9002 section 7.3.2).
+    /// When the current or last recovery period began, which ends slow start (RFC 9002 section 7.3.1): packets sent no later
+    /// tell nothing new (RFC 9002 section 7.3.2).
     private(set) var recoveryStart: Int64 = .min
     /// Congestion events so far.
     private(set) var congestionEvents: UInt64 = 0

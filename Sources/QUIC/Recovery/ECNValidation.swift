@@ -51,7 +51,8 @@ struct ECNValidation: Sendable {
             return false
         }
         let before = counts[level.rawValue]
-        // Counts fell, ECT(0) packets arrived as something else, or more arrived than were sent.
+        // Counts fell, ECT(0) packets arrived as something else, or more arrived than were sent: no more marks, then or later
+        // (RFC 9000 section 13.4.2.2).
         guard reported.ect0 >= before.ect0, reported.ect1 >= before.ect1, reported.ce >= before.ce,
             (reported.ect0 - before.ect0) &+ (reported.ce - before.ce) >= marked,
             reported.ect1 == 0, reported.ect0 &+ reported.ce <= before.sent

@@ -41,9 +41,11 @@ extension LossRecovery {
         guard tally.packets > 0 else { return }
         lastEvent = now
 
+        // RFC 9002 section 5.1.
         if let sent = tally.largestSent, tally.isEliciting {
             rtt.sample(now - sent, ackDelay: credible(ackDelay, level), at: now)
         }
+        // Older ones prove nothing (RFC 9000 section 13.4.2.1).
         if isNewLargest, ecn.acknowledged(level, marked: tally.marked, reported: ecnCounts),
             let sent = tally.largestSent
         {
@@ -111,7 +113,8 @@ extension LossRecovery {
 
     // MARK: Beginnings and ends
 
-    /// The keys of `level` are gone, and with them all that was in flight there (RFC 9002 section 6.4).
+    /// The keys of `level` are gone, and with them all that was in flight there and the back-off (RFC 9002 sections 6.2.2
+    /// and 6.4).
     mutating func discard(_ level: ProtectionLevel) {
         forget(level)
         spaces[level.rawValue].isDiscarded = true

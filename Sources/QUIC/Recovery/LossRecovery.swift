@@ -132,7 +132,8 @@ struct LossRecovery: Sendable {
     @inline(__always)
     func nextPacketNumber(_ level: ProtectionLevel) -> UInt64 { spaces[level.rawValue].nextPacketNumber }
 
-    /// The number for the next packet. In the application space one is left out now and then.
+    /// The number for the next packet, which no other has had (RFC 9000 section 12.3). In the application space one is left
+    /// out now and then.
     mutating func takePacketNumber(_ level: ProtectionLevel) -> UInt64 {
         let number = spaces[level.rawValue].nextPacketNumber
         spaces[level.rawValue].nextPacketNumber = level == .application ? skipper.successor(of: number) : number + 1
@@ -175,7 +176,7 @@ struct LossRecovery: Sendable {
         return first..<end
     }
 
-    /// Counts what leaves. False when it is not to be remembered.
+    /// Counts what leaves, probes too (RFC 9002 section 7.5). False when it is not to be remembered.
     private mutating func noteSent(_ packet: SentPacket, _ level: ProtectionLevel, at now: Instant) -> Bool {
         let index = level.rawValue
         statistics.packetsSent += UInt64(packet.count)
@@ -200,7 +201,7 @@ struct LossRecovery: Sendable {
         return true
     }
 
-    /// Whether window and pacer let a full datagram go now.
+    /// Whether window and pacer let a full datagram go now (RFC 9002 section 7).
     mutating func canSend(at now: Instant) -> Bool {
         lastQuestion = now.nanoseconds
         return windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds)
@@ -313,7 +314,8 @@ struct LossRecovery: Sendable {
             if time < earliest?.time ?? .max { earliest = (time, level) }
         }
         if earliest == nil && !peerCompletedAddressValidation {
-            // Nobody but us can end the wait of a server that used up its amplification allowance (section 6.2.2.1).
+            // Nobody but us can end the wait of a server that used up its amplification allowance (RFC 9000 section 8.1,
+            // RFC 9002 section 6.2.2.1).
             let level: ProtectionLevel =
                 hasHandshakeKeys || spaces[ProtectionLevel.initial.rawValue].isDiscarded ? .handshake : .initial
             earliest = (later(lastEvent, by: rtt.probeTimeout), level)
@@ -329,7 +331,8 @@ struct LossRecovery: Sendable {
 
     // MARK: Loss detection (RFC 9002 section 6.1 and A.10)
 
-    /// Gives up what is three packets or 9/8 of a round trip behind, and shrinks the window for it.
+    /// Gives up what is three packets or 9/8 of a round trip behind, and shrinks the window for it (RFC 9000 section 13.3);
+    /// what did not ask for an acknowledgement is no sign of persistent congestion (RFC 9002 section 7.6.2).
     mutating func detectLosses(_ index: Int, at now: Int64, lostFrames: inout [SentFrame]) {
         spaces[index].lossTime = nil
         guard let largest = spaces[index].largestAcknowledged else { return }

@@ -49,8 +49,9 @@ struct RTTEstimator: Sendable, Equatable {
             variationTime = latestTime / 2
             return
         }
+        // RFC 9002 section 5.2.
         minTime = Swift.min(minTime, latestTime)
-        // The delay is not believed where it would push the sample below the minimum.
+        // The delay is not believed where it would push the sample below the minimum (RFC 9002 section 5.3).
         let adjusted = latestTime - minTime >= ackDelay ? latestTime - ackDelay : latestTime
         variationTime = (3 * variationTime + abs(smoothedTime - adjusted)) / 4
         smoothedTime = (7 * smoothedTime + adjusted) / 8

@@ -1,6 +1,7 @@
 import Wire
 
-/// The CRYPTO stream of one protection level, both directions (RFC 9000 sections 7.5 and 19.6).
+/// The CRYPTO stream of one protection level, both directions (RFC 9000 sections 7.5 and 19.6): what is lost goes again at
+/// its level (RFC 9001 sections 4 and 4.9).
 struct CryptoStream: Sendable {
     private var incoming = ReceiveBuffer()
     /// Everything appended from `outgoingStart` on: it is let go of when all of it was acknowledged.

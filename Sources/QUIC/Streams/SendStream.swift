@@ -25,13 +25,14 @@ struct SendStream: Sendable {
 
     let id: StreamID
     private(set) var state = State.sending
+    /// What was written, and is sent again as it was (RFC 9000 section 2.2).
     private(set) var content = StreamContent()
     private(set) var fresh = OctetSet()
     private(set) var again = OctetSet()
     private(set) var sent = OctetSet()
     private(set) var acknowledged = OctetSet()
     private(set) var ending = End.none
-    /// Where the stream ends, once that was written.
+    /// Where the stream ends, once that was written: nothing is sent beyond it (RFC 9000 section 4.5).
     private(set) var finalSize: UInt64?
     /// The first offset that the peer does not allow yet.
     private(set) var maxStreamData: UInt64
@@ -118,8 +119,9 @@ struct SendStream: Sendable {
         }
     }
 
-    /// Gives the stream up. The final size is what flow control was charged for; of a shared stream the receiver may
-    /// have more than this connection sent, so that it is the size of the whole.
+    /// Gives the stream up: no octet of it is sent from then on (RFC 9000 section 3.3), and the RESET_STREAM stays as it is
+    /// when it is sent again (RFC 9000 section 13.3). The final size is what flow control was charged for; of a shared
+    /// stream the receiver may have more than this connection sent, so that it is the size of the whole.
     mutating func reset(code: UInt64) {
         guard state == .sending else { return }
         state = .resetSent

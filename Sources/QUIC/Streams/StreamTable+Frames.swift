@@ -32,8 +32,9 @@ extension StreamTable {
         }
     }
 
-    /// Writes as many STREAM frames as fit and the peer allows: what was lost first, then stream after stream in the order
-    /// in which they got something to send, each to its end. A frame that fills the packet has no length.
+    /// Writes as many STREAM frames as fit and the peer allows (RFC 9000 sections 2.2, 4.1 and 19.10): what was lost
+    /// first, then stream after stream in the order in which they got something to send, each to its end. A frame that
+    /// fills the packet has no length.
     @_lifetime(writer: copy writer)
     mutating func writeStreamFrames(into writer: inout ByteWriter, sent: inout [SentFrame]) {
         while let id = againQueue.first, let at = sending.index(of: id) {

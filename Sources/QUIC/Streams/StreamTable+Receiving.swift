@@ -3,7 +3,8 @@ import Wire
 // What the peer sends: octets, resets and limits. A frame that the peer had no right to send throws the error that closes
 // the connection.
 extension StreamTable {
-    /// A STREAM frame (RFC 9000 section 19.8).
+    /// A STREAM frame (RFC 9000 section 19.8), within the limits of its stream and of all (RFC 9000 sections 4.1, 19.9 and
+    /// 19.10).
     mutating func streamReceived(
         _ id: StreamID, offset: UInt64, bytes: Span<UInt8>, fin: Bool, origin: StreamOrigin
     ) throws(TransportError) {
@@ -83,8 +84,8 @@ extension StreamTable {
             throw TransportError(
                 .flowControlError, "stream \(id.rawValue) ends beyond its limit", frameType: frameType)
         }
-        // What was never received counts all the same. On the shared space the source may have sent it to others only,
-        // so that there it never breaks the limit.
+        // What was never received counts all the same (RFC 9000 section 4.5). On the shared space the source may have
+        // sent it to others only, so that there it never breaks the limit.
         let counted = shared ? receiving[at].received : receiving[at].highest
         let rest = finalSize > counted ? finalSize - counted : 0
         guard shared || rest <= maxData - min(maxData, dataReceived) else {
@@ -108,6 +109,7 @@ extension StreamTable {
         events.append(.stopSending(id, code: code))
     }
 
+    /// A limit that is no higher is old, and no error (RFC 9000 sections 4.1 and 13.3).
     mutating func maxDataReceived(_ limit: UInt64) {
         guard limit > peerMaxData else { return }
         let wasBlocked = sendCredit == 0
@@ -130,6 +132,7 @@ extension StreamTable {
         settleQueues()
     }
 
+    /// MAX_STREAMS (RFC 9000 sections 4.6 and 19.11).
     mutating func maxStreamsReceived(bidirectional: Bool, _ limit: UInt64) throws(TransportError) {
         guard limit <= StreamBounds.maxStreams else {
             throw TransportError(
@@ -143,13 +146,15 @@ extension StreamTable {
         makeWritable()
     }
 
-    /// Only a wish: windows open as data is read, whatever the peer says.
+    /// Only a wish: windows open as data is read, whatever the peer says (RFC 9000 section 4.2).
     mutating func dataBlockedReceived(_ limit: UInt64) {}
 
+    /// STREAM_DATA_BLOCKED (RFC 9000 section 19.13).
     mutating func streamDataBlockedReceived(_ id: StreamID, _ limit: UInt64) throws(TransportError) {
         _ = try receivingIndex(id, origin: .unicast, frameType: 0x15)
     }
 
+    /// STREAMS_BLOCKED (RFC 9000 section 19.14).
     mutating func streamsBlockedReceived(bidirectional: Bool, _ limit: UInt64) throws(TransportError) {
         guard limit <= StreamBounds.maxStreams else {
             throw TransportError(
@@ -301,7 +306,8 @@ extension StreamTable {
     /// can be repaired, and a connection that goes on regardless ends.
     ///
     /// Ranges are at most `mostFinishedRanges` and as many more as streams are open at once. Without a shared space a number is
-    /// below the limit that we gave, and all but a window of those are over: there are never more ranges than a window has streams.
+    /// below the limit that we gave, and all but a window of those are over: there are never more ranges than a window
+    /// has streams.
     private mutating func hasRoomToRemember(
         _ id: StreamID, origin: StreamOrigin, frameType: UInt64
     ) throws(TransportError) -> Bool {

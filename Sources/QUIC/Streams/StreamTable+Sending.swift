@@ -14,7 +14,8 @@ extension StreamTable {
 
     // MARK: - The application
 
-    /// Opens our next stream. Throws when the peer allows no more; a `writable` event tells when it does.
+    /// Opens our next stream, whose number no other has had (RFC 9000 section 2.1). Throws when the peer allows no more
+    /// (RFC 9000 sections 4.6 and 19.11); a `writable` event tells when it does.
     mutating func open(bidirectional: Bool) throws(StreamsExhausted) -> StreamID {
         // The numbers of shared streams are the flow's to give.
         if !bidirectional, sharedStreamSpace, role == .server { throw StreamsExhausted() }

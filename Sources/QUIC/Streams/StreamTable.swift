@@ -211,6 +211,7 @@ struct StreamTable: Sendable {
         makeWritable()
     }
 
+    /// Lets the peer open another stream, whether or not it has said that it waits (RFC 9000 section 4.6).
     private mutating func partEnded(_ id: StreamID) {
         if id.isBidirectional, receiving.contains(id) || sending.contains(id) { return }
         statistics.streamsFinished += 1

@@ -2,7 +2,8 @@ import QUIC
 import Testing
 import Wire
 
-/// What a server must answer to each violation, frame by frame: RFC 9000 sections 12.4, 19 and 20.1, in the order of the h3spec list.
+/// What a server must answer to each violation, frame by frame: RFC 9000 sections 12.4, 19 and 20.1, in the order of
+/// the h3spec list.
 @Suite("A violation closes the connection with its own code")
 struct ConnectionErrorTests {
     struct Violation: Sendable, CustomTestStringConvertible {
@@ -203,6 +204,40 @@ struct ConnectionErrorTests {
         let reason = victim == .server ? pair.serverEvents.closeReason : pair.clientEvents.closeReason
         guard case .local(let error) = reason else { return #expect(Bool(false), "still open") }
         #expect(error.code == .transportParameterError)
+    }
+
+    /// RFC 9000 section 19.7.
+    @Test func emptyTokens() {
+        var pair = ClearPair()
+        pair.handshake()
+        ClearPair.inject([0x07, 0], number: 1000, from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
+        pair.pump()
+        guard case .local(let error) = pair.clientEvents.closeReason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .frameEncodingError)
+    }
+
+    /// RFC 9000 section 19.15: the same frame again is no error, a lower Retire Prior To changes nothing, and an ID that
+    /// comes after it was to be retired is retired.
+    @Test func repeatedConnectionIDs() {
+        var pair = ClearPair()
+        pair.handshake()
+        func frame(_ sequence: UInt8, retirePriorTo: UInt8) -> [UInt8] {
+            [0x18, sequence, retirePriorTo, 8] + [UInt8](repeating: sequence, count: 24)
+        }
+        let frames = [
+            frame(2, retirePriorTo: 2), frame(2, retirePriorTo: 2), frame(3, retirePriorTo: 0),
+            frame(1, retirePriorTo: 0),
+        ]
+        for (number, payload) in frames.enumerated() {
+            ClearPair.inject(
+                payload, number: 1000 + UInt64(number), from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        }
+        #expect(pair.server.isActive == true)
+        #expect(pair.server.remoteID == ConnectionID([UInt8](repeating: 2, count: 8)))
+        var sent: [UInt8] = []
+        while let datagram = ClearPair.transmit(&pair.server, at: pair.now) { sent += datagram.0 }
+        for sequence in UInt8(0)...1 { #expect(sent.contains([0x19, sequence])) }
+        for sequence in UInt8(2)...3 { #expect(!sent.contains([0x19, sequence])) }
     }
 
     /// CVE-2024-22189: a peer that makes us retire IDs for ever, without acknowledging.

@@ -170,6 +170,16 @@ struct ConnectionTests {
         #expect(pair.server.remoteAddress == moved)
     }
 
+    /// RFC 9000 section 9: a client takes nothing from another address than its server's.
+    @Test func aClientStaysWithItsServer() {
+        var pair = ClearPair()
+        pair.handshake()
+        for (address, isActive) in [(SocketAddress("203.0.113.9:443")!, true), (ClearPair.serverAddress, false)] {
+            ClearPair.inject([0x1c, 0, 0, 0], number: 1000, from: address, to: &pair.client, at: pair.now)
+            #expect(pair.client.isActive == isActive)
+        }
+    }
+
     /// An attacker who can only copy packets to another address does not get the connection (RFC 9000 section 9.3.2).
     @Test func aSpoofedMigrationIsTakenBack() throws {
         var pair = ClearPair()
@@ -202,6 +212,42 @@ struct ConnectionTests {
         let got = pair.serverEvents.contains { if case .datagram([1, 2, 3]) = $0 { true } else { false } }
         #expect(got)
         #expect(pair.client.statistics.datagramFramesDropped == 1)
+    }
+
+    /// RFC 9221 section 3: nobody is sent datagrams that it has not asked for, or larger ones, and who sends them closes.
+    @Test func datagramsAreSentToWhoTakesThem() {
+        var configuration = ConnectionConfiguration()
+        configuration.parameters.maxDatagramFrameSize = 10
+        var pair = ClearPair(server: configuration)
+        var isSent = pair.client.sendDatagram([1])
+        #expect(!isSent, "the server has said nothing yet")
+        pair.handshake()
+        // Type and length come on top.
+        isSent = pair.client.sendDatagram([UInt8](repeating: 1, count: 8))
+        #expect(isSent)
+        isSent = pair.client.sendDatagram([UInt8](repeating: 1, count: 9))
+        #expect(!isSent)
+        isSent = pair.server.sendDatagram([1])
+        #expect(!isSent, "the client takes none")
+        for (octets, isRefused) in [(9, false), (10, true)] {
+            let frame = [0x30] + [UInt8](repeating: 1, count: octets)
+            ClearPair.inject(
+                frame, number: 1000 + UInt64(octets), from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+            #expect(pair.server.isActive == !isRefused)
+        }
+        pair.pump()
+        guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false), "still open") }
+        #expect(error.code == .protocolViolation)
+    }
+
+    /// RFC 9001 section 6.1.
+    @Test func keysAreNotUpdatedBeforeTheHandshakeIsConfirmed() {
+        var pair = ClearPair()
+        var isUpdated = pair.client.updateKeys()
+        #expect(!isUpdated)
+        pair.handshake()
+        isUpdated = pair.client.updateKeys()
+        #expect(isUpdated)
     }
 
     @Test func thePathMTUIsFound() {

@@ -65,6 +65,26 @@ struct ConnectionRecoveryTests {
         #expect(pair.now - sent <= probeTimeout + pair.delay + .milliseconds(1))
     }
 
+    /// RFC 9002 sections 7 and 7.5: no more is in flight than the window allows, but for probes.
+    @Test func theWindowHoldsDataBackButNoProbe() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        pair.run(until: { $0.server.bytesInFlight == 0 })
+        let stream = try pair.server.openStream(bidirectional: false)
+        try pair.server.write(stream, [UInt8](repeating: 7, count: 200_000), fin: true)
+        for _ in 0..<100 {
+            while ClearPair.transmit(&pair.server, at: pair.now) != nil {}
+            #expect(pair.server.bytesInFlight <= pair.server.congestionWindow)
+            pair.now += .microseconds(100)
+        }
+        let full = pair.server.bytesInFlight
+        #expect(full + 1200 > pair.server.congestionWindow)
+        pair.now = max(pair.now, pair.server.nextDeadline)
+        pair.server.timerFired(at: pair.now)
+        let probe = ClearPair.transmit(&pair.server, at: pair.now)
+        #expect(probe != nil && pair.server.bytesInFlight > full)
+    }
+
     @Test("the pacer holds back what waits for nothing else")
     func thePacerKnowsThatDataWaits() throws {
         var pair = ClearPair()

@@ -158,6 +158,29 @@ struct ProbeTimeoutTests {
         #expect(sender.recovery.ptoCount == 0)
     }
 
+    /// RFC 9002 section 6.2.1: at least the timer's granularity, however steady the round trip.
+    @Test func aSteadyRoundTripLeavesAMillisecond() throws {
+        var sender = Sender()
+        sender.recovery.peerMaxAckDelay = .zero
+        for round in 0..<200 as Range<UInt64> {
+            sender.send(at: at(Int64(round) * 200))
+            try sender.acknowledge(round...round, at: at(Int64(round) * 200 + 100))
+        }
+        #expect(sender.recovery.rtt.variation < .microseconds(1))
+        sender.send(at: at(100_000))
+        #expect(sender.recovery.deadline == at(100_101))
+    }
+
+    /// RFC 9002 section 6.2.1.
+    @Test func theEarlierSpaceIsProbed() {
+        for levels in [[ProtectionLevel.initial, .handshake], [.handshake, .initial]] {
+            var sender = Sender(confirmed: false)
+            for (index, level) in levels.enumerated() { sender.send(level, at: at(Int64(index) * 100)) }
+            #expect(sender.recovery.deadline == at(999))
+            #expect(sender.fire(at: at(999)) == .probe(levels[0]))
+        }
+    }
+
     @Test func noneWithoutAckElicitingPackets() {
         var sender = Sender()
         sender.send(eliciting: false, at: at(0))

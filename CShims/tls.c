@@ -221,6 +221,7 @@ fc_tls_context *fc_tls_context_new(
     memcpy(context->alpn, alpn, alpn_length);
     context->alpn_length = alpn_length;
 
+    /* No other version is offered or accepted (RFC 9001 section 4.2). */
     SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
     SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION);
     /* No session ID in the hello, no change_cipher_spec records (RFC 9001 section 8.4). */

@@ -170,7 +170,7 @@ import Wire
         #expect(pair.client.error?.code == .protocolViolation)
     }
 
-    /// RFC 9001 sections 8.1, 8.2 and 8.4: what a ClientHello must and must not have.
+    /// RFC 9001 sections 4.2, 8.1, 8.2 and 8.4: what a ClientHello must and must not have.
     @Test func clientHelloRules() throws {
         let server = try Self.server()
         let client = try Self.client(of: server)
@@ -186,7 +186,15 @@ import Wire
             }!
             bytes[at] = 0x7a
         }
-        #expect(try alert { _ in } == nil)
+        // The client's own hello asks for no compatibility, as it has no session ID, and offers TLS 1.3 alone.
+        var sessionIDLength: UInt8?
+        var offersOneVersion = false
+        #expect(
+            try alert { bytes in
+                sessionIDLength = bytes[38]
+                offersOneVersion = bytes.contains([0, 43, 0, 3, 2, 3, 4])
+            } == nil)
+        #expect(sessionIDLength == 0 && offersOneVersion)
         #expect(try alert { rename([0, 0x39], &$0) } == .crypto(alert: 109))
         #expect(try alert { rename([0, 16], &$0) } == .crypto(alert: 120))
         #expect(

@@ -136,7 +136,7 @@ extension Connection {
     @_lifetime(writer: copy writer)
     private func writeClose(_ level: ProtectionLevel, into writer: inout ByteWriter) {
         guard let frame = closeFrame else { return }
-        // Before 1-RTT an application's own reason must not leak (RFC 9000 section 10.2.3).
+        // Before 1-RTT an application's own reason must not leak (RFC 9000 sections 10.2.3 and 12.5).
         let hidden = frame.isApplication && level != .application
         let isTransport = !frame.isApplication || hidden
         let reason = hidden ? [] : Array(frame.reason.utf8.prefix(max(0, min(200, writer.remaining - 24))))

@@ -11,6 +11,7 @@ extension Connection {
     {
         mark = recovery.ecnCapable ? .ect0 : .notECT
         switch phase {
+        // RFC 9000 section 10.2.2.
         case .draining, .drained: return nil
         case .closing:
             guard closeDue else { return nil }
@@ -272,6 +273,7 @@ extension Connection {
         var packet = OpenPacket(
             level: level, start: writer.offset, lengthOffset: 0, packetNumberOffset: 0, packetNumberLength: length,
             packetNumber: number)
+        // The reserved bits are 0 (RFC 9000 sections 17.2 and 17.3.1).
         let lowBits = UInt8(length - 1)
         if level == .application {
             writer.uint8(0x40 | UInt8(keyGeneration & 1) << 2 | lowBits)

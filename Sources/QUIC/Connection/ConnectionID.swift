@@ -8,7 +8,7 @@ public struct ConnectionID: Hashable, Sendable {
     /// Octets of it, 0 to 20.
     public let count: Int
 
-    /// The longest that version 1 allows.
+    /// The longest that version 1 allows (RFC 9000 section 17.2).
     public static let maxLength = 20
 
     /// nil when `octets` is longer than `maxLength`.

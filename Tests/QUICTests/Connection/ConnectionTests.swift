@@ -240,6 +240,29 @@ struct ConnectionTests {
         #expect(error.code == .protocolViolation)
     }
 
+    /// RFC 9001 sections 4.9.1 and 4.9.2.
+    @Test func keysAreDiscardedInTime() {
+        func discarded(_ events: [ConnectionEvent]) -> [ProtectionLevel] {
+            events.compactMap { if case .discardKeys(let level) = $0 { level } else { nil } }
+        }
+        // A server's first Handshake packet comes in, a client's goes out.
+        var pair = ClearPair()
+        ClearPair.inject(
+            [0x01], level: .handshake, number: 0, source: pair.client.localConnectionIDs[0],
+            from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        pair.client.writeKeysInstalled(.handshake)
+        pair.client.queueHandshakeBytes([1], at: .handshake)
+        pair.pump()
+        #expect(discarded(pair.serverEvents) == [.initial] && discarded(pair.clientEvents) == [.initial])
+        pair.server.queueHandshakeBytes([1], at: .initial)
+        while let (_, plans) = ClearPair.transmit(&pair.server, at: pair.now) {
+            #expect(!plans.contains { $0.level == .initial })
+        }
+        pair.server.handshakeCompleted(at: pair.now)
+        pair.pump()
+        #expect(discarded(pair.serverEvents) == [.initial, .handshake])
+    }
+
     /// RFC 9001 section 6.1.
     @Test func keysAreNotUpdatedBeforeTheHandshakeIsConfirmed() {
         var pair = ClearPair()

@@ -222,6 +222,53 @@ struct PathTests {
         #expect(!pair.serverEvents.contains { if case .streamOpened = $0 { true } else { false } })
     }
 
+    /// RFC 9000 section 10.2.2: to whom the peer has closed says nothing more.
+    @Test func whoIsDrainingIsSilent() throws {
+        var pair = ClearPair()
+        pair.handshake()
+        try pair.server.write(pair.server.openStream(bidirectional: false), [1], fin: true)
+        pair.server.ping()
+        ClearPair.inject([0x1c, 0, 0, 0], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        for number in UInt64(1001)...1010 {
+            ClearPair.inject([0x01], number: number, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+            let datagram = ClearPair.transmit(&pair.server, at: pair.now)
+            #expect(datagram == nil)
+        }
+    }
+
+    /// RFC 9000 sections 10.2.3 and 12.5: before 1-RTT an application's code and words do not leave.
+    @Test func anApplicationsReasonWaitsForItsKeys() throws {
+        let words = Array("a secret".utf8)
+        var pair = ClearPair()
+        pair.server.close(applicationCode: 0x77, reason: "a secret", at: pair.now)
+        let (early, plans) = try #require(ClearPair.transmit(&pair.server, at: pair.now))
+        let plan = try #require(plans.first)
+        #expect(plan.level == .initial && Array(early[plan.payloadOffset...].prefix(4)) == [0x1c, 0x0c, 0, 0])
+        #expect(!early.contains(words))
+        pair = ClearPair()
+        pair.handshake()
+        pair.server.close(applicationCode: 0x77, reason: "a secret", at: pair.now)
+        let (late, latePlans) = try #require(ClearPair.transmit(&pair.server, at: pair.now))
+        #expect(latePlans.map(\.level) == [.application] && late.contains([0x1d, 0x40, 0x77, 8] + words))
+    }
+
+    /// RFC 9000 section 7.2: a client's packets of the handshake come under one ID.
+    @Test func theSourceOfTheHandshakeStaysTheSame() {
+        var pair = ClearPair()
+        let first = ConnectionID([UInt8](repeating: 3, count: 8))!
+        for (number, source) in [first, ConnectionID([UInt8](repeating: 4, count: 8))!].enumerated() {
+            ClearPair.inject(
+                [0x06, UInt8(number), 1, 0x61], level: .initial, number: UInt64(number), source: source,
+                from: ClearPair.serverAddress, to: &pair.client, at: pair.now)
+        }
+        pair.pump()
+        #expect(pair.client.remoteID == first)
+        let octets: [UInt8] = pair.clientEvents.flatMap { event -> [UInt8] in
+            if case .handshakeBytes(_, let bytes) = event { bytes } else { [] }
+        }
+        #expect(octets == [0x61])
+    }
+
     /// A peer whose transport parameters are refused was never connected.
     @Test func refusedParametersConnectNobody() {
         var pair = ClearPair()

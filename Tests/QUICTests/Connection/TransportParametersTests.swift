@@ -35,6 +35,9 @@ struct TransportParametersTests {
             ("streams above 2^60", [0x08, 0x08, 0xd0, 0, 0, 0, 0, 0, 0, 1], .server),
             ("trailing octet", [0x04, 0x02, 5, 5], .server),
             ("disable_active_migration with a value", [0x0c, 0x01, 0], .server),
+            (
+                "preferred address without a connection ID", [0x0d, 41] + [UInt8](repeating: 0, count: 41), .server
+            ),
             ("maximum path ID of 2^32", [0x3e, 0x08, 0xc0, 0, 0, 1, 0, 0, 0, 0], .server),
         ] as [(String, [UInt8], Role)])
     func refused(_ name: String, _ octets: [UInt8], _ sender: Role) {

@@ -52,7 +52,8 @@ extension Connection {
         frames.append(.ack(space: 0, pathID: 0, largest: largest))
     }
 
-    /// What came on flows is acknowledged here, on the unicast path (draft-navarre-quic-flexicast-02 sections 3.1 and 7).
+    /// What came on flows is acknowledged here, on the unicast path (draft-navarre-quic-flexicast-02 sections 3.1 and 7), in
+    /// 1-RTT packets (draft-ietf-quic-multipath-21 section 4).
     @_lifetime(writer: copy writer)
     private mutating func writeFlowACKs(into writer: inout ByteWriter, at now: Instant) {
         for index in flowPaths.indices where flowPaths[index].acks.mustAckNow(at: now) {

@@ -178,6 +178,37 @@ import Wire
         #expect(new == [2, 0, 0, 0])
         let isActive = connection.isActive
         #expect(isActive)
+        #expect(try Self.acknowledged(by: &connection, at: now + .milliseconds(2)) == [72, 1, 0, 0, 0])
+    }
+
+    /// What came on a flow is acknowledged with PATH_ACK in a 1-RTT packet of the connection's own path (draft sections 3.1
+    /// and 7).
+    @Test func aFlowIsAcknowledgedOnTheUnicastPath() throws {
+        var connection = Self.listener(seed: 1, isTight: false)
+        let now = Instant(nanoseconds: 2_000_000_000)
+        let datagram = [UInt8](repeating: 0, count: 13) + [0x01] + [UInt8](repeating: 0, count: 16)
+        let run = RunPlan(
+            start: 0, packetSize: datagram.count, end: datagram.count, headerLength: 9, firstPacketNumber: 70,
+            keyGeneration: 0)
+        _ = Self.take(run, datagram, at: now, into: &connection)
+        #expect(try Self.acknowledged(by: &connection, at: now + .milliseconds(2)) == [70, 0, 0])
+    }
+
+    /// The largest number, the count of further ranges and their lengths, of the PATH_ACK that `connection` sends for path 1.
+    private static func acknowledged(by connection: inout Connection, at now: Instant) throws -> [UInt64] {
+        let (bytes, plans) = try #require(ClearPair.transmit(&connection, at: now))
+        #expect(plans.map(\.level) == [.application])
+        let plan = try #require(plans.first)
+        let frames = Array(bytes[plan.payloadOffset..<(plan.end - CipherSuite.tagLength)])
+        // With the counts of marks.
+        let start = try #require((0..<frames.count).first { frames[$0...].starts(with: [0x3f, 1]) })
+        var reader = ByteReader(frames.span, at: start + 2)
+        var out: [UInt64] = []
+        if let largest = reader.varint(), reader.varint() != nil, let count = reader.varint() {
+            out = [largest, count]
+            for _ in 0...(2 * count) { if let value = reader.varint() { out.append(value) } }
+        }
+        return out
     }
 
     /// Whoever waits for whole streams need not ask for events before there is one.

@@ -148,7 +148,7 @@ public final class Admission {
                 destination: client.source, source: source, originalDestination: client.destination, token: token))
     }
 
-    /// Closes at once with INVALID_TOKEN (RFC 9000 section 8.1.2).
+    /// Closes at once with INVALID_TOKEN (RFC 9000 sections 8.1.2 and 8.1.3).
     private func refuseToken(_ client: Client) -> Decision {
         counters.tokensRefused += 1
         return .reply(Self.refusal(of: client, .invalidToken, reason: ""))

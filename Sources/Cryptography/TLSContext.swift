@@ -52,7 +52,8 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
     /// - Parameters:
     ///   - certificateFile: the path of the chain, the server's own certificate first.
     ///   - keyFile: the path of the private key, which must belong to that certificate.
-    ///   - alpn: application protocols in order of preference; a client must offer one of them (RFC 9001 section 8.1).
+    ///   - alpn: application protocols in order of preference; a client must offer one of them (RFC 9000 section 7, RFC
+    ///     9001 section 8.1).
     ///   - suites: cipher suites that may be agreed on.
     ///   - keyLog: a file to which secrets are appended in NSS format, for debugging tools to decrypt with.
     public static func server(

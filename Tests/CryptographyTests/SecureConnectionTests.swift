@@ -52,6 +52,17 @@ import Wire
         #expect(world.server?.closeReason == .peerApplication(code: 7, reason: "done"))
     }
 
+    /// A peer's words reach logs and terminals: nothing of them moves a cursor or turns the text around.
+    @Test func aPeersReasonHoldsWhatIsPrintedAlone() throws {
+        let (client, server) = try Self.contexts([.aes128GCM])
+        let world = try SecureWorld(seed: 1, client: client, server: server)
+        try Self.exchange(world, sizes: [10], seed: 2)
+        world.client.connection.machine.close(
+            applicationCode: 7, reason: "a\u{1b}[2J\u{9b}1m\u{7f}\u{85}\u{2028}\u{202e}\u{0}b \u{e9}\n", at: world.now)
+        #expect(world.run { $0.client.isDrained && $0.server?.isDrained == true })
+        #expect(world.server?.closeReason == .peerApplication(code: 7, reason: "a[2J1mb \u{e9}"))
+    }
+
     @Test(arguments: 1...12) func lossAndDisorder(seed: UInt64) throws {
         let (client, server) = try Self.contexts([CipherSuite.allCases[Int(seed % 3)]])
         var patient = ConnectionConfiguration()

@@ -55,7 +55,8 @@ struct StateAnswer: Sendable, Equatable {
 ///     announced --JOIN--> keyed --READY--> ready --becameMember--> member --LEAVE (either side)--> announced
 ///
 /// Path IDs: a flow gets the lowest one not yet used on the connection when its first FC_STATE arrives, and keeps it
-/// for good. The receiver has at most one first JOIN unanswered and never withdraws it, so both ends count alike.
+/// for good (draft-ietf-quic-multipath-21 section 3.4). The receiver has at most one first JOIN unanswered and never
+/// withdraws it, so both ends count alike.
 struct SourceSession: Sendable {
     /// What one connection may ask for.
     struct Configuration: Sendable {
@@ -228,7 +229,8 @@ struct SourceSession: Sendable {
     // MARK: What the receiver says
 
     /// Whose packets a PATH_ACK acknowledges; nil when it is nobody's concern: packets opened before READY has arrived,
-    /// or acknowledged after LEAVE. Throws PROTOCOL_VIOLATION for a path that does not exist.
+    /// or acknowledged after LEAVE. Throws PROTOCOL_VIOLATION for a path that does not exist
+    /// (draft-ietf-quic-multipath-21 section 4).
     func pathAcknowledged(pathID: UInt64) throws(TransportError) -> MemberID? {
         guard pathID != 0, pathID < nextPathID, let flow = flows.first(where: { $0.pathID == pathID }) else {
             throw TransportError(.protocolViolation, "PATH_ACK for path \(pathID), which does not exist")

@@ -30,7 +30,7 @@ extension FlowSource {
             slot = members.count
             members.append(Member())
         }
-        var member = Member(epoch: members[slot].epoch + 1)
+        var member = Member(epoch: members[slot].epoch &+ 1)
         member.isActive = true
         member.first = log.next
         member.horizon = log.next

@@ -11,7 +11,7 @@ extension Connection {
             .localApplication(code: applicationCode, reason: reason), at: now)
     }
 
-    /// Closes because of `error`.
+    /// Closes because of `error`, which the peer is told (RFC 9000 sections 10.3 and 11.1).
     public mutating func close(_ error: TransportError, at now: Instant) {
         close(
             CloseFrame(
@@ -63,8 +63,12 @@ extension Connection {
         }
         guard let length = reader.varint(), length <= UInt64(reader.remaining), let text = reader.array(Int(length))
         else { return nil }
-        // The peer's words go into logs: whatever is not UTF-8 is replaced, and control characters are dropped.
-        let reason = String(String(decoding: text.prefix(256), as: UTF8.self).filter { !$0.isASCII || $0 >= " " })
+        // The peer's words go into logs and onto terminals: whatever is not UTF-8 is replaced, and what is not printed is
+        // dropped: controls of all kinds, and what turns the direction of writing.
+        var reason = String(decoding: text.prefix(256), as: UTF8.self)
+        reason.unicodeScalars.removeAll {
+            [.control, .format, .lineSeparator, .paragraphSeparator].contains($0.properties.generalCategory)
+        }
         return type == FrameType.connectionClose
             ? .peer(TransportError(TransportError.Code(rawValue: code), reason, frameType: frameType))
             : .peerApplication(code: code, reason: reason)

@@ -47,6 +47,9 @@ extension Connection {
         mtu.ceiling = largestDatagram
         localIDs.peerLimit = Int(min(peer.activeConnectionIDLimit, 64))
         if let token = peer.statelessResetToken { remoteIDs.setFirstToken(token) }
+        // Frames that RFC 9000 does not have come from both ends or from none (RFC 9000 section 19.21,
+        // draft-ietf-quic-multipath-21 section 2). Without multipath the extension's parameter is ignored
+        // (draft-navarre-quic-flexicast-02 section 4).
         isMultipathNegotiated = peer.initialMaxPathID != nil && localParameters.initialMaxPathID != nil
         if let id = configuration.extensionParameter {
             isExtensionNegotiated =
@@ -79,7 +82,8 @@ extension Connection {
         events.append(.confirmed)
     }
 
-    /// RFC 9001 section 4.9.
+    /// Initial keys go when Handshake packets are spoken, those when the handshake is confirmed (RFC 9001 sections 4.9.1 and
+    /// 4.9.2).
     mutating func discard(_ level: ProtectionLevel) {
         guard !discarded[level.rawValue] else { return }
         discarded[level.rawValue] = true
@@ -91,7 +95,9 @@ extension Connection {
         events.append(.discardKeys(level))
     }
 
-    /// A Retry whose integrity tag was verified (RFC 9000 section 17.2.5). False: it must be ignored.
+    /// A Retry whose integrity tag was verified (RFC 9000 section 17.2.5). False: it must be ignored, as there was a packet
+    /// before it or it has no token (RFC 9000 section 17.2.5.2). The server's new ID and the token go into the next Initial
+    /// packets, which say the same as the first (RFC 9000 sections 17.2.5.1 and 17.2.5.3).
     public mutating func retryReceived(source: ConnectionID, token: [UInt8], at now: Instant) -> Bool {
         guard role == .client, retrySource == nil, !remoteIDConfirmed, !token.isEmpty, source != remoteIDs.current
         else { return false }

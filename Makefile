@@ -58,7 +58,7 @@ docs: prerequisites
 	rm -f Package.resolved; if [ -f .build/Package.resolved ]; then mv .build/Package.resolved .; fi; exit $$result
 
 format:
-	swift format format --in-place --recursive Package.swift Sources Tests
+	swift format format --in-place --recursive Package.swift Sources Tests docs/examples/Package.swift docs/examples/Sources
 
 install: all
 	install -D .build/release/flexicast $(DESTDIR)$(PREFIX)/bin/flexicast

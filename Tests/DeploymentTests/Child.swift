@@ -2,7 +2,8 @@ import Foundation
 import Synchronization
 import TestSupport
 
-/// One line that a command printed with `--json`.
+/// One line that a command printed with `--json`, under the names that it prints.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 struct EventLine: Decodable, Sendable {
     var event: String
     var id: String?

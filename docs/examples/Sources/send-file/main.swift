@@ -65,7 +65,8 @@ final class FileSender {
     func close() {
         let counts = broadcaster.counts
         complain(
-            "on the flow \(counts.bytesFlow) octets, in repair \(counts.bytesRepair), on unicast \(counts.bytesUnicast)")
+            "on the flow \(counts.bytesFlow) octets, in repair \(counts.bytesRepair), on unicast \(counts.bytesUnicast)"
+        )
         broadcaster.close()
     }
 }

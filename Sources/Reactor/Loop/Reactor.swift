@@ -135,6 +135,13 @@ import Wire
     /// The monotonic clock, for those who cannot take `now`.
     public static func clock() -> Instant { Instant(nanoseconds: fcio_now()) }
 
+    /// The time of day: nanoseconds since 1970-01-01 00:00 UTC. It may be set, and go back.
+    public static func timeOfDay() -> Int64 {
+        var now = timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &now)
+        return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
+    }
+
     // MARK: making things
 
     /// Binds a UDP socket; port 0 takes a free one.

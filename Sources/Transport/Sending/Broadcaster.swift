@@ -36,7 +36,7 @@ public final class Broadcaster {
         /// Objects that a newcomer is given first, of those that were published before.
         public var history = 0
         /// What is kept for receivers that are slow or come back.
-        public var retention = Retention(objects: 100_000, octets: 64 << 20)
+        public var retention = Retention(objects: 100_000, octets: 32 << 20)
         /// The most that is handed to receivers' connections, in bits per second; nil sets no bound.
         public var unicastRate: UInt64?
         /// Whom a writer waits for: `room` is what they leave.

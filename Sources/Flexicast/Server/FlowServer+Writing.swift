@@ -46,14 +46,18 @@ extension FlowServer {
     /// `FlowServerConfiguration.writerWaitsForEverybody`.
     public var writeRoom: Int {
         let ahead = min(Self.writeAhead, (log.retention.octets ?? .max) / 2)
+        // Most are not behind at all: only those that are have to be put in order.
+        var receivers = 0
         var lags: [Int] = []
         for slot in seats.indices where seats[slot].isConnected {
-            lags.append(seats[slot].member == nil ? lag(slot) : 0)
+            receivers += 1
+            let lag = seats[slot].member == nil ? lag(slot) : 0
+            if lag > 0 { lags.append(lag) }
         }
         let percent =
             configuration.writerWaitsForEverybody
             ? 100 : flow?.configuration.pacePercent ?? FlowConfiguration().pacePercent
-        let spare = percent == 100 ? 0 : Electorate.spare(of: lags.count, percent: percent)
+        let spare = percent == 100 ? 0 : Electorate.spare(of: receivers, percent: percent)
         // Members hear what has left the flow's queue.
         var behind = Int(clamping: queuedOctets)
         if lags.count > spare {

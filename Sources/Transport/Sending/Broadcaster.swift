@@ -81,14 +81,12 @@ public final class Broadcaster {
     private let source: Source
     private var writers = WriterQueue()
     private var isFull = false
-    private var clockReadAt: Instant
-    /// How often the wall clock is looked at: it may have been set.
-    private static var clockInterval: Duration { .seconds(1) }
+    /// The wall clock is looked at now and then: it may have been set.
+    private var clock: TimerHandle?
 
     /// - Throws: an error that says what could not be set up.
     public init(_ options: Options, on reactor: Reactor, log: Logger) throws {
         self.reactor = reactor
-        clockReadAt = reactor.now
         var udp = UDPOptions()
         udp.onlyIPv6 = !options.listen.address.isUnspecified
         listen = try reactor.udpSocket(bind: options.listen, options: udp)
@@ -123,7 +121,11 @@ public final class Broadcaster {
                 at: reactor.now),
             sender: sender, maxDatagramSize: options.maxDatagramSize, resetKey: options.resetKey,
             qlogDirectory: options.qlogDirectory, reactor: reactor, log: log)
-        flush.action = { [unowned self] in turnEnds() }
+        flush.action = { [weak self] in self?.turnEnds() }
+        clock = reactor.timer(at: reactor.now + .seconds(1)) { [unowned self] in
+            source.wallClockIs(wallClock())
+            clock?.schedule(at: self.reactor.now + .seconds(1))
+        }
     }
 
     /// The reactor knows of it before the broadcaster is made.
@@ -202,10 +204,6 @@ public final class Broadcaster {
     private func turnEnds() {
         // What is wrong with an object was told by `write` and `finish`; what is left is the log's numbers.
         try? send(all: true)
-        if reactor.now - clockReadAt >= Self.clockInterval {
-            clockReadAt = reactor.now
-            source.wallClockIs(wallClock())
-        }
         if isFull, room > 0 {
             isFull = false
             onRoom()

@@ -77,7 +77,8 @@ package final class Source {
                 report()
             }
         }
-        reactor.onTurnEnd { [unowned self] in turnEnded() }
+        // The reactor may outlive the source.
+        reactor.onTurnEnd { [weak self] in self?.turnEnded() }
     }
 
     // MARK: Items

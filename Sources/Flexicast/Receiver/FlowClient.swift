@@ -166,8 +166,6 @@ public struct FlowClient: FrameExtension, Sendable {
     public func state(of id: FlowID) -> ReceiverState { session.state(of: id) }
     /// Whether packets of any flow have been opened and the source been told so: the receiver is on a flow now.
     public var isListening: Bool { session.isListening }
-    /// Octets of parts that wait for others of their object.
-    public var unfinishedOctets: Int { assembler.heldOctets }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
     public var packetsMissing: UInt64 { flows.reduce(missingBefore) { $0 + $1.reach.missing } }
 

@@ -96,8 +96,6 @@ package final class Receiver {
     package var octetsFromUnicast: UInt64 { peer.connection.machine.statistics.octetsReceived }
     /// Packet numbers of flows that never came while listening; the few that a source skips on purpose are among them.
     package var packetsMissing: UInt64 { peer.extension.packetsMissing }
-    /// Octets of items that are not whole.
-    package var unfinishedOctets: Int { peer.extension.unfinishedOctets }
 
     /// Packets of no use, on flows and on the connection.
     package var packetsRejected: UInt64 {

@@ -202,6 +202,9 @@ extension Deployment {
             /// are there have come back, starts those that are not.
             func replaceSource(starting absent: [Int] = [], publishing items: Int = 0) throws -> Restart {
                 var restart = Restart(receivers: receivers.count - absent.count)
+                // Who is off the flow, as it had to on a busy machine, waits before it asks for it again, and would not
+                // notice before that the source has gone: that is not what is measured here.
+                try awaitMembers(restart.receivers, seconds: 120)
                 let log = directory.url.appending(path: "source.log")
                 let skipped = try FileManager.default.attributesOfItem(atPath: log.path)[.size] as? Int ?? 0
                 try source.end(SIGKILL)

@@ -7,6 +7,12 @@ TEST_FLAGS ?=
 # A module may import only what Package.swift lets it use.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
+# What `flexicast --version` names as the commit: given by who builds without git, or found here. "unknown" without either.
+ifndef FLEXICAST_COMMIT
+FLEXICAST_COMMIT := $(shell [ ! -e .git ] || git describe --always --abbrev=12 --exclude='*' --dirty=+changes)
+endif
+export FLEXICAST_COMMIT
+
 # The modules that have a public interface.
 DOCUMENTED = Wire QUIC Flexicast AMT Objects Feed Cryptography Reactor System Simulation Transport
 

@@ -15,6 +15,12 @@ let room: [SwiftSetting] =
 // Only `make docs` needs the plugin that makes documentation: no other build fetches or resolves it.
 let documents = ProcessInfo.processInfo.environment["FLEXICAST_DOCS"] == "1"
 
+// The commit that `flexicast --version` names, which the Makefile finds. SwiftPM's own `Context.gitInformation` is not asked:
+// SwiftPM keeps what a manifest said as long as the manifest does not change, and would go on naming an old commit.
+let given = ProcessInfo.processInfo.environment["FLEXICAST_COMMIT"] ?? ""
+let isName = !given.isEmpty && given.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "+-._".contains($0)) }
+let commit = isName ? given : "unknown"
+
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 let package = Package(
@@ -32,11 +38,12 @@ let package = Package(
         .systemLibrary(
             name: "CLibXML2", path: "CShims/libxml2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
         .target(
-            name: "CShims", dependencies: ["CLibXML2"], path: "CShims", exclude: ["libxml2"],
+            name: "CShims", dependencies: ["CLibXML2"], path: "CShims", exclude: ["libxml2", "commit"],
             linkerSettings: [
                 .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"),
                 .linkedLibrary("sqlite3"),
             ]),
+        .target(name: "CCommit", path: "CShims/commit", cSettings: [.define("FLEXICAST_COMMIT", to: "\"\(commit)\"")]),
         .target(name: "Wire", swiftSettings: room),
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Flexicast", dependencies: ["Objects", "QUIC", "Wire"], swiftSettings: room),
@@ -79,7 +86,7 @@ let package = Package(
             dependencies: [
                 "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "Operation", "Transport", "Feeds",
                 "Relaying",
-                "Measurement", log,
+                "Measurement", "CCommit", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),

@@ -12,4 +12,10 @@ struct Flexicast: ParsableCommand {
             SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, DemoCommand.self,
             PerfCommand.self, RouterCommand.self,
         ])
+
+    @Flag(help: "Show the version, the commit, and what libraries and backend are used here.")
+    var version = false
+
+    /// Here and not in `run`, which a command that follows would take the place of.
+    func validate() throws { if version { throw CleanExit.message(Version.description) } }
 }

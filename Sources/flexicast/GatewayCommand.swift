@@ -49,8 +49,9 @@ struct GatewayCommand: ParsableCommand {
         commandName: "gateway",
         abstract: "Take multicast out of a relay's tunnel (AMT, RFC 7450).",
         discussion: """
-            Needs no privilege. Payloads go to a UDP port with --to, else to standard output, one after the other. With
-            --tun, players that join the groups on that interface receive them as multicast (see rp_filter in ip(7)).
+            Needs no privilege. Payloads go to a UDP port with --to, else to standard output, one after the other. With \
+            --tun, players that join the groups on that interface receive them as multicast, if the kernel's reverse path \
+            filter lets them pass (sysctl net.ipv4.conf.IF.rp_filter=2).
             """)
 
     @Option(

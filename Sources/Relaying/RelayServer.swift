@@ -63,7 +63,9 @@ package final class RelayServer: DatagramHandler {
         self.sockets = sockets
         socket4 = sockets.first { $0.localAddress.address.isIPv4 }
         socket6 = sockets.first { !$0.localAddress.address.isIPv4 }
-        relay = Relay(configuration: options.relay, seed: randomSeed(), at: reactor.now)
+        var configuration = options.relay
+        if configuration.tunnelMTU == nil { configuration.linkMTUs = try Self.linkMTUs() }
+        relay = Relay(configuration: configuration, seed: randomSeed(), at: reactor.now)
         for socket in sockets { socket.handler = self }
         timer = reactor.timer { [unowned self] in
             relay.timerFired(at: self.reactor.now)
@@ -85,6 +87,21 @@ package final class RelayServer: DatagramHandler {
                 log.notice("what the network says of lost gateways is not heard", metadata: ["reason": "\(error)"])
             }
         }
+    }
+
+    /// What the link of each own address takes (RFC 7450 section 5.3.3.6.1). An address that the loopback interface keeps for
+    /// the others, as an anycast one, has the least of theirs.
+    private static func linkMTUs() throws(ReactorError) -> [IPAddress: Int] {
+        let interfaces = try NetworkInterface.all().filter { $0.isUp && $0.mtu > 0 }
+        let least = interfaces.filter { !$0.isLoopback }.map(\.mtu).min() ?? RelayConfiguration.usualMTU
+        var mtus: [IPAddress: Int] = [:]
+        for interface in interfaces {
+            for address in interface.addresses {
+                let isForeign = interface.isLoopback && !address.isLoopback
+                mtus[address] = min(isForeign ? least : interface.mtu, 65_535)
+            }
+        }
+        return mtus
     }
 
     package var time: Instant { reactor.now }

@@ -59,9 +59,10 @@ struct RelayCommand: ParsableCommand {
     var group: [SocketAddress] = []
 
     @Option(
-        help: ArgumentHelp("Largest IP packet on the way to gateways.", valueName: "octets"),
+        help: ArgumentHelp(
+            "Largest IP packet on the way to gateways (default: what the interface takes).", valueName: "octets"),
         transform: parseInteger(in: 576...65_535, "a number of octets"))
-    var mtu: Int = 1500
+    var mtu: Int?
 
     @Option(
         help: ArgumentHelp("How often gateways come again.", valueName: "duration"), transform: parseDuration)
@@ -153,7 +154,7 @@ struct RelayCommand: ParsableCommand {
     func validate() throws {
         if listen.count > 2 { throw ValidationError("--listen takes one IPv4 and one IPv6 address") }
         if minimumMtu != nil, !dynamicMtu { throw ValidationError("--minimum-mtu goes with --dynamic-mtu") }
-        if let minimumMtu, minimumMtu > mtu {
+        if let minimumMtu, let mtu, minimumMtu > mtu {
             throw ValidationError("--minimum-mtu \(minimumMtu) is more than --mtu \(mtu)")
         }
         if advertise.count > 2 || Set(advertise.map(\.isIPv4)).count < advertise.count {

@@ -127,6 +127,17 @@ import Wire
         #expect(GeneralQuery(mldPacket(one, to: all6)) == nil)
     }
 
+    /// Queries of IGMPv2 and MLDv1 are no answer to a Request (RFC 7450 section 5.2.3.5.4).
+    @Test func queriesOfOlderVersions() {
+        let all = ip("224.0.0.1")
+        #expect(GeneralQuery(igmpPacket(hex("1164 0000 00000000"), to: all)) == nil)
+        #expect(GeneralQuery(igmpPacket(hex("1164 0000 00000000 0200"), to: all)) == nil)
+        #expect(GeneralQuery(igmpPacket(hex("1164 0000 00000000 027d 0000"), to: all)) != nil)
+        let six = hex("8200 0000 0064 0000") + [UInt8](repeating: 0, count: 16)
+        #expect(GeneralQuery(mldPacket(six, to: ip("ff02::1"))) == nil)
+        #expect(GeneralQuery(mldPacket(six + hex("027d 0000"), to: ip("ff02::1"))) != nil)
+    }
+
     // MARK: packets on their way
 
     @Test(arguments: [("10.0.0.1:5", "224.0.0.5:7"), ("[2001:db8::1]:5", "[ff02::5]:7"), ("10.0.0.1:5", "192.0.2.1:7")])

@@ -212,10 +212,69 @@ import Wire
         let relay = relayBox()
         relay.join(a, [GroupRecord(.isInclude, group, [s1])])
         let query = try #require(relay.query(from: a, at: start))
-        let leave = igmpPacket(hex("1700 0000 e8010101"))
+        let leave = igmpPacket(hex("1700 0000 e8010101"), to: ip("224.0.0.2"))
         _ = relay.receive(
             Message.update(mac: query.mac, nonce: query.nonce).bytes(datagram: leave), from: a, at: start)
         #expect(relay.counters.ignoredRecords == 1 && slot(relay, s1, group) != nil)
+    }
+
+    /// The IP header of a report is that of its protocol, or nothing comes of it (RFC 7450 section 5.3.3.4). Each packet has one
+    /// octet or option that is not, and its checksum is right.
+    @Test func headersOfReports() throws {
+        let any = ip("239.5.5.5")
+        func opens(_ packet: [UInt8], _ family: DataFamily = .ipv4) throws -> Bool {
+            let relay = relayBox()
+            let request = hex(family == .ipv4 ? "0300000000000009" : "0301000000000009")
+            let query = try #require(relay.query(from: a, request: request, at: start))
+            let update = Message.update(mac: query.mac, nonce: query.nonce).bytes(datagram: packet)
+            _ = relay.receive(update, from: a, at: start)
+            #expect(relay.counters.invalidReports == (relay.endpointCount == 1 ? 0 : 1))
+            return relay.endpointCount == 1
+        }
+        let report = MembershipReport(family: .ipv4, records: [GroupRecord(.isExclude, any)]).packet()
+        func changed(_ octets: [Int: UInt8], of packet: [UInt8] = report) -> [UInt8] {
+            var packet = packet
+            for (place, octet) in octets { packet[place] = octet }
+            packet.replaceSubrange(10..<12, with: [0, 0])
+            var sum = InternetChecksum()
+            sum.add(packet.span.extracting(0..<24))
+            packet[10] = UInt8(sum.value >> 8)
+            packet[11] = UInt8(sum.value & 255)
+            return packet
+        }
+        #expect(try opens(report))
+        #expect(try opens(changed([1: 0xc3])))
+        #expect(try !opens(changed([1: 0])), "precedence")
+        #expect(try !opens(changed([8: 2])), "TTL")
+        #expect(try !opens(changed([19: 1])), "destination")
+        #expect(try !opens(changed([20: 0x44])), "another option than Router Alert")
+        #expect(try !opens(changed([23: 1])), "Router Alert of another value")
+        #expect(try !opens(changed([20: 0, 21: 4])), "no option")
+        #expect(try opens(changed([20: 0, 21: 0])), "VLC's blank option")
+
+        // IGMPv2 (RFC 2236 sections 2 and 9): to the group, of any precedence.
+        let old = igmpPacket(hex("1600 0000 ef050505"), to: any)
+        #expect(try opens(old) && opens(changed([1: 0xc0], of: old)))
+        #expect(try !opens(changed([8: 3], of: old)))
+        #expect(try !opens(igmpPacket(hex("1600 0000 ef050505"))))
+
+        let six = MembershipReport(family: .ipv6, records: [GroupRecord(.isExclude, ip("ff15::1"))]).packet()
+        func changed6(_ place: Int, _ octet: UInt8) -> [UInt8] {
+            var packet = six
+            packet[place] = octet
+            return packet
+        }
+        #expect(try opens(six, .ipv6))
+        #expect(try !opens(changed6(7, 64), .ipv6), "hop limit")
+        #expect(try !opens(changed6(42, 0x1e), .ipv6), "another option than Router Alert")
+        #expect(try !opens(changed6(45, 1), .ipv6), "Router Alert of RSVP")
+        let body = Array(six[48...])
+        #expect(try opens(mldPacket(body), .ipv6))
+        #expect(try !opens(mldPacket(body, to: ip("ff02::1")), .ipv6), "destination")
+        // MLDv1 (RFC 2710 section 3): to the group.
+        let old6 = hex("8300 0000 0000 0000 ff15 0000 0000 0000 0000 0000 0000 0001")
+        #expect(try opens(mldPacket(old6, to: ip("ff15::1")), .ipv6))
+        #expect(try !opens(mldPacket(old6), .ipv6))
     }
 
     @Test func groupsAreNoSources() {
@@ -231,6 +290,23 @@ import Wire
     }
 
     // MARK: the path's MTU
+
+    /// Unless it is told, a relay takes paths to carry what the first link does (RFC 7450 section 5.3.3.6.1).
+    @Test func pathsAreAsWideAsTheirLink() throws {
+        func limit(_ change: (inout RelayConfiguration) -> Void) throws -> Int {
+            let relay = relayBox(change)
+            relay.join(a, [GroupRecord(.isInclude, group, [s1])])
+            return relay.relay.destination(try #require(slot(relay, s1, group))).pathMTU
+        }
+        let local = ip("198.51.100.1")
+        #expect(try limit { $0.linkMTUs = [local: 9000, ip("198.51.100.2"): 1400] } == 9000)
+        #expect(try limit { $0.linkMTUs = [ip("198.51.100.2"): 1400] } == 1500)
+        #expect(
+            try limit {
+                $0.linkMTUs = [local: 9000]
+                $0.tunnelMTU = 1400
+            } == 1400)
+    }
 
     @Test func pathMTUIsFollowedOnlyWhereAskedForAndOnlyDown() throws {
         for isFollowed in [false, true] {

@@ -106,6 +106,18 @@ private final class RelayStage: TunnelHandler {
         #expect(stage.server.report.packetsIn == 1 && stage.server.report.packetsOut == 2)
     }
 
+    /// Without `--mtu` a path is as wide as the interface it begins at: that of lo is 65 536, and datagrams end before.
+    @Test func pathsAreAsWideAsTheInterface() throws {
+        let group = SocketAddress(.v4(0xef0a_0017), port: 5979)
+        let stage = try RelayStage(group)
+        #expect(stage.server.relay.configuration.pathMTU(from: stage.relayAddress.address) == 65_535)
+        let tunnel = try stage.joinedTunnel()
+        defer { tunnel.close() }
+        stage.send([UInt8](repeating: 7, count: 9000))
+        #expect(stage.turn { !stage.packets.isEmpty })
+        #expect(stage.packets.map(\.payload.count) == [9000] && stage.server.relay.forwarding.packetsOut == 1)
+    }
+
     /// A relay with several addresses answers, and sends data, from the one that it was asked at: a translator on the way
     /// and the gateway take nothing else (RFC 7450 sections 5.3.3.2, 5.3.3.3 and 5.3.3.6.3).
     @Test func everythingComesFromWhereTheGatewayAsks() throws {

@@ -57,9 +57,8 @@ public struct GeneralQuery: Hashable, Sendable {
 
     private var intervalCode: UInt16 { Self.code(UInt64(max(1, interval.components.seconds)), mantissaBits: 4) }
 
-    /// Reads a general query of either family; nil when `packet` is anything else, damaged, or cut short. Its source may
-    /// be any (RFC 7450 sections 5.2.1 and 5.2.3.5.4), and queries of IGMPv2 and MLDv1 count too, with the values those
-    /// imply.
+    /// Reads a general query of either family; nil when `packet` is anything else, a query of IGMPv2 or MLDv1, damaged, or cut
+    /// short. Its source may be any (RFC 7450 sections 5.2.1 and 5.2.3.5.4).
     public init?(_ packet: Span<UInt8>) {
         guard let header = try? IPHeader(packet), header.fragment == nil else { return nil }
         let body = packet.extracting(header.payload)
@@ -86,12 +85,14 @@ public struct GeneralQuery: Hashable, Sendable {
                 robustness: 2, interval: .seconds(125))
         default: return nil
         }
-        // Zero means the defaults (RFC 9776 section 4.1.6).
-        if let flags = reader.uint8(), let code = reader.uint8() {
-            if flags & 7 != 0 { robustness = flags & 7 }
-            let seconds = Self.value(UInt64(code), mantissaBits: 4)
-            if seconds != 0 { interval = .seconds(seconds) }
+        // Older queries end here (RFC 9776 section 7.1, RFC 9777 section 8.1), and of general ones no source follows.
+        guard let flags = reader.uint8(), let code = reader.uint8(), let sources = reader.uint16(), sources == 0 else {
+            return nil
         }
+        // Zero means the defaults (RFC 9776 section 4.1.6).
+        if flags & 7 != 0 { robustness = flags & 7 }
+        let seconds = Self.value(UInt64(code), mantissaBits: 4)
+        if seconds != 0 { interval = .seconds(seconds) }
     }
 
     /// Values from half the field's range on are floating point: three bits of exponent, and a mantissa with a hidden 1

@@ -24,7 +24,7 @@ extension Relay {
         }
         let endpoint = Endpoint(
             gateway: gateway, local: local, deadline: now + configuration.membershipInterval,
-            pathMTU: configuration.tunnelMTU, heardAt: now)
+            pathMTU: configuration.pathMTU(from: local), heardAt: now)
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free

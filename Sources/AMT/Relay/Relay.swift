@@ -211,6 +211,10 @@ public struct Relay: Sendable {
             counters.invalidReports += 1
             return
         }
+        guard report.hasProperHeader(packet) else {
+            counters.invalidReports += 1
+            return
+        }
         let records = report.records.filter { isServed($0, isOldVersion: report.isOldVersion, from: gateway) }
         counters.ignoredRecords += UInt64(report.records.count - records.count)
         let known = slots[gateway]

@@ -71,8 +71,13 @@ public struct RelayConfiguration: Sendable {
     public var nearlyFullPercent = 90
     /// ICMP errors in a row, without a word from the gateway between them, that end a tunnel (RFC 7450 section 5.3.3.6.4).
     public var unreachableLimit = 3
-    /// Octets of the largest IP packet on every path to a gateway, outer headers included (RFC 7450 section 5.3.3.6.1).
-    public var tunnelMTU = 1500
+    /// Octets of the largest IP packet on every path to a gateway, outer headers included (RFC 7450 section 5.3.3.6.1); nil:
+    /// that of the link which it leaves by.
+    public var tunnelMTU: Int?
+    /// Octets of the largest IP packet on the link that each of the relay's own addresses is on.
+    public var linkMTUs: [IPAddress: Int] = [:]
+    /// The same for an address that is not among them: Ethernet's.
+    public static let usualMTU = 1500
     /// Whether ICMP errors lower a tunnel's MTU (RFC 7450 sections 5.3.3.6.1 and 6.1).
     public var followsPathMTU = false
     /// Octets of the IP packet below which no ICMP error lowers a tunnel's MTU (RFC 7450 section 5.3.3.6.1).
@@ -80,6 +85,10 @@ public struct RelayConfiguration: Sendable {
 
     /// The defaults.
     public init() {}
+
+    /// Octets of the largest IP packet that a tunnel from `local` begins with. Unless told otherwise the path is taken to
+    /// carry what its first link does (RFC 7450 section 5.3.3.6.1).
+    public func pathMTU(from local: IPAddress) -> Int { tunnelMTU ?? linkMTUs[local] ?? Self.usualMTU }
 
     /// Group Membership Interval, and the endpoint timer (RFC 7450 section 5.3.3.7): longer than `queryInterval`.
     public var membershipInterval: Duration {

@@ -27,8 +27,9 @@ struct SenderFeedback: Sendable {
         var message = [UInt8].written(capacity: 8 + quote.count) { writer in
             writer.uint16(isIPv4 ? 0x0304 : 0x0200)
             writer.uint16(0)
-            // Every IPv6 link takes 1280 octets: a smaller figure would not be believed (RFC 8201 section 4).
-            writer.uint32(UInt32(isIPv4 ? min(limit, 65_535) : max(limit, 1280)))
+            // What the tunnel takes, even below the 1280 octets of every IPv6 link, which a host may not believe
+            // (RFC 7450 section 5.3.3.6.2.2, RFC 8201 section 4).
+            writer.uint32(UInt32(min(limit, 65_535)))
             writer.octets(quote)
         }
         if isIPv4 {

@@ -104,10 +104,12 @@ struct StandInClientLink: FlowClientConnection {
     private(set) var ackDelay = Duration.milliseconds(5)
     private var frames: [[UInt8]] = []
 
-    init() {
+    /// - Parameter support: the source's flexicast_support.
+    init(support: [UInt8] = FlexicastSupport().encoded) {
         var parameters = TransportParameters()
         parameters.initialMaxPathID = 4
         localParameters = parameters
+        parameters.others[FlexicastSupport.parameterID] = support
         peerParameters = parameters
     }
 
@@ -118,6 +120,7 @@ struct StandInClientLink: FlowClientConnection {
         self.pathID = pathID
         self.ackDelay = ackDelay
     }
+    mutating func closeReceivePath(_ pathID: UInt64, at now: Instant) { self.pathID = nil }
     mutating func flowPacketsReceived<E: FrameExtension>(
         pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
     ) -> Int { run.count }
@@ -138,6 +141,8 @@ struct StandInClientLink: FlowClientConnection {
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant) {
         closedWith = (applicationCode, reason)
     }
+    private(set) var error: TransportError?
+    mutating func close(_ error: TransportError, at now: Instant) { self.error = error }
     mutating func gather(_ id: StreamID) -> StreamGathering? { streams[id] }
     mutating func stopSending(_ id: StreamID, code: UInt64) { stopped[id] = code }
     mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8]) {}

@@ -129,6 +129,7 @@ extension World {
             unicast(receiver, stream: part.stream.index, range: part.range, fin: part.fin, counted: part.counted)
         }
         receiver.client.serve(on: &receiver.clientLink, at: now)
+        if receiver.pathID == nil { receiver.opened = Ranges() }
         for frame in receiver.clientLink.takeFrames() {
             schedule(.toSource(receiver.index, frame: frame), after: latency + jitter())
         }

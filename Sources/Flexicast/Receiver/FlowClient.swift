@@ -14,6 +14,8 @@ public protocol FlowClientConnection: ~Copyable {
     mutating func ping()
     /// See `Connection.openReceivePath`.
     mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration)
+    /// See `Connection.closeReceivePath`.
+    mutating func closeReceivePath(_ pathID: UInt64, at now: Instant)
     /// See `Connection.flowPacketsReceived`.
     mutating func flowPacketsReceived<E: FrameExtension>(
         pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
@@ -25,6 +27,7 @@ public protocol FlowClientConnection: ~Copyable {
     mutating func read(_ id: StreamID) -> StreamChunk?
     mutating func gather(_ id: StreamID) -> StreamGathering?
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant)
+    mutating func close(_ error: TransportError, at now: Instant)
     mutating func stopSending(_ id: StreamID, code: UInt64)
     mutating func provideConnectionID(_ id: ConnectionID, resetToken: [UInt8])
 }
@@ -176,13 +179,7 @@ public struct FlowClient: FrameExtension, Sendable {
         _ event: ConnectionEvent, on connection: inout C, at now: Instant
     ) {
         switch event {
-        case .connected:
-            let limit = min(
-                connection.peerParameters?.initialMaxPathID ?? 0, connection.localParameters.initialMaxPathID ?? 0)
-            session = ReceiverSession(
-                isNegotiated: connection.isExtensionNegotiated, maximumPathID: limit,
-                configuration: configuration.session, seed: SeededRandom(from: &random))
-            statePosition(on: &connection, at: now)
+        case .connected: connected(on: &connection, at: now)
         case .streamReadable(.control): controlReceived(on: &connection, at: now)
         case .streamReadable(let id): read(id, on: &connection, at: now)
         case .streamReset(.control, _), .streamStopped(.control, _):
@@ -194,6 +191,7 @@ public struct FlowClient: FrameExtension, Sendable {
                 // Nobody else could tell who sent a reset: a client's token is as good as random.
                 connection.provideConnectionID(id, resetToken: random.octets(16))
             }
+        case .pathAbandoned(let pathID): session.pathAbandoned(pathID)
         case .closed: shutDown()
         default: break
         }
@@ -225,6 +223,27 @@ public struct FlowClient: FrameExtension, Sendable {
 
     /// The error for a frame that a flow may not carry (draft sections 7 and 11).
     public func forbiddenOnFlow(type: UInt64) -> TransportError { session.forbiddenOnFlow(type: type) }
+
+    private mutating func connected<C: FlowClientConnection & ~Copyable>(on connection: inout C, at now: Instant) {
+        if connection.isExtensionNegotiated,
+            let value = connection.peerParameters?.others[FlexicastSupport.parameterID]
+        {
+            do throws(TransportError) {
+                // A source of neither IP version is in error too (draft section 4).
+                _ = try FlexicastSupport(parsing: value.span)
+            } catch {
+                isOver = true
+                connection.close(error, at: now)
+                return
+            }
+        }
+        let limit = min(
+            connection.peerParameters?.initialMaxPathID ?? 0, connection.localParameters.initialMaxPathID ?? 0)
+        session = ReceiverSession(
+            isNegotiated: connection.isExtensionNegotiated, maximumPathID: limit,
+            configuration: configuration.session, seed: SeededRandom(from: &random))
+        statePosition(on: &connection, at: now)
+    }
 
     // MARK: The log
 
@@ -431,6 +450,7 @@ public struct FlowClient: FrameExtension, Sendable {
                 // Each receiver reports at a phase of its own, so that the source hears them evenly.
                 let phase = Duration.nanoseconds(Int64.random(in: 0...max(0, delay.nanoseconds), using: &random))
                 connection.openReceivePath(pathID, ackDelay: delay, phase: phase)
+            case .closeReceivePath(_, let pathID): connection.closeReceivePath(pathID, at: now)
             case .listening(let id):
                 forgetReach(id)
                 actions.append(.listening(id))

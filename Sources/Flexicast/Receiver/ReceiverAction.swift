@@ -38,6 +38,8 @@ public enum ReceiverAction: Sendable, Equatable {
     case openReceivePath(FlowID, pathID: UInt64, ackDelay: Duration)
     /// The path is open: acknowledge on it after this delay from now on.
     case setAckDelay(FlowID, pathID: UInt64, ackDelay: Duration)
+    /// Acknowledge a last time what came on the path, and forget it.
+    case closeReceivePath(FlowID, pathID: UInt64)
     /// READY has been sent for the first time, or again after a fall back.
     case listening(FlowID)
     /// As `listening`, which comes first: the receiver had fallen back before.

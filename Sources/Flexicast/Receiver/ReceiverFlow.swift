@@ -156,13 +156,17 @@ struct ReceiverFlow: Sendable {
     var keySequence: UInt64?
     /// Given out with the first JOIN and kept for good.
     var pathID: UInt64?
+    /// What comes on that path is noted and acknowledged: from FC_KEY on until LEAVE.
     var isPathOpen = false
     var isInGroup = false
     var backOffs = 0
     var rejected: UInt64 = 0
 
-    /// Flows whose group is not of a declared IP version cannot be joined.
-    var isJoinable: Bool
+    /// Its group is of an IP version that was declared.
+    var isSupported: Bool
+    /// The source has abandoned its path, and it gets no other one.
+    var isPathAbandoned = false
+    var isJoinable: Bool { isSupported && !isPathAbandoned }
 
     var hasJoined: Bool {
         switch phase {

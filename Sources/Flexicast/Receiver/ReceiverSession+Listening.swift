@@ -225,10 +225,16 @@ extension ReceiverSession {
             .init(steadyTime: configuration.steadyTime + .nanoseconds(spread), notBefore: now + wait))
     }
 
-    /// Gives up the keys. The caller sets the phase that follows.
+    /// Gives up the keys and what the path has received (draft section 6.1). Its ID stays the flow's own, so that both ends go
+    /// on counting alike, and a key that comes to another JOIN begins behind every packet that came before. The caller sets
+    /// the phase that follows.
     mutating func endListening(_ index: Int, reason: FallBackReason) {
         let id = flows[index].id
         for key in flows[index].keys { act(.dropKey(id, generation: key.generation)) }
+        if flows[index].isPathOpen, let pathID = flows[index].pathID {
+            flows[index].isPathOpen = false
+            act(.closeReceivePath(id, pathID: pathID))
+        }
         if case .listening = flows[index].phase {
             statistics.fallBacks += 1
             act(.fellBack(id, reason))

@@ -84,6 +84,15 @@ public struct ReceiverSession: FrameExtension, Sendable {
         throw TransportError(.protocolViolation, "PATH_ACK for path \(pathID), on which nothing was sent")
     }
 
+    /// The source has abandoned a flow's path: on this connection the flow is over, as its path ID is its own for good
+    /// (draft-ietf-quic-multipath-21 section 3.4).
+    public mutating func pathAbandoned(_ pathID: UInt64) {
+        guard let index = flows.firstIndex(where: { $0.pathID == pathID }) else { return }
+        if unanswered == flows[index].id { unanswered = nil }
+        flows[index].isPathAbandoned = true
+        leaveFlow(index, reason: .sourceLeft)
+    }
+
     /// The error for a frame that a flow may not carry (draft sections 7 and 11).
     public func forbiddenOnFlow(type: UInt64) -> TransportError { .forbiddenOnFlow(type) }
 
@@ -115,13 +124,13 @@ public struct ReceiverSession: FrameExtension, Sendable {
             hasForgotten = true
             return
         }
-        let isJoinable = judge(frame.parameters)
+        let isSupported = judge(frame.parameters)
         flows.append(
             ReceiverFlow(
                 id: frame.flowID, ordinal: nextOrdinal, parameters: frame.parameters,
                 phase: frame.parameters.isWithdrawn
                     ? .retired : .aware(.init(isWanted: configuration.joinsByItself)),
-                announceSequence: frame.sequence, isJoinable: isJoinable))
+                announceSequence: frame.sequence, isSupported: isSupported))
         nextOrdinal += 1
         forgetOldest()
     }
@@ -145,7 +154,7 @@ public struct ReceiverSession: FrameExtension, Sendable {
         let wasInGroup = flows[index].isInGroup
         if hasMoved {
             leaveGroup(index)
-            flows[index].isJoinable = judge(parameters)
+            flows[index].isSupported = judge(parameters)
         }
         flows[index].parameters = parameters
         if hasMoved, wasInGroup {

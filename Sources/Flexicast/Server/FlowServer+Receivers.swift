@@ -87,6 +87,14 @@ extension FlowServer {
         }
     }
 
+    /// As when the receiver leaves the flow, but for good.
+    mutating func pathAbandoned(_ pathID: UInt64, _ slot: Int, at now: Instant) {
+        guard let ended = seats[slot].withSession({ $0.pathAbandoned(pathID) }), let ended else { return }
+        end(ended, at: now)
+        settle(at: now)
+        reviewWay(slot, hasLeft: true, at: now)
+    }
+
     private mutating func end(_ membership: EndedMembership, at now: Instant) {
         guard flow != nil else { return }
         switch membership {

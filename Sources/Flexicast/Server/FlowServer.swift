@@ -273,6 +273,7 @@ public struct FlowServer: Sendable {
         switch event {
         case .connected: connected(slot, on: &connection, at: now)
         case .closed: closed(slot, at: now)
+        case .pathAbandoned(let pathID): pathAbandoned(pathID, slot, at: now)
         case .streamReadable(let id): controlReceived(slot, id, on: &connection, at: now)
         case .streamReset(.control, _), .streamStopped(.control, _):
             breakControl(slot, .controlCutOff, on: &connection, at: now)

@@ -85,6 +85,8 @@ struct SourceSession: Sendable {
         var parameters: FlowParameters
         var phase = Phase.announced
         var pathID: UInt64?
+        /// The receiver has abandoned that path, and gets no other one for the flow.
+        var isPathAbandoned = false
         var announceSequence: UInt64 = 0
         var keySequence: UInt64 = 0
         var stateSequence: UInt64 = 0
@@ -281,7 +283,7 @@ struct SourceSession: Sendable {
             sendLeave(index)
             return .nothing
         }
-        let allows = flows[index].limiter.allowsJoin(at: now) && !isPaused
+        let allows = flows[index].limiter.allowsJoin(at: now) && !isPaused && !flows[index].isPathAbandoned
         var ended = membership(index, endedBy: .rejoined)
         // Whoever asks again for the key that it has goes on having it.
         if allows, ended == .keyHolder { ended = nil }
@@ -317,6 +319,14 @@ struct SourceSession: Sendable {
         }
         if flows[index].owesAnswer { sendLeave(index) }
         return StateAnswer(ended: ended, next: .nothing)
+    }
+
+    /// The receiver has abandoned a flow's path (draft-ietf-quic-multipath-21 section 3.4): it is no member any more. Returns
+    /// what that ended.
+    mutating func pathAbandoned(_ pathID: UInt64) -> EndedMembership? {
+        guard let index = flows.firstIndex(where: { $0.pathID == pathID }) else { return nil }
+        flows[index].isPathAbandoned = true
+        return leaveReceived(index).ended
     }
 
     /// What ends with the phase that the flow is in. The caller sets the phase that follows.

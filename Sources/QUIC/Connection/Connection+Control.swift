@@ -52,7 +52,7 @@ extension Connection {
                 throw TransportError(.protocolViolation, "HANDSHAKE_DONE from a client", frameType: type)
             }
             confirm(at: now)
-        case FrameType.pathAbandon...FrameType.pathCIDsBlocked: try multipathReceived(type, &reader)
+        case FrameType.pathAbandon...FrameType.pathCIDsBlocked: try multipathReceived(type, &reader, at: now)
         default: return false
         }
         return true
@@ -102,44 +102,75 @@ extension Connection {
         try remoteIDs.add(sequence: sequence, retirePriorTo: retirePriorTo, id: id, token: token)
     }
 
-    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, so they are checked and otherwise
-    /// need no answer.
+    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, so that all but PATH_ABANDON are checked and
+    /// need no answer. Path IDs stay below the limit that we named, and never moved (draft-ietf-quic-multipath-21 sections 4.6 and
+    /// 4.7).
     @_lifetime(reader: copy reader)
-    private mutating func multipathReceived(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) {
+    private mutating func multipathReceived(
+        _ type: UInt64, _ reader: inout ByteReader, at now: Instant
+    ) throws(TransportError) {
         func malformed() -> TransportError {
             TransportError(
                 .frameEncodingError, "malformed multipath frame 0x\(String(type, radix: 16))", frameType: type)
+        }
+        func violation(_ what: String) -> TransportError {
+            TransportError(.protocolViolation, what, frameType: type)
         }
         guard isMultipathNegotiated else {
             throw TransportError(
                 .frameEncodingError, "frame 0x\(String(type, radix: 16)) without multipath", frameType: type)
         }
         guard let first = reader.varint() else { throw malformed() }
-        let limit = localParameters.initialMaxPathID ?? 0
-        switch type {
-        case FrameType.maxPathID:
-            guard first <= 1 << 32 - 1 else { throw malformed() }
-            guard first >= peerParameters?.initialMaxPathID ?? 0 else {
-                throw TransportError(.protocolViolation, "MAX_PATH_ID below initial_max_path_id", frameType: type)
+        if type == FrameType.maxPathID {
+            guard first <= 1 << 32 - 1, first >= peerParameters?.initialMaxPathID ?? 0 else {
+                throw violation("MAX_PATH_ID \(first) above 2^32-1 or below initial_max_path_id")
             }
             return
-        case FrameType.pathsBlocked: return
-        case FrameType.pathAbandon, FrameType.pathStatusBackup, FrameType.pathStatusAvailable:
+        }
+        let limit = localParameters.initialMaxPathID ?? 0
+        guard first <= limit else { throw violation("path \(first) above our limit \(limit)") }
+        switch type {
+        case FrameType.pathsBlocked: break
+        case FrameType.pathAbandon:
             guard reader.varint() != nil else { throw malformed() }
-            if type == FrameType.pathAbandon, first == 0 {
+            guard first != 0 else {
                 throw TransportError(.noError, "the peer abandoned the only unicast path", frameType: type)
             }
+            try pathAbandoned(first, at: now)
+        case FrameType.pathStatusBackup, FrameType.pathStatusAvailable, FrameType.pathRetireConnectionID:
+            guard reader.varint() != nil else { throw malformed() }
         case FrameType.pathNewConnectionID:
             guard let sequence = reader.varint(), let retire = reader.varint(), retire <= sequence,
                 let length = reader.uint8(), (1...20).contains(length), reader.skip(Int(length) + 16)
             else { throw malformed() }
-        case FrameType.pathRetireConnectionID, FrameType.pathCIDsBlocked:
-            guard reader.varint() != nil else { throw malformed() }
+        case FrameType.pathCIDsBlocked:
+            guard let next = reader.varint() else { throw malformed() }
+            // Only path 0 has any.
+            let expected = first == 0 ? localIDs.nextSequence : 0
+            guard next <= expected else {
+                throw violation("PATH_CIDS_BLOCKED at \(next) of path \(first), whose next is \(expected)")
+            }
         default:
             throw malformed()
         }
-        guard first <= limit else {
-            throw TransportError(.protocolViolation, "path \(first) above our limit \(limit)", frameType: type)
+    }
+
+    /// A path that the peer abandons is abandoned from here too (draft-ietf-quic-multipath-21 section 3.4).
+    private mutating func pathAbandoned(_ pathID: UInt64, at now: Instant) throws(TransportError) {
+        guard !abandonedPaths.contains(pathID) else { return }
+        guard abandonedPaths.count < Self.maxAbandonedPaths else {
+            throw TransportError(
+                .internalError, "more than \(Self.maxAbandonedPaths) paths abandoned", frameType: FrameType.pathAbandon)
         }
+        abandonedPaths.append(pathID)
+        let answer = [UInt8].written(capacity: 20) { writer in
+            writer.varint(FrameType.pathAbandon)
+            writer.varint(pathID)
+            writer.varint(TransportError.Code.noError.rawValue)
+        }
+        // An extension's own keys count from 0.
+        sendExtensionFrame(answer, key: .max - pathID)
+        closeReceivePath(pathID, at: now)
+        events.append(.pathAbandoned(pathID))
     }
 }

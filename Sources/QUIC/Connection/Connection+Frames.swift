@@ -56,6 +56,7 @@ extension Connection {
     /// 1-RTT packets (draft-ietf-quic-multipath-21 section 4).
     @_lifetime(writer: copy writer)
     private mutating func writeFlowACKs(into writer: inout ByteWriter, at now: Instant) {
+        var isLast = false
         for index in flowPaths.indices where flowPaths[index].acks.mustAckNow(at: now) {
             let id = flowPaths[index].id
             guard
@@ -64,7 +65,9 @@ extension Connection {
                 let largest = flowPaths[index].acks.lastAckLargest
             else { continue }
             frames.append(.ack(space: 1, pathID: id, largest: largest))
+            isLast = isLast || flowPaths[index].isClosing
         }
+        if isLast { flowPaths.removeAll { $0.isClosing && !$0.acks.hasUnacknowledged } }
     }
 
     @_lifetime(writer: copy writer)

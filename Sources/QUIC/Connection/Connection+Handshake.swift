@@ -21,6 +21,7 @@ extension Connection {
         do throws(TransportError) {
             let peer = try TransportParameters(octets, from: role.peer)
             try checkConnectionIDs(peer)
+            try checkMultipath(peer)
             apply(peer)
         } catch { close(error, at: now) }
     }
@@ -38,6 +39,14 @@ extension Connection {
             throw refuse("original_destination_connection_id")
         }
         guard peer.retrySourceConnectionID == retrySource else { throw refuse("retry_source_connection_id") }
+    }
+
+    /// Paths are told apart by connection IDs, so that both ends need some (draft-ietf-quic-multipath-21 section 2.1).
+    private func checkMultipath(_ peer: TransportParameters) throws(TransportError) {
+        guard peer.initialMaxPathID != nil, configuration.parameters.initialMaxPathID != nil else { return }
+        guard localIDs.first.count > 0, remoteIDs.current.count > 0 else {
+            throw TransportError(.protocolViolation, "initial_max_path_id beside a connection ID of no length")
+        }
     }
 
     private mutating func apply(_ peer: TransportParameters) {

@@ -157,7 +157,8 @@ extension Connection {
             }
             // RFC 9000 sections 12.4 and 17.2.4, RFC 9221 sections 5 and 6.
             guard packet.level == .application || FrameType.allowedBeforeApplication(type) else {
-                // An extension's frame is an unknown one here (draft-navarre-quic-flexicast-02 section 11).
+                // An extension's frame is an unknown one here (draft-navarre-quic-flexicast-02 section 11), but for multipath's
+                // (draft-ietf-quic-multipath-21 section 4).
                 let code: TransportError.Code = isKnown(type) ? .protocolViolation : .frameEncodingError
                 throw TransportError(
                     code, "frame 0x\(String(type, radix: 16)) in a \(packet.level) packet", frameType: type)
@@ -209,7 +210,9 @@ extension Connection {
     public mutating func flowPacketsReceived<E: FrameExtension>(
         pathID: UInt64, _ run: RunPlan, in datagrams: Span<UInt8>, ecn: ECN, at now: Instant, extension: inout E
     ) -> Int {
-        guard isActive, let path = flowPaths.firstIndex(where: { $0.id == pathID }) else { return run.count }
+        guard isActive, let path = flowPaths.firstIndex(where: { $0.id == pathID && !$0.isClosing }) else {
+            return run.count
+        }
         let numbers = run.packetNumbers
         guard flowPaths[path].acks.isNew(numbers) else {
             guard run.count > 1 else {
@@ -283,7 +286,12 @@ extension Connection {
     }
 
     private func isKnown(_ type: UInt64) -> Bool {
-        type <= FrameType.handshakeDone || type == FrameType.datagram || type == FrameType.datagramWithLength
+        switch type {
+        case ...FrameType.handshakeDone, FrameType.datagram, FrameType.datagramWithLength: true
+        case FrameType.pathACK, FrameType.pathACKECN, FrameType.pathAbandon...FrameType.pathCIDsBlocked:
+            localParameters.initialMaxPathID != nil
+        default: false
+        }
     }
 
     static func truncated(_ type: UInt64) -> TransportError {

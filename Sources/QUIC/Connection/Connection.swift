@@ -99,7 +99,8 @@ public struct Connection: ~Copyable, Sendable {
     var newTokens: [[UInt8]] = []
     var extensionFrames = ExtensionFrameQueue()
     var flowPaths: [FlowPath] = []
-    var highestPathID: UInt64 = 0
+    /// Paths that the peer has abandoned.
+    var abandonedPaths: [UInt64] = []
 
     /// Nanoseconds; nil when neither end has one.
     var idleTimeout: Int64?
@@ -135,6 +136,8 @@ public struct Connection: ~Copyable, Sendable {
     struct FlowPath: Sendable {
         var id: UInt64
         var acks: AckTracker
+        /// It goes with its next acknowledgement, and takes no more packets.
+        var isClosing = false
     }
 
     /// The newest 1-RTT key that the peer has sealed with.
@@ -162,6 +165,8 @@ public struct Connection: ~Copyable, Sendable {
     /// dropped and counted.
     static let maxWaitingTokens = 8
     static let maxEarlyResends = 4
+    /// Paths that the peer may abandon: more than any end here ever allows.
+    static let maxAbandonedPaths = 64
     /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
     static let maxPathResponses = 4
     /// Octets of the smallest datagram that always has room for path validation.
@@ -216,6 +221,8 @@ public struct Connection: ~Copyable, Sendable {
             parameters.statelessResetToken = resetToken
             remoteIDConfirmed = true
         }
+        // Multipath needs IDs at both ends (draft-ietf-quic-multipath-21 section 2.1).
+        if localID.count == 0 || remoteID.count == 0 { parameters.initialMaxPathID = nil }
         localParameters = parameters
         path = NetworkPath(remote: remote, isValidated: validated)
         recovery = LossRecovery(
@@ -368,6 +375,7 @@ public struct Connection: ~Copyable, Sendable {
     /// Opens the packet number space of `pathID`, whose packets arrive by `flowPacketsReceived` and are acknowledged
     /// with PATH_ACK every `ackDelay`, at times shifted by `phase` so that many receivers do not report at once.
     public mutating func openReceivePath(_ pathID: UInt64, ackDelay: Duration, phase: Duration) {
+        flowPaths.removeAll { $0.id == pathID && $0.isClosing }
         if let index = flowPaths.firstIndex(where: { $0.id == pathID }) {
             flowPaths[index].acks.maxAckDelay = ackDelay
             flowPaths[index].acks.setReportGrid(phase: phase)
@@ -376,6 +384,17 @@ public struct Connection: ~Copyable, Sendable {
         var tracker = AckTracker(maxAckDelay: ackDelay)
         tracker.setReportGrid(phase: phase)
         flowPaths.append(FlowPath(id: pathID, acks: tracker))
+    }
+
+    /// Forgets the packet number space of `pathID` when what came and was not acknowledged has been, which the next packet does.
+    public mutating func closeReceivePath(_ pathID: UInt64, at now: Instant) {
+        guard let index = flowPaths.firstIndex(where: { $0.id == pathID }) else { return }
+        guard flowPaths[index].acks.hasUnacknowledged else {
+            flowPaths.remove(at: index)
+            return
+        }
+        flowPaths[index].isClosing = true
+        flowPaths[index].acks.acknowledgeNow(at: now)
     }
 
     /// The largest packet number that was received on `pathID`.

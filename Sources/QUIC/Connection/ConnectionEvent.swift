@@ -65,6 +65,8 @@ public enum ConnectionEvent: Sendable {
     case datagram([UInt8])
     /// The peer has another address, which is validated first (RFC 9000 section 9).
     case peerAddressChanged(SocketAddress)
+    /// The peer will not use this path any more, and we have said the same; it is not path 0, but a flow's.
+    case pathAbandoned(UInt64)
     /// The connection has ended, at either end, and takes and brings nothing more. `drained` follows, at once or in a while.
     case closed(CloseReason)
     /// Closing or draining is over: forget the connection.

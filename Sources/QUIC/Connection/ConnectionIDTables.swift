@@ -15,7 +15,7 @@ struct LocalConnectionIDs: Sendable {
     /// The one in our long headers.
     let first: ConnectionID
     private(set) var active: [Entry]
-    private var nextSequence: UInt64 = 1
+    private(set) var nextSequence: UInt64 = 1
     /// Sequence numbers whose NEW_CONNECTION_ID frame is still to be sent, or sent again.
     private(set) var pending: [UInt64] = []
     /// The peer's active_connection_id_limit.

@@ -95,6 +95,11 @@ struct AckTracker: Sendable {
         deadline.map { $0 <= now } ?? false
     }
 
+    /// Has what came since the last acknowledgement reported without delay.
+    mutating func acknowledgeNow(at now: Instant) {
+        if hasUnacknowledged { deadline = now }
+    }
+
     /// With a grid, acknowledgements go out only at multiples of `maxAckDelay` plus `phase`, however many packets come
     /// and in whatever order: the receivers of a flow, each with its own phase, then report evenly over time.
     mutating func setReportGrid(phase: Duration) { gridPhase = phase.nanoseconds }

@@ -141,6 +141,24 @@ struct ConnectionErrorTests {
         #expect(error.code == .frameEncodingError)
     }
 
+    /// Frames of multipath, where it was offered: an unknown frame elsewhere (draft-ietf-quic-multipath-21 section 4).
+    @Test(
+        arguments: [ProtectionLevel.initial, .handshake], [[0x3e], [0x3f], [0x7e, 0x75], [0x7e, 0x7c]] as [[UInt8]])
+    func multipathFramesBeforeTheHandshake(_ level: ProtectionLevel, _ type: [UInt8]) {
+        var configuration = ConnectionConfiguration()
+        for offer: UInt64? in [4, nil] {
+            configuration.parameters.initialMaxPathID = offer
+            var pair = ClearPair(server: configuration)
+            ClearPair.inject(
+                type + [UInt8](repeating: 1, count: 40), level: level, number: 5,
+                source: pair.client.localConnectionIDs[0], from: ClearPair.clientAddress, to: &pair.server, at: pair.now
+            )
+            pair.pump()
+            guard case .local(let error) = pair.serverEvents.closeReason else { return #expect(Bool(false), "open") }
+            #expect(error.code == (offer == nil ? .frameEncodingError : .protocolViolation))
+        }
+    }
+
     @Test func flowFramesWaitFor1RTT() {
         let frame: [UInt8] = [0x40, 0xf4] + Array("a frame of flexicast".utf8)
         var pair = ClearPair()

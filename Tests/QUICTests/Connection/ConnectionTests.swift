@@ -281,21 +281,6 @@ struct ConnectionTests {
         #expect(pair.server.datagramSize == 1452)
     }
 
-    /// A multipath connection takes PATH_ACK and nothing else changes; a frame for a path above our limit is refused.
-    @Test func multipathIsNegotiated() {
-        var configuration = ConnectionConfiguration()
-        configuration.parameters.initialMaxPathID = 4
-        var pair = ClearPair(client: configuration, server: configuration)
-        pair.handshake()
-        #expect(pair.server.isMultipathNegotiated && pair.client.isMultipathNegotiated)
-        ClearPair.inject(
-            [0x3e, 0, 0, 0, 0, 0], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
-        #expect(pair.server.isActive == true)
-        ClearPair.inject(
-            [0x7e, 0x76, 5, 0], number: 1001, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
-        #expect(pair.server.isActive == false)
-    }
-
     /// Random octets as payload, at every level, never trap and never do worse than close the connection.
     @Test(arguments: [Role.client, .server]) func noPayloadTraps(of victim: Role) {
         var random = SeededRandom(seed: 99)

@@ -84,6 +84,29 @@ import Wire
             pathID: 1, run, in: datagrams.span, ecn: .ect0, at: now, extension: &none)
     }
 
+    /// What came on a path that closes is acknowledged once more, and then nothing of it is known: not what came, not that
+    /// anything did.
+    @Test func aClosedPathIsAcknowledgedAndForgotten() {
+        var connection = Self.listener(seed: 1, isTight: false)
+        var now = Instant(nanoseconds: 2_000_000_000)
+        while ClearPair.transmit(&connection, at: now) != nil {}
+        let datagram = [UInt8](repeating: 0, count: 13) + [0x01] + [UInt8](repeating: 0, count: 16)
+        let run = RunPlan(
+            start: 0, packetSize: datagram.count, end: datagram.count, headerLength: 9, firstPacketNumber: 7,
+            keyGeneration: 0)
+        #expect(Self.take(run, datagram, at: now, into: &connection) == 1)
+        #expect(Self.take(run, datagram, at: now, into: &connection) == 0)
+        connection.closeReceivePath(1, at: now)
+        let last = ClearPair.transmit(&connection, at: now)
+        let payload = last.map { Array($0.0[$0.1[0].payloadOffset...]) } ?? []
+        #expect(payload.starts(with: [0x3f, 1, 7]), "a PATH_ACK with ECN counts of path 1, from packet 7")
+        now += .seconds(1)
+        #expect(ClearPair.transmit(&connection, at: now) == nil)
+        #expect(connection.largestReceived(onPath: 1) == nil)
+        connection.openReceivePath(1, ackDelay: .milliseconds(1), phase: .zero)
+        #expect(Self.take(run, datagram, at: now, into: &connection) == 1)
+    }
+
     /// They leave the connection as they do one by one: with the same items, events, credit and acknowledgements.
     @Test(arguments: 0..<40 as Range<UInt64>) func aRunIsItsPackets(seed: UInt64) {
         var random = SeededRandom(seed: seed)

@@ -72,7 +72,8 @@ public final class AddressTokens {
         }
     }
 
-    /// The token for a NEW_TOKEN frame sent to `client`. It holds for any port.
+    /// The token for a NEW_TOKEN frame sent to `client`. It holds for any port. Sealed under a nonce of its own, it is like no
+    /// other and tells nobody else whose it is (RFC 9000 section 8.1.3).
     public func newToken(client: IPAddress, at now: Instant) -> [UInt8] {
         seal(at: now) { writer in
             writer.uint8(1)

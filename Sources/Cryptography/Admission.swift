@@ -75,7 +75,8 @@ public final class Admission {
         tokens = AddressTokens(random: SeededRandom(from: &self.random), at: now)
     }
 
-    /// A new connection ID of ours with its stateless reset token.
+    /// A new connection ID of ours with its stateless reset token. It is drawn at random: it tells nothing, and of 2^64 none
+    /// comes twice, on one connection or on several that share the key (RFC 9000 sections 5.1 and 10.3.2).
     public func newConnectionID() -> (id: ConnectionID, resetToken: [UInt8]) {
         let id = ConnectionID(random.octets(idLength))!
         return (id, resetKey.token(for: id))
@@ -84,7 +85,8 @@ public final class Admission {
     /// A token for a NEW_TOKEN frame to `client`.
     public func newToken(client: IPAddress, at now: Instant) -> [UInt8] { tokens.newToken(client: client, at: now) }
 
-    /// Judges a datagram whose destination ID leads to no connection.
+    /// Judges a datagram whose destination ID leads to no connection. It is answered once at the most, whatever packets it holds
+    /// (RFC 9000 sections 17.2.1 and 17.2.5.1).
     public func judge(_ datagram: Span<UInt8>, from address: SocketAddress, at now: Instant) -> Decision {
         guard let header = PacketHeader.parse(datagram, at: 0, shortIDLength: idLength) else {
             // An unknown version may have IDs that version 1 has no room for.
@@ -139,7 +141,11 @@ public final class Admission {
 
     private func retry(_ client: Client, at now: Instant) -> Decision {
         // At least as long as a client's own first ID must be, so that it may be used as one.
-        let source = ConnectionID(random.octets(max(idLength, Self.shortestFirstID)))!
+        var source = client.destination
+        // RFC 9000 section 17.2.5.1: another than the client's own.
+        while source == client.destination {
+            source = ConnectionID(random.octets(max(idLength, Self.shortestFirstID)))!
+        }
         let token = tokens.retryToken(
             client: client.address, originalDestination: client.destination, retrySource: source, at: now)
         counters.retries += 1

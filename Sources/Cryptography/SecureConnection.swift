@@ -1,3 +1,4 @@
+// Long because every step of a datagram needs the keys, which nothing else gets to see.
 import QUIC
 import Wire
 
@@ -53,6 +54,9 @@ public final class SecureConnection {
     public var onPacket: ((PacketTrace, Span<UInt8>) -> Void)?
     /// Packets sealed with one 1-RTT key before it is updated. The suite's confidentiality limit ends the connection.
     public var packetsPerKey: UInt64 = .max
+    /// Packets sealed with one 1-RTT key before the connection ends, if it could not be updated. The suite's confidentiality limit
+    /// ends it anyway.
+    public var mostPerKey: UInt64 = .max
     /// Packets that may fail authentication with the 1-RTT keys. The suite's integrity limit ends the connection anyway.
     public var maxForgeries: UInt64 = .max
 
@@ -182,7 +186,7 @@ public final class SecureConnection {
         var destination: ConnectionID?
         while offset < datagram.count {
             guard let header = PacketHeader.parse(datagram.span, at: offset, shortIDLength: idLength) else {
-                counters.ignored += 1
+                ignore(datagram.span, at: now)
                 break
             }
             // Coalesced packets are for one connection (RFC 9000 section 12.2).
@@ -198,7 +202,7 @@ public final class SecureConnection {
             case .handshake:
                 open(.handshake, header, &datagram, from: from, to: to, ecn: ecn, at: now, extension: &`extension`)
             case .initial:
-                // RFC 9000 sections 17.2.2 and 14.1.
+                // RFC 9000 sections 17.2.2, 14 and 14.1.
                 guard machine.role == .client ? header.token.isEmpty : datagram.count >= 1200 else {
                     counters.ignored += 1
                     continue
@@ -207,7 +211,8 @@ public final class SecureConnection {
             case .retry: retryReceived(header, datagram.span, at: now)
             case .versionNegotiation: versionNegotiationReceived(header, datagram.span, at: now)
             // RFC 9000 section 5.2.1: of the versions, there is one.
-            case .zeroRTT, .unknownVersion: counters.ignored += 1
+            // 0-RTT packets are not opened by either end (RFC 9001 section 5.6).
+            case .zeroRTT, .unknownVersion: ignore(datagram.span, at: now)
             }
         }
         while hasNewKeys { openEarlyPackets(at: now, extension: &`extension`) }
@@ -258,6 +263,21 @@ public final class SecureConnection {
         if early { takeEvents(at: now) }
     }
 
+    /// Whether the datagram, of which something was no use, says that the peer has lost its state: whatever its header looks
+    /// like (RFC 9000 sections 10.3 and 10.3.1).
+    private func takeStatelessReset(_ datagram: Span<UInt8>, at now: Instant) -> Bool {
+        guard datagram.count >= StatelessReset.minimumLength else { return false }
+        let tail = (datagram.count - StatelessResetKey.tokenLength)..<datagram.count
+        guard machine.isStatelessReset([UInt8](datagram.extracting(tail))) else { return false }
+        machine.statelessResetReceived(at: now)
+        return true
+    }
+
+    private func ignore(_ datagram: Span<UInt8>, at now: Instant) {
+        counters.ignored += 1
+        _ = takeStatelessReset(datagram, at: now)
+    }
+
     private func openingKey(_ level: ProtectionLevel) -> OpeningKey? {
         switch level {
         case .initial: initialKeys?.opening
@@ -268,15 +288,7 @@ public final class SecureConnection {
 
     private func notOpened(_ level: ProtectionLevel, _ datagram: Span<UInt8>, at now: Instant) {
         counters.unopened += 1
-        guard level == .application else { return }
-        // RFC 9000 section 10.3.1.
-        if datagram.count >= StatelessReset.minimumLength {
-            let tail = (datagram.count - StatelessResetKey.tokenLength)..<datagram.count
-            if machine.isStatelessReset([UInt8](datagram.extracting(tail))) {
-                machine.statelessResetReceived(at: now)
-                return
-            }
-        }
+        guard !takeStatelessReset(datagram, at: now), level == .application else { return }
         if let application, application.failedCount >= min(maxForgeries, application.suite.integrityLimit) {
             machine.close(TransportError(.aeadLimitReached, "too many packets failed authentication"), at: now)
         }
@@ -289,7 +301,7 @@ public final class SecureConnection {
         to: SocketAddress?, ecn: ECN, at now: Instant
     ) {
         guard level == .application || level == .handshake && !handshakeDropped else {
-            counters.ignored += 1
+            ignore(datagram, at: now)
             return
         }
         let octets = early.reduce(header.end - header.start) { $0 + $1.bytes.count }
@@ -380,7 +392,8 @@ public final class SecureConnection {
         while let output = tls?.nextOutput() {
             switch output {
             case .handshake(let level, let bytes): machine.queueHandshakeBytes(bytes, at: level)
-            case .secret(let level, let direction, let suite, let secret): install(level, direction, suite, secret)
+            case .secret(let level, let direction, let suite, let secret):
+                install(level, direction, suite, secret, at: now)
             case .transportParameters(let bytes): machine.peerParametersReceived(bytes, at: now)
             case .completed:
                 alpn = tls?.alpn
@@ -394,7 +407,8 @@ public final class SecureConnection {
     }
 
     private func install(
-        _ level: ProtectionLevel, _ direction: TLSSession.Direction, _ suite: CipherSuite, _ secret: [UInt8]
+        _ level: ProtectionLevel, _ direction: TLSSession.Direction, _ suite: CipherSuite, _ secret: [UInt8],
+        at now: Instant
     ) {
         switch (level, direction) {
         case (.handshake, .read): handshakeOpening = OpeningKey(suite: suite, secret: secret)
@@ -414,7 +428,7 @@ public final class SecureConnection {
         switch direction {
         case .read:
             hasNewKeys = true
-            machine.readKeysInstalled(level)
+            machine.readKeysInstalled(level, at: now)
         case .write: machine.writeKeysInstalled(level)
         }
     }
@@ -483,17 +497,21 @@ public final class SecureConnection {
         }
     }
 
-    /// Updates a 1-RTT key before it has sealed too much, and ends the connection if that never succeeds
-    /// (RFC 9001 sections 5.3 and 6.6).
+    /// Updates a 1-RTT key before it has sealed too much, and ends the connection if that never succeeds, while there is still
+    /// room to say so (RFC 9001 sections 5.3 and 6.6).
     private func keepKeyYoung(at now: Instant) {
         // Asked for after each batch, and a copy of the keys would be five references to retain.
-        guard let sealed = application?.sealedCount, let suite,
-            sealed >= min(packetsPerKey, suite.confidentialityLimit / 2),
-            machine.keyGeneration == application?.writeGeneration
-        else { return }
+        guard let sealed = application?.sealedCount, let suite else { return }
+        let most = min(mostPerKey, suite.confidentialityLimit)
+        guard sealed >= min(packetsPerKey, most / 2), machine.keyGeneration == application?.writeGeneration else {
+            return
+        }
         if machine.updateKeys() { return }
-        if sealed >= suite.confidentialityLimit {
+        if sealed + Self.closingReserve >= most {
             machine.close(TransportError(.aeadLimitReached, "the key is used up and could not be updated"), at: now)
         }
     }
+
+    /// Packets that a key may still seal when the connection ends for its age: those of a batch, and of the closing.
+    static let closingReserve: UInt64 = 256
 }

@@ -27,6 +27,8 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
     public let role: Role
     let context: OpaquePointer
     let keyLog: KeyLog?
+    /// Application protocols, the preferred first.
+    let alpn: [String]
 
     private init(role: Role, alpn: [String], suites: [CipherSuite], keyLog: String?) throws(TLSConfigurationError) {
         guard !alpn.isEmpty, alpn.allSatisfy({ (1...255).contains($0.utf8.count) }) else {
@@ -41,6 +43,7 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
             unsafe fc_tls_context_new(role == .server ? 1 : 0, &events, names, wire, wire.count, text)
         }
         self.role = role
+        self.alpn = alpn
         unsafe self.context = context
         self.keyLog = log
     }
@@ -54,7 +57,7 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
     ///   - keyFile: the path of the private key, which must belong to that certificate.
     ///   - alpn: application protocols in order of preference; a client must offer one of them (RFC 9000 section 7, RFC
     ///     9001 section 8.1).
-    ///   - suites: cipher suites that may be agreed on.
+    ///   - suites: cipher suites that may be agreed on; others that a client offers are passed over (RFC 9001 section 5.3).
     ///   - keyLog: a file to which secrets are appended in NSS format, for debugging tools to decrypt with.
     public static func server(
         certificateFile: String, keyFile: String, alpn: [String], suites: [CipherSuite] = CipherSuite.allCases,

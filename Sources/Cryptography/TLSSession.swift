@@ -48,6 +48,8 @@ import Wire
     private var records: RecordSealer?
     private var started = false
     private var postHandshake = MessageFilter()
+    /// Client: what has come of EncryptedExtensions, the first message of the server's Handshake packets; nil after it.
+    private var extensions: [UInt8]? = []
 
     /// The peer's transport parameters, as soon as they have been read.
     public private(set) var peerTransportParameters: [UInt8]?
@@ -102,6 +104,7 @@ import Wire
             throw fail(TransportError(.protocolViolation, "TLS octets at level \(level) instead of \(readLevel)"))
         }
         if level == .application { try filter(bytes) }
+        if level == .handshake, role == .client { try judgeProtocol(bytes) }
         var next = 0
         while next < bytes.count {
             let count = min(bytes.count - next, RecordSealer.longest)
@@ -128,25 +131,32 @@ import Wire
 
     private func advance() throws(TransportError) {
         if let failure { throw failure }
+        let levelBefore = readLevel
         let outcome = unsafe fc_tls_advance(tls)
         if let failure { throw failure }
         guard outcome >= 0 else {
             var text = [CChar](repeating: 0, count: Int(FC_TLS_TEXT))
             unsafe fc_tls_reason(tls, &text)
+            if TLSContext.string(text).contains("record boundary") {
+                // RFC 9001 section 4.1.3: octets follow the last message of a level.
+                throw fail(
+                    TransportError(.protocolViolation, "TLS octets of level \(levelBefore) that nobody waits for"))
+            }
             // Every alert ends the connection (RFC 9001 section 4.8).
             throw fail(TransportError(.crypto(alert: unsafe fc_tls_alert(tls)), "TLS: \(TLSContext.string(text))"))
         }
-        guard outcome == 1, !isComplete else { return }
-        // Checked here for resumed sessions too (RFC 9001 sections 8.1 and 8.2).
+        guard !isComplete else { return }
+        // Checked here for resumed sessions too (RFC 9001 sections 8.1 and 8.2). The server's parameters and its choice of a
+        // protocol come in one message, so that a client judges the one as soon as it has the other.
+        guard outcome == 1 || role == .client && peerTransportParameters != nil else { return }
         guard peerTransportParameters != nil else {
             throw fail(TransportError(.crypto(alert: Alert.missingExtension), "TLS: no transport parameters"))
         }
         var count = 0
         let name = unsafe fc_tls_alpn(tls, &count)
         let chosen = unsafe String(decoding: UnsafeBufferPointer(start: name, count: count), as: UTF8.self)
-        guard !chosen.isEmpty else {
-            throw fail(TransportError(.crypto(alert: Alert.noApplicationProtocol), "TLS: no application protocol"))
-        }
+        try expectOffered(chosen)
+        guard outcome == 1 else { return }
         alpn = chosen
         isResumed = unsafe fc_tls_resumed(tls) != 0
         isComplete = true
@@ -162,15 +172,62 @@ import Wire
     /// handshake is a ticket for the client.
     private func filter(_ bytes: Span<UInt8>) throws(TransportError) {
         for index in bytes.indices {
-            guard let type = postHandshake.type(after: bytes[index]) else { continue }
+            let type = postHandshake.type(after: bytes[index])
+            if let early = postHandshake.earlyData, early != .max {
+                // RFC 9001 section 4.6.1.
+                throw fail(TransportError(.protocolViolation, "a ticket with early_data of \(early) octets"))
+            }
+            guard let type else { continue }
             guard role == .client, type == MessageFilter.newSessionTicket else {
+                // RFC 9001 section 4.4.
+                let isRequest = role == .client && type == MessageFilter.certificateRequest
                 throw fail(
-                    TransportError(.crypto(alert: Alert.unexpectedMessage), "TLS message \(type) after the handshake"))
+                    TransportError(
+                        isRequest ? .protocolViolation : .crypto(alert: Alert.unexpectedMessage),
+                        "TLS message \(type) after the handshake"))
             }
             guard postHandshake.length <= Self.longestMessage else {
                 throw fail(TransportError(.cryptoBufferExceeded, "ticket of \(postHandshake.length) octets"))
             }
         }
+    }
+
+    /// A server that names a protocol which was not offered gets the alert that QUIC has for it (RFC 9001 section 8.1), where
+    /// OpenSSL would say no more than that an extension is bad.
+    private func judgeProtocol(_ bytes: Span<UInt8>) throws(TransportError) {
+        guard var message = extensions else { return }
+        message.append(bytes)
+        var reader = ByteReader(message.span)
+        guard let header = reader.uint32() else {
+            extensions = message
+            return
+        }
+        let length = Int(header & 0xff_ffff)
+        guard header >> 24 == 8, length <= Self.longestMessage else {
+            extensions = nil
+            return
+        }
+        guard reader.remaining >= length else {
+            extensions = message
+            return
+        }
+        extensions = nil
+        _ = reader.skip(2)
+        while let type = reader.uint16(), let size = reader.uint16() {
+            guard type == 16 else {
+                guard reader.skip(Int(size)) else { return }
+                continue
+            }
+            guard reader.skip(2), let count = reader.uint8(), let name = reader.array(Int(count)) else { return }
+            return try expectOffered(String(decoding: name, as: UTF8.self))
+        }
+    }
+
+    private func expectOffered(_ name: String) throws(TransportError) {
+        guard !context.alpn.contains(name) else { return }
+        throw fail(
+            TransportError(
+                .crypto(alert: Alert.noApplicationProtocol), "TLS: application protocol \"\(name)\" was not offered"))
     }
 
     /// An unprotected handshake record, with the version that RFC 8446 section 5.1 gives to either side's hello.
@@ -195,6 +252,7 @@ import Wire
 
     // MARK: Called from OpenSSL
 
+    /// What is new is sent at the highest level that has a key (RFC 9001 section 4.9).
     fileprivate func messageReady(_ bytes: [UInt8]) {
         if taken < outputs.count, case .handshake(writeLevel, let before)? = outputs.last {
             outputs[outputs.count - 1] = .handshake(writeLevel, before + bytes)
@@ -300,17 +358,25 @@ private struct RecordSealer {
 /// Follows TLS messages through the octets that carry them.
 private struct MessageFilter {
     static let newSessionTicket: UInt8 = 4
+    static let certificateRequest: UInt8 = 13
 
     private var type: UInt8 = 0
     private var headerOctets = 0
     private(set) var length = 0
-    private var bodyOctets = 0
+    private var body: [UInt8] = []
+    /// max_early_data_size of the ticket that the last octet has completed; nil when it completed none, or one without.
+    private(set) var earlyData: UInt32?
 
     /// Takes one octet, and returns the message's type when it completes its header.
     mutating func type(after octet: UInt8) -> UInt8? {
+        earlyData = nil
         if headerOctets == 4 {
-            bodyOctets += 1
-            if bodyOctets >= length { self = MessageFilter() }
+            body.append(octet)
+            if body.count >= length {
+                let found = Self.earlyData(in: body.span)
+                self = MessageFilter()
+                earlyData = found
+            }
             return nil
         }
         if headerOctets == 0 { type = octet } else { length = length << 8 | Int(octet) }
@@ -318,5 +384,19 @@ private struct MessageFilter {
         guard headerOctets == 4 else { return nil }
         defer { if length == 0 { self = MessageFilter() } }
         return type
+    }
+
+    /// What a NewSessionTicket's early_data extension says (RFC 8446 section 4.6.1); nil without one. A message that cannot be
+    /// read is left to TLS.
+    private static func earlyData(in body: Span<UInt8>) -> UInt32? {
+        var reader = ByteReader(body)
+        guard reader.skip(8), let nonce = reader.uint8(), reader.skip(Int(nonce)), let ticket = reader.uint16(),
+            reader.skip(Int(ticket)), reader.skip(2)
+        else { return nil }
+        while let type = reader.uint16(), let length = reader.uint16() {
+            if type == 42, length == 4 { return reader.uint32() }
+            guard reader.skip(Int(length)) else { return nil }
+        }
+        return nil
     }
 }

@@ -55,13 +55,13 @@ enum ClearTransport {
         _ connection: inout Connection, level: ProtectionLevel, client: TransportParameters, at now: Instant
     ) {
         if level == .initial {
-            connection.readKeysInstalled(.handshake)
+            connection.readKeysInstalled(.handshake, at: now)
             connection.writeKeysInstalled(.handshake)
             connection.writeKeysInstalled(.application)
             connection.peerParametersReceived(client.encoded(), at: now)
             connection.queueHandshakeBytes(serverHello, at: .initial)
         } else {
-            connection.readKeysInstalled(.application)
+            connection.readKeysInstalled(.application, at: now)
             connection.handshakeCompleted(at: now)
         }
     }
@@ -72,7 +72,7 @@ enum ClearTransport {
     ) {
         guard level == .initial else { return }
         for level in [ProtectionLevel.handshake, .application] {
-            connection.readKeysInstalled(level)
+            connection.readKeysInstalled(level, at: now)
             connection.writeKeysInstalled(level)
         }
         connection.peerParametersReceived(server.encoded(), at: now)

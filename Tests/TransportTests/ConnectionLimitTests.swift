@@ -76,6 +76,28 @@ import Wire
         }
     }
 
+    /// RFC 9000 section 11: what cannot be opened is answered with a stateless reset where there is no connection, and only there.
+    @Test func onlyWhatIsForgottenIsReset() throws {
+        let place = try Place { _ in }
+        defer { place.close() }
+        _ = try place.connect()
+        #expect(place.turn { place.source.counts.receivers == 1 })
+        let peer = try #require(place.source.listener.peers.values.first)
+        let known = try #require(peer.connection.machine.localConnectionIDs.first).octets
+        let socket = try place.reactor.udpSocket(bind: SocketAddress(IPAddress("127.0.0.1")!, port: 0))
+        let source = SocketAddress(IPAddress("127.0.0.1")!, port: place.listen.localAddress.port)
+        let rejected = peer.connection.packetsRejected
+        for id in [known, known.map { ~$0 }] {
+            let datagram: [UInt8] = [0x41] + id + [UInt8](repeating: 7, count: 80)
+            _ = socket.send(copyOf: datagram.span, to: source)
+        }
+        #expect(
+            place.turn {
+                peer.connection.packetsRejected == rejected + 1 && place.source.listener.admission.counters.resets > 0
+            })
+        #expect(place.source.listener.admission.counters.resets == 1)
+    }
+
     private func expectRefused(_ outcome: Outcome, _ refusal: ConnectionRefusal) {
         guard case .peer(let error) = outcome.closed else {
             Issue.record("\(String(describing: outcome.closed))")

@@ -84,13 +84,12 @@ extension Connection {
         phase = .draining(until: until)
     }
 
-    /// Whether the last 16 octets of an unreadable datagram say that the peer lost its state (RFC 9000 section 10.3.1).
+    /// Whether the last 16 octets of an unreadable datagram say that the peer lost its state. Only the ID in use counts, not
+    /// those that wait for their use or are retired (RFC 9000 section 10.3.1).
     public func isStatelessReset(_ token: [UInt8]) -> Bool {
-        remoteIDs.active.contains { entry in
-            guard let known = entry.token, known.count == token.count else { return false }
-            // Every octet is looked at, whatever the first differences are.
-            return zip(known, token).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
-        }
+        guard let known = remoteIDs.active[0].token, known.count == token.count else { return false }
+        // Every octet is looked at, whatever the first differences are.
+        return zip(known, token).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
     }
 
     /// The datagram was a stateless reset.

@@ -45,6 +45,7 @@ extension Connection {
             pathChallengeReceived(data, from: packet.from)
         case FrameType.pathResponse:
             guard let data = reader.uint64() else { throw truncated() }
+            // Whichever way it came (RFC 9000 section 8.2.2).
             if path.challenge?.data == data { pathValidated(at: now) }
         case FrameType.handshakeDone:
             // RFC 9000 section 19.20.

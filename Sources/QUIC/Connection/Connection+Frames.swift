@@ -27,8 +27,8 @@ extension Connection {
         crypto[space].writeFrames(into: &writer, sent: &frames)
         if level == .application { writeApplicationFrames(into: &writer, at: now) }
         // A probe must elicit an acknowledgement whatever else there is (RFC 9002 section 6.2.4); now and then so must
-        // a packet of acknowledgements, so that the peer's answer lets us forget the old ones (RFC 9000 section
-        // 13.2.4).
+        // a packet of acknowledgements, so that the peer's answer lets us forget the old ones, and no more than now and then
+        // (RFC 9000 sections 13.2.1 and 13.2.4).
         if writer.offset == afterACKs, writer.remaining > 0 {
             if !isProbe { ackOnlyPackets += 1 }
             if isProbe || ackOnlyPackets % 32 == 0 {
@@ -39,6 +39,7 @@ extension Connection {
         return writer.offset > afterACKs
     }
 
+    /// What came in a packet number space is acknowledged in it (RFC 9000 sections 13.2.6 and 17.2.3).
     @_lifetime(writer: copy writer)
     private mutating func writeACKs(_ level: ProtectionLevel, into writer: inout ByteWriter, at now: Instant) {
         let space = level.rawValue

@@ -3,8 +3,15 @@ import Wire
 // The handshake, driven by TLS: keys, CRYPTO octets and transport parameters come from there, and what a client may be
 // answered with in place of it.
 extension Connection {
-    /// Keys to open packets of `level` are installed.
-    public mutating func readKeysInstalled(_ level: ProtectionLevel) { readable[level.rawValue] = true }
+    /// Keys to open packets of `level` are installed. What still waits of the levels before, TLS will not take any more
+    /// (RFC 9001 section 4.1.3).
+    public mutating func readKeysInstalled(_ level: ProtectionLevel, at now: Instant) {
+        for earlier in 0..<level.rawValue where crypto[earlier].hasUnread {
+            close(TransportError(.protocolViolation, "handshake data of an earlier level is left over"), at: now)
+            return
+        }
+        readable[level.rawValue] = true
+    }
     /// Keys to seal packets of `level` are installed.
     public mutating func writeKeysInstalled(_ level: ProtectionLevel) {
         writable[level.rawValue] = true
@@ -77,6 +84,7 @@ extension Connection {
         events.append(.connected)
         if localIDs.first.count > 0, localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
         if role == .server {
+            // RFC 9000 section 19.20.
             handshakeDoneDue = true
             confirm(at: now)
         }
@@ -111,6 +119,7 @@ extension Connection {
         guard role == .client, retrySource == nil, !remoteIDConfirmed, !token.isEmpty, source != remoteIDs.current
         else { return false }
         retrySource = source
+        // It is of use to this connection alone (RFC 9000 section 8.1.3).
         initialToken = token
         remoteIDs.replaceFirst(source)
         recovery.retryReceived()

@@ -55,6 +55,7 @@ extension Connection {
             }
             ackElicitingSinceReceive = false
             restartIdleTimer(at: now)
+            // Nothing of what came before the error is taken back (RFC 9000 section 5.2).
         } catch { close(error, at: now) }
     }
 
@@ -188,7 +189,8 @@ extension Connection {
             case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
             default:
                 if try controlReceived(type, &reader, packet: packet, at: now) { break }
-                // What is not ours may be the extension's, if it was negotiated.
+                // What is not ours may be the extension's, if it was negotiated; it is acknowledged like ours (RFC 9000
+                // section 19.21).
                 guard isExtensionNegotiated,
                     let used = try `extension`.frameReceived(
                         type: type, body: payload.extracting(reader.offset..<payload.count), at: now),

@@ -21,6 +21,11 @@ extension Connection {
                 into: &writer, plans: &plans, limit: min(PathMTU.floor, path.allowance), to: path.remote, at: now)
         case .active: break
         }
+        guard recovery.nextPacketNumber(.application) < Self.lastPacketNumber else {
+            // RFC 9000 section 12.3: there is no number left to say so with.
+            end(.local(TransportError(.internalError, "packet numbers are used up")))
+            return nil
+        }
         if let response = pathResponses.first, response.to != path.remote {
             pathResponses.removeFirst()
             return writePathFrame(
@@ -219,11 +224,12 @@ extension Connection {
             if case .stream? = frames.last { carriesStreams = true }
             // RFC 9000 sections 8.2.1 and 8.2.2.
             if carriesPathValidation { mustFill = true }
+            // A packet without frames is none (RFC 9000 section 12.4).
             guard writer.offset > packet.packetNumberOffset + packet.packetNumberLength || mustFill else {
                 writer.rewind(to: packet.start)
                 continue
             }
-            // RFC 9000 sections 8.1 and 14.1, RFC 9001 section 9.3.
+            // RFC 9000 sections 8.1, 14 and 14.1, RFC 9001 section 9.3.
             if level == .initial, isAckEliciting || role == .client { mustFill = true }
             let isLast = !ProtectionLevel.allCases.contains { later in
                 later > level && writer.remaining >= 100 && wants(later, mayCongest: mayCongest, at: now)

@@ -165,6 +165,8 @@ public struct Connection: ~Copyable, Sendable {
     /// dropped and counted.
     static let maxWaitingTokens = 8
     static let maxEarlyResends = 4
+    /// The packet number from which on nothing is sent, which leaves room below 2^62-1 for one call's runs.
+    static let lastPacketNumber = Varint.max - 1 << 20
     /// Paths that the peer may abandon: more than any end here ever allows.
     static let maxAbandonedPaths = 64
     /// PATH_RESPONSE frames that may wait to be sent (CVE-2023-49295).
@@ -334,8 +336,9 @@ public struct Connection: ~Copyable, Sendable {
 
     /// Queues a NEW_TOKEN for the client's next connection. Server only.
     public mutating func sendNewToken(_ token: [UInt8]) {
+        // A client sends none, and nobody an empty one (RFC 9000 section 19.7).
         precondition(role == .server)
-        guard newTokens.count < Self.maxWaitingTokens else {
+        guard !token.isEmpty, newTokens.count < Self.maxWaitingTokens else {
             statistics.newTokensDropped += 1
             return
         }
@@ -349,6 +352,7 @@ public struct Connection: ~Copyable, Sendable {
         return true
     }
 
+    /// Every later packet is sealed with this key or a newer one (RFC 9001 section 6.4).
     mutating func advanceKeys(to generation: UInt64) {
         keyGeneration = generation
         firstPacketOfGeneration = recovery.nextPacketNumber(.application)

@@ -50,6 +50,7 @@ struct NetworkPath: Sendable {
         return challenge.sent < Self.maxChallenges && challenge.nextSend <= now
     }
 
+    /// Asked again after a probe timeout (RFC 9000 section 9.4).
     mutating func challengeSent(pto: Duration, isExpanded: Bool, at now: Instant) {
         challenge?.sent += 1
         if !isExpanded { challenge?.isExpanded = false }

@@ -61,7 +61,7 @@ public struct PacketHeader: Sendable, Equatable {
     /// Reads the packet that begins at `start`. `shortIDLength` is the length of the connection IDs that we hand out.
     /// nil: not a packet that can be read; the rest of the datagram is dropped (RFC 9000 section 12.2). So is one without the
     /// fixed bit (RFC 9000 sections 17.2 and 17.3.1), with a longer ID than there may be, or cut short (RFC 9000
-    /// section 10.3).
+    /// section 10.3). The spin bit may be either (RFC 9000 section 17.4).
     public static func parse(_ datagram: Span<UInt8>, at start: Int, shortIDLength: Int) -> PacketHeader? {
         var reader = ByteReader(datagram, at: start)
         guard let first = reader.uint8() else { return nil }

@@ -331,7 +331,8 @@ struct LossRecovery: Sendable {
 
     // MARK: Loss detection (RFC 9002 section 6.1 and A.10)
 
-    /// Gives up what is three packets or 9/8 of a round trip behind, and shrinks the window for it (RFC 9000 section 13.3);
+    /// Gives up what is three packets or 9/8 of a round trip behind, and shrinks the window for it (RFC 9000 section 13.3),
+    /// in the handshake too (RFC 9002 section 7.4);
     /// what did not ask for an acknowledgement is no sign of persistent congestion (RFC 9002 section 7.6.2).
     mutating func detectLosses(_ index: Int, at now: Int64, lostFrames: inout [SentFrame]) {
         spaces[index].lossTime = nil

@@ -35,6 +35,8 @@ struct CryptoStream: Sendable {
     /// The next octets in order, for TLS.
     mutating func read() -> [UInt8]? { incoming.read() }
 
+    /// Octets came that TLS was not handed.
+    var hasUnread: Bool { incoming.buffered > 0 }
     /// Octets wait behind a hole.
     var hasGap: Bool { incoming.buffered > 0 && incoming.readable == 0 }
 

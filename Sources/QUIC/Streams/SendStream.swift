@@ -34,7 +34,7 @@ struct SendStream: Sendable {
     private(set) var ending = End.none
     /// Where the stream ends, once that was written: nothing is sent beyond it (RFC 9000 section 4.5).
     private(set) var finalSize: UInt64?
-    /// The first offset that the peer does not allow yet.
+    /// The first offset that the peer does not allow yet, whatever has become of the other direction (RFC 9000 section 4.4).
     private(set) var maxStreamData: UInt64
     /// Parts of a shared stream, given with `sendRange`: complete when everything asked for was acknowledged.
     let isRanged: Bool

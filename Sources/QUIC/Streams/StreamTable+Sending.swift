@@ -76,7 +76,8 @@ extension StreamTable {
         settleQueues()
     }
 
-    /// Gives up sending on a stream (RFC 9000 section 3.1).
+    /// Gives up sending on a stream (RFC 9000 section 3.1): because the application asks for it, here or at the peer (RFC 9000
+    /// section 11.2).
     mutating func reset(_ id: StreamID, code: UInt64) {
         guard let at = sending.index(of: id), sending[at].state == .sending else { return }
         heldOctets -= sending[at].content.held

@@ -128,7 +128,8 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         for peer in peers.values { peer.pump() }
     }
 
-    /// The connection that a datagram belongs to, which may be made for it.
+    /// The connection that a datagram belongs to, which may be made for it. What belongs to one is never answered with a stateless
+    /// reset (RFC 9000 section 11).
     private func route(
         _ datagram: Span<UInt8>, _ header: PacketHeader?, from client: SocketAddress
     ) -> ServerPeer? {

@@ -23,6 +23,10 @@ struct ClearPair: ~Copyable {
     static let clientAddress = SocketAddress("192.0.2.1:5000")!
     static let serverAddress = SocketAddress("192.0.2.2:443")!
 
+    /// Every packet that either end wrote, where they are kept.
+    private(set) var written: [(fromClient: Bool, plan: PacketPlan, payload: [UInt8])] = []
+    var keepsWritten = false
+
     private var inFlight: [(at: Instant, toServer: Bool, bytes: [UInt8], plans: [PacketPlan])] = []
 
     init(
@@ -47,14 +51,14 @@ struct ClearPair: ~Copyable {
     mutating func handshake() {
         client.queueHandshakeBytes(Array("client hello".utf8), at: .initial)
         run(until: { $0.serverEvents.contains { if case .handshakeBytes = $0 { true } else { false } } })
-        server.readKeysInstalled(.handshake)
+        server.readKeysInstalled(.handshake, at: now)
         server.writeKeysInstalled(.handshake)
         server.writeKeysInstalled(.application)
         server.peerParametersReceived(client.localParameters.encoded(), at: now)
         server.queueHandshakeBytes(Array("server hello".utf8), at: .initial)
         run(until: { $0.clientEvents.contains { if case .handshakeBytes = $0 { true } else { false } } })
         for level in [ProtectionLevel.handshake, .application] {
-            client.readKeysInstalled(level)
+            client.readKeysInstalled(level, at: now)
             client.writeKeysInstalled(level)
         }
         client.peerParametersReceived(server.localParameters.encoded(), at: now)
@@ -63,7 +67,7 @@ struct ClearPair: ~Copyable {
         run(until: {
             $0.serverEvents.contains { if case .handshakeBytes(.handshake, _) = $0 { true } else { false } }
         })
-        server.readKeysInstalled(.application)
+        server.readKeysInstalled(.application, at: now)
         server.handshakeCompleted(at: now)
         run(until: { $0.client.isHandshakeConfirmed })
         clientEvents.removeAll()
@@ -94,16 +98,40 @@ struct ClearPair: ~Copyable {
     /// Sends what can be sent and drains the events.
     mutating func pump() {
         while let (bytes, plans) = Self.transmit(&client, at: now) {
+            keep(bytes, plans, fromClient: true)
             if !drop(true, sentByClient), bytes.count <= limit { inFlight.append((now + delay, true, bytes, plans)) }
             sentByClient += 1
         }
         while let (bytes, plans) = Self.transmit(&server, at: now) {
             largest = max(largest, bytes.count)
+            keep(bytes, plans, fromClient: false)
             if !drop(false, sentByServer), bytes.count <= limit { inFlight.append((now + delay, false, bytes, plans)) }
             sentByServer += 1
         }
         while let event = client.nextEvent() { clientEvents.append(event) }
         while let event = server.nextEvent() { serverEvents.append(event) }
+    }
+
+    private mutating func keep(_ bytes: [UInt8], _ plans: [PacketPlan], fromClient: Bool) {
+        guard keepsWritten else { return }
+        for plan in plans { written.append((fromClient, plan, Self.payload(of: plan, in: bytes))) }
+    }
+
+    /// The frames of a packet.
+    static func payload(of plan: PacketPlan, in bytes: [UInt8]) -> [UInt8] {
+        Array(bytes[plan.payloadOffset..<(plan.end - CipherSuite.tagLength)])
+    }
+
+    /// The names of the frames of each packet that `connection` has to send now, in order.
+    static func frames(of connection: inout Connection, at now: Instant) -> [(level: ProtectionLevel, names: [String])]
+    {
+        var packets: [(ProtectionLevel, [String])] = []
+        while let (bytes, plans) = transmit(&connection, at: now) {
+            for plan in plans {
+                packets.append((plan.level, LoggedFrame.frames(in: payload(of: plan, in: bytes).span).map(\.type)))
+            }
+        }
+        return packets
     }
 
     /// The next datagram; `noting` is told where it goes.

@@ -26,6 +26,17 @@ struct PacketHeaderTests {
         #expect(Self.parse(Array(short.prefix(8))) == nil)
     }
 
+    /// Section 17.4: the spin bit says nothing to who has it disabled.
+    @Test func theSpinBit() {
+        var datagram = [UInt8](repeating: 0x40, count: 40)
+        let without = Self.parse(datagram)
+        datagram[0] |= 0x20
+        #expect(without != nil && Self.parse(datagram) == without)
+        let id = ConnectionID([UInt8](repeating: 0x40, count: 8))!
+        let isShort = PacketHeader.areShort(datagram.span, ofSize: 40, to: id)
+        #expect(isShort)
+    }
+
     /// Section 17.2.
     @Test func connectionIDsHaveTwentyOctetsAtTheMost() {
         for count in [0, 20] {

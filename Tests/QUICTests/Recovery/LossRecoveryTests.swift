@@ -63,6 +63,17 @@ struct LossDetectionTests {
         #expect(sender.recovery.bytesInFlight == 3 * 1200)
     }
 
+    /// RFC 9002 section 7.4: what was sent after a packet that has arrived counts when it is lost, in each space.
+    @Test(arguments: ProtectionLevel.allCases) func lossesOfTheHandshakeCount(_ level: ProtectionLevel) throws {
+        var sender = Sender(confirmed: level == .application)
+        for _ in 0..<8 { sender.send(level, at: at(0)) }
+        try sender.acknowledge(level, 0...0, at: at(50))
+        let before = sender.recovery.congestionWindow
+        try sender.acknowledge(level, 7...7, at: at(60))
+        #expect(sender.takeLost() == [1, 2, 3, 4])
+        #expect(sender.recovery.congestionWindow < before)
+    }
+
     @Test func nothingIsReportedTwice() throws {
         var sender = Sender()
         for _ in 0..<10 { sender.send(at: at(0)) }

@@ -197,6 +197,38 @@ import Wire
         #expect(server.read(id)?.bytes == [1, 2])
     }
 
+    /// RFC 9000 section 3.3: after everything, or its reset, has arrived, nothing of a stream is sent.
+    @Test(arguments: [false, true]) func aStreamThatIsOverIsSilent(isReset: Bool) throws {
+        var (client, server) = makePair()
+        let id = try client.open(bidirectional: false)
+        try client.write(id, [1, 2], fin: !isReset)
+        if isReset {
+            _ = client.packets()
+            client.reset(id, code: 1)
+        }
+        try exchange(&client, &server)
+        client.reset(id, code: 2)
+        try client.maxStreamDataReceived(id, 1 << 20)
+        try client.stopSendingReceived(id, code: 3)
+        let last = client.packet()
+        #expect(last == nil && client.openSendCount == 0)
+    }
+
+    /// RFC 9000 section 4.4: a stream of which one direction was reset keeps the limits of the other.
+    @Test func theOtherDirectionKeepsItsLimits() throws {
+        var (client, server) = makePair(client: .small(data: 1000, stream: 10, streams: 4))
+        let id = try client.open(bidirectional: true)
+        try client.write(id, [1], fin: false)
+        try exchange(&client, &server)
+        try server.write(id, [UInt8](repeating: 2, count: 25), fin: false)
+        client.reset(id, code: 9)
+        try exchange(&client, &server)
+        #expect(client.read(id)?.bytes.count == 10)
+        try exchange(&client, &server)
+        #expect(client.read(id)?.bytes.count == 10, "the limit was raised by what was read, and no more was sent")
+        #expect(errorCode { try client.receive(id, 30, [1, 2]) } == .flowControlError)
+    }
+
     @Test func stopSendingIsAnsweredWithAReset() throws {
         var (client, server) = makePair()
         let id = try client.open(bidirectional: false)

@@ -173,7 +173,7 @@ package final class FanoutTrial {
             case .part(let part): if part.completes { itemsOf[index] += 1 }
             case .fellBack: fallbacks += 1
             case .closed: closed += 1
-            case .way, .returned, .log, .failed, .gap: break
+            case .way, .returned, .log, .failed, .gap, .datagram: break
             }
         }
         receiver.start()

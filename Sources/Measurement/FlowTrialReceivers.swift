@@ -38,6 +38,7 @@ struct TrialConnection: ReceiverConnection {
     mutating func sendStreamRange(
         _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool
     ) {}
+    mutating func sendDatagram(_ bytes: [UInt8]) -> Bool { true }
     mutating func chargeExternal(octets: UInt64, streams count: UInt64) {}
     mutating func read(_ id: StreamID) -> StreamChunk? { nil }
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
@@ -129,7 +130,7 @@ final class TrialEar {
                 items += 1
                 itemOctets += part.header.length ?? 0
             case .fellBack, .closed, .failed, .gap: isLost = true
-            case .connected, .listening, .way, .returned, .log: break
+            case .connected, .listening, .way, .returned, .log, .datagram: break
             }
         }
         receiver.start()

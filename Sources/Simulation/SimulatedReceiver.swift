@@ -119,7 +119,7 @@ public final class SimulatedReceiver {
             latencies.append(object.latency ?? .zero)
         case .gap(let gap): gaps.append(gap)
         case .failed(let failure): failures.append(failure)
-        case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .part, .end: break
+        case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .part, .datagram, .end: break
         }
     }
 }

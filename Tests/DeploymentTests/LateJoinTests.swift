@@ -38,7 +38,7 @@ extension Deployment {
                         isListening = false
                     case .closed(let reason): closed = "\(reason)"
                     case .failed, .gap: wrong += 1
-                    case .connected, .way, .log, .part: break
+                    case .connected, .way, .log, .part, .datagram: break
                     }
                 }
                 receiver.start()

@@ -61,6 +61,14 @@ final class SourceBench {
         return receiver
     }
 
+    /// The same for a receiver that says of itself what `link` does.
+    func connect(_ link: StandInLink) -> Receiver {
+        let receiver = accept()
+        receiver.link = link
+        handle(.connected, receiver)
+        return receiver
+    }
+
     func handle(_ event: ConnectionEvent, _ receiver: Receiver) {
         server.handle(event, of: receiver.id, on: &receiver.link, at: now)
     }
@@ -128,19 +136,31 @@ final class SourceBench {
     }
 
     /// The pieces of streams that a packet of the flow brings.
-    static func pieces(of packet: [UInt8]) -> [(part: UInt64, range: Range<UInt64>)] {
+    static func pieces(of packet: [UInt8]) -> [(part: UInt64, range: Range<UInt64>)] { contents(of: packet).pieces }
+
+    /// The datagrams that a packet of the flow brings.
+    static func datagrams(of packet: [UInt8]) -> [[UInt8]] { contents(of: packet).datagrams }
+
+    private static func contents(
+        of packet: [UInt8]
+    ) -> (pieces: [(part: UInt64, range: Range<UInt64>)], datagrams: [[UInt8]]) {
         var out: [(UInt64, Range<UInt64>)] = []
+        var datagrams: [[UInt8]] = []
         var reader = ByteReader(packet.span, at: 1 + World.flowID.count + 4)
         while reader.remaining > CipherSuite.tagLength {
             let type = reader.uint8()!
             if type <= 1 { continue }  // PADDING, PING
+            if type == 0x31 {
+                datagrams.append(reader.array(Int(reader.varint()!))!)
+                continue
+            }
             let id = StreamID(reader.varint()!)
             let offset = type & 0x04 != 0 ? reader.varint()! : 0
             let length = type & 0x02 != 0 ? reader.varint()! : UInt64(reader.remaining - CipherSuite.tagLength)
             _ = reader.skip(Int(length))
             out.append((id.index, offset..<(offset + length)))
         }
-        return out
+        return (out, datagrams)
     }
 
     /// The numbers of the parts that the receiver's connection was handed whole since the last call.

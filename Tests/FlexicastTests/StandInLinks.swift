@@ -27,9 +27,10 @@ struct StandInLink: ReceiverConnection {
     private var frames: [[UInt8]] = []
     private var parts: [Part] = []
 
-    init(creditOctets: UInt64 = .max, streamWindow: UInt64 = 1 << 30) {
+    init(creditOctets: UInt64 = .max, streamWindow: UInt64 = 1 << 30, datagramFrames: UInt64 = 65535) {
         self.creditOctets = creditOctets
         var parameters = TransportParameters()
+        parameters.maxDatagramFrameSize = datagramFrames
         parameters.initialMaxPathID = 4
         parameters.initialMaxStreamDataUni = streamWindow
         parameters.others[FlexicastSupport.parameterID] = FlexicastSupport().encoded
@@ -50,6 +51,16 @@ struct StandInLink: ReceiverConnection {
         _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool
     ) {
         parts.append(Part(stream: id, bytes: octets.array, range: range, fin: fin, counted: counted))
+    }
+    private var datagrams: [[UInt8]] = []
+    mutating func sendDatagram(_ bytes: [UInt8]) -> Bool {
+        guard UInt64(bytes.count + 3) <= peerParameters?.maxDatagramFrameSize ?? 0 else { return false }
+        datagrams.append(bytes)
+        return true
+    }
+    mutating func takeDatagrams() -> [[UInt8]] {
+        defer { datagrams = [] }
+        return datagrams
     }
     mutating func chargeExternal(octets: UInt64, streams count: UInt64) {
         charged += octets

@@ -22,6 +22,7 @@ struct SwitchWalk {
         case wait(Int)
         case evict(Int)
         case reconnect(Int)
+        case datagram(Int)
 
         /// As a test writes it down.
         var description: String {
@@ -39,6 +40,7 @@ struct SwitchWalk {
             case .wait(let milliseconds): ".wait(\(milliseconds))"
             case .evict(let receiver): ".evict(\(receiver))"
             case .reconnect(let receiver): ".reconnect(\(receiver))"
+            case .datagram(let octets): ".datagram(\(octets))"
             }
         }
     }
@@ -63,6 +65,8 @@ struct SwitchWalk {
         var hasJoined = false
         var decoder = ControlDecoder(from: .source)
         var toldRead = 0
+        /// Datagrams that are to come on its connection.
+        var datagramsDue = Set<UInt64>()
 
         init(connectedAt: UInt64) { self.connectedAt = connectedAt }
     }
@@ -71,9 +75,17 @@ struct SwitchWalk {
     private let bench: SourceBench
     private var shadows: [Shadow] = []
     private var lengths: [UInt64] = []
+    private var datagramsSent: UInt64 = 0
+    /// Of them, those that there were members for, and those that the flow has brought.
+    private var datagramsForFlow: UInt64 = 0
+    private var datagramsOnFlow = Set<UInt64>()
+    private var misplaced: String?
 
     init() {
-        bench = SourceBench(retention: Retention(objects: 8)) { $0.history = 1 << 20 }
+        bench = SourceBench(retention: Retention(objects: 8)) {
+            $0.history = 1 << 20
+            $0.sendsDatagrams = true
+        }
         for _ in 0..<Self.receivers {
             _ = bench.connect()
             shadows.append(Shadow(connectedAt: 0))
@@ -95,7 +107,7 @@ struct SwitchWalk {
         var out: [Operation] = []
         while out.count < count {
             let receiver = Int.random(in: 0..<receivers, using: &dice)
-            switch Int.random(in: 0..<32, using: &dice) {
+            switch Int.random(in: 0..<35, using: &dice) {
             case 0..<5: out.append(.publish(Int.random(in: 0...3000, using: &dice)))
             case 5..<7: out.append(.publish(SourceBench.longOctets))
             case 7: out.append(.publish(2 * ObjectLimits.partOctets + 1))
@@ -110,7 +122,8 @@ struct SwitchWalk {
             case 28: out.append(.unblock(receiver))
             case 29: out.append(.wait([5, 100, 1100].randomElement(using: &dice)!))
             case 30: out.append(.evict(receiver))
-            default: out.append(.reconnect(receiver))
+            case 31: out.append(.reconnect(receiver))
+            default: out.append(.datagram(Int.random(in: 0...1100, using: &dice)))
             }
         }
         return out
@@ -191,6 +204,14 @@ struct SwitchWalk {
             bench.receivers.removeLast()
             bench.receivers[index] = new
             shadows[index] = Shadow(connectedAt: edge)
+        case .datagram(let octets):
+            let members = shadows.indices.filter { isMember($0) }
+            try! bench.server.sendDatagram([UInt8](repeating: 9, count: octets), at: bench.now)
+            if !members.isEmpty { datagramsForFlow += 1 }
+            for index in shadows.indices where !members.contains(index) {
+                shadows[index].datagramsDue.insert(datagramsSent)
+            }
+            datagramsSent += 1
         }
         for index in shadows.indices { observe(index) }
     }
@@ -239,6 +260,11 @@ struct SwitchWalk {
 
     private mutating func transmit() {
         for (number, packet) in bench.transmit() {
+            for datagram in SourceBench.datagrams(of: packet) {
+                if !datagramsOnFlow.insert(Self.number(of: datagram)).inserted {
+                    misplaced = "a datagram came on the flow twice"
+                }
+            }
             for index in shadows.indices {
                 let seat = bench.seat(bench.receivers[index])
                 guard seat.hasJoined(World.flowID) else { continue }
@@ -253,6 +279,11 @@ struct SwitchWalk {
                 }
             }
         }
+    }
+
+    private static func number(of datagram: [UInt8]) -> UInt64 {
+        var reader = ByteReader(datagram.span)
+        return reader.varint()!
     }
 
     private mutating func acknowledge(_ index: Int) {
@@ -303,6 +334,11 @@ struct SwitchWalk {
             shadows[index].pieces[number, default: Ranges()].insert(part.range)
             if part.fin, part.range.lowerBound == 0 { shadows[index].handed[number, default: 0] += 1 }
         }
+        for datagram in receiver.link.takeDatagrams() {
+            if shadows[index].datagramsDue.remove(Self.number(of: datagram)) == nil {
+                misplaced = "receiver \(index) was handed a datagram that came by the flow, or that it had"
+            }
+        }
         let told = Array(receiver.link.told[shadows[index].toldRead...])
         shadows[index].toldRead = receiver.link.told.count
         var reader = ByteReader(told.span)
@@ -312,7 +348,7 @@ struct SwitchWalk {
     }
 
     private func check() -> String? {
-        if let problem = bench.server.checkInvariants() { return problem }
+        if let problem = misplaced ?? bench.server.checkInvariants() { return problem }
         for index in shadows.indices {
             if let problem = check(index) { return "receiver \(index): \(problem)" }
         }
@@ -369,6 +405,15 @@ struct SwitchWalk {
             where !shadow.gaps.contains(part) && !untold.contains(part) && !isWhole(part, index) {
                 return "receiver \(index): part \(part) has not come"
             }
+            if !shadow.datagramsDue.isEmpty {
+                return "receiver \(index): \(shadow.datagramsDue.count) datagrams have not come"
+            }
+        }
+        let flow = bench.server.flow!.statistics
+        guard flow.datagramsSent == datagramsOnFlow.count,
+            flow.datagramsSent + flow.datagramsDropped == datagramsForFlow
+        else {
+            return "of \(datagramsForFlow) datagrams for the flow it has sent \(flow.datagramsSent)"
         }
         return nil
     }

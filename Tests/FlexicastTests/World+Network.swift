@@ -142,7 +142,7 @@ extension World {
             case .returned: receiver.returns += 1
             case .fellBack(_, let reason): receiver.fallBacks.append(reason)
             case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .object, .part, .failed,
-                .gap, .end:
+                .gap, .datagram, .end:
                 break
             }
         }

@@ -80,6 +80,7 @@ import Wire
         var whole: [(name: String, body: [UInt8])] = []
         var vias: Set<String> = []
         var gaps = 0
+        var datagrams: [(octets: [UInt8], via: Via)] = []
         var isConnected = false
         var isListening = false
         var isServed = false
@@ -102,6 +103,7 @@ import Wire
                 case .finished(let object): objects[object]?.isFinished = true
                 case .reset(let failure): objects[failure.object]?.isReset = true
                 case .gap: gaps += 1
+                case .datagram(let octets, let via): datagrams.append((Array(octets), via))
                 case .disconnected, .way, .fellBack, .returned: break
                 }
             }
@@ -228,6 +230,29 @@ import Wire
         try stage.broadcaster.publish(name: "third", [3])
         #expect(stage.turn { member.has("third") && plain.has("third") })
         #expect(throws: LogError.self) { try stage.broadcaster.open(name: String(repeating: "x", count: 2000)) }
+        stage.broadcaster.close()
+    }
+
+    /// By the flow to its members, on their connections to the others, and to nobody twice.
+    @Test func datagramsComeOnceByEitherWay() throws {
+        let stage = try Stage(group: 6)
+        let member = try stage.subscriber()
+        let plain = try stage.subscriber(usesFlow: false)
+        try #require(stage.turn { stage.broadcaster.counts.members == 1 && plain.isServed })
+        let most = stage.broadcaster.largestDatagram
+        #expect(throws: DatagramError.tooLong(octets: most + 1, most: most)) {
+            try stage.broadcaster.sendDatagram([UInt8](repeating: 0, count: most + 1))
+        }
+        let sent = (0..<20).map { Self.octets($0 == 0 ? most : 10 * $0, seed: UInt64($0)) }
+        for datagram in sent { try stage.broadcaster.sendDatagram(datagram) }
+        #expect(stage.turn { member.datagrams.count >= 20 && plain.datagrams.count >= 20 })
+        // What would come twice has come before this.
+        try stage.broadcaster.publish(name: "after", [1])
+        #expect(stage.turn { member.has("after") && plain.has("after") })
+        #expect(member.datagrams.map(\.octets) == sent && member.datagrams.allSatisfy { $0.via == .flow })
+        #expect(plain.datagrams.map(\.octets) == sent && plain.datagrams.allSatisfy { $0.via == .unicast })
+        let counts = stage.broadcaster.counts
+        #expect(counts.datagramsOnFlow == 20 && counts.datagramsDropped == 0 && counts.datagramsRefused == 0)
         stage.broadcaster.close()
     }
 

@@ -105,7 +105,7 @@ final class ReceiverRun {
         case .log(let message): logReceived(message)
         case .object(let object): take(object)
         // Items are asked for whole.
-        case .opened, .data, .finished: break
+        case .opened, .data, .finished, .datagram: break
         case .reset: summary.missing += 1
         case .gap(let gap):
             // What never was, or was not wanted, is not missing.

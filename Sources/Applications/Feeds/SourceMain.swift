@@ -127,6 +127,7 @@ private func broadcast(_ options: SourceOptions, _ objects: ObjectLog) throws ->
     broadcast.connections = options.connections
     broadcast.connectionsPerAddress = options.connectionsPerAddress
     broadcast.objects = objects
+    broadcast.datagrams = false
     broadcast.maxDatagramSize = options.maxDatagramSize
     broadcast.resetKey = try options.stateDirectory.map(storedResetKey)
     broadcast.qlogDirectory = options.qlogDirectory

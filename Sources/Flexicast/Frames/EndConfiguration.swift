@@ -40,6 +40,8 @@ extension ConnectionConfiguration {
         configuration.parameters.initialMaxStreamsUni = grant.streams
         // Parts are no longer.
         configuration.parameters.initialMaxStreamDataUni = UInt64(ObjectLimits.streamOctets)
+        // Datagrams of any size (RFC 9221 section 3).
+        configuration.parameters.maxDatagramFrameSize = 65535
         configuration.keepAlive = .seconds(10)
         if usesFlow { configuration.offerFlows() }
         return configuration

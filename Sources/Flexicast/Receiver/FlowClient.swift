@@ -69,6 +69,8 @@ public enum ClientAction: Sendable {
     case failed(AssemblyFailure)
     /// Sequence numbers that nothing will come for.
     case gap(Gap)
+    /// A datagram, and which way it came.
+    case datagram(ArraySlice<UInt8>, StreamOrigin)
     /// No part has this number or a higher one, nor ever will.
     case end(UInt64)
 }
@@ -126,6 +128,9 @@ public struct FlowClient: FrameExtension, Sendable {
     private var knowsLog = false
     /// Streams of parts that came before that, whole.
     private var early: [StreamID] = []
+    private var datagrams = DatagramWindow()
+    /// Datagrams that came twice, too late to know, or without a number.
+    public private(set) var datagramsIgnored: UInt64 = 0
     /// The source broke a rule, and the connection was closed for it.
     private var isOver = false
     private var missingBefore: UInt64 = 0
@@ -192,10 +197,20 @@ public struct FlowClient: FrameExtension, Sendable {
                 connection.provideConnectionID(id, resetToken: random.octets(16))
             }
         case .pathAbandoned(let pathID): session.pathAbandoned(pathID)
+        case .datagram(let octets, let origin): datagramReceived(octets, origin)
         case .closed: shutDown()
         default: break
         }
         drain(on: &connection, at: now)
+    }
+
+    private mutating func datagramReceived(_ octets: [UInt8], _ origin: StreamOrigin) {
+        var reader = ByteReader(octets.span)
+        guard !isOver, let number = reader.varint(), datagrams.take(number) else {
+            datagramsIgnored += 1
+            return
+        }
+        actions.append(.datagram(octets[reader.offset...], origin))
     }
 
     /// Hands the connection what is to be sent.

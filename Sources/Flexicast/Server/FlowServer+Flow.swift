@@ -56,6 +56,8 @@ extension FlowServer {
         guard flow != nil else { return }
         receiverOfMember[member.slot] = -1
         seats[slot].member = nil
+        // Those before went to it on the flow.
+        seats[slot].nextDatagram = datagrams.end
         pauses.left(seats[slot].account)
         if reason.isEviction { pauses.evicted(seats[slot].account, at: now) }
         seats[slot].charge.octets += charge.octets

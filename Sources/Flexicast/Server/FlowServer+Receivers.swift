@@ -26,7 +26,8 @@ extension FlowServer {
         }
         receiverCount += 1
         tell(.connected(id(of: slot), speaksFlexicast: seats[slot].hasSession))
-        if seats[slot].hasSession {
+        seats[slot].nextDatagram = datagrams.end
+        if seats[slot].hasSession, mayHearDatagrams(slot, connection.peerParameters) {
             seats[slot].way = configuration.hasGroup ? .group : .copies
             announce(slot, at: now)
         }
@@ -134,6 +135,8 @@ extension FlowServer {
         _ slot: Int, _ id: FlowID, on connection: inout C, at now: Instant
     ) {
         guard flow != nil else { return }
+        // Those from now on come by the flow.
+        deliverDatagrams(slot, on: &connection, at: now)
         // Both spend the same credit: what waits to be charged comes first.
         payCharge(slot, on: &connection)
         let window = connection.peerParameters?.initialMaxStreamDataUni ?? 0
@@ -187,6 +190,7 @@ extension FlowServer {
             unicast?.charge(repair.range.count, at: now)
         }
         if !seats[slot].repairs.isEmpty { seats[slot].repairs.removeAll() }
+        deliverDatagrams(slot, on: &connection, at: now)
         // The flow and this connection spend the same credit.
         if flow != nil, let member = seats[slot].member {
             let charge = flow!.takeCharge(member)

@@ -44,6 +44,9 @@ public struct FlowServerConfiguration: Sendable {
     public var repairsPerReceiver = 4096
     /// The most that is handed to receivers' connections, in bits per second, shared fairly by account; nil sets no bound.
     public var unicastRate: UInt64?
+    /// Datagrams may be sent (`FlowServer.sendDatagram`): then the flow is for those alone that take them, as one that takes none
+    /// has to close its connection for one on the flow (RFC 9221 section 3). All others are served on their connections.
+    public var sendsDatagrams = false
     /// Whoever writes an object part by part waits for the slowest receiver, not for nearly all: for those who can be trusted.
     public var writerWaitsForEverybody = false
 
@@ -99,6 +102,8 @@ public struct FlowServer: Sendable {
     private var nextGroupRetry: Instant
     /// What may be handed to connections, and whose turn it is; nil while that is not bounded.
     var unicast: UnicastBudget?
+    /// The newest datagrams, by number, for receivers that do not hear them on the flow.
+    var datagrams = Ring(filler: [UInt8]())
 
     /// Objects published.
     public internal(set) var objectCount: UInt64 = 0
@@ -112,6 +117,10 @@ public struct FlowServer: Sendable {
     public private(set) var partsSentAgain: UInt64 = 0
     /// JOINs that were answered with LEAVE because the receiver, or its account, has to wait.
     public internal(set) var joinsRefused: UInt64 = 0
+    /// Times that a datagram was not sent to a receiver, because it takes none of that size.
+    public internal(set) var datagramsRefused: UInt64 = 0
+    /// Times that a datagram was not handed to a receiver's connection, because newer ones took its place.
+    public internal(set) var datagramsDropped: UInt64 = 0
     /// Accounts whose pause was forgotten before its time, as no more than `JoinPauses.mostAccounts` are remembered.
     public var pausesForgotten: UInt64 { pauses.forgotten }
     /// Notices that nobody took in time.

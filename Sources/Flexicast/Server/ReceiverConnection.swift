@@ -23,6 +23,8 @@ public protocol ReceiverConnection: ~Copyable {
     /// See `Connection.sendStreamRange`.
     mutating func sendStreamRange(
         _ id: StreamID, _ octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool)
+    /// See `Connection.sendDatagram`.
+    mutating func sendDatagram(_ bytes: [UInt8]) -> Bool
     mutating func chargeExternal(octets: UInt64, streams count: UInt64)
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID
     /// See `Connection.read`.

@@ -83,6 +83,8 @@ struct Seat: Sendable {
     /// All parts from this one on come to it, on the flow or from its cursor; nil until that begins. What it says later of
     /// its position bears on those before alone.
     var servedFrom: UInt64?
+    /// The number of the next datagram that it is to be handed on its connection.
+    var nextDatagram: UInt64 = 0
     var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)
     /// A stream for the next part that was opened when the connection held too much to take it.
     var openedStream: StreamID?

@@ -82,6 +82,10 @@ public struct FlowStatistics: Sendable, Equatable {
     public var octetsRepairedOnFlow: UInt64 = 0
     /// Octets of stream data that the flow had lost for members and that were sent again on their connections.
     public var octetsRepairedOnUnicast: UInt64 = 0
+    /// Datagrams sent, each once.
+    public var datagramsSent: UInt64 = 0
+    /// Datagrams dropped before they were sent: too many waited, or nobody was left to hear them.
+    public var datagramsDropped: UInt64 = 0
     /// Reports of a lost packet by one member.
     public var lossReports: UInt64 = 0
     /// Packets repaired on the flow.

@@ -201,6 +201,7 @@ extension FlowSource {
             streams.release(repairs[repairs.base].stream)
             repairs.removeFirst()
         }
+        dropDatagrams()
         octetPosition += streams.queuedOctets
         streamPosition += queuedStreams
         queuedStreams = 0

@@ -25,6 +25,7 @@ extension FlowSource {
     ) {
         guard audience > 0, !isWithdrawn else { return }
         relieveMemory(at: now)
+        if hasWaiting { boundDatagrams() }
         sendMeter.note(octets: octetPosition, streams: streamPosition, packetOctets: log.octetsSent, at: now)
         let bits = rate
         var plan = newPlan(at: writer.offset)
@@ -91,8 +92,12 @@ extension FlowSource {
         writeHeader(into: &writer)
 
         let firstFrame = log.frames.end
+        let afterHeader = writer.offset
         if hasData {
-            if !repairs.isEmpty { writeRepairs(into: &writer, end: end) }
+            if hasWaiting {
+                writeDatagrams(into: &writer, end: end)
+                writeRepairs(into: &writer, end: end)
+            }
             while writer.offset < end, mayContinue, writeNew(into: &writer, end: end) {}
             // The rest is too small for the next stream's frame. A packet that is shorter than the others would end
             // their segmented send.
@@ -100,7 +105,7 @@ extension FlowSource {
                 writer.zeros(end - writer.offset)
             }
         }
-        let isPing = log.frames.end == firstFrame
+        let isPing = writer.offset == afterHeader
         if isPing {
             writer.uint8(0x01)
             statistics.pings += 1
@@ -196,7 +201,7 @@ extension FlowSource {
         // More stream data than that no packet has.
         let most = size - UInt64(CipherSuite.tagLength + 1 + flowID.count + 4)
         let rest = UInt64(streams.currentCount - streams.sent)
-        guard rest > most, repairs.isEmpty, streams.sent > 0, streams.sent >= streams.currentHead.count, mayContinue
+        guard rest > most, !hasWaiting, streams.sent > 0, streams.sent >= streams.currentHead.count, mayContinue
         else { return 0 }
         let memory = configuration.maximumUnsettledOctets - unsettledOctets
         return min(
@@ -208,7 +213,7 @@ extension FlowSource {
 
     /// Whether there are frames to send, were it not for the pacer.
     @inline(__always)
-    var hasData: Bool { !repairs.isEmpty || mayContinue }
+    var hasData: Bool { hasWaiting || mayContinue }
 
     /// Whether the stream at the cursor may send: the members' credit and the memory bound allow it.
     @inline(__always)

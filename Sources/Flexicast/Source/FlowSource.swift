@@ -34,7 +34,11 @@ public struct FlowSource: Sendable {
     var log: PacketLog
     var streams: StreamStore
     /// What many members have lost, to be sent on the flow again.
-    var repairs = Ring(filler: FrameRecord.none)
+    var repairs = Ring(filler: FrameRecord.none) { didSet { noteWaiting() } }
+    /// Datagrams to be sent on the flow, once each.
+    var datagrams = Ring(filler: [UInt8]()) { didSet { noteWaiting() } }
+    /// Repairs or datagrams wait. One flag for both, as it is asked before each packet.
+    private(set) var hasWaiting = false
     /// Octets of packets that may be sent on the flow again: half of what is new earns them, so that members who report
     /// losses, true or not, leave the flow two thirds of its rate. Beyond it each is repaired on its own path.
     var repairAllowance: UInt64
@@ -138,6 +142,8 @@ public struct FlowSource: Sendable {
         busyWait = min(max(configuration.tailProbeInterval, parameters.ackDelay).nanoseconds, keepAliveWait)
     }
 
+    private mutating func noteWaiting() { hasWaiting = !repairs.isEmpty || !datagrams.isEmpty }
+
     /// A packet has gone: when the next PING is due.
     mutating func schedulePing(wasPing: Bool, at now: Instant) {
         pingWait = wasPing ? min(pingWait * 2, keepAliveWait) : busyWait
@@ -225,7 +231,7 @@ public struct FlowSource: Sendable {
         statistics.acknowledgementSteps + floors.steps + heard.steps
     }
     /// Whether everything published has been sent and settled.
-    public var isSettled: Bool { streams.isDrained && repairs.isEmpty && streams.octetsHeld == 0 }
+    public var isSettled: Bool { streams.isDrained && !hasWaiting && streams.octetsHeld == 0 }
 
     // MARK: Audience
 

@@ -186,7 +186,8 @@ extension Connection {
             case FrameType.crypto: try cryptoReceived(&reader, level: packet.level)
             case FrameType.stream: try streamReceived(type, &reader, origin: .unicast)
             case FrameType.resetStream: try resetReceived(&reader, origin: .unicast)
-            case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
+            case FrameType.datagram, FrameType.datagramWithLength:
+                try datagramFrameReceived(type, &reader, origin: .unicast)
             default:
                 if try controlReceived(type, &reader, packet: packet, at: now) { break }
                 // What is not ours may be the extension's, if it was negotiated; it is acknowledged like ours (RFC 9000
@@ -280,7 +281,8 @@ extension Connection {
             case FrameType.ping: break
             case FrameType.stream: try streamReceived(type, &reader, origin: .flow)
             case FrameType.resetStream: try resetReceived(&reader, origin: .flow)
-            case FrameType.datagram, FrameType.datagramWithLength: try datagramFrameReceived(type, &reader)
+            case FrameType.datagram, FrameType.datagramWithLength:
+                try datagramFrameReceived(type, &reader, origin: .flow)
             default: throw `extension`.forbiddenOnFlow(type: type)
             }
         }
@@ -451,7 +453,9 @@ extension Connection {
     }
 
     @_lifetime(reader: copy reader)
-    private mutating func datagramFrameReceived(_ type: UInt64, _ reader: inout ByteReader) throws(TransportError) {
+    private mutating func datagramFrameReceived(
+        _ type: UInt64, _ reader: inout ByteReader, origin: StreamOrigin
+    ) throws(TransportError) {
         let begin = reader.offset
         var length = UInt64(reader.remaining)
         if type == FrameType.datagramWithLength {
@@ -471,6 +475,6 @@ extension Connection {
             return
         }
         waitingDatagrams += 1
-        events.append(.datagram(bytes))
+        events.append(.datagram(bytes, origin))
     }
 }

@@ -221,7 +221,10 @@ extension Connection {
             let packet = open(level, into: &writer)
             frames.removeAll(keepingCapacity: true)
             let isAckEliciting = writeFrames(level, mayCongest: mayCongest, into: &writer, at: now)
-            if case .stream? = frames.last { carriesStreams = true }
+            switch frames.last {
+            case .stream, .datagram: carriesStreams = true
+            default: break
+            }
             // RFC 9000 sections 8.2.1 and 8.2.2.
             if carriesPathValidation { mustFill = true }
             // A packet without frames is none (RFC 9000 section 12.4).

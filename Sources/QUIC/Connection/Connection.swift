@@ -156,8 +156,13 @@ public struct Connection: ~Copyable, Sendable {
         var reason: String
     }
 
-    /// DATAGRAM frames that may wait to be sent; more are dropped and counted.
-    static let maxQueuedDatagrams = 256
+    /// DATAGRAM frames that may wait to be sent; for one more the oldest is dropped and counted.
+    public static let maxQueuedDatagrams = 256
+    /// Octets of the largest DATAGRAM frame's content: with its header it fits into a packet of the smallest size that every
+    /// path carries.
+    public static let largestDatagram = PathMTU.floor - 50 - datagramHeader
+    /// Octets of type and length before a DATAGRAM frame's content that is not short.
+    public static let datagramHeader = 3
     /// DATAGRAM frames received that may wait for the application: some batches full of them. More are dropped and counted
     /// (RFC 9221 section 5.3 leaves that to the receiver).
     static let maxWaitingDatagrams = 4096
@@ -319,16 +324,19 @@ public struct Connection: ~Copyable, Sendable {
     /// what still comes is thrown away and counts as read. Nothing happens when there is no such stream.
     public mutating func stopSending(_ id: StreamID, code: UInt64) { streams.stopSending(id, code: code) }
 
-    /// Queues a DATAGRAM frame (RFC 9221 section 3). False when the peer takes none of that size or too many wait; it
-    /// is then counted as dropped.
+    /// Queues a DATAGRAM frame (RFC 9221 section 3). It leaves when window and pacer let it (RFC 9221 section 5.4), and is not sent
+    /// again when it is lost. For one more than may wait, the oldest is dropped and counted.
+    /// - Returns: false when the peer takes none of that size, which is counted too; nothing is queued then.
     public mutating func sendDatagram(_ bytes: [UInt8]) -> Bool {
-        // Type and length come on top, and it must fit one packet.
+        // Type and length come on top.
         let frame = bytes.count + 1 + Varint.length(UInt64(bytes.count))
-        guard UInt64(frame) <= peerParameters?.maxDatagramFrameSize ?? 0, frame <= PathMTU.floor - 50,
-            datagrams.count < Self.maxQueuedDatagrams
-        else {
-            statistics.datagramFramesDropped += 1
+        guard UInt64(frame) <= peerParameters?.maxDatagramFrameSize ?? 0, bytes.count <= Self.largestDatagram else {
+            statistics.datagramFramesRefused += 1
             return false
+        }
+        if datagrams.count == Self.maxQueuedDatagrams {
+            datagrams.removeFirst()
+            statistics.datagramFramesDropped += 1
         }
         datagrams.append(bytes)
         return true

@@ -61,8 +61,8 @@ public enum ConnectionEvent: Sendable {
     case streamSent(StreamID)
     /// Flow control or stream credit has grown.
     case writable
-    /// A DATAGRAM frame's octets (RFC 9221).
-    case datagram([UInt8])
+    /// A DATAGRAM frame's octets (RFC 9221), and which way they came.
+    case datagram([UInt8], StreamOrigin)
     /// The peer has another address, which is validated first (RFC 9000 section 9).
     case peerAddressChanged(SocketAddress)
     /// The peer will not use this path any more, and we have said the same; it is not path 0, but a flow's.
@@ -142,7 +142,7 @@ public struct ConnectionStatistics: Sendable, Equatable {
     public var octetsReceived: UInt64 = 0
     /// Octets of UDP payloads sent.
     public var octetsSent: UInt64 = 0
-    /// Octets of those datagrams that carried stream data.
+    /// Octets of those datagrams that carried stream data or DATAGRAM frames.
     public var octetsSentWithStreams: UInt64 = 0
     /// Packets opened and not seen before; those of flows are `flowPacketsReceived`.
     public var packetsReceived: UInt64 = 0
@@ -150,7 +150,9 @@ public struct ConnectionStatistics: Sendable, Equatable {
     var packetsDuplicate: UInt64 = 0
     /// Packets taken for lost (RFC 9002 section 6.1); some may turn out to have been only late.
     public var packetsLost: UInt64 = 0
-    /// DATAGRAM frames not sent: the peer takes none of that size, or too many waited.
+    /// DATAGRAM frames not queued, because the peer takes none of that size.
+    public var datagramFramesRefused: UInt64 = 0
+    /// DATAGRAM frames not sent, because too many waited.
     public var datagramFramesDropped: UInt64 = 0
     /// DATAGRAM frames received and dropped, because as many as may waited for the application already.
     public var datagramFramesUnread: UInt64 = 0

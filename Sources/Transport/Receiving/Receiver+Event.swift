@@ -21,6 +21,7 @@ extension Receiver {
         case failed(AssemblyFailure)
         /// Nothing will come for these sequence numbers.
         case gap(Gap)
+        case datagram(ArraySlice<UInt8>, via: Via)
         case closed(CloseReason)
     }
 }

@@ -48,6 +48,8 @@ extension Receiver {
                 ])
             onEvent(.failed(failure))
         case .gap(let gap): onEvent(.gap(gap))
+        case .datagram(let octets, let origin):
+            onEvent(.datagram(octets, via: origin == .flow ? .flow : .unicast))
         case .end: log.info("the source's log is at its end")
         }
     }

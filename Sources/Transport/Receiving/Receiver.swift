@@ -131,7 +131,7 @@ package final class Receiver {
         peer.extension.handle(event, on: &peer.connection.machine, at: reactor.now)
         switch event {
         // Nearly all: what comes of them is asked for once.
-        case .streamReadable: return
+        case .streamReadable, .datagram: return
         case .connected: onEvent(.connected)
         case .newToken(let token): addressToken = token
         case .closed(let reason): qlog?.closed(reason, at: reactor.now)

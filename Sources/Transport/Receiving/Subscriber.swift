@@ -78,6 +78,8 @@ public final class Subscriber {
         case reset(AssemblyFailure)
         /// Nothing will come for these numbers.
         case gap(Gap)
+        /// A datagram, once at most. One that was lost does not come, and they may come in another order than they were sent.
+        case datagram(ArraySlice<UInt8>, via: Via)
     }
 
     /// Gets every event.
@@ -261,6 +263,7 @@ public final class Subscriber {
             guard options.delivery == .whole || order.failed(failure.object) else { break }
             onEvent(.reset(failure))
         case .gap(let gap): onEvent(.gap(gap))
+        case .datagram(let octets, let via): onEvent(.datagram(octets, via: via))
         case .closed(let reason): closed(reason)
         }
     }

@@ -41,6 +41,9 @@ public final class Broadcaster {
         public var unicastRate: UInt64?
         /// Whom a writer waits for: `room` is what they leave.
         public var waiting = Waiting.nearlyAll
+        /// Datagrams may be sent: then the flow is for those receivers alone that take them, as `Subscriber` does. Others are
+        /// served on their connections.
+        public var datagrams = true
         /// Connections at once.
         public var connections = 20_000
         /// Those of one IPv4 address or IPv6 /64 among them.
@@ -108,6 +111,7 @@ public final class Broadcaster {
         configuration.groupRetry = options.groupRetry
         configuration.writerWaitsForEverybody = options.waiting == .everybody
         configuration.unicastRate = options.unicastRate
+        configuration.sendsDatagrams = options.datagrams
         var limits = Listener<ReceivedFrames>.Limits()
         limits.connections = options.connections
         limits.accounts.connections = options.connectionsPerAddress
@@ -192,6 +196,22 @@ public final class Broadcaster {
         let object = try open(name: name, mediaType: mediaType, length: UInt64(body.count))
         try write(object, body)
         try finish(object)
+    }
+
+    // MARK: Datagrams
+
+    /// Octets of the largest datagram: it fits one packet of the flow, and one of any receiver's connection.
+    public var largestDatagram: Int { source.withServer { $0.largestDatagram } }
+
+    /// Sends a datagram (RFC 9221) to everybody who is there: once on the flow, and on the connections of those that do not hear it.
+    /// It leaves at the end of the reactor's turn, at the pace of flow and connection, before objects' octets, and is not sent again
+    /// where it is lost. Where more wait than may, the oldest are dropped (`SourceCounts.datagramsDropped`).
+    /// - Throws: `DatagramError.tooLong` for more than `largestDatagram` octets; `DatagramError.notOffered` without
+    ///   `Options.datagrams`. Nothing was sent then.
+    public func sendDatagram(_ octets: [UInt8]) throws(DatagramError) {
+        try source.withServer { server throws(DatagramError) in
+            try server.sendDatagram(octets, at: self.reactor.now)
+        }
     }
 
     /// Tells every receiver that the broadcaster ends. Objects that are open are reset.

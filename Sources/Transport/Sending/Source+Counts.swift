@@ -11,12 +11,14 @@ extension Source {
         counts.bytesControl = past.control
         let door = listener.admission.counters
         // What belongs to no connection was refused, even where it was answered.
+        var datagramsDropped = server.datagramsDropped + past.datagramsDropped
         var rejected = past.rejected + door.ignored + door.resets + door.tokensRefused + door.versionNegotiations
         for case .some(let connection) in connections {
             let statistics = connection.peer.connection.machine.statistics
             withStreams += Int(statistics.octetsSentWithStreams)
             counts.bytesControl += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
             rejected += connection.peer.connection.packetsRejected
+            datagramsDropped += statistics.datagramFramesDropped
         }
         counts.packetsRejected = Int(rejected)
         if let sender, let flow = server.flow?.statistics {
@@ -28,6 +30,8 @@ extension Source {
             counts.bytesUnicast = withStreams - onUnicast
             counts.bytesReplicated = Int(sender.octetsCopied)
             counts.replicated = server.copiedCount
+            counts.datagramsOnFlow = Int(flow.datagramsSent)
+            datagramsDropped += flow.datagramsDropped
             counts.zeroCopy = sender.zeroCopyDescription
         } else {
             counts.bytesUnicast = withStreams
@@ -40,6 +44,8 @@ extension Source {
         counts.partsSentAgain = Int(server.partsSentAgain)
         counts.controlErrors = Int(server.controlErrors)
         counts.controlWaits = Int(server.controlWaits)
+        counts.datagramsDropped = Int(datagramsDropped)
+        counts.datagramsRefused = Int(server.datagramsRefused)
         counts.connectionsRefused = Int(listener.counters.refused.reduce(0, +))
         return counts
     }
@@ -49,12 +55,14 @@ extension Source {
         package private(set) var control = 0
         package private(set) var withStreams = 0
         package private(set) var rejected: UInt64 = 0
+        package private(set) var datagramsDropped: UInt64 = 0
 
         package mutating func add(_ peer: SourcePeer) {
             let statistics = peer.connection.machine.statistics
             withStreams += Int(statistics.octetsSentWithStreams)
             control += Int(statistics.octetsSent - statistics.octetsSentWithStreams)
             rejected += peer.connection.packetsRejected
+            datagramsDropped += statistics.datagramFramesDropped
         }
     }
 }

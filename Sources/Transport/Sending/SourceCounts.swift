@@ -34,6 +34,12 @@ public struct SourceCounts: Sendable {
     public var controlErrors = 0
     /// Times that a receiver was handed nothing more until it takes what it is told on its control stream.
     public var controlWaits = 0
+    /// Datagrams sent on the flow, each once for all who hear it.
+    public var datagramsOnFlow = 0
+    /// Datagrams that did not leave because newer ones took their place: on the flow, and for one receiver each on connections.
+    public var datagramsDropped = 0
+    /// Times that a datagram was not sent to a receiver, because it takes none of that size.
+    public var datagramsRefused = 0
     /// Whether the flow's packets leave without a copy, and why; nil without a flow to a group.
     public var zeroCopy: String?
 

@@ -3,7 +3,8 @@
 Protocol, on one bidirectional stream: the client sends "GET <n>" and ends; the server sends n octets of a pattern and ends.
 Or the client sends "PUT" and octets; the server answers with their count and SHA-256.
 The client prints one JSON object. The server prints "ready <port>" and runs until its standard input ends.
-The receiver takes <size> streams that the server opens and prints the SHA-256 of each, or why the connection ended.
+The receiver takes <size> streams that the server opens and prints the SHA-256 of each, or why the connection ended. With
+<datagrams> it announces how large a DATAGRAM frame it takes, and prints those that have come by then in hexadecimal.
 """
 import argparse, asyncio, hashlib, json, random, socket, sys
 from aioquic.buffer import Buffer
@@ -11,7 +12,7 @@ from aioquic.asyncio import connect, serve
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StreamDataReceived
+from aioquic.quic.events import ConnectionTerminated, DatagramFrameReceived, HandshakeCompleted, StreamDataReceived
 from aioquic.tls import CipherSuite
 
 
@@ -167,9 +168,12 @@ class Receiver(Peer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.streams = {}
+        self.datagrams = []
 
     def quic_event_received(self, event):
-        if isinstance(event, ConnectionTerminated) and not self.done.done():
+        if isinstance(event, DatagramFrameReceived):
+            self.datagrams.append(event.data.hex())
+        elif isinstance(event, ConnectionTerminated) and not self.done.done():
             self.done.set_result({"error": event.error_code, "frame": event.frame_type, "streams": self.streams})
         else:
             super().quic_event_received(event)
@@ -188,7 +192,8 @@ class Receiver(Peer):
 
 async def receive(args):
     Receiver.wanted = args.size
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=["flexicast/2"], idle_timeout=30)
+    configuration = QuicConfiguration(
+        is_client=True, alpn_protocols=["flexicast/2"], idle_timeout=30, max_datagram_frame_size=args.datagrams)
     configuration.load_verify_locations(args.ca)
     configuration.server_name = "localhost"
     if args.offer:
@@ -206,7 +211,7 @@ async def receive(args):
             await peer.ping()
             await asyncio.sleep(args.linger)
             await peer.ping()
-        print(json.dumps(result))
+        print(json.dumps(result | {"datagrams": peer.datagrams}))
 
 
 def open_packet(args):
@@ -237,6 +242,7 @@ parser.add_argument("--key-update", action="store_true")
 parser.add_argument("--rebind", action="store_true")
 parser.add_argument("--put", action="store_true")
 parser.add_argument("--offer")
+parser.add_argument("--datagrams", type=int)
 parser.add_argument("--linger", type=float, default=0.0)
 parser.add_argument("--suite", type=lambda t: int(t, 0), default=0x1301)
 parser.add_argument("--secret")

@@ -49,7 +49,7 @@ perf-update: perf-prerequisites all
 	Perf/prepare
 	Perf/check --update "$(REASON)"
 
-# Programs outside the package that stand on its library: builds them and sends a file from one to two others.
+# Programs outside the package that stand on its library: builds them, and sends a file and datagrams from one to two others.
 examples: prerequisites
 	docs/examples/check
 

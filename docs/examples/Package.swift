@@ -1,14 +1,14 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Programs that are not Flexicast's, on its library. `make examples` builds them and sends a file from one to the other.
+// Programs that are not Flexicast's, on its library. `make examples` builds them and has them talk to each other.
 let package = Package(
     name: "flexicast-examples",
     dependencies: [
         .package(name: "flexicast", path: "../.."),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
-    targets: ["send-file", "receive-file"].map { name in
+    targets: ["send-file", "receive-file", "send-datagrams", "receive-datagrams"].map { name in
         .executableTarget(
             name: name,
             dependencies: [

@@ -58,7 +58,7 @@ import Wire
             [0x1a, 1, 2, 3, 4, 5, 6, 7, 8], number: 1000, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
         var answers = 0
         for _ in 0..<60 {
-            answers += ClearPair.frames(of: &pair.server, at: pair.now).count { $0.names.contains("path_response") }
+            answers += ClearPair.frames(of: &pair.server, at: pair.now).flatMap(\.names).count { $0 == "path_response" }
             pair.now += .milliseconds(100)
             if pair.server.nextDeadline <= pair.now { pair.server.timerFired(at: pair.now) }
         }

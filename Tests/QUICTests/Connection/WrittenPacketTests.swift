@@ -88,7 +88,8 @@ import Wire
         pair.now += .milliseconds(30)
         pair.server.timerFired(at: pair.now)
         var levels: [ProtectionLevel] = []
-        while let (bytes, plans) = ClearPair.transmit(&pair.server, at: pair.now) {
+        for _ in 0..<20 {
+            guard let (bytes, plans) = ClearPair.transmit(&pair.server, at: pair.now) else { break }
             for plan in plans {
                 let frames = LoggedFrame.frames(in: ClearPair.payload(of: plan, in: bytes).span)
                 for case .ranges(let ranges) in frames.flatMap(\.fields).map(\.value)

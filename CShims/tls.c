@@ -1,4 +1,3 @@
-/* Long because all that OpenSSL's TLS calls back stands with what it is called from, so that nothing of it is visible outside. */
 #include "tls.h"
 
 #if !__has_include(<openssl/ssl.h>)
@@ -10,7 +9,6 @@
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -19,14 +17,6 @@
 
 /* The extension that carries QUIC's transport parameters (RFC 9001 section 8.2). */
 #define TRANSPORT_PARAMETERS 0x39
-
-struct fc_tls_context {
-    SSL_CTX *ssl;
-    fc_tls_events events;
-    int server;
-    uint8_t *alpn;
-    size_t alpn_length;
-};
 
 struct fc_tls {
     fc_tls_context *context;
@@ -39,10 +29,11 @@ struct fc_tls {
     uint8_t alert;
     /* The alert for a ClientHello that we refuse ourselves: OpenSSL sends an older one before the version is agreed. */
     uint8_t refusal;
+    /* The fingerprint of a certificate that was not accepted; empty when none was refused. */
+    char refused[FC_TLS_FINGERPRINT_TEXT];
 };
 
-/* Text for the oldest error in OpenSSL's queue, which is the cause of those after it. */
-static void describe(char *text)
+void fc_tls_describe(char *text)
 {
     unsigned long error = ERR_peek_error();
     const char *reason = NULL;
@@ -55,11 +46,11 @@ static void describe(char *text)
     ERR_clear_error();
 }
 
-static int result(int succeeded, char *text)
+int fc_tls_result(int succeeded, char *text)
 {
     if (succeeded == 1)
         return 0;
-    describe(text);
+    fc_tls_describe(text);
     return -1;
 }
 
@@ -68,6 +59,12 @@ static int result(int succeeded, char *text)
 static fc_tls *owner_of(const SSL *ssl)
 {
     return SSL_get_app_data(ssl);
+}
+
+void fc_tls_refused(const SSL *ssl, const char *fingerprint)
+{
+    fc_tls *tls = owner_of(ssl);
+    snprintf(tls->refused, sizeof tls->refused, "%s", fingerprint);
 }
 
 static int digit(char c)
@@ -234,7 +231,7 @@ fc_tls_context *fc_tls_context_new(
                SSL_EXT_TLS_ONLY | SSL_EXT_TLS1_3_ONLY | SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS,
                add_parameters, NULL, NULL, parse_parameters, NULL)
             != 1) {
-        describe(text);
+        fc_tls_describe(text);
         goto failed;
     }
     if (server) {
@@ -266,103 +263,13 @@ void fc_tls_context_free(fc_tls_context *context)
         return;
     SSL_CTX_free(context->ssl);
     free(context->alpn);
+    free(context->pins);
     free(context);
 }
 
 SSL_CTX *fc_tls_context_ssl(const fc_tls_context *context)
 {
     return context->ssl;
-}
-
-int fc_tls_context_use_certificate(fc_tls_context *context, const char *path, char *text)
-{
-    ERR_clear_error();
-    return result(SSL_CTX_use_certificate_chain_file(context->ssl, path), text);
-}
-
-int fc_tls_context_use_key(fc_tls_context *context, const char *path, char *text)
-{
-    ERR_clear_error();
-    return result(SSL_CTX_use_PrivateKey_file(context->ssl, path, SSL_FILETYPE_PEM), text);
-}
-
-static int add_extension(X509 *certificate, int nid, const char *value)
-{
-    X509V3_CTX context;
-    X509V3_set_ctx_nodb(&context);
-    X509V3_set_ctx(&context, certificate, certificate, NULL, NULL, 0);
-    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    int added = extension && X509_add_ext(certificate, extension, -1) == 1;
-    X509_EXTENSION_free(extension);
-    return added;
-}
-
-int fc_tls_context_self_sign(fc_tls_context *context, const char *names, int days, char *text)
-{
-    int done = 0;
-    ERR_clear_error();
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
-    BIGNUM *serial = BN_new();
-
-    if (!key || !certificate || !serial)
-        goto out;
-    X509_NAME *subject = X509_get_subject_name(certificate);
-    /* A random serial number keeps two ephemeral certificates of one name apart. */
-    if (X509_set_version(certificate, 2) != 1 || BN_rand(serial, 120, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) != 1
-        || !BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(certificate))
-        || !X509_gmtime_adj(X509_getm_notBefore(certificate), -3600)
-        || !X509_time_adj_ex(X509_getm_notAfter(certificate), days, 0, NULL)
-        || X509_set_pubkey(certificate, key) != 1
-        || X509_NAME_add_entry_by_txt(
-               subject, "CN", MBSTRING_ASC, (const uint8_t *)"flexicast ephemeral certificate", -1, -1, 0)
-            != 1
-        || X509_set_issuer_name(certificate, subject) != 1)
-        goto out;
-    done = add_extension(certificate, NID_basic_constraints, "critical,CA:FALSE")
-        && add_extension(certificate, NID_ext_key_usage, "serverAuth")
-        && add_extension(certificate, NID_subject_key_identifier, "hash")
-        && add_extension(certificate, NID_subject_alt_name, names)
-        && X509_sign(certificate, key, EVP_sha256()) > 0
-        && SSL_CTX_use_certificate(context->ssl, certificate) == 1
-        && SSL_CTX_use_PrivateKey(context->ssl, key) == 1;
-out:
-    BN_free(serial);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-    return result(done, text);
-}
-
-size_t fc_tls_context_certificate(const fc_tls_context *context, char *out, size_t capacity)
-{
-    X509 *certificate = SSL_CTX_get0_certificate(context->ssl);
-    BIO *bio = BIO_new(BIO_s_mem());
-    size_t length = 0;
-
-    if (certificate && bio && PEM_write_bio_X509(bio, certificate) == 1) {
-        char *bytes;
-        long count = BIO_get_mem_data(bio, &bytes);
-        if (count > 0 && (size_t)count <= capacity) {
-            memcpy(out, bytes, (size_t)count);
-            length = (size_t)count;
-        }
-    }
-    BIO_free(bio);
-    return length;
-}
-
-int fc_tls_context_trust_file(fc_tls_context *context, const char *path, char *text)
-{
-    ERR_clear_error();
-    SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
-    return result(SSL_CTX_load_verify_file(context->ssl, path), text);
-}
-
-int fc_tls_context_trust_system(fc_tls_context *context, char *text)
-{
-    ERR_clear_error();
-    SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
-    return result(SSL_CTX_set_default_verify_paths(context->ssl), text);
 }
 
 int fc_tls_context_use_groups(fc_tls_context *context, const char *groups)
@@ -484,10 +391,11 @@ void fc_tls_reason(const fc_tls *tls, char *text)
     long verified = SSL_get_verify_result(tls->ssl);
 
     if (verified != X509_V_OK && (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER)) {
-        snprintf(text, FC_TLS_TEXT, "certificate: %s", X509_verify_cert_error_string(verified));
+        snprintf(text, FC_TLS_TEXT, "certificate: %s%s%s", X509_verify_cert_error_string(verified),
+            tls->refused[0] ? "; it is " : "", tls->refused);
         ERR_clear_error();
     } else {
-        describe(text);
+        fc_tls_describe(text);
     }
 }
 

@@ -55,18 +55,39 @@ void fc_tls_context_free(fc_tls_context *context);
 int fc_tls_context_use_certificate(fc_tls_context *context, const char *path, char *text);
 int fc_tls_context_use_key(fc_tls_context *context, const char *path, char *text);
 
+/* Server: a certificate and its key, as PEM. */
+int fc_tls_context_use_pem(fc_tls_context *context, const char *certificate_pem, const char *key_pem, char *text);
+
+/* Octets of room for a certificate or a key as PEM. */
+#define FC_CERTIFICATE_TEXT 65536
+
 /*
- * Server: makes a P-256 key and a certificate signed with it. `names` is a subjectAltName in OpenSSL's notation, such
+ * Makes a P-256 key and a certificate signed with it. `names` is a subjectAltName in OpenSSL's notation, such
  * as "DNS:example.org,IP:192.0.2.1". Valid from an hour ago for `days` days.
  */
-int fc_tls_context_self_sign(fc_tls_context *context, const char *names, int days, char *text);
+int fc_certificate_make(const char *names, int days, char *certificate_pem, char *key_pem, char *text);
 
 /* The server's certificate in PEM. Returns its length, 0 when there is none or `capacity` is too small. */
 size_t fc_tls_context_certificate(const fc_tls_context *context, char *out, size_t capacity);
 
-/* Client: verify against the certificates of a PEM file, or the system's; without either nothing is verified. */
+/* Octets of a certificate's fingerprint, SHA-256 of its DER form, and of room for it as text. */
+#define FC_TLS_FINGERPRINT 32
+#define FC_TLS_FINGERPRINT_TEXT 72
+
+/* The server's certificate: its fingerprint, and from when until when it is valid, in seconds since 1970. */
+int fc_tls_context_facts(const fc_tls_context *context, uint8_t *fingerprint, int64_t *from, int64_t *until);
+
+/* Server: octets of the keys that tickets are sealed with; who has them can resume what another process began. */
+#define FC_TLS_TICKET_KEYS 80
+int fc_tls_context_use_ticket_keys(fc_tls_context *context, const uint8_t *keys);
+
+/*
+ * Client: verify against the certificates of a PEM file, or the system's, or accept the certificates of these fingerprints
+ * and no others; without any nothing is verified.
+ */
 int fc_tls_context_trust_file(fc_tls_context *context, const char *path, char *text);
 int fc_tls_context_trust_system(fc_tls_context *context, char *text);
+int fc_tls_context_trust_pins(fc_tls_context *context, const uint8_t *fingerprints, size_t count, char *text);
 
 /* Key exchange groups by name, joined by colons, instead of OpenSSL's own choice. */
 int fc_tls_context_use_groups(fc_tls_context *context, const char *groups);

@@ -17,6 +17,8 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
     public enum Trust: Sendable, Equatable {
         /// The certificates in a PEM file, be they authorities or the server's own.
         case file(String)
+        /// A server that has one of these certificates, whatever name and dates are in it.
+        case pinned([CertificateFingerprint])
         /// The authorities that the system trusts.
         case system
         /// Anybody: the connection is then open to whoever sits in between.
@@ -77,30 +79,24 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
         return context
     }
 
-    /// A server's context with an ephemeral P-256 key and a certificate signed with it, valid for `names` (host names
-    /// or IP addresses) and 30 days. Its `certificatePEM` is what a client has to trust.
+    /// A server's context with a certificate and its key. Parameters as above.
+    public static func server(
+        _ pem: CertificatePEM, alpn: [String], suites: [CipherSuite] = CipherSuite.allCases, keyLog: String? = nil
+    ) throws(TLSConfigurationError) -> TLSContext {
+        let context = try TLSContext(role: .server, alpn: alpn, suites: suites, keyLog: keyLog)
+        try unsafe context.attempt("cannot use a certificate") { context, text in
+            unsafe fc_tls_context_use_pem(context, pem.certificate, pem.key, text)
+        }
+        return context
+    }
+
+    /// A server's context with a certificate of its own making, valid for `names` (host names or IP addresses). Its
+    /// `certificatePEM` is what a client has to trust.
     public static func server(
         selfSignedFor names: [String], alpn: [String], suites: [CipherSuite] = CipherSuite.allCases,
         keyLog: String? = nil
     ) throws(TLSConfigurationError) -> TLSContext {
-        let allowed = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*")
-        var alternatives: [String] = []
-        for name in names {
-            if let address = IPAddress(name) {
-                alternatives.append("IP:\(address)")
-            } else if !name.isEmpty, name.allSatisfy(allowed.contains) {
-                alternatives.append("DNS:\(name)")
-            } else {
-                throw TLSConfigurationError("\"\(name)\" is neither a host name nor an IP address")
-            }
-        }
-        guard !alternatives.isEmpty else { throw TLSConfigurationError("a certificate needs at least one name") }
-        let context = try TLSContext(role: .server, alpn: alpn, suites: suites, keyLog: keyLog)
-        let list = alternatives.joined(separator: ",")
-        try unsafe context.attempt("cannot make a certificate for \(list)") { context, text in
-            unsafe fc_tls_context_self_sign(context, list, 30, text)
-        }
-        return context
+        try server(CertificatePEM(selfSignedFor: names), alpn: alpn, suites: suites, keyLog: keyLog)
     }
 
     /// A client's context. Parameters as for `server`.
@@ -118,6 +114,11 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
             try unsafe context.attempt("cannot use the system's authorities") { context, text in
                 unsafe fc_tls_context_trust_system(context, text)
             }
+        case .pinned(let fingerprints):
+            let octets = fingerprints.flatMap(\.octets)
+            try unsafe context.attempt("cannot use fingerprints") { context, text in
+                unsafe fc_tls_context_trust_pins(context, octets, fingerprints.count, text)
+            }
         case .none: break
         }
         return context
@@ -131,6 +132,24 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
             }
         }
         return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// What the server's own certificate says; nil when there is none.
+    public var certificateFacts: CertificateFacts? {
+        var octets = [UInt8](repeating: 0, count: Int(FC_TLS_FINGERPRINT))
+        var from: Int64 = 0
+        var until: Int64 = 0
+        guard unsafe fc_tls_context_facts(context, &octets, &from, &until) == 0 else { return nil }
+        return CertificateFacts(
+            fingerprint: CertificateFingerprint(octets: octets), validFrom: from, validUntil: until)
+    }
+
+    /// Seals tickets with keys that come from `secret`, 32 octets: what one process began another one with the same secret
+    /// resumes (RFC 8446 section 4.6.1). Without it no other can.
+    public func useTicketKeys(from secret: [UInt8]) {
+        let keys = (0..<3).flatMap { HKDF.expandLabel(.sha256, secret: secret, "ticket \($0)", length: 32) }
+        let result = unsafe fc_tls_context_use_ticket_keys(context, Array(keys.prefix(Int(FC_TLS_TICKET_KEYS))))
+        precondition(result == 0, "OpenSSL refused ticket keys")
     }
 
     /// Restricts the key exchange to groups named as in OpenSSL and joined by colons.

@@ -1,3 +1,10 @@
+import Foundation
+
+/// A time as events and log lines tell it: `2026-11-23T01:38:00.123Z` (RFC 3339).
+package func timestamp(_ time: Date = Date()) -> String {
+    time.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true)) + "Z"
+}
+
 /// Writes events to standard output, each whole line at once so that a reader never sees half of one.
 package struct EventOutput: Sendable {
     package enum Style: Sendable {
@@ -21,7 +28,7 @@ package struct EventOutput: Sendable {
     package func report(_ event: some EventLine) {
         let line: String? =
             switch style {
-            case .json: event.json
+            case .json: "{\"time\":\"\(timestamp())\"," + event.json.dropFirst()
             case .text: event.text
             case .silent: nil
             }

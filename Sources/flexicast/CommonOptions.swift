@@ -2,6 +2,7 @@ import ArgumentParser
 import Feeds
 import Foundation
 import Logging
+import Operation
 import Transport
 
 extension IOBackendChoice: ExpressibleByArgument {}
@@ -71,8 +72,7 @@ struct LineLogHandler: LogHandler {
     static func line(
         time: Date, level: Logger.Level, label: String, message: String, metadata: Logger.Metadata
     ) -> String {
-        let stamp = time.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
-        var line = "\(stamp)Z \(level) \(label): \(oneLine(message))"
+        var line = "\(timestamp(time)) \(level) \(label): \(oneLine(message))"
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
             let text = oneLine(value.description)
             line += text.contains(" ") || text.isEmpty ? " \(key)=\"\(text)\"" : " \(key)=\(text)"

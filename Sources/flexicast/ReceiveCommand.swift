@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cryptography
 import Feeds
 import Transport
 import Wire
@@ -15,8 +16,12 @@ struct ReceiveCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("Source to connect to.", valueName: "host:port"), transform: { try ServerName($0) })
     var server: ServerName
 
-    @Option(help: ArgumentHelp("Accept only certificates in this PEM file.", valueName: "file"))
-    var trust: String?
+    @Option(
+        help: ArgumentHelp(
+            "Accept only certificates in this PEM file, or the one of this fingerprint, which the source prints.",
+            valueName: "file|sha256/…"),
+        transform: parseTrust)
+    var trust: TrustChoice?
 
     @Flag(help: "Accept any certificate: whoever answers is believed.")
     var insecure = false
@@ -82,7 +87,7 @@ struct ReceiveCommand: ParsableCommand {
 
     var options: ReceiverOptions {
         var options = ReceiverOptions(host: server.host, port: server.port)
-        options.trust = insecure ? .anyone : trust.map(TrustChoice.file) ?? .system
+        options.trust = insecure ? .anyone : trust ?? .system
         options.path = path
         options.output = output
         options.count = count
@@ -95,4 +100,16 @@ struct ReceiveCommand: ParsableCommand {
         options.io = common.io
         return options
     }
+}
+
+/// A file's name, or fingerprints with commas between them.
+private func parseTrust(_ text: String) throws -> TrustChoice {
+    guard text.lowercased().hasPrefix("sha256/") else { return .file(text) }
+    return .pinned(
+        try text.split(separator: ",").map { part in
+            guard let fingerprint = CertificateFingerprint(part) else {
+                throw ValidationError("\"\(part)\" is no fingerprint: it is sha256/ and 64 hexadecimal digits")
+            }
+            return fingerprint
+        })
 }

@@ -35,6 +35,9 @@ struct EventLine: Decodable, Sendable {
     var fallbacks: Int?
     var returns: Int?
     var answer: String?
+    var address: String?
+    var certificate: String?
+    var time: String?
     var first: Int?
     var next: Int?
 }

@@ -112,9 +112,22 @@ final class ReceiverRun {
             guard gap.reason != .void, gap.reason != .unwanted else { return }
             summary.missing += Int(clamping: gap.count)
             output.report(ReceiverEvent.gap(first: gap.first, count: gap.count, reason: "\(gap.reason)"))
-        case .disconnected: notePosition()
+        case .disconnected:
+            notePosition()
+            tellOfRefusal()
         }
     }
+
+    /// Whoever started the receiver has to be told once what it takes, as long as the reason stays the same.
+    private func tellOfRefusal() {
+        defer { toldRefusal = subscriber.lastRefusal }
+        guard let refusal = subscriber.lastRefusal, refusal != toldRefusal else { return }
+        log.error(
+            "the source's certificate is not trusted; if it is the right one, give --trust its file or its fingerprint",
+            metadata: ["reason": "\(refusal)"])
+    }
+
+    private var toldRefusal: String?
 
     private func logReceived(_ message: LogMessage) {
         if message.answer != .taken { epoch += 1 }
@@ -235,6 +248,10 @@ final class ReceiverRun {
     private var status: Int32 {
         if isTimeUp, !subscriber.hasConnected {
             log.error("no connection to \(options.host):\(options.port): \(subscriber.lastFailure)")
+            return 1
+        }
+        if let refusal = subscriber.lastRefusal {
+            log.error("not connected at the end: \(refusal)")
             return 1
         }
         if failures > 0 {

@@ -3,8 +3,8 @@ import Transport
 
 /// One thing that happened at a source.
 package enum SourceEvent: Sendable {
-    /// Receivers can connect. `group` is empty without a flow.
-    case listening(address: String, group: String)
+    /// Receivers can connect. `group` is empty without a flow; `certificate` is what they can pin the source by.
+    case listening(address: String, group: String, certificate: String)
     /// A new or edited item goes out. `sha256` is of the octets every receiver must end up with.
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String)
     /// The whole feed goes out, with the items that are told of next.
@@ -16,8 +16,11 @@ package enum SourceEvent: Sendable {
 extension SourceEvent: EventLine {
     package var json: String {
         switch self {
-        case .listening(let address, let group):
-            jsonObject([("event", .string("listening")), ("address", .string(address)), ("group", .string(group))])
+        case .listening(let address, let group, let certificate):
+            jsonObject([
+                ("event", .string("listening")), ("address", .string(address)), ("group", .string(group)),
+                ("certificate", .string(certificate)),
+            ])
         case .item(let id, let title, let updated, let bytes, let sha256):
             jsonObject([
                 ("event", .string("item")), ("id", .string(id)), ("title", .string(title)),
@@ -32,8 +35,8 @@ extension SourceEvent: EventLine {
 
     package var text: String? {
         switch self {
-        case .listening(let address, let group):
-            group.isEmpty ? "listening on \(address), no flow" : "listening on \(address), flow to \(group)"
+        case .listening(let address, let group, let certificate):
+            "listening on \(address), \(group.isEmpty ? "no flow" : "flow to \(group)"); receivers trust \(certificate)"
         case .item(_, let title, let updated, let bytes, _): "\(updated)  \(title)  (\(bytes) B)"
         case .feed(let bytes, _): "the whole feed  (\(bytes) B)"
         case .interval: nil

@@ -24,11 +24,9 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
 
     let (objects, store) = try makeLog(options)
     let broadcaster = try Broadcaster(broadcast(options, objects), on: reactor, log: log)
-    if let path = options.certificateOutput {
-        do {
-            try Data(broadcaster.certificatePEM.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
-        } catch { throw EndpointError("cannot write the certificate to \(path): \(error.localizedDescription)") }
-    }
+    let certificate = CertificateWatch(broadcaster, output: options.certificateOutput, log: log)
+    try certificate.start(on: reactor)
+    try reactor.onSignal(SIGHUP) { certificate.reload() }
     var zeroCopy = broadcaster.counts.zeroCopy
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
@@ -64,7 +62,8 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     output.report(
         SourceEvent.listening(
             address: "\(broadcaster.address)",
-            group: options.flow.group.map { "\($0)" } ?? (options.flow.replicates ? "each receiver" : "")))
+            group: options.flow.group.map { "\($0)" } ?? (options.flow.replicates ? "each receiver" : ""),
+            certificate: "\(broadcaster.certificate.fingerprint)"))
     poller.start()
     let interval = options.reportInterval
     var next = reactor.now + interval
@@ -93,20 +92,6 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     return 0
 }
 
-/// The key of an earlier run, else a new one for this run and those to come. With it a receiver that still talks to the
-/// run before is told at once that it is over (RFC 9000 section 10.3.2), and connects again.
-func storedResetKey(in directory: String) throws -> StatelessResetKey {
-    let path = directory + "/reset-key"
-    if let found = try StoredFile.read(path, limit: 4096), found.count == 32 { return StatelessResetKey(key: found) }
-    var random = randomSeed()
-    let key = random.octets(32)
-    // Who knows the key can end any connection.
-    guard
-        FileManager.default.createFile(atPath: path, contents: Data(key), attributes: [.posixPermissions: 0o600])
-    else { throw EndpointError("cannot write \(path)") }
-    return StatelessResetKey(key: key)
-}
-
 /// Sends an item to every receiver. One that the log does not take is logged as an error.
 private func publish(_ document: Publication.Document, by broadcaster: Broadcaster, log: Logger) {
     do {
@@ -120,6 +105,12 @@ private func broadcast(_ options: SourceOptions, _ objects: ObjectLog) throws ->
     var broadcast = Broadcaster.Options(listen: options.listen)
     broadcast.certificate = options.certificate
     broadcast.names = try namesOfThisMachine()
+    if let directory = options.stateDirectory {
+        let secret = try storedSecret(in: directory)
+        broadcast.resetKey = StatelessResetKey(key: secret)
+        broadcast.ticketSecret = secret
+        broadcast.certificate = try broadcast.certificate ?? storedCertificate(in: directory, names: broadcast.names)
+    }
     broadcast.flow = options.flow
     broadcast.history = options.wholeFeed ? min(1, options.history) : options.history
     broadcast.groupRetry = options.groupRetry
@@ -129,7 +120,6 @@ private func broadcast(_ options: SourceOptions, _ objects: ObjectLog) throws ->
     broadcast.objects = objects
     broadcast.datagrams = false
     broadcast.maxDatagramSize = options.maxDatagramSize
-    broadcast.resetKey = try options.stateDirectory.map(storedResetKey)
     broadcast.qlogDirectory = options.qlogDirectory
     broadcast.keyLog = options.keyLog
     return broadcast

@@ -49,7 +49,8 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
 
     private unowned let reactor: Reactor
     private let configuration: ConnectionConfiguration
-    private let tls: TLSContext
+    /// For connections that begin from now on.
+    package var tls: TLSContext
     private let limits: Limits
     private var random: SeededRandom
     /// By the first octets of an ID that we issued; all of ours have `Admission.idLength` octets.

@@ -88,11 +88,13 @@ public final class Subscriber {
     public private(set) var hasConnected = false
     /// Why the last connection ended, or none came about.
     public private(set) var lastFailure = "no answer yet"
+    /// Why the source's certificate was not accepted in the last attempt to connect; nil when it was, or there was none.
+    public private(set) var lastRefusal: String?
 
     private let options: Options
     private let reactor: Reactor
     private let log: Logger
-    private let tls: TLSContext
+    private var tls: TLSContext
     private var addresses: [IPAddress]
     /// Which of them is tried next.
     private var nextAddress = 0
@@ -101,6 +103,9 @@ public final class Subscriber {
     private var retired: [Receiver] = []
     /// Connections tried since the last one that came about.
     private var attempts = 0
+    /// Connections in a row that came about and ended soon with an error.
+    private var violations = 0
+    private var connectedAt = Instant(nanoseconds: 0)
     /// Where the receiver is in the source's log, from connection to connection.
     private var kept: ObjectAssembler
     private var order: PartOrder
@@ -138,13 +143,7 @@ public final class Subscriber {
         self.options = options
         self.reactor = reactor
         self.log = log
-        let trust: TLSContext.Trust =
-            switch options.trust {
-            case .system: .system
-            case .file(let path): .file(path)
-            case .anyone: .none
-            }
-        tls = try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
+        tls = try Self.context(options)
         let mode: ObjectAssembler.Mode = options.delivery == .whole ? .whole : .parts
         let limits = ObjectAssembler.Limits(octets: options.heldOctets)
         if let position, let epoch = position.epoch {
@@ -182,6 +181,25 @@ public final class Subscriber {
 
     // MARK: Connections
 
+    private static func context(_ options: Options) throws(TLSConfigurationError) -> TLSContext {
+        let trust: TLSContext.Trust =
+            switch options.trust {
+            case .system: .system
+            case .file(let path): .file(path)
+            case .pinned(let fingerprints): .pinned(fingerprints)
+            case .anyone: .none
+            }
+        return try TLSContext.client(trust: trust, alpn: [applicationProtocol], keyLog: options.keyLog)
+    }
+
+    /// What is trusted may have changed since the source was believed last: its file is read again.
+    private func readTrust() {
+        guard lastRefusal != nil else { return }
+        do { tls = try Self.context(options) } catch {
+            log.error("the certificates that are trusted cannot be read again", metadata: ["reason": "\(error)"])
+        }
+    }
+
     private func release() {
         for old in retired { old.release() }
         retired.removeAll()
@@ -195,6 +213,7 @@ public final class Subscriber {
         }
         let address = addresses[nextAddress]
         attempts += 1
+        readTrust()
         do {
             let receiver = try Receiver(
                 to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
@@ -215,7 +234,8 @@ public final class Subscriber {
     }
 
     private func tryAgain() {
-        retry?.schedule(at: reactor.now + ReconnectPause.afterFailures(attempts, random: &random))
+        retry?.schedule(
+            at: reactor.now + ReconnectPause.afterFailures(max(attempts, violations), random: &random))
     }
 
     /// What the connection that ends has brought goes on to the next.
@@ -232,6 +252,12 @@ public final class Subscriber {
     private func closed(_ reason: CloseReason) {
         log.warning("connection ended", metadata: ["reason": "\(reason)"])
         lastFailure = "\(reason)"
+        lastRefusal = if case .local(let error) = reason, error.isOfCertificate { error.reason } else { nil }
+        if attempts == 0, reason.isViolation, reactor.now - connectedAt < ReconnectPause.goodConduct {
+            violations += 1
+        } else if attempts == 0 {
+            violations = 0
+        }
         // One that never came about says that this address is of no use.
         if attempts > 0 { nextAddress += 1 }
         keep()
@@ -251,6 +277,8 @@ public final class Subscriber {
         case .connected:
             attempts = 0
             hasConnected = true
+            connectedAt = reactor.now
+            lastRefusal = nil
             if let receiver { onEvent(.connected(to: receiver.peer.connection.machine.remoteAddress)) }
         case .listening(let group): onEvent(.listening(group: group))
         case .way(let way): onEvent(.way(way))

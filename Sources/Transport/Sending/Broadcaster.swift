@@ -54,6 +54,8 @@ public final class Broadcaster {
         package var groupRetry = Duration.seconds(600)
         package var maxDatagramSize = ConnectionConfiguration.datagramSizeLimit
         package var resetKey: StatelessResetKey?
+        /// What tickets are sealed with, so that they outlive the process.
+        package var ticketSecret: [UInt8]?
         package var qlogDirectory: String?
         package var keyLog: String?
 
@@ -75,10 +77,13 @@ public final class Broadcaster {
     /// Where receivers connect.
     public var address: SocketAddress { listen.localAddress }
     /// The certificate in use, as PEM.
-    public let certificatePEM: String
+    public private(set) var certificatePEM: String
+    /// What the certificate in use says: what it can be pinned by, and until when it is valid.
+    public private(set) var certificate: CertificateFacts
     /// What was sent so far, and who is there.
     public var counts: SourceCounts { source.counts }
 
+    private var options: Options
     private let reactor: Reactor
     private let listen: UDPSocket
     private let source: Source
@@ -93,16 +98,10 @@ public final class Broadcaster {
         var udp = UDPOptions()
         udp.onlyIPv6 = !options.listen.address.isUnspecified
         listen = try reactor.udpSocket(bind: options.listen, options: udp)
-        let tls =
-            if let files = options.certificate {
-                try TLSContext.server(
-                    certificateFile: files.certificate, keyFile: files.key, alpn: [applicationProtocol],
-                    keyLog: options.keyLog)
-            } else {
-                try TLSContext.server(
-                    selfSignedFor: options.names, alpn: [applicationProtocol], keyLog: options.keyLog)
-            }
-        certificatePEM = tls.certificatePEM
+        let (tls, facts) = try Self.context(options)
+        (certificatePEM, certificate, self.options) = (tls.certificatePEM, facts, options)
+        // Held twice, it would be copied when it changes.
+        self.options.objects = nil
         let objects = options.objects ?? memoryLog(retention: options.retention)
         let (flow, sender) = try makeFlow(options.flow, listen: listen, firstStream: objects.next, reactor: reactor)
         var configuration = FlowServerConfiguration(history: options.history)
@@ -134,6 +133,33 @@ public final class Broadcaster {
 
     /// The reactor knows of it before the broadcaster is made.
     private final class TurnEnd { var action: () -> Void = {} }
+
+    // MARK: Certificate
+
+    private static func context(_ options: Options) throws -> (TLSContext, CertificateFacts) {
+        let tls =
+            if let files = options.certificate {
+                try TLSContext.server(
+                    certificateFile: files.certificate, keyFile: files.key, alpn: [applicationProtocol],
+                    keyLog: options.keyLog)
+            } else {
+                try TLSContext.server(
+                    selfSignedFor: options.names, alpn: [applicationProtocol], keyLog: options.keyLog)
+            }
+        if let secret = options.ticketSecret { tls.useTicketKeys(from: secret) }
+        guard let facts = tls.certificateFacts else { preconditionFailure("a server's context without a certificate") }
+        return (tls, facts)
+    }
+
+    /// Reads the files of `Options.certificate` again, for connections that begin from now on; those that are there stay.
+    /// Does nothing where there are no files.
+    /// - Throws: what is wrong with them; what was in use before stays in use.
+    public func reloadCertificate() throws {
+        guard options.certificate != nil else { return }
+        let (tls, facts) = try Self.context(options)
+        (certificatePEM, certificate) = (tls.certificatePEM, facts)
+        source.listener.tls = tls
+    }
 
     // MARK: Objects
 

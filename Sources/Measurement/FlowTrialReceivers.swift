@@ -44,6 +44,7 @@ struct TrialConnection: ReceiverConnection {
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
     func heldOctets(of id: StreamID) -> Int { 0 }
     mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) { throw .unknownStream }
+    mutating func reset(_ id: StreamID, code: UInt64) {}
     mutating func close(_ error: TransportError, at now: Instant) {
         preconditionFailure("a member without a connection did wrong: \(error)")
     }

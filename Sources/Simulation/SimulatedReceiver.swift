@@ -20,6 +20,8 @@ public final class SimulatedReceiver {
     public private(set) var latencies: [Duration] = []
     /// The sequence numbers that it was told will not come.
     public private(set) var gaps: [Gap] = []
+    /// Datagrams in the order in which they came.
+    public private(set) var datagrams: [[UInt8]] = []
     /// Objects that will not be whole.
     private(set) var failures: [AssemblyFailure] = []
     /// Why it stopped listening to the flow, each time.
@@ -119,7 +121,8 @@ public final class SimulatedReceiver {
             latencies.append(object.latency ?? .zero)
         case .gap(let gap): gaps.append(gap)
         case .failed(let failure): failures.append(failure)
-        case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .part, .datagram, .end: break
+        case .datagram(let octets, _): datagrams.append(Array(octets))
+        case .listening, .openTunnel, .closeTunnel, .joinRefused, .joinUnanswered, .log, .part, .end: break
         }
     }
 }

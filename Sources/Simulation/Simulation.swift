@@ -43,6 +43,7 @@ public final class Simulation {
             configuration: configuration, seed: SeededRandom(from: &random), at: now)
         var service = FlowServerConfiguration()
         service.history = history
+        service.sendsDatagrams = true
         source = SimulatedSource(
             FlowServer(
                 flow: flow, log: try! ObjectLog(MemoryStore(epoch: Epoch(from: &random))),
@@ -73,16 +74,22 @@ public final class Simulation {
         return receiver
     }
 
-    /// Publishes an item and returns its stream on the flow.
+    /// Publishes an item and returns its stream on the flow. `lifetime`: what is not there after so long does not come.
     @discardableResult
-    public func publish(_ bytes: [UInt8]) -> StreamID {
+    public func publish(_ bytes: [UInt8], lifetime: Duration? = nil) -> StreamID {
         let stream = source.flow.nextStream
         do {
-            try source.server.publish(body: bytes, at: now)
+            try source.server.publish(body: bytes, until: lifetime.map { now + $0 }, at: now)
         } catch { preconditionFailure("an item was not published: \(error)") }
         published.append((stream, bytes))
         pumpSource()
         return stream
+    }
+
+    /// Sends a datagram to everybody.
+    public func sendDatagram(_ bytes: [UInt8]) {
+        do { try source.server.sendDatagram(bytes, at: now) } catch { preconditionFailure("\(error)") }
+        pumpSource()
     }
 
     /// Has a receiver send a frame of the tester's making.

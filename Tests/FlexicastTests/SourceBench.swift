@@ -109,7 +109,9 @@ final class SourceBench {
         send(.ready, receiver)
     }
 
-    func publish(_ octets: Int) { try! server.publish(body: [UInt8](repeating: 7, count: octets), at: now) }
+    func publish(_ octets: Int, until end: Instant? = nil) {
+        try! server.publish(body: [UInt8](repeating: 7, count: octets), until: end, at: now)
+    }
 
     /// Writes the packets that may go now, and those that may go in the next while.
     func transmit() -> [(number: UInt64, packet: [UInt8])] {

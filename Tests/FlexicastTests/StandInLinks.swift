@@ -79,7 +79,14 @@ struct StandInLink: ReceiverConnection {
     /// The connection holds as much as it may.
     var isFull = false
     var takesMessages = true { didSet { if takesMessages { untaken = 0 } } }
-    func heldOctets(of id: StreamID) -> Int { id == .control ? untaken : 0 }
+    /// Streams that it has been handed and that are not acknowledged.
+    var unacknowledged = Set<StreamID>()
+    private(set) var resets: [StreamID] = []
+    mutating func reset(_ id: StreamID, code: UInt64) {
+        resets.append(id)
+        unacknowledged.remove(id)
+    }
+    func heldOctets(of id: StreamID) -> Int { id == .control ? untaken : unacknowledged.contains(id) ? 1 : 0 }
     mutating func read(_ id: StreamID) -> StreamChunk? {
         defer { said = [] }
         return said.isEmpty && !saysNoMore ? nil : StreamChunk(bytes: said, offset: 0, isFinished: saysNoMore)

@@ -9,6 +9,8 @@ import Wire
 struct SwitchWalk {
     enum Operation: Equatable, CustomStringConvertible {
         case publish(Int)
+        /// An object that is worth nothing after so many milliseconds.
+        case publishUntil(Int, Int)
         case position(Int, Int)
         case join(Int)
         case ready(Int)
@@ -28,6 +30,7 @@ struct SwitchWalk {
         var description: String {
             switch self {
             case .publish(let octets): ".publish(\(octets))"
+            case .publishUntil(let octets, let milliseconds): ".publishUntil(\(octets), \(milliseconds))"
             case .position(let receiver, let kind): ".position(\(receiver), \(kind))"
             case .join(let receiver): ".join(\(receiver))"
             case .ready(let receiver): ".ready(\(receiver))"
@@ -80,6 +83,8 @@ struct SwitchWalk {
     private var datagramsForFlow: UInt64 = 0
     private var datagramsOnFlow = Set<UInt64>()
     private var misplaced: String?
+    /// Parts that end some time.
+    private var mortal = Set<UInt64>()
 
     init() {
         bench = SourceBench(retention: Retention(objects: 8)) {
@@ -107,7 +112,7 @@ struct SwitchWalk {
         var out: [Operation] = []
         while out.count < count {
             let receiver = Int.random(in: 0..<receivers, using: &dice)
-            switch Int.random(in: 0..<35, using: &dice) {
+            switch Int.random(in: 0..<39, using: &dice) {
             case 0..<5: out.append(.publish(Int.random(in: 0...3000, using: &dice)))
             case 5..<7: out.append(.publish(SourceBench.longOctets))
             case 7: out.append(.publish(2 * ObjectLimits.partOctets + 1))
@@ -123,6 +128,11 @@ struct SwitchWalk {
             case 29: out.append(.wait([5, 100, 1100].randomElement(using: &dice)!))
             case 30: out.append(.evict(receiver))
             case 31: out.append(.reconnect(receiver))
+            case 32..<36:
+                out.append(
+                    .publishUntil(
+                        [100, 3000, 9000, SourceBench.longOctets].randomElement(using: &dice)!,
+                        [0, 3, 30, 150, 2000].randomElement(using: &dice)!))
             default: out.append(.datagram(Int.random(in: 0...1100, using: &dice)))
             }
         }
@@ -161,12 +171,17 @@ struct SwitchWalk {
     private mutating func apply(_ operation: Operation) {
         let edge = bench.server.log.next
         switch operation {
-        case .publish(let octets):
+        case .publish(let octets), .publishUntil(let octets, _):
             let members = shadows.indices.filter { isMember($0) }
-            bench.publish(octets)
+            var end: Instant?
+            if case .publishUntil(_, let milliseconds) = operation {
+                end = bench.now + .milliseconds(Int64(milliseconds))
+            }
+            bench.publish(octets, until: end)
             for part in edge..<bench.server.log.next {
                 guard case .part(let found) = bench.server.log.part(at: part) else { fatalError("no part \(part)") }
                 lengths.append(UInt64(found.stream.count))
+                if end != nil { mortal.insert(part) }
                 if found.stream.count <= 10_000 {
                     for index in members { shadows[index].carried.insert(part) }
                 }
@@ -221,7 +236,8 @@ struct SwitchWalk {
     /// POSITION of the kinds that there are: for all, from the middle, for what is new, with gaps, of another epoch, at the edge.
     private mutating func state(_ index: Int, _ kind: Int) {
         let edge = bench.server.log.next
-        let oldest = bench.server.log.oldest
+        // A newcomer is told nothing of what ended before there was anything that is kept.
+        let oldest = bench.server.log.first(ofNewest: 1 << 20)
         let receiver = bench.receivers[index]
         var cursor = Cursor()
         var epoch: Epoch?
@@ -368,7 +384,7 @@ struct SwitchWalk {
             if isUntold, isGap || waits { return "part \(part) is untold as a gap, and waits or was told" }
             let isCarried = seat.member != nil && shadow.carried.contains(part)
             if isGap, waits { return "part \(part) was told as a gap and waits" }
-            if isGap, isCarried, !shadow.lost.contains(part) {
+            if isGap, isCarried, !shadow.lost.contains(part), !mortal.contains(part) {
                 return "part \(part) was told as a gap and is on the flow"
             }
             if waits, shadow.handed[part] != nil { return "part \(part) was handed over and waits" }

@@ -256,6 +256,47 @@ import Wire
         stage.broadcaster.close()
     }
 
+    /// What has ended is reset at who had begun to take it, keeps nobody waiting, and does not come to who comes later.
+    @Test func anObjectEndsWithItsLifetime() throws {
+        let stage = try Stage(group: 7, history: 10)
+        let member = try stage.subscriber()
+        let plain = try stage.subscriber(usesFlow: false)
+        try #require(stage.turn { stage.broadcaster.counts.members == 1 && plain.isServed })
+        func isReset(_ taker: Taker) -> Bool { taker.objects.values.contains { $0.name == "short" && $0.isReset } }
+        let object = try stage.broadcaster.open(
+            name: "short", lifetime: .until(stage.reactor.now + .milliseconds(500)))
+        try stage.broadcaster.write(object, [1, 2, 3])
+        let isBegun = stage.turn { [member, plain].allSatisfy { $0.objects.values.contains { $0.octets == 3 } } }
+        #expect(isBegun)
+        // Behind it, and not begun before it ends.
+        let unbegun = try stage.broadcaster.open(
+            name: "unbegun", lifetime: .until(stage.reactor.now + .milliseconds(200)))
+        try stage.broadcaster.write(unbegun, [4])
+        #expect(stage.turn { isReset(member) && isReset(plain) })
+        let next = try stage.broadcaster.open(name: "next")
+        try stage.broadcaster.write(next, [5])
+        try stage.broadcaster.finish(next)
+        #expect(stage.turn { member.has("next") && plain.has("next") })
+        // They had all that there was of it.
+        #expect([member, plain].allSatisfy { $0.gaps == 0 && !$0.objects.values.contains { $0.name == "unbegun" } })
+        for ended in [object, unbegun] {
+            #expect(throws: LogError.noObjectOpen) { try stage.broadcaster.write(ended, [1]) }
+            #expect(throws: LogError.noObjectOpen) { try stage.broadcaster.finish(ended) }
+        }
+        // One that everybody has ends too, and nobody hears of it.
+        try stage.broadcaster.publish(
+            name: "taken", lifetime: .until(stage.reactor.now + .milliseconds(500)), [UInt8](repeating: 1, count: 9000))
+        #expect(stage.turn { member.has("taken") && plain.has("taken") })
+        #expect(stage.turn { stage.broadcaster.counts.objectsExpired == 3 })
+        let late = try stage.subscriber()
+        #expect(stage.turn { late.has("next") })
+        try stage.broadcaster.publish(name: "last", [6])
+        #expect(stage.turn { [member, plain, late].allSatisfy { $0.has("last") } })
+        #expect(Set(late.objects.values.map(\.name)) == ["next", "last"])
+        #expect(member.gaps == 0 && plain.gaps == 0)
+        stage.broadcaster.close()
+    }
+
     @Test func objectsComeWholeToWhoWantsThemSo() throws {
         let stage = try Stage(group: 3, history: 10)
         try stage.broadcaster.publish(name: "small", mediaType: "text/plain", [7])

@@ -25,6 +25,9 @@ extension FlowServer {
                 repair(
                     slot, Seat.Repair(stream: stream, octets: octets, range: range, fin: fin, counted: counted), at: now
                 )
+            case .streamExpired(let member, let stream, let octets):
+                guard let slot = slot(of: member) else { continue }
+                giveUp(slot, stream, octets)
             case .memberRemoved(let member, let reason, let charge):
                 guard let slot = slot(of: member) else { continue }
                 memberRemoved(slot, member, reason: reason, charge: charge, at: now)

@@ -119,8 +119,8 @@ extension FlowServer {
             return
         }
         seats[slot].cursor.drop(gap.range)
-        if gap.reason == .retention {
-            countGone(gap.count)
+        if gap.reason == .retention || gap.reason == .lifetime {
+            countGone(gap)
             tell(.told(id(of: slot), gap))
         }
         say(slot, .gap(gap))

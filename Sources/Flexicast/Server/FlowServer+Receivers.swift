@@ -27,6 +27,7 @@ extension FlowServer {
         receiverCount += 1
         tell(.connected(id(of: slot), speaksFlexicast: seats[slot].hasSession))
         seats[slot].nextDatagram = datagrams.end
+        seats[slot].nextEnded = ended.end
         if seats[slot].hasSession, mayHearDatagrams(slot, connection.peerParameters) {
             seats[slot].way = configuration.hasGroup ? .group : .copies
             announce(slot, at: now)
@@ -51,6 +52,7 @@ extension FlowServer {
         seats[slot].cursor = DeliveryCursor()
         seats[slot].repairs = []
         seats[slot].messages = []
+        seats[slot].streams = [:]
         leaveTurns(slot, at: now)
         settle(at: now)
     }
@@ -184,7 +186,12 @@ extension FlowServer {
             connection.sendExtensionFrame(frame.octets, key: frame.key)
         }
         tellClock(slot, on: connection, at: now)
+        resetEnded(slot, on: &connection)
         for repair in seats[slot].repairs {
+            if repair.isOver {
+                resetStream(repair, on: &connection)
+                continue
+            }
             connection.sendStreamRange(
                 repair.stream, repair.octets, range: repair.range, fin: repair.fin, counted: repair.counted)
             unicast?.charge(repair.range.count, at: now)
@@ -277,6 +284,7 @@ extension FlowServer {
                 seats[slot].openedStream = stream
                 guard (try? connection.write(stream, part.octets, fin: true)) != nil else { break }
                 seats[slot].openedStream = nil
+                if log.nextLifetimeEnd != nil { seats[slot].streams[stream] = next.sequence }
             }
             if unicast != nil {
                 unicast!.spend(slot, part.streamLength)

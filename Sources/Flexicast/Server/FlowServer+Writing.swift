@@ -6,11 +6,12 @@ extension FlowServer {
     /// Octets that receivers may be behind the writer of an object before it has to wait.
     static var writeAhead: Int { 4 << 20 }
 
-    /// Begins an object; its parts follow. `length`: its octets, where they are known. Throws what `ObjectLog.begin` does.
+    /// Begins an object; its parts follow. `length`: its octets, where they are known. `end`: of its lifetime, if it has
+    /// one: it is given up then, and what is appended afterwards finds no object open. Throws what `ObjectLog.begin` does.
     public mutating func beginObject(
-        name: String = "", mediaType: String = "", length: UInt64? = nil, at now: Instant
+        name: String = "", mediaType: String = "", length: UInt64? = nil, until end: Instant? = nil, at now: Instant
     ) throws(LogError) {
-        try log.begin(name: name, mediaType: mediaType, length: length, published: wallTime(at: now))
+        try log.begin(name: name, mediaType: mediaType, length: length, published: wallTime(at: now), until: end)
     }
 
     /// Publishes the next part of the object that has begun, at most `ObjectLimits.partOctets`, or with `isLast` its last.

@@ -105,10 +105,17 @@ public struct FlowServer: Sendable {
     /// The newest datagrams, by number, for receivers that do not hear them on the flow.
     var datagrams = Ring(filler: [UInt8]())
 
+    /// Numbers of parts whose lifetime has ended, for receivers whose connections may still be sending them.
+    var ended = Ring(filler: UInt64(0)..<0)
+
     /// Objects published.
     public internal(set) var objectCount: UInt64 = 0
     /// Sequence numbers that receivers were told nothing will come for, because they are not kept any more.
     public private(set) var partsGone: UInt64 = 0
+    /// Objects whose lifetime has ended, also if all receivers had them.
+    public internal(set) var objectsExpired: UInt64 = 0
+    /// Sequence numbers that receivers were told nothing will come for, because the lifetime of their objects had ended.
+    public private(set) var partsExpired: UInt64 = 0
     /// Control streams that broke a rule; their connections ended with them.
     public internal(set) var controlErrors: UInt64 = 0
     /// Times that a receiver was handed no more parts until it takes what it is told on its control stream.
@@ -181,16 +188,17 @@ public struct FlowServer: Sendable {
 
     /// Sends an object to every receiver, and to those that come later and lack it, as long as the log keeps it. Throws
     /// what `ObjectLog.append` does; nothing was published then.
+    /// - Parameter end: of the object's lifetime, if it has one: what receivers have not got by then they do not get.
     /// - Returns: whether all of it goes on the flow.
     @discardableResult
     public mutating func publish(
-        name: String = "", mediaType: String = "", body: [UInt8], at now: Instant
+        name: String = "", mediaType: String = "", body: [UInt8], until end: Instant? = nil, at now: Instant
     ) throws(LogError) -> Bool {
         defer { assertInvariants(logHasGrown: true) }
         // Those of its parts that the flow does not carry, in order.
         var besides: [UInt64] = []
         let numbers = try log.append(
-            name: name, mediaType: mediaType, body: body, published: wallTime(at: now)
+            name: name, mediaType: mediaType, body: body, published: wallTime(at: now), until: end
         ) { part in
             if !Self.give(part, to: &flow, isTouched: &isFlowTouched) { besides.append(part.sequence) }
         }
@@ -286,7 +294,10 @@ public struct FlowServer: Sendable {
         case .streamReadable(let id): controlReceived(slot, id, on: &connection, at: now)
         case .streamReset(.control, _), .streamStopped(.control, _):
             breakControl(slot, .controlCutOff, on: &connection, at: now)
-        case .streamSent, .streamStopped, .writable: touch(slot)
+        case .streamSent(let id):
+            if !seats[slot].streams.isEmpty { seats[slot].streams[id] = nil }
+            touch(slot)
+        case .streamStopped, .writable: touch(slot)
         default: break
         }
     }
@@ -351,7 +362,9 @@ public struct FlowServer: Sendable {
     mutating func awaitPosition(_ slot: Int, until: Instant) { awaited.append(Awaited(id: id(of: slot), until: until)) }
 
     mutating func countSentAgain(_ parts: UInt64) { partsSentAgain += parts }
-    mutating func countGone(_ parts: UInt64) { partsGone += parts }
+    mutating func countGone(_ gap: Gap) {
+        if gap.reason == .lifetime { partsExpired += gap.count } else { partsGone += gap.count }
+    }
 
     // MARK: Copies, keys, notices
 
@@ -401,8 +414,10 @@ public struct FlowServer: Sendable {
         min(
             min(flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture),
             min(
-                awaited.isEmpty ? .distantFuture : awaited[awaited.base].until,
-                unicast?.nextTurn ?? .distantFuture))
+                log.nextLifetimeEnd ?? .distantFuture,
+                min(
+                    awaited.isEmpty ? .distantFuture : awaited[awaited.base].until,
+                    unicast?.nextTurn ?? .distantFuture)))
     }
 
     /// The same for a shell that has done at `now` what could be done: a deadline that has passed waits for something else
@@ -419,6 +434,7 @@ public struct FlowServer: Sendable {
         defer { assertInvariants() }
         if flow != nil { flow!.timerFired(at: now) }
         settle(at: now)
+        endLifetimes(at: now)
         if retriesGroup, now >= nextGroupRetry {
             nextGroupRetry = now + configuration.groupRetry / 8
             retryGroup(at: now)

@@ -32,6 +32,8 @@ public protocol ReceiverConnection: ~Copyable {
     /// Octets written to the stream that are not acknowledged.
     func heldOctets(of id: StreamID) -> Int
     mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError)
+    /// See `Connection.reset`.
+    mutating func reset(_ id: StreamID, code: UInt64)
     mutating func close(_ error: TransportError, at now: Instant)
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant)
 }

@@ -30,6 +30,8 @@ struct Seat: Sendable {
         var range: Range<UInt64>
         var fin: Bool
         var counted: Bool
+        /// Nothing more of it is sent, and the receiver is to forget what it has.
+        var isOver = false
     }
 
     /// What the receiver has said on its control stream (docs/objects.md).
@@ -83,6 +85,11 @@ struct Seat: Sendable {
     /// All parts from this one on come to it, on the flow or from its cursor; nil until that begins. What it says later of
     /// its position bears on those before alone.
     var servedFrom: UInt64?
+    /// The sequence numbers of parts on streams that have other numbers, which a receiver has that does not speak flexicast: while
+    /// there are objects with a lifetime.
+    var streams: [StreamID: UInt64] = [:]
+    /// The next of `FlowServer.ended` that it has to be rid of.
+    var nextEnded: UInt64 = 0
     /// The number of the next datagram that it is to be handed on its connection.
     var nextDatagram: UInt64 = 0
     var lastCredit: (octets: UInt64, streams: UInt64) = (0, 0)

@@ -47,6 +47,9 @@ public enum FlowAction: Sendable {
     /// flow control account already. For a member that has gone this precedes its `memberRemoved`.
     case unicastRepair(
         member: MemberID, stream: StreamID, octets: StreamOctets, range: Range<UInt64>, fin: Bool, counted: Bool)
+    /// The member lacks something of a stream that is worth nothing any more: it gets RESET_STREAM instead, on its own connection,
+    /// as what it has of it would wait for the rest. `octets` is the whole stream.
+    case streamExpired(member: MemberID, stream: StreamID, octets: StreamOctets)
     /// The member is out of the table. When `reason.isEviction`, tell it (`SourceSession.evict`). `charge` is what
     /// the flow has sent it since the last `takeCharge`, for its connection's flow control account.
     case memberRemoved(MemberID, reason: LeaveReason, charge: FlowCharge)

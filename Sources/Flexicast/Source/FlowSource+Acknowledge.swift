@@ -177,7 +177,12 @@ extension FlowSource {
             ? (missing: 0, of: 1) : log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
         // Lost near the root: at least every other of the acknowledgements that came since reports it too.
         let isCommon = reports.missing >= Self.earlyReports && reports.missing >= reports.of / 2
-        guard record.frameCount > 0, !log.isRepairedOnFlow(packetNumber) else { return }
+        guard record.frameCount > 0 else { return }
+        if log.isRepairedOnFlow(packetNumber) {
+            // The repair was, or is to be, on the flow; what had expired before that is not in it.
+            for index in 0..<record.frameCount { _ = giveUpExpired(log.frame(index, of: record), in: &batch) }
+            return
+        }
         let octets = UInt64(configuration.packetSize)
         if reports.missing >= flowRepairThreshold || isCommon, octets <= repairAllowance {
             repairAllowance -= octets
@@ -185,6 +190,7 @@ extension FlowSource {
             statistics.flowRepairs += 1
             for index in 0..<record.frameCount {
                 let frame = log.frame(index, of: record)
+                if frame.stream >= members[slot].firstStream, giveUpExpired(frame, in: &batch) { continue }
                 streams.retain(frame.stream)
                 repairs.append(frame)
             }
@@ -198,7 +204,7 @@ extension FlowSource {
 
     /// Sends a frame that a packet has carried to the batch's member, unless it gets the stream otherwise.
     mutating func repair(_ frame: FrameRecord, into batch: inout RepairBatch) {
-        guard frame.stream >= members[batch.slot].firstStream else { return }
+        guard frame.stream >= members[batch.slot].firstStream, !giveUpExpired(frame, in: &batch) else { return }
         let range = UInt64(frame.offset)..<(UInt64(frame.offset) + UInt64(frame.length))
         let part = RepairBatch.Part(stream: frame.stream, range: range, fin: frame.fin, counted: false)
         if let whole = batch.add(part) { send(whole, to: batch.slot) }

@@ -14,6 +14,8 @@ struct RepairBatch: ~Copyable, Sendable {
 
     let slot: Int
     private var last: Part?
+    /// The stream that its member was told last not to wait for.
+    var expired: UInt64?
 
     init(for slot: Int) { self.slot = slot }
 

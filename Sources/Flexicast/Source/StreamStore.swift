@@ -10,6 +10,20 @@ struct StreamStore: Sendable {
         /// Frames in the packet log and in the repair queue; those of the stream at the cursor are in `newReferences`.
         var references: UInt32 = 0
         var onFlow = false
+        /// It was sent, and is not worth repairing.
+        var isExpired = false
+    }
+
+    /// What the end of a stream's lifetime comes upon.
+    enum Expiry {
+        /// It is not held, or expired before.
+        case notHeld
+        /// Its first packets have left: it is brought to its end.
+        case begun
+        /// Nothing of it has left, and nothing will; so many octets did not wait in vain.
+        case unsent(octets: Int)
+        /// All of it has left.
+        case sent
     }
 
     private var entries: Ring<Entry>
@@ -46,7 +60,7 @@ struct StreamStore: Sendable {
     func held(before end: UInt64) -> [UInt64] {
         guard entries.base < min(end, next) else { return [] }
         return (entries.base..<min(end, next)).filter {
-            entries[$0].onFlow && ($0 >= cursor || entries[$0].references > 0)
+            entries[$0].onFlow && !entries[$0].isExpired && ($0 >= cursor || entries[$0].references > 0)
         }
     }
 
@@ -91,6 +105,26 @@ struct StreamStore: Sendable {
             if index == entries.base { forgetSettled() }
         }
     }
+
+    /// The stream is worth nothing any more.
+    mutating func expire(_ index: UInt64) -> Expiry {
+        guard index >= entries.base, index < next, entries[index].onFlow, !entries[index].isExpired else {
+            return .notHeld
+        }
+        guard index >= cursor else {
+            entries[index].isExpired = true
+            return .sent
+        }
+        if index == cursor, sent > 0 { return .begun }
+        let count = entries[index].octets.count
+        queuedOctets -= UInt64(count)
+        octetsHeld -= UInt64(count)
+        entries[index] = Entry()
+        if index == cursor { moveCursor() }
+        return .unsent(octets: count)
+    }
+
+    func isExpired(_ index: UInt64) -> Bool { entries[index].isExpired }
 
     /// Gives up everything that is not sent yet: nobody is left to hear it.
     mutating func dropUnsent() {

@@ -1,9 +1,13 @@
+import Wire
+
 /// An object whose parts come one by one.
 struct OpenObject: Sendable {
     var name: String
     var mediaType: String
     var declaredLength: UInt64?
     var published: WallTime
+    /// The end of its lifetime; nil when there is none.
+    var end: Instant?
     var first: UInt64
     var parts: UInt64 = 0
     /// Of the bodies.
@@ -13,10 +17,11 @@ struct OpenObject: Sendable {
 extension ObjectLog {
     /// Publishes an object that is all there, and forgets what retention no longer keeps. Returns its sequence numbers.
     /// When it throws, nothing was published.
+    /// `end`: from then on the object is worth nothing, see `endLifetime`. One with an end is not kept by the store.
     /// `take`: is handed each part in order, where it is, so that who sends it on has not to look it up.
     @discardableResult
     public mutating func append(
-        name: String = "", mediaType: String = "", body: [UInt8], published: WallTime,
+        name: String = "", mediaType: String = "", body: [UInt8], published: WallTime, until end: Instant? = nil,
         take: (borrowing Part) -> Void = { _ in }
     ) throws(LogError) -> Range<UInt64> {
         guard open == nil else { throw .objectIsOpen }
@@ -33,11 +38,12 @@ extension ObjectLog {
         for index in 0..<(count - 1) {
             let part = try part(index, of: count, from: first, name, mediaType, body, published)
             take(part)
-            publish(consume part)
+            publish(consume part, isStored: end == nil)
         }
         take(last)
-        publish(consume last)
+        publish(consume last, isStored: end == nil)
         objectCount += 1
+        if let end { note(end, of: first) }
         statistics.objectsAppended += 1
         applyRetention(at: nil)
         return first..<(first + UInt64(count))
@@ -59,10 +65,12 @@ extension ObjectLog {
     /// Begins an object whose parts come one by one: `append(part:)` for each but the last, then `finish`. `length` is that
     /// of the whole object in octets, when it is known. Returns the number of its first part.
     ///
+    /// `end` is as for an object that is all there.
     /// It may be longer than what the log keeps: then its first parts are forgotten before its last ones come.
     @discardableResult
     public mutating func begin(
-        name: String = "", mediaType: String = "", length: UInt64? = nil, published: WallTime
+        name: String = "", mediaType: String = "", length: UInt64? = nil, published: WallTime,
+        until end: Instant? = nil
     ) throws(LogError) -> UInt64 {
         guard open == nil else { throw .objectIsOpen }
         let first = try numbers(1)
@@ -74,7 +82,8 @@ extension ObjectLog {
             throw .malformed(error)
         }
         open = OpenObject(
-            name: name, mediaType: mediaType, declaredLength: length, published: published, first: first)
+            name: name, mediaType: mediaType, declaredLength: length, published: published, end: end,
+            first: first)
         return first
     }
 
@@ -97,6 +106,7 @@ extension ObjectLog {
     ) throws(LogError) -> Range<UInt64> {
         let last = try add(body, isLast: true, take: take)
         let first = open?.first ?? last
+        if let end = open?.end { note(end, of: first) }
         open = nil
         objectCount += 1
         statistics.objectsAppended += 1
@@ -141,7 +151,7 @@ extension ObjectLog {
         open = object
         next = number + 1
         take(part)
-        publish(part)
+        publish(part, isStored: object.end == nil)
         if !isLast { applyRetention(at: nil) }
         return number
     }
@@ -190,10 +200,10 @@ extension ObjectLog {
         return first
     }
 
-    private mutating func publish(_ part: consuming Part) {
+    private mutating func publish(_ part: consuming Part, isStored: Bool) {
         statistics.partsAppended += 1
         do {
-            try store.append(part)
+            if isStored { try store.append(part) }
         } catch {
             // The flow goes on: after a restart the part is void.
             statistics.storeFailures += 1

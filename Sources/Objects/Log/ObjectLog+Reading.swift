@@ -6,7 +6,7 @@ public enum LogEntry: Sendable, Equatable {
     case part(Part)
     /// No part has, or will have, these numbers: the one asked for and those behind it up to the next part.
     case void(Gap)
-    /// The one asked for and those behind it up to the oldest part are no longer kept.
+    /// The one asked for and those behind it are no longer kept, for the gap's reason.
     case gone(Gap)
     /// The number was not given out yet.
     case beyond
@@ -28,9 +28,9 @@ extension ObjectLog {
         guard sequence < next else { return .beyond }
         guard sequence >= oldest else { return .gone(Gap(sequence..<oldest, .retention)) }
         let index = parts.firstIndex(from: sequence)
-        guard index < parts.count else { return .void(Gap(sequence..<next, .void)) }
+        guard index < parts.count else { return hole(sequence..<next) }
         let found = parts[index].sequence
-        return found == sequence ? .part(parts[index]) : .void(Gap(sequence..<found, .void))
+        return found == sequence ? .part(parts[index]) : hole(sequence..<found)
     }
 
     /// The first thing from `sequence` on that a receiver at `cursor` with these wants is to be sent or told. Parts that it
@@ -150,6 +150,7 @@ extension ObjectLog {
         octetCount -= parts[0].streamLength
         parts.removeFirst()
         oldest = parts.isEmpty ? next : parts[0].sequence
+        forgetExpired()
     }
 
     /// What does not hold of it, in words; nil when all does.
@@ -173,6 +174,7 @@ extension ObjectLog {
             octets += part.streamLength
             place = part.sequence + 1
         }
+        if let problem = checkExpired() { return problem }
         if objects != objectCount { return "\(objects) objects are kept, and \(objectCount) are counted" }
         if octets != octetCount { return "\(octets) octets are kept, and \(octetCount) are counted" }
         if let last = parts.isEmpty ? nil : parts[parts.count - 1].header, last.count != last.index + 1, open == nil {

@@ -32,6 +32,10 @@ public struct ObjectLog: Sendable {
     public internal(set) var store: any LogStore
 
     var parts = PartQueue()
+    /// When objects that are whole end, of those that do.
+    var lifetimes = LifetimeQueue()
+    /// Numbers from `oldest` on of parts whose lifetime was over, ascending: no two without a part between them.
+    var expired: [Range<UInt64>] = []
     /// Up to where numbers are reserved.
     var reserved: UInt64
     var open: OpenObject?
@@ -100,6 +104,8 @@ public struct LogStatistics: Sendable, Equatable {
     var partsAppended: UInt64 = 0
     /// Objects forgotten because of a limit of `Retention`.
     public var objectsForgotten: UInt64 = 0
+    /// Objects that were forgotten because their lifetime was over.
+    public var objectsExpired: UInt64 = 0
     /// Objects that began and were abandoned.
     public var objectsAbandoned: UInt64 = 0
     /// Numbers that were left out because a block did not follow the one before, or was too small.

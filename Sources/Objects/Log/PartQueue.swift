@@ -29,6 +29,16 @@ struct PartQueue: Sendable {
         }
     }
 
+    /// Removes parts wherever they are, at the cost of moving the fewer of those before and behind them.
+    mutating func remove(_ range: Range<Int>) {
+        guard range.lowerBound < count - range.upperBound else {
+            storage.removeSubrange((head + range.lowerBound)..<(head + range.upperBound))
+            return
+        }
+        for index in (0..<range.lowerBound).reversed() { storage.swapAt(head + index, head + index + range.count) }
+        for _ in range { removeFirst() }
+    }
+
     mutating func removeLast() { storage.removeLast() }
 
     /// The first part whose number is `sequence` or higher. Numbers are rarely left out, so that it is most often found

@@ -97,6 +97,8 @@ public enum ObjectsError: Error, Equatable, Sendable {
         public static let contradiction = Code(rawValue: 0x15)
         /// A control stream that ended too early.
         public static let cutOff = Code(rawValue: 0x16)
+        /// Of a stream that is reset: the lifetime of its object has ended.
+        public static let lifetime = Code(rawValue: 0x17)
     }
 
     /// What to close or reset with.

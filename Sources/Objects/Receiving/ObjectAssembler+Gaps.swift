@@ -54,6 +54,7 @@ extension ObjectAssembler {
                 statistics.unwanted += UInt64(missing.count)
             } else {
                 statistics.missing += UInt64(missing.count)
+                if reason == .lifetime { statistics.expired += UInt64(missing.count) }
                 notices.append(.gap(Gap(missing, reason)))
             }
             place = missing.upperBound
@@ -63,8 +64,9 @@ extension ObjectAssembler {
         for index in tracked.indices.reversed() {
             let object = tracked[index]
             guard !object.isEnded, object.run.overlaps(range) else { continue }
-            // What was given out part by part may still be given up by the source.
-            guard reason == .void || settled.firstMissing(in: object.run.clamped(to: range)) != nil else { continue }
+            // What was given out part by part may still be given up by the source, or end before it is whole.
+            let isGivenUp = reason == .void || reason == .lifetime && object.header.count == nil
+            guard isGivenUp || settled.firstMissing(in: object.run.clamped(to: range)) != nil else { continue }
             if reason != .unwanted { note(object, .gap(reason)) }
             remove(index)
             hit = min(hit.lowerBound, object.first)..<max(hit.upperBound, object.end)

@@ -161,6 +161,8 @@ public struct AssemblyStatistics: Sendable, Equatable {
     public var failures: UInt64 = 0
     /// Numbers told as gaps that were wanted.
     public var missing: UInt64 = 0
+    /// Of them, those of objects whose lifetime had ended.
+    public var expired: UInt64 = 0
     /// Numbers told as gaps because nobody asked for them on the connection (`Wants`).
     public var unwanted: UInt64 = 0
     /// Holes given up because there were too many.

@@ -82,7 +82,11 @@ extension StreamTable {
         guard let at = sending.index(of: id), sending[at].state == .sending else { return }
         heldOctets -= sending[at].content.held
         // The receiver charges a shared stream up to its end; so does this.
-        if sending[at].isRanged { dataSent += sending[at].fresh.octetCount }
+        if sending[at].isRanged {
+            dataSent += sending[at].fresh.octetCount
+            if sending[at].owesStreamCredit { sharedStreamsSent += 1 }
+            sending[at].owesStreamCredit = false
+        }
         sending[at].reset(code: code)
         queueSendControl(at, id: id)
         settleQueues()

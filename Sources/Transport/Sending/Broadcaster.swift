@@ -63,6 +63,17 @@ public final class Broadcaster {
         public init(listen: SocketAddress) { self.listen = listen }
     }
 
+    /// How long an object is worth something.
+    public enum Lifetime: Sendable {
+        /// Until everybody has it who is there, and afterwards for those who come back, as long as it is kept (`Options.retention`).
+        case untilDelivered
+        /// Until that time of the reactor's clock (`Reactor.now`): whoever has not all of it by then is told that nothing more
+        /// comes (`Subscriber.Event.reset` and `gap`), and nothing of it is sent or repaired any more. Nor is it kept on disk.
+        case until(Instant)
+
+        fileprivate var end: Instant? { if case .until(let end) = self { end } else { nil } }
+    }
+
     /// Whom a writer waits for.
     public enum Waiting: Sendable {
         /// All but the slowest quarter (`FlowOptions.pacePercent`), and at least one of two or more: no stranger holds up the
@@ -81,7 +92,11 @@ public final class Broadcaster {
     /// What the certificate in use says: what it can be pinned by, and until when it is valid.
     public private(set) var certificate: CertificateFacts
     /// What was sent so far, and who is there.
-    public var counts: SourceCounts { source.counts }
+    public var counts: SourceCounts {
+        var counts = source.counts
+        counts.objectsExpired += endedUnbegun
+        return counts
+    }
 
     private var options: Options
     private let reactor: Reactor
@@ -91,6 +106,10 @@ public final class Broadcaster {
     private var isFull = false
     /// The wall clock is looked at now and then: it may have been set.
     private var clock: TimerHandle?
+    /// Objects that are being written may end.
+    private var lifetimes: TimerHandle?
+    /// Objects that ended before they began.
+    private var endedUnbegun = 0
 
     /// - Throws: an error that says what could not be set up.
     public init(_ options: Options, on reactor: Reactor, log: Logger) throws {
@@ -129,6 +148,7 @@ public final class Broadcaster {
             source.wallClockIs(wallClock())
             clock?.schedule(at: self.reactor.now + .seconds(1))
         }
+        lifetimes = reactor.timer { [unowned self] in endLifetimes() }
     }
 
     /// The reactor knows of it before the broadcaster is made.
@@ -168,21 +188,23 @@ public final class Broadcaster {
     ///   - name: at most 1024 octets of UTF-8. Receivers may ask for names that begin in some way.
     ///   - mediaType: at most 255 octets.
     ///   - length: its octets, where they are known: then `finish` wants just as many.
+    ///   - lifetime: how long it is worth something. One that is not finished when it ends is reset.
     /// - Throws: `LogError.malformed` for a name or media type that is too long.
     public func open(
-        name: String = "", mediaType: String = "", length: UInt64? = nil
+        name: String = "", mediaType: String = "", length: UInt64? = nil, lifetime: Lifetime = .untilDelivered
     ) throws(LogError) -> BroadcastObject {
         let header = PartHeader(
             sequence: 0, count: nil, length: length, published: WallTime(nanoseconds: 0), mediaType: mediaType,
             name: name)
         do { try header.check() } catch { throw .malformed(error) }
-        return writers.open(name: name, mediaType: mediaType, length: length)
+        defer { scheduleLifetimes() }
+        return writers.open(name: name, mediaType: mediaType, length: length, until: lifetime.end)
     }
 
     /// Adds octets to an object. They are taken whatever there is room for.
     /// - Returns: whether there is room for more. If not, receivers are behind, and `onRoom` tells when to go on; whoever
     ///   writes on all the same has it held in memory.
-    /// - Throws: `LogError.noObjectOpen` when the object is finished or reset.
+    /// - Throws: `LogError.noObjectOpen` when the object is finished or reset, or its lifetime has ended.
     @discardableResult
     public func write(_ object: BroadcastObject, _ bytes: [UInt8]) throws(LogError) -> Bool {
         guard writers.write(object, bytes) else { throw .noObjectOpen }
@@ -196,7 +218,7 @@ public final class Broadcaster {
     public var room: Int { source.withServer { $0.writeRoom } - writers.octets }
 
     /// The object is whole.
-    /// - Throws: `LogError.noObjectOpen` when it is finished or reset already; `LogError.lengthMismatch` when it has not the length that it
+    /// - Throws: `LogError.noObjectOpen` when it is finished or reset already, or its lifetime has ended; `LogError.lengthMismatch` when it has not the length that it
     ///   was opened with: it is reset then.
     public func finish(_ object: BroadcastObject) throws(LogError) {
         guard writers.finish(object) else { throw .noObjectOpen }
@@ -212,14 +234,17 @@ public final class Broadcaster {
 
     /// Publishes an object that is all there.
     /// - Throws: what `open` and `finish` do.
-    public func publish(name: String = "", mediaType: String = "", _ body: [UInt8]) throws(LogError) {
+    public func publish(
+        name: String = "", mediaType: String = "", lifetime: Lifetime = .untilDelivered, _ body: [UInt8]
+    ) throws(LogError) {
         guard writers.first != nil else {
             try source.withServer { server throws(LogError) in
-                _ = try server.publish(name: name, mediaType: mediaType, body: body, at: self.reactor.now)
+                _ = try server.publish(
+                    name: name, mediaType: mediaType, body: body, until: lifetime.end, at: self.reactor.now)
             }
             return
         }
-        let object = try open(name: name, mediaType: mediaType, length: UInt64(body.count))
+        let object = try open(name: name, mediaType: mediaType, length: UInt64(body.count), lifetime: lifetime)
         try write(object, body)
         try finish(object)
     }
@@ -247,6 +272,16 @@ public final class Broadcaster {
         listen.flush()
     }
 
+    private func scheduleLifetimes() { lifetimes?.schedule(at: writers.nextEnd ?? .distantFuture) }
+
+    /// The server ends the one that has begun; those behind it go on.
+    private func endLifetimes() {
+        endedUnbegun += writers.expire(at: reactor.now)
+        source.withServer { $0.timerFired(at: self.reactor.now) }
+        try? send(all: true)
+        scheduleLifetimes()
+    }
+
     private func turnEnds() {
         // What is wrong with an object was told by `write` and `finish`; what is left is the log's numbers.
         try? send(all: true)
@@ -264,7 +299,8 @@ public final class Broadcaster {
                     let now = self.reactor.now
                     if piece.isFirst {
                         try server.beginObject(
-                            name: piece.name, mediaType: piece.mediaType, length: piece.length, at: now)
+                            name: piece.name, mediaType: piece.mediaType, length: piece.length, until: piece.end,
+                            at: now)
                     }
                     try server.append(part: piece.bytes, isLast: piece.isLast, at: now)
                 }

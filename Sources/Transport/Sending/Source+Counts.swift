@@ -40,6 +40,8 @@ extension Source {
         counts.members = server.flow?.memberCount ?? 0
         counts.items = Int(server.objectCount)
         counts.partsGone = Int(server.partsGone)
+        counts.objectsExpired = Int(server.objectsExpired)
+        counts.partsExpired = Int(server.partsExpired)
         counts.receiversWaiting = server.waitingReceivers
         counts.partsSentAgain = Int(server.partsSentAgain)
         counts.controlErrors = Int(server.controlErrors)

@@ -24,6 +24,10 @@ public struct SourceCounts: Sendable {
     public var receiversLetGo = 0
     /// Parts of items that receivers were told are not kept any more.
     public var partsGone = 0
+    /// Objects whose lifetime has ended.
+    public var objectsExpired = 0
+    /// Parts of objects that receivers were told are not sent any more, because the lifetime had ended.
+    public var partsExpired = 0
     /// Clients that got no connection because of a limit.
     public var connectionsRefused = 0
     /// Receivers that wait now for their turn to be sent something on unicast, because of its limit.

@@ -1,4 +1,5 @@
 import Objects
+import Wire
 
 /// Objects that are being written, in the order in which they were opened: the first is on its way, what is written to the
 /// others waits for it. A pure value.
@@ -13,6 +14,7 @@ struct WriterQueue {
         var name: String
         var mediaType: String
         var length: UInt64?
+        var end: Instant?
     }
 
     private struct Writer {
@@ -20,6 +22,8 @@ struct WriterQueue {
         var name: String
         var mediaType: String
         var length: UInt64?
+        /// The end of its lifetime, if it has one.
+        var end: Instant?
         /// What was written and not taken, from `taken` on.
         var bytes: [UInt8] = []
         var taken = 0
@@ -38,10 +42,12 @@ struct WriterQueue {
     /// Octets of it that were written and not taken.
     var firstOctets: Int { writers.first?.count ?? 0 }
 
-    mutating func open(name: String, mediaType: String, length: UInt64?) -> BroadcastObject {
+    mutating func open(
+        name: String, mediaType: String, length: UInt64?, until end: Instant? = nil
+    ) -> BroadcastObject {
         let object = BroadcastObject(number: opened)
         opened += 1
-        writers.append(Writer(object: object, name: name, mediaType: mediaType, length: length))
+        writers.append(Writer(object: object, name: name, mediaType: mediaType, length: length, end: end))
         return object
     }
 
@@ -73,6 +79,21 @@ struct WriterQueue {
         return writer.hasBegun
     }
 
+    /// When `expire` has something to do; nil when it never will.
+    var nextEnd: Instant? { writers.lazy.compactMap(\.end).min() }
+
+    /// Forgets the objects whose lifetime is over at `now`: how many of them had not begun, and were published nothing of.
+    mutating func expire(at now: Instant) -> Int {
+        var count = 0
+        writers.removeAll { writer in
+            guard let end = writer.end, end <= now else { return false }
+            octets -= writer.count
+            if !writer.hasBegun { count += 1 }
+            return true
+        }
+        return count
+    }
+
     /// Takes the next piece to publish; nil when there is none. Without `all` a piece is a full part.
     mutating func next(all: Bool) -> Piece? {
         guard let writer = writers.first else { return nil }
@@ -84,7 +105,7 @@ struct WriterQueue {
             object: writer.object,
             bytes: whole ? writer.bytes : Array(writer.bytes[writer.taken..<(writer.taken + size)]),
             isFirst: !writer.hasBegun, isLast: isLast, name: writer.name, mediaType: writer.mediaType,
-            length: writer.length)
+            length: writer.length, end: writer.end)
         octets -= size
         if isLast {
             writers.removeFirst()

@@ -66,7 +66,13 @@ struct StandInLink: ReceiverConnection {
         charged += octets
         chargedStreams += count
     }
-    mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID { throw StreamsExhausted() }
+    private var opened: UInt64 = 0
+    /// A connection that shares no streams has its own.
+    mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID {
+        if isExtensionNegotiated { throw StreamsExhausted() }
+        opened += 1
+        return StreamID(initiator: .server, bidirectional: false, index: opened - 1)
+    }
     /// The application's code and words that the connection was closed with.
     private(set) var closedWith: (code: UInt64, reason: String)?
     /// The receiver ends its side of the control stream with what it says.
@@ -92,6 +98,7 @@ struct StandInLink: ReceiverConnection {
         return said.isEmpty && !saysNoMore ? nil : StreamChunk(bytes: said, offset: 0, isFinished: saysNoMore)
     }
     mutating func write(_ id: StreamID, _ octets: StreamOctets, fin: Bool) throws(StreamError) {
+        if id != .control, !isExtensionNegotiated { return }
         guard id == .control else { throw .unknownStream }
         guard !isFull else { throw .full }
         told += octets.array

@@ -2,6 +2,37 @@ import Wire
 
 // How a connection ends (RFC 9000 section 10): we close it, the peer does, or the peer has lost its state.
 extension Connection {
+    /// What the peer is told.
+    struct CloseFrame: Sendable {
+        var code: UInt64
+        var frameType: UInt64
+        var isApplication: Bool
+        var reason: String
+    }
+
+    /// We have closed, and say so again while the peer goes on talking.
+    struct Closing: Sendable {
+        let frame: CloseFrame
+        let until: Instant
+        /// The frame is to be sent, first or once more.
+        var isDue = true
+        private var packets: UInt64 = 0
+
+        init(frame: CloseFrame, until: Instant) {
+            self.frame = frame
+            self.until = until
+        }
+
+        /// The peer has sent a packet: the 1st, 2nd, 4th, 8th … is answered with the frame.
+        mutating func packetReceived() {
+            packets += 1
+            if packets & (packets - 1) == 0 { isDue = true }
+        }
+    }
+
+    /// All that is sent is the close frame.
+    var isClosing: Bool { if case .closing = phase { true } else { false } }
+
     // MARK: Ours
 
     /// Closes with an application's code.
@@ -21,9 +52,7 @@ extension Connection {
 
     private mutating func close(_ frame: CloseFrame, _ reason: CloseReason, at now: Instant) {
         guard isActive else { return }
-        closeFrame = frame
-        closeDue = true
-        phase = .closing(until: now + probeTimeout * 3)
+        phase = .closing(Closing(frame: frame, until: now + probeTimeout * 3))
         events.append(.closed(reason))
     }
 
@@ -74,14 +103,15 @@ extension Connection {
             : .peerApplication(code: code, reason: reason)
     }
 
-    /// While closing, the peer's own close frame ends the exchange.
-    mutating func noteCloseOfPeer(_ payload: Span<UInt8>, at now: Instant) {
+    /// A packet that comes when the connection is not active any more: the peer's own close frame ends the exchange.
+    mutating func packetReceivedAtEnd(_ payload: Span<UInt8>) {
+        guard case .closing(var closing) = phase else { return }
+        closing.packetReceived()
         var reader = ByteReader(payload)
-        guard let type = reader.varint(),
-            type == FrameType.connectionClose || type == FrameType.connectionCloseApplication,
-            case .closing(let until) = phase
-        else { return }
-        phase = .draining(until: until)
+        switch reader.varint() {
+        case FrameType.connectionClose, FrameType.connectionCloseApplication: phase = .draining(until: closing.until)
+        default: phase = .closing(closing)
+        }
     }
 
     /// Whether the last 16 octets of an unreadable datagram say that the peer lost its state. Only the ID in use counts, not

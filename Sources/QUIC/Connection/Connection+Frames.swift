@@ -7,8 +7,8 @@ extension Connection {
     mutating func writeFrames(
         _ level: ProtectionLevel, mayCongest: Bool, into writer: inout ByteWriter, at now: Instant
     ) -> Bool {
-        if closeFrame != nil {
-            writeClose(level, into: &writer)
+        if case .closing(let closing) = phase {
+            write(closing.frame, level, into: &writer)
             return false
         }
         let space = level.rawValue
@@ -139,8 +139,7 @@ extension Connection {
     }
 
     @_lifetime(writer: copy writer)
-    private func writeClose(_ level: ProtectionLevel, into writer: inout ByteWriter) {
-        guard let frame = closeFrame else { return }
+    private func write(_ frame: CloseFrame, _ level: ProtectionLevel, into writer: inout ByteWriter) {
         // Before 1-RTT an application's own reason must not leak (RFC 9000 sections 10.2.3 and 12.5).
         let hidden = frame.isApplication && level != .application
         let isTransport = !frame.isApplication || hidden

@@ -10,11 +10,10 @@ extension Connection {
             close(TransportError(.protocolViolation, "handshake data of an earlier level is left over"), at: now)
             return
         }
-        readable[level.rawValue] = true
     }
     /// Keys to seal packets of `level` are installed.
     public mutating func writeKeysInstalled(_ level: ProtectionLevel) {
-        writable[level.rawValue] = true
+        if levels[level.rawValue] == .awaited { levels[level.rawValue] = .spoken }
         if level == .handshake { recovery.hasHandshakeKeys = true }
     }
 
@@ -79,8 +78,8 @@ extension Connection {
     public mutating func handshakeCompleted(at now: Instant) {
         // What TLS authenticated may just have been refused: then this connection never was.
         guard isActive, !isHandshakeComplete else { return }
-        isHandshakeComplete = true
-        handshakeDeadline = .distantFuture
+        handshake = .complete
+        idleDeadline = .distantFuture
         events.append(.connected)
         if localIDs.first.count > 0, localIDs.wanted > 0 { events.append(.connectionIDsWanted(localIDs.wanted)) }
         if role == .server {
@@ -92,8 +91,8 @@ extension Connection {
     }
 
     mutating func confirm(at now: Instant) {
-        guard !isHandshakeConfirmed else { return }
-        isHandshakeConfirmed = true
+        guard handshake == .complete else { return }
+        handshake = .confirmed
         recovery.handshakeConfirmed = true
         discard(.handshake)
         events.append(.confirmed)
@@ -102,10 +101,8 @@ extension Connection {
     /// Initial keys go when Handshake packets are spoken, those when the handshake is confirmed (RFC 9001 sections 4.9.1 and
     /// 4.9.2).
     mutating func discard(_ level: ProtectionLevel) {
-        guard !discarded[level.rawValue] else { return }
-        discarded[level.rawValue] = true
-        readable[level.rawValue] = false
-        writable[level.rawValue] = false
+        guard levels[level.rawValue] != .discarded else { return }
+        levels[level.rawValue] = .discarded
         probes[level.rawValue] = 0
         recovery.discard(level)
         crypto[level.rawValue] = CryptoStream()

@@ -17,12 +17,7 @@ extension Connection {
         _ packet: ReceivedPacket, payload: Span<UInt8>, at now: Instant, extension: inout E
     ) {
         guard isActive else {
-            if case .closing = phase {
-                // Answer the 1st, 2nd, 4th, 8th … packet with the close frame again.
-                packetsWhileClosing += 1
-                if packetsWhileClosing & (packetsWhileClosing - 1) == 0 { closeDue = true }
-                noteCloseOfPeer(payload, at: now)
-            }
+            packetReceivedAtEnd(payload)
             return
         }
         // A server does not move without our asking (RFC 9000 section 9).
@@ -30,7 +25,7 @@ extension Connection {
         // Whoever retired an ID must not use it (RFC 9000 section 5.1.2); a client's first Initials have one of its own making.
         guard role == .server && packet.level != .application || localIDs.contains(packet.destination) else { return }
         let space = packet.level.rawValue
-        guard !discarded[space] else { return }
+        guard levels[space] != .discarded else { return }
         // RFC 9000 section 12.3.
         guard !acks[space].isDuplicate(packet.packetNumber) else {
             statistics.packetsDuplicate += 1
@@ -115,12 +110,11 @@ extension Connection {
 
     private mutating func migrate(to packet: ReceivedPacket, at now: Instant) {
         if path.isValidated {
-            previousPath = path
             // RFC 9000 section 9.3.3.
-            previousPathChallenge = random.next()
+            previousPath = PreviousPath(path: path, challenge: random.next())
         }
         let onlyPort = packet.from.address == path.remote.address
-        if let back = previousPath, back.remote == packet.from {
+        if let back = previousPath?.path, back.remote == packet.from {
             path = back
             previousPath = nil
         } else {

@@ -4,15 +4,16 @@ extension Connection {
     /// When `timerFired` is to be called, or `transmit` tried again; `distantFuture` when nothing is due.
     public var nextDeadline: Instant {
         switch phase {
-        case .closing(let until), .draining(let until): return until
+        case .closing(let closing): return closing.until
+        case .draining(let until): return until
         case .drained: return .distantFuture
         case .active: break
         }
-        var deadline = min(min(idleDeadline, handshakeDeadline), min(path.deadline, keepAliveDeadline))
+        var deadline = min(idleDeadline, min(path.deadline, keepAliveDeadline))
         if let due = recovery.deadline { deadline = min(deadline, due) }
         // Acknowledgements that may not be sent yet wait for the peer, not for a time.
         if !recovery.amplificationBlocked {
-            for space in 0..<acks.count where writable[space] && !discarded[space] {
+            for space in 0..<acks.count where levels[space] == .spoken {
                 if let due = acks[space].deadline { deadline = min(deadline, due) }
             }
         }
@@ -28,17 +29,14 @@ extension Connection {
 
     /// Time has come to `now`. Call `transmit` afterwards.
     public mutating func timerFired(at now: Instant) {
-        switch phase {
-        case .closing(let until), .draining(let until):
-            if now >= until {
+        guard isActive else {
+            if !isDrained, now >= nextDeadline {
                 phase = .drained
                 events.append(.drained)
             }
             return
-        case .drained: return
-        case .active: break
         }
-        if now >= idleDeadline || now >= handshakeDeadline {
+        if now >= idleDeadline {
             end(.idleTimeout)
             return
         }
@@ -84,7 +82,7 @@ extension Connection {
     /// Sends again what the handshake still waits for, Initial and Handshake packets in one datagram where both are due
     /// (RFC 9002 section 6.2.4).
     mutating func resendHandshake() {
-        for space in 0..<ProtectionLevel.application.rawValue where writable[space] && !discarded[space] {
+        for space in 0..<ProtectionLevel.application.rawValue where levels[space] == .spoken {
             crypto[space].retransmitAll()
             if crypto[space].hasPending { probes[space] = max(probes[space], 1) }
         }
@@ -92,7 +90,7 @@ extension Connection {
 
     /// The new path did not answer: go back to the last one that did (RFC 9000 section 9.3.2).
     private mutating func pathFailed(at now: Instant) {
-        guard let back = previousPath else {
+        guard let back = previousPath?.path else {
             end(.local(TransportError(.noViablePath, "no path to the peer answers")))
             return
         }

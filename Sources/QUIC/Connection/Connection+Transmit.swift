@@ -13,9 +13,10 @@ extension Connection {
         switch phase {
         // RFC 9000 section 10.2.2.
         case .draining, .drained: return nil
-        case .closing:
-            guard closeDue else { return nil }
-            closeDue = false
+        case .closing(var closing):
+            guard closing.isDue else { return nil }
+            closing.isDue = false
+            phase = .closing(closing)
             // Closing is no way round the 3x limit (RFC 9000 section 10.2.1).
             return writeDatagram(
                 into: &writer, plans: &plans, limit: min(PathMTU.floor, path.allowance), to: path.remote, at: now)
@@ -33,11 +34,11 @@ extension Connection {
                 into: &writer, plans: &plans, at: now)
         }
         if let datagram = transmitOnPath(into: &writer, plans: &plans, at: now) { return datagram }
-        guard let data = previousPathChallenge, let previousPath else { return nil }
-        previousPathChallenge = nil
+        guard let previous = previousPath, let data = previous.challenge else { return nil }
+        previousPath?.challenge = nil
         return writePathFrame(
-            FrameType.pathChallenge, data, .pathChallenge, to: previousPath.remote, size: PathMTU.floor, into: &writer,
-            plans: &plans, at: now)
+            FrameType.pathChallenge, data, .pathChallenge, to: previous.path.remote, size: PathMTU.floor,
+            into: &writer, plans: &plans, at: now)
     }
 
     /// The same for datagrams one after the other, `most` of them or as many as there is room for: appends them to
@@ -120,7 +121,7 @@ extension Connection {
     /// Nothing but stream data is to be sent, to a peer whose address is proven.
     private func sendsOnlyStreams(at now: Instant) -> Bool {
         let space = ProtectionLevel.application.rawValue
-        guard isActive, isHandshakeConfirmed, path.isValidated, path.challenge == nil, previousPathChallenge == nil,
+        guard isActive, isHandshakeConfirmed, path.isValidated, path.challenge == nil, previousPath?.challenge == nil,
             pathResponses.isEmpty, probes[space] == 0, !acks[space].hasUnacknowledged, !crypto[space].hasPending,
             !wantsControlFrames(at: now), !flowPaths.contains(where: { $0.acks.mustAckNow(at: now) })
         else { return false }
@@ -155,8 +156,8 @@ extension Connection {
     /// Whether a packet of `level` has anything to carry.
     private func wants(_ level: ProtectionLevel, mayCongest: Bool, at now: Instant) -> Bool {
         let space = level.rawValue
-        guard writable[space], !discarded[space] else { return false }
-        if closeFrame != nil { return true }
+        guard levels[space] == .spoken else { return false }
+        if isClosing { return true }
         if level == .application, !isHandshakeComplete { return false }
         if probes[space] > 0 || acks[space].mustAckNow(at: now) { return true }
         if level == .application {
@@ -185,7 +186,11 @@ extension Connection {
 
     /// Something waits only for the pacer or the window.
     var wantsToSend: Bool {
-        guard isActive else { return closeDue }
+        switch phase {
+        case .active: break
+        case .closing(let closing): return closing.isDue
+        case .draining, .drained: return false
+        }
         return crypto.contains(where: \.hasPending) || isHandshakeComplete && wantsApplicationFrames(at: .distantFuture)
     }
 
@@ -370,7 +375,7 @@ extension Connection {
         _ type: UInt64, _ data: UInt64, _ frame: SentFrame, to remote: SocketAddress, size: Int,
         into writer: inout ByteWriter, plans: inout [PacketPlan], at now: Instant
     ) -> OutgoingDatagram? {
-        guard writable[ProtectionLevel.application.rawValue], writer.remaining >= size else { return nil }
+        guard levels[ProtectionLevel.application.rawValue] == .spoken, writer.remaining >= size else { return nil }
         let begin = writer.offset
         let packet = open(.application, into: &writer)
         frames.removeAll(keepingCapacity: true)

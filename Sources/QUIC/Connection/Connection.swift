@@ -17,11 +17,28 @@ import Wire
 public struct Connection: ~Copyable, Sendable {
     enum Phase: Sendable {
         case active
-        /// We closed; the frame is repeated when the peer goes on talking (RFC 9000 section 10.2.1).
-        case closing(until: Instant)
+        /// We closed (RFC 9000 section 10.2.1). Held elsewhere, so that the phase is small: it is asked for with every packet.
+        indirect case closing(Closing)
         /// The peer closed: silence (RFC 9000 section 10.2.2).
         case draining(until: Instant)
         case drained
+    }
+
+    enum Handshake: Sendable {
+        case running
+        /// TLS has finished at this end (RFC 9001 section 4.1.1).
+        case complete
+        /// The peer is known to have finished as well (RFC 9001 section 4.1.2).
+        case confirmed
+    }
+
+    /// Whether packets of a level are spoken.
+    enum LevelState: Sendable {
+        /// There are no keys to seal them with yet.
+        case awaited
+        case spoken
+        /// The keys are gone (RFC 9001 section 4.9).
+        case discarded
     }
 
     /// Keeps a connection where it is: the compiler copies other structs onto the stack, four kilobytes of this one, for
@@ -36,9 +53,9 @@ public struct Connection: ~Copyable, Sendable {
     public internal(set) var statistics = ConnectionStatistics()
 
     var phase = Phase.active
-    var closeFrame: CloseFrame?
-    var closeDue = false
-    var packetsWhileClosing: UInt64 = 0
+    var handshake = Handshake.running
+    /// By `ProtectionLevel`.
+    var levels: InlineArray<3, LevelState> = [.spoken, .awaited, .awaited]
 
     var random: SeededRandom
     var localIDs: LocalConnectionIDs
@@ -58,14 +75,6 @@ public struct Connection: ~Copyable, Sendable {
     /// Both ends offered `ConnectionConfiguration.extensionParameter`, and multipath.
     public internal(set) var isExtensionNegotiated = false
 
-    /// TLS has finished at this end (RFC 9001 section 4.1.1): streams may be opened.
-    public internal(set) var isHandshakeComplete = false
-    /// The peer is known to have finished as well (RFC 9001 section 4.1.2): Handshake keys are gone, and keys may be updated. A
-    /// server confirms when it completes, a client when HANDSHAKE_DONE comes.
-    public internal(set) var isHandshakeConfirmed = false
-    var readable: InlineArray<3, Bool> = [false, false, false]
-    var writable: InlineArray<3, Bool> = [false, false, false]
-    var discarded: InlineArray<3, Bool> = [false, false, false]
     var handshakeDoneDue = false
     /// Times that handshake octets were sent again because the peer repeated its own.
     var earlyResends = 0
@@ -79,10 +88,7 @@ public struct Connection: ~Copyable, Sendable {
 
     var path: NetworkPath
     /// The last validated path, to return to when the active one fails validation.
-    var previousPath: NetworkPath?
-    /// Data of the PATH_CHALLENGE that is still to be sent on it: who only copied packets may have been faster than the
-    /// peer, which comes back with its answer (RFC 9000 section 9.3.3).
-    var previousPathChallenge: UInt64?
+    var previousPath: PreviousPath?
     var largestApplicationPacket: UInt64?
     /// PATH_RESPONSE data owed, where to, and in a datagram of how many octets at the most.
     var pathResponses: [(data: UInt64, to: SocketAddress, limit: Int)] = []
@@ -104,8 +110,9 @@ public struct Connection: ~Copyable, Sendable {
 
     /// Nanoseconds; nil when neither end has one.
     var idleTimeout: Int64?
-    var idleDeadline = Instant.distantFuture
-    var handshakeDeadline: Instant
+    /// When the connection ends for want of packets that bring it on: of those of the handshake, and when that is complete of
+    /// any at all.
+    var idleDeadline: Instant
     var keepAliveDeadline = Instant.distantFuture
     var lastAckElicitingSent = Instant(nanoseconds: 0)
     var pingDue = false
@@ -149,11 +156,12 @@ public struct Connection: ~Copyable, Sendable {
         var isAcknowledged = true
     }
 
-    struct CloseFrame: Sendable {
-        var code: UInt64
-        var frameType: UInt64
-        var isApplication: Bool
-        var reason: String
+    /// A path that the peer has left, or somebody who copies its packets.
+    struct PreviousPath: Sendable {
+        var path: NetworkPath
+        /// Data of the PATH_CHALLENGE that is still to be sent on it: who only copied packets may have been faster than the
+        /// peer, which comes back with its answer (RFC 9000 section 9.3.3).
+        var challenge: UInt64?
     }
 
     /// DATAGRAM frames that may wait to be sent; for one more the oldest is dropped and counted.
@@ -241,9 +249,7 @@ public struct Connection: ~Copyable, Sendable {
             AckTracker(maxAckDelay: parameters.maxAckDelay),
         ]
         streams = StreamTable(role: role, local: StreamLimits(parameters))
-        handshakeDeadline = now + configuration.handshakeTimeout
-        readable[0] = true
-        writable[0] = true
+        idleDeadline = now + configuration.handshakeTimeout
         recovery.amplificationBlocked = !validated
     }
 
@@ -272,6 +278,11 @@ public struct Connection: ~Copyable, Sendable {
     public var congestionWindow: Int { recovery.congestionWindow }
     /// Octets of packets sent that are neither acknowledged nor lost, headers and tags included (RFC 9002 section 2).
     public var bytesInFlight: Int { recovery.bytesInFlight }
+    /// TLS has finished at this end (RFC 9001 section 4.1.1): streams may be opened.
+    public var isHandshakeComplete: Bool { handshake != .running }
+    /// The peer is known to have finished as well (RFC 9001 section 4.1.2): Handshake keys are gone, and keys may be updated. A
+    /// server confirms when it completes, a client when HANDSHAKE_DONE comes.
+    public var isHandshakeConfirmed: Bool { handshake == .confirmed }
     /// Neither end has closed.
     public var isActive: Bool { if case .active = phase { true } else { false } }
     /// The connection is over, and will neither send nor say anything more: forget it.

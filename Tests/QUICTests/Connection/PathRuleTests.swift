@@ -24,7 +24,7 @@ import Wire
             pair.handshake()
             for port: UInt16 in 1...8 {
                 try Self.move(to: SocketAddress(Self.elsewhere.address, port: port), &pair)
-                for data in [pair.server.path.challenge?.data, pair.server.previousPathChallenge] {
+                for data in [pair.server.path.challenge?.data, pair.server.previousPath?.challenge] {
                     guard let data else { continue }
                     seen.insert(data)
                     count += 1

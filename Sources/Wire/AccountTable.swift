@@ -46,10 +46,10 @@ public struct AccountTable: Sendable {
 
     private struct Account {
         var open = 0
-        /// When as many may begin at once as ever; each beginning puts it off.
-        var fullAt: Instant
+        /// What may begin.
+        var beginnings = TokenBucket()
 
-        func isIdle(at now: Instant) -> Bool { open == 0 && fullAt <= now }
+        func isIdle(at now: Instant) -> Bool { open == 0 && beginnings.isFull(at: now) }
     }
 
     private let limits: Limits
@@ -76,7 +76,7 @@ public struct AccountTable: Sendable {
         for (key, factor) in Self.keys(of: address) {
             guard let account = accounts[key] else { continue }
             if account.open >= limits.connections * factor { return .connections }
-            if !mayBegin(account, factor, at: now) { return .beginnings }
+            if !account.beginnings.hasToken(rate(factor), at: now) { return .beginnings }
         }
         return nil
     }
@@ -90,9 +90,9 @@ public struct AccountTable: Sendable {
         let new = keys.count { accounts[$0.key] == nil }
         guard accounts.count + new <= limits.accounts else { return refuse(.table) }
         for (key, factor) in keys {
-            var account = accounts[key] ?? Account(fullAt: now)
+            var account = accounts[key] ?? Account()
             account.open += 1
-            account.fullAt = max(account.fullAt, now) + interval(factor)
+            _ = account.beginnings.take(rate(factor), at: now)
             accounts[key] = account
         }
         return nil
@@ -121,13 +121,8 @@ public struct AccountTable: Sendable {
         sweepCount = max(Self.leastSwept, accounts.count * 2)
     }
 
-    private func interval(_ factor: Int) -> Duration {
-        .nanoseconds(1_000_000_000 / Int64(max(1, limits.beginningsPerSecond) * factor))
-    }
-
-    private func mayBegin(_ account: Account, _ factor: Int, at now: Instant) -> Bool {
-        let burst = interval(factor) * max(1, limits.connections * factor)
-        return max(account.fullAt, now) + interval(factor) - now <= burst
+    private func rate(_ factor: Int) -> TokenRate {
+        TokenRate(perSecond: max(1, limits.beginningsPerSecond) * factor, burst: limits.connections * factor)
     }
 
     /// The accounts of an address, the narrowest first.

@@ -87,7 +87,8 @@ public struct Relay: Sendable {
     private var firstChange = 0
     var deadlines = DeadlineHeap()
     private var limiter: RequestLimiter
-    private var strangers: TokenBucket
+    private let strangerRate: TokenRate
+    private var strangers = TokenBucket()
     private var secret: SipHash
     private var previousSecret: SipHash?
     private var previousUntil = Instant.distantFuture
@@ -101,9 +102,9 @@ public struct Relay: Sendable {
         secret = SipHash(key: (random.next(), random.next()))
         secretUntil = now + min(configuration.secretLifetime, .seconds(7200))
         limiter = RequestLimiter(
-            rate: configuration.requestRate, burst: configuration.requestBurst, places: configuration.requestPlaces,
-            key: SipHash(key: (random.next(), random.next())))
-        strangers = TokenBucket(rate: configuration.strangerRate, burst: configuration.strangerBurst)
+            rate: TokenRate(perSecond: configuration.requestRate, burst: configuration.requestBurst),
+            places: configuration.requestPlaces, key: SipHash(key: (random.next(), random.next())))
+        strangerRate = TokenRate(perSecond: configuration.strangerRate, burst: configuration.strangerBurst)
     }
 
     /// Tunnels that are open.
@@ -151,7 +152,7 @@ public struct Relay: Sendable {
         _ nonce: UInt32, from gateway: SocketAddress, to local: IPAddress, at now: Instant
     ) -> [UInt8]? {
         counters.discoveries += 1
-        guard limiter.take(gateway.address, at: now), strangers.take(at: now) else {
+        guard limiter.take(gateway.address, at: now), strangers.take(strangerRate, at: now) else {
             counters.rateLimited += 1
             return nil
         }
@@ -167,7 +168,7 @@ public struct Relay: Sendable {
     ) -> [UInt8]? {
         counters.requests += 1
         let isKnown = slots[gateway] != nil
-        guard limiter.take(gateway.address, at: now), isKnown || strangers.take(at: now) else {
+        guard limiter.take(gateway.address, at: now), isKnown || strangers.take(strangerRate, at: now) else {
             counters.rateLimited += 1
             return nil
         }

@@ -7,12 +7,11 @@ import Wire
 /// source address could have them sent to others.
 struct SenderFeedback: Sendable {
     /// Messages a second, and at once.
-    static let rate = 10
-    static let burst = 10
+    static let rate = TokenRate(perSecond: 10, burst: 10)
     /// Octets of the packet that are quoted: the message stays below 576 octets (RFC 1812 section 4.3.2.3).
     static let quoteLimit = 528
 
-    private var bucket = TokenBucket(rate: Self.rate, burst: Self.burst)
+    private var bucket = TokenBucket()
 
     /// The message for the sender of `packet`, of which some tunnel takes no more than `limit` octets; nil when none is due.
     /// The checksum of ICMPv6 is left to the kernel, which knows the addresses.
@@ -20,7 +19,7 @@ struct SenderFeedback: Sendable {
         _ packet: Span<UInt8>, _ header: DataHeader, limit: Int, at now: Instant
     ) -> [UInt8]? {
         guard header.dontFragment, header.group.isSourceSpecificMulticast, !header.source.isUnspecified,
-            bucket.take(at: now)
+            bucket.take(Self.rate, at: now)
         else { return nil }
         let quote = packet.extracting(0..<min(header.length, Self.quoteLimit))
         let isIPv4 = header.source.isIPv4

@@ -3,10 +3,8 @@ import Wire
 /// Bounds how often a receiver may go through JOIN and LEAVE (draft section 13.2.1): a bucket of `burst` joins that
 /// fills by one per `interval`, and after an eviction a time to wait that doubles with each.
 struct JoinLimiter: Sendable {
-    private let burst: Int
-    private let interval: Duration
-    private var tokens: Int
-    private var refilledAt: Instant
+    private let rate: TokenRate
+    private var joins = TokenBucket()
     private var evictions = 0
     private var notBefore: Instant
 
@@ -14,22 +12,12 @@ struct JoinLimiter: Sendable {
     static var longestWait: Duration { .seconds(120) }
 
     init(burst: Int, interval: Duration, now: Instant) {
-        self.burst = burst
-        self.interval = interval
-        tokens = burst
-        refilledAt = now
+        rate = TokenRate(every: interval, burst: burst)
         notBefore = now
     }
 
     mutating func allowsJoin(at now: Instant) -> Bool {
-        let gained = (now - refilledAt).nanoseconds / max(1, interval.nanoseconds)
-        if gained > 0 {
-            tokens = Int(min(Int64(burst), Int64(tokens) + gained))
-            refilledAt += interval * Int(gained)
-        }
-        guard tokens > 0, now >= notBefore else { return false }
-        tokens -= 1
-        return true
+        now >= notBefore && joins.take(rate, at: now)
     }
 
     mutating func evicted(at now: Instant) {

@@ -49,8 +49,8 @@ struct UnicastBudget: Sendable {
 
     /// Octets of a turn.
     let quantum: Int
-    private var all: Bucket
-    private var cursors: Bucket
+    private var all: OctetReservoir
+    private var cursors: OctetReservoir
     /// By slot.
     private var receivers: [Receiver] = []
     private var receiverLinks = QueueLinks()
@@ -74,8 +74,8 @@ struct UnicastBudget: Sendable {
         quantum = largestPart
         let rate = Int64(clamping: min(rate, 1 << 50))
         // A turn may be of what the last left over as well.
-        all = Bucket(rate: rate, burst: Self.burst, least: 2 * largestPart, at: now)
-        cursors = Bucket(
+        all = OctetReservoir(rate: rate, burst: Self.burst, least: 2 * largestPart, at: now)
+        cursors = OctetReservoir(
             rate: max(1, rate * Self.cursorTenths / 10), burst: Self.burst, least: 2 * largestPart, at: now)
     }
 
@@ -227,8 +227,8 @@ struct UnicastBudget: Sendable {
     }
 }
 
-/// Octets that gather at a rate, up to a burst. Exact: in billionths of a bit.
-private struct Bucket: Sendable {
+/// Octets that gather at a rate, up to a burst, and may be reserved before they are spent. Exact: in billionths of a bit.
+private struct OctetReservoir: Sendable {
     private static var octet: Int128 { 8_000_000_000 }
 
     private let rate: Int64

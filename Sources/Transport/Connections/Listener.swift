@@ -65,7 +65,8 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
     private var handshaking = 0
     /// Who has which connections. Only connections whose address is validated are in it.
     package private(set) var accounts: AccountTable
-    private var answers: TokenBucket
+    private let answerRate: TokenRate
+    private var answers = TokenBucket()
 
     package init(
         socket: UDPSocket, tls: TLSContext, configuration: ConnectionConfiguration, limits: Limits = Limits(),
@@ -80,7 +81,7 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         self.makeExtension = makeExtension
         random = randomSeed()
         admission = Admission(resetKey: resetKey, random: SeededRandom(from: &random), at: reactor.now)
-        answers = TokenBucket(rate: limits.statelessAnswers, at: reactor.now)
+        answerRate = TokenRate(perSecond: limits.statelessAnswers, burst: limits.statelessAnswers)
         socket.handler = self
         reactor.onTurnEnd { [unowned self] in
             if !retired.isEmpty { retired.removeAll() }
@@ -153,7 +154,11 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
     }
 
     private func answer(_ packet: [UInt8], to client: SocketAddress) {
-        if answers.take(at: reactor.now) { send(packet, to: client) } else { counters.answersSuppressed += 1 }
+        if answers.take(answerRate, at: reactor.now) {
+            send(packet, to: client)
+        } else {
+            counters.answersSuppressed += 1
+        }
     }
 
     private func send(_ bytes: [UInt8], to client: SocketAddress) {
@@ -251,26 +256,5 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         for id in peer.connection.machine.localConnectionIDs { routes[id.prefix] = nil }
         retired.append(peer)
         onClosed(peer)
-    }
-}
-
-/// So many events a second, and as many at once.
-package struct TokenBucket {
-    private let interval: Int64
-    private let capacity: Int64
-    private var emptyAt: Int64
-
-    package init(rate: Int, at now: Instant) {
-        interval = 1_000_000_000 / Int64(max(1, rate))
-        capacity = 1_000_000_000
-        emptyAt = now.nanoseconds - capacity
-    }
-
-    /// Takes one, if there is one.
-    package mutating func take(at now: Instant) -> Bool {
-        let start = max(emptyAt, now.nanoseconds - capacity)
-        guard start + interval <= now.nanoseconds else { return false }
-        emptyAt = start + interval
-        return true
     }
 }

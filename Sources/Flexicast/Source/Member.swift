@@ -1,3 +1,4 @@
+import QUIC
 import Wire
 
 /// One receiver that listens to the flow.
@@ -29,9 +30,8 @@ struct Member: Sendable {
     /// The highest packet number that it has acknowledged, plus 1; at first `first`.
     var acknowledged: UInt64 = 0
     var lastHeard = Instant(nanoseconds: 0)
-    /// Smoothed round trip and its variation (RFC 9002 section 5.3), nil before the first sample.
-    var roundTrip: Duration?
-    var roundTripVariation = Duration.zero
+    /// Nil before the first sample.
+    private(set) var rtt: SmoothedRTT?
     var losses = LossHistory()
     var voter = Voter()
     /// Rounds of acknowledgements so far, up to those that a newcomer has to wait for, and which number ends the next.
@@ -67,17 +67,13 @@ struct Member: Sendable {
 
     /// RFC 9002 section 5.3, without the minimum's guard: the delay is the source's own choice.
     mutating func sampled(_ sample: Duration) {
-        let sample = max(sample, .microseconds(1))
-        if let smoothed = roundTrip {
-            let difference = smoothed > sample ? smoothed - sample : sample - smoothed
-            roundTripVariation = (roundTripVariation * 3 + difference) / 4
-            roundTrip = (smoothed * 7 + sample) / 8
-        } else {
-            roundTrip = sample
-            roundTripVariation = sample / 2
-        }
+        let sample = max(sample.nanoseconds, 1000)
+        if rtt?.add(sample) == nil { rtt = SmoothedRTT(first: sample) }
     }
 
-    /// How long an answer takes at the most, without the delay of the acknowledgement (RFC 9002 section 6.2.1).
-    var wait: Duration { roundTrip.map { $0 + max(roundTripVariation * 4, .milliseconds(5)) } ?? .milliseconds(333) }
+    /// Smoothed, nil before the first sample.
+    var roundTrip: Duration? { rtt.map { .nanoseconds($0.time) } }
+
+    /// How long an answer takes at the most, without the delay of the acknowledgement.
+    var wait: Duration { rtt.map { .nanoseconds($0.probeTimeout(granularity: 5_000_000)) } ?? .milliseconds(333) }
 }

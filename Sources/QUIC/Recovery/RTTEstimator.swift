@@ -8,8 +8,7 @@ struct RTTEstimator: Sendable, Equatable {
     // Nanoseconds.
     private(set) var latestTime: Int64
     private(set) var minTime: Int64
-    private(set) var smoothedTime: Int64
-    private(set) var variationTime: Int64
+    private var average: SmoothedRTT
     /// Whether anything has been measured yet; until then the values stand for the initial guess.
     private(set) var hasSample = false
     /// When the first sample was taken.
@@ -18,17 +17,18 @@ struct RTTEstimator: Sendable, Equatable {
     init(initial: Duration) {
         latestTime = 0
         minTime = 0
-        smoothedTime = max(1, initial.nanoseconds)
-        variationTime = smoothedTime / 2
+        average = SmoothedRTT(first: max(1, initial.nanoseconds))
     }
 
+    var smoothedTime: Int64 { average.time }
+    var variationTime: Int64 { average.variation }
     var latest: Duration { .nanoseconds(latestTime) }
     var min: Duration { .nanoseconds(minTime) }
     var smoothed: Duration { .nanoseconds(smoothedTime) }
     var variation: Duration { .nanoseconds(variationTime) }
 
     /// The probe timeout without the peer's acknowledgement delay and without back-off (RFC 9002 section 6.2.1).
-    var probeTimeout: Int64 { smoothedTime + Swift.max(4 * variationTime, Self.granularity) }
+    var probeTimeout: Int64 { average.probeTimeout(granularity: Self.granularity) }
 
     /// How long a packet may stay behind a later one that was acknowledged (RFC 9002 section 6.1.2).
     var lossDelay: Int64 {
@@ -45,15 +45,12 @@ struct RTTEstimator: Sendable, Equatable {
             hasSample = true
             firstSampleAt = now
             minTime = latestTime
-            smoothedTime = latestTime
-            variationTime = latestTime / 2
+            average = SmoothedRTT(first: latestTime)
             return
         }
         // RFC 9002 section 5.2.
         minTime = Swift.min(minTime, latestTime)
         // The delay is not believed where it would push the sample below the minimum (RFC 9002 section 5.3).
-        let adjusted = latestTime - minTime >= ackDelay ? latestTime - ackDelay : latestTime
-        variationTime = (3 * variationTime + abs(smoothedTime - adjusted)) / 4
-        smoothedTime = (7 * smoothedTime + adjusted) / 8
+        average.add(latestTime - minTime >= ackDelay ? latestTime - ackDelay : latestTime)
     }
 }

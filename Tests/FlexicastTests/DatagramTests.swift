@@ -59,7 +59,7 @@ import Wire
             try bench.server.sendDatagram([UInt8](repeating: 1, count: most + 1), at: bench.now)
         }
         // The longest fits a packet and a connection, whatever its number.
-        bench.server.datagrams = Ring(filler: [], startingAt: Varint.max)
+        bench.server.datagrams = IndexedRing(filler: [], startingAt: Varint.max)
         for slot in bench.server.seats.indices { bench.server.seats[slot].nextDatagram = Varint.max }
         try bench.server.sendDatagram([UInt8](repeating: 1, count: most), at: bench.now)
         #expect(onFlow(bench).map(\.count) == [most])

@@ -30,7 +30,7 @@ import Wire
     }
 
     @Test func theRingKeepsIndicesAndGivesMemoryBack() {
-        var ring = Ring(filler: 0, startingAt: 5)
+        var ring = IndexedRing(filler: 0, startingAt: 5)
         for round in 0..<3 {
             for value in 0..<20_000 { ring.append(value + round) }
             #expect(ring.count == 20_000)
@@ -50,7 +50,7 @@ import Wire
         }
         #expect(ring.capacity == 8192)
         // A queue that stays short never grows.
-        var short = Ring(filler: 0)
+        var short = IndexedRing(filler: 0)
         for value in 0..<10_000 {
             short.append(value)
             if short.count > 50 { short.removeFirst() }
@@ -60,7 +60,7 @@ import Wire
 
     @Test func aFastFlowWaitsForSeveralRuns() {
         func quantum(_ rate: UInt64) -> Int {
-            var pacer = Pacer(packetSize: 1200, burstPackets: 104, now: Instant(nanoseconds: 0))
+            var pacer = RatePacer(packetSize: 1200, burstPackets: 104, now: Instant(nanoseconds: 0))
             pacer.spent(104 * 1200)
             let mayAtOnce = pacer.allows(rate: rate, at: Instant(nanoseconds: 0))
             #expect(!mayAtOnce)
@@ -79,7 +79,7 @@ import Wire
     @Test(arguments: [256_000, 5_000_000, 100_000_000, 1_000_000_000, 10_000_000_000] as [UInt64])
     func thePacerKeepsTheRateAndSendsInQuanta(rate: UInt64) {
         var now = Instant(nanoseconds: 0)
-        var pacer = Pacer(packetSize: 1200, burstPackets: 32, now: now)
+        var pacer = RatePacer(packetSize: 1200, burstPackets: 32, now: now)
         var sent: UInt64 = 0
         var pauses = 0
         let end = now + .seconds(2)

@@ -64,7 +64,7 @@ struct Electorate: Sendable {
     private var accounts: [Account] = []
     private var free: [Int] = []
     private var places: [FlowAccount: Int] = [:]
-    private var leavers = Ring(filler: Leaver.none)
+    private var leavers = IndexedRing(filler: Leaver.none)
     private var leaverPlaces: [MemberID: UInt64] = [:]
 
     private var rates = Ballot()

@@ -83,7 +83,7 @@ public struct FlowServer: Sendable {
     /// Those of them that are still to be named.
     var touchedSlots: ArraySlice<Int> { touched[touchedTaken...] }
     /// Receivers that have not stated their position, in the order in which their time is up.
-    private var awaited = Ring(filler: Awaited.none)
+    private var awaited = IndexedRing(filler: Awaited.none)
     /// Receivers that copies go to now.
     private(set) var copied: [Int] = []
     /// Members that are to leave the flow because too much waits for them.
@@ -103,10 +103,10 @@ public struct FlowServer: Sendable {
     /// What may be handed to connections, and whose turn it is; nil while that is not bounded.
     var unicast: UnicastBudget?
     /// The newest datagrams, by number, for receivers that do not hear them on the flow.
-    var datagrams = Ring(filler: [UInt8]())
+    var datagrams = IndexedRing(filler: [UInt8]())
 
     /// Numbers of parts whose lifetime has ended, for receivers whose connections may still be sending them.
-    var ended = Ring(filler: UInt64(0)..<0)
+    var ended = IndexedRing(filler: UInt64(0)..<0)
 
     /// Objects published.
     public internal(set) var objectCount: UInt64 = 0

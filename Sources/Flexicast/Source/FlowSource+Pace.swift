@@ -4,7 +4,7 @@ import Wire
 // How fast the flow goes, and who cannot follow.
 //
 //     loss, round trip, credit ──> takes ──> Electorate ──> pace ──┐
-//     rounds of acknowledgements ──────────> SlowStart ──> limit ──┴──> rate ──> Pacer
+//     rounds of acknowledgements ──────────> SlowStart ──> limit ──┴──> rate ──> RatePacer
 //     share of packets lost ──> LossWindow ──> leaves for slowness, if as many are not out already
 //
 // A member is a stranger: what it says counts for its account, which is one of many, and moves the flow only when more of

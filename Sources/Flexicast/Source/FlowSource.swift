@@ -34,16 +34,16 @@ public struct FlowSource: Sendable {
     var log: PacketLog
     var streams: StreamStore
     /// What many members have lost, to be sent on the flow again.
-    var repairs = Ring(filler: FrameRecord.none) { didSet { noteWaiting() } }
+    var repairs = IndexedRing(filler: FrameRecord.none) { didSet { noteWaiting() } }
     /// Datagrams to be sent on the flow, once each.
-    var datagrams = Ring(filler: [UInt8]()) { didSet { noteWaiting() } }
+    var datagrams = IndexedRing(filler: [UInt8]()) { didSet { noteWaiting() } }
     /// Repairs or datagrams wait. One flag for both, as it is asked before each packet.
     private(set) var hasWaiting = false
     /// Octets of packets that may be sent on the flow again: half of what is new earns them, so that members who report
     /// losses, true or not, leave the flow two thirds of its rate. Beyond it each is repaired on its own path.
     var repairAllowance: UInt64
     var random: SeededRandom
-    var pacer: Pacer
+    var pacer: RatePacer
     var slowStart: SlowStart
     /// How far the many have settled the flow.
     var progress: Progress
@@ -116,7 +116,7 @@ public struct FlowSource: Sendable {
             activation: configuration.keyActivationDelay, random: &random, now: now)
         // Four octets of packet number decode against FC_KEY's, so any start will do; 0 is what people expect.
         log = PacketLog(firstPacketNumber: 0)
-        pacer = Pacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
+        pacer = RatePacer(packetSize: configuration.packetSize, burstPackets: configuration.burstPackets, now: now)
         slowStart = SlowStart(rate: configuration.firstRate, from: 0)
         progress = Progress(from: 0)
         electorate = Electorate(percent: configuration.pacePercent)

@@ -50,11 +50,11 @@ struct PacketRecord: Sendable {
 /// A source that sends as fast as it can has a hundred thousand of them, so that what is written for each is felt: a run
 /// that one stream fills is one entry, found by binary search, and what few packets need, those lost, is apart.
 struct PacketLog: Sendable {
-    private var runs = Ring(filler: PacketRun.none)
-    private(set) var frames = Ring(filler: FrameRecord.none)
+    private var runs = IndexedRing(filler: PacketRun.none)
+    private(set) var frames = IndexedRing(filler: FrameRecord.none)
     private var marks = LossMarks()
     /// The skipped numbers in the log, and the last few before it, as disjoint ranges, lowest first.
-    private var skips = Ring(filler: UInt64(0)...0)
+    private var skips = IndexedRing(filler: UInt64(0)...0)
     private static var skipsKept: Int { 32 }
     private(set) var octetsSent: UInt64 = 0
     /// Of them, those of packets that are forgotten.

@@ -26,7 +26,7 @@ struct StreamStore: Sendable {
         case sent
     }
 
-    private var entries: Ring<Entry>
+    private var entries: IndexedRing<Entry>
     /// The first stream that is not sent to its end: those before it are, or never go on the flow.
     private(set) var cursor: UInt64
     // The stream at the cursor, empty when there is none. Its pieces stand here because every packet reads them, each by
@@ -45,7 +45,7 @@ struct StreamStore: Sendable {
 
     /// - Parameter first: the index of the first stream.
     init(from first: UInt64 = 0) {
-        entries = Ring(filler: Entry(), startingAt: first)
+        entries = IndexedRing(filler: Entry(), startingAt: first)
         cursor = first
     }
 

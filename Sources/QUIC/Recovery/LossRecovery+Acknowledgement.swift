@@ -147,7 +147,7 @@ extension LossRecovery {
         congestion = CongestionController(maxDatagramSize: congestion.maxDatagramSize)
         rtt = RTTEstimator(initial: initialRTT)
         ecn.restart()
-        pacer = Pacer()
+        pacer = WindowPacer()
         lostMemory.removeAll()
         bytesInFlight = 0
         ptoCount = 0

@@ -87,7 +87,7 @@ struct LossRecovery: Sendable {
 
     var congestion: CongestionController
     var ecn = ECNValidation()
-    var pacer = Pacer()
+    var pacer = WindowPacer()
     var spaces = InlineArray<3, Space>(repeating: Space())
     var lostMemory = LostMemory()
     var skipper: NumberSkipper
@@ -235,7 +235,7 @@ struct LossRecovery: Sendable {
             !(windowAllows && pacer.allows(rate: pacerRate, at: now.nanoseconds))
         else { return nil }
         let time = max((rtt.smoothedTime - rtt.minTime) * 3 / 4, rtt.smoothedTime / 8)
-        return Instant(nanoseconds: now.nanoseconds + min(time, Pacer.quantumTime))
+        return Instant(nanoseconds: now.nanoseconds + min(time, WindowPacer.quantumTime))
     }
 
     /// Octets that the window has room for.
@@ -257,8 +257,8 @@ struct LossRecovery: Sendable {
     }
 
     @inline(__always)
-    private var pacerRate: Pacer.Rate {
-        Pacer.Rate(
+    private var pacerRate: WindowPacer.Rate {
+        WindowPacer.Rate(
             window: congestion.window, smoothedRTT: rtt.smoothedTime, datagramSize: congestion.maxDatagramSize)
     }
 

@@ -114,8 +114,8 @@ struct SentPacket: Sendable {
 
 /// The open packets of one packet number space in the order of their numbers, with what they carried.
 struct SentLedger: Sendable {
-    private var packets = Ring<SentPacket>()
-    private var frames = Ring<SentFrame>()
+    private var packets = RingQueue<SentPacket>()
+    private var frames = RingQueue<SentFrame>()
     /// How many frames have left the front of the ring, modulo 2^32.
     private var framesGone: UInt32 = 0
 

@@ -57,7 +57,7 @@ struct StreamTable: Sendable {
     /// Bounded by the streams that may be open at once: `opened` comes once for each, `readable` not again before it was read,
     /// `reset` keeps a received stream until it is taken, and one of ours is stopped, and completed, once. `writable` is said
     /// once after each refusal.
-    var events = Ring<Event>()
+    var events = RingQueue<Event>()
     /// All of a stream has come since the last event was taken.
     var hasWhole = false
 
@@ -99,15 +99,15 @@ struct StreamTable: Sendable {
     var heldOctets = 0
     /// MAX_STREAM_DATA for shared streams without state here, with the order they came in.
     var sharedStreamLimits: [StreamID: UInt64] = [:]
-    var sharedStreamLimitOrder = Ring<StreamID>()
+    var sharedStreamLimitOrder = RingQueue<StreamID>()
 
     // Who has something to send. Front entries are always valid; those behind may have become stale.
-    var freshQueue = Ring<StreamID>()
-    var againQueue = Ring<StreamID>()
+    var freshQueue = RingQueue<StreamID>()
+    var againQueue = RingQueue<StreamID>()
     /// Streams that wait for MAX_STREAMS.
-    var creditQueue = Ring<StreamID>()
-    var receiveControlQueue = Ring<StreamID>()
-    var sendControlQueue = Ring<StreamID>()
+    var creditQueue = RingQueue<StreamID>()
+    var receiveControlQueue = RingQueue<StreamID>()
+    var sendControlQueue = RingQueue<StreamID>()
 
     // Control frames that are due.
     var owesMaxData = false

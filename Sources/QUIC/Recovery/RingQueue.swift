@@ -1,6 +1,6 @@
 /// A queue in a circular array whose size is a power of two. Once it has grown to what its use needs, it allocates no
 /// more.
-struct Ring<Element: Sendable>: Sendable {
+struct RingQueue<Element: Sendable>: Sendable {
     private var storage: [Element] = []
     private var head = 0
     private(set) var count = 0
@@ -33,7 +33,7 @@ struct Ring<Element: Sendable>: Sendable {
     }
 
     /// Empties it and gives its memory back.
-    mutating func removeAll() { self = Ring() }
+    mutating func removeAll() { self = RingQueue() }
 
     private func slot(_ index: Int) -> Int {
         precondition(index >= 0 && index < count)

@@ -1,6 +1,6 @@
 /// A queue addressed by an ever-growing index: element `i` keeps its index while it lives, and lookup is one mask.
 /// It grows by doubling and then stays: in steady state nothing is allocated.
-struct Ring<Element: Sendable>: Sendable {
+struct IndexedRing<Element: Sendable>: Sendable {
     private var storage: [Element]
     private let filler: Element
     /// Index of the oldest element.

@@ -1,7 +1,7 @@
 /// Spreads packets over the round trip at 1.25 times the window (RFC 9002 section 7.7), as a virtual clock: each octet
 /// moves it on by the time the octet is worth, and it may run ahead of the real one by a burst. It does not fall behind,
 /// but for a burst while data waits for it: who looks late, because a loop has others to serve, loses nothing of the rate.
-struct Pacer: Sendable {
+struct WindowPacer: Sendable {
     /// A burst is what is worth two milliseconds, within these numbers of full datagrams.
     static let minBurst: Int64 = 10
     static let maxBurst: Int64 = 52
@@ -30,7 +30,7 @@ struct Pacer: Sendable {
         var datagramTime: Int64 { time(Int64(datagramSize)) }
         var burst: Int64 {
             let one = datagramTime
-            return min(max(Pacer.burstTime, Pacer.minBurst * one), Pacer.maxBurst * one)
+            return min(max(WindowPacer.burstTime, WindowPacer.minBurst * one), WindowPacer.maxBurst * one)
         }
     }
 

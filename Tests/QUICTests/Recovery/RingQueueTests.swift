@@ -3,12 +3,12 @@ import Wire
 
 @testable import QUIC
 
-@Suite("Rings")
-struct RingTests {
+@Suite("Ring queues")
+struct RingQueueTests {
     @Test("a queue like any other", arguments: 0..<5 as Range<UInt64>)
     func model(seed: UInt64) {
         var random = SeededRandom(seed: seed)
-        var ring = Ring<Int>()
+        var ring = RingQueue<Int>()
         var model: [Int] = []
         for value in 0..<2000 {
             if Int.random(in: 0..<5, using: &random) < (value % 400 < 200 ? 4 : 1) {

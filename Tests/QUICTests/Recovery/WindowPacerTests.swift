@@ -4,16 +4,16 @@ import Wire
 @testable import QUIC
 
 @Suite("Pacing (RFC 9002 section 7.7)")
-struct PacerTests {
+struct WindowPacerTests {
     @Test("over any stretch of time no more than a burst above the rate", arguments: 0..<10 as Range<UInt64>)
     func rate(seed: UInt64) {
         var random = SeededRandom(seed: seed)
-        let rate = Pacer.Rate(
+        let rate = WindowPacer.Rate(
             window: Int.random(in: 12_000...3_000_000, using: &random),
             smoothedRTT: Int64.random(in: 200_000...200_000_000, using: &random), datagramSize: 1200)
         let bytesPerNanosecond = 1.25 * Double(rate.window) / Double(rate.smoothedRTT)
         let burst = min(max(bytesPerNanosecond * 2e6, 12_000), 52 * 1200)
-        var pacer = Pacer()
+        var pacer = WindowPacer()
         var now: Int64 = 5_000_000_000
         var sends: [(time: Int64, total: Int)] = []
         var total = 0
@@ -48,8 +48,8 @@ struct PacerTests {
     }
 
     @Test func theRateIsReached() {
-        let rate = Pacer.Rate(window: 1_200_000, smoothedRTT: 20_000_000, datagramSize: 1200)
-        var pacer = Pacer()
+        let rate = WindowPacer.Rate(window: 1_200_000, smoothedRTT: 20_000_000, datagramSize: 1200)
+        var pacer = WindowPacer()
         var now: Int64 = 0
         var total = 0
         while now < 1_000_000_000 {
@@ -67,8 +67,8 @@ struct PacerTests {
     /// A loop that has others to serve looks every 3 ms; 12.5 datagrams are worth a millisecond, and a burst is 25.
     @Test("a late look loses nothing of the rate while data waits", arguments: [false, true])
     func lateLooks(isHoldingBack: Bool) {
-        let rate = Pacer.Rate(window: 100 * 1200, smoothedRTT: 10_000_000, datagramSize: 1200)
-        var pacer = Pacer()
+        let rate = WindowPacer.Rate(window: 100 * 1200, smoothedRTT: 10_000_000, datagramSize: 1200)
+        var pacer = WindowPacer()
         func look(at now: Int64) -> Int {
             var count = 0
             let allowed = pacer.datagramsAllowed(rate: rate, at: now)

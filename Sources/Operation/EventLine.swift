@@ -6,3 +6,12 @@ package protocol EventLine {
     var json: String { get }
     var text: String? { get }
 }
+
+extension EventLine {
+    /// The line of an event of that name, for a program.
+    package func event(
+        _ name: String, _ members: KeyValuePairs<String, any JSONValue> = [:], and more: [(String, any JSONValue)] = []
+    ) -> String {
+        jsonObject(["event": name], and: members.map { ($0.key, $0.value) } + more)
+    }
+}

@@ -59,7 +59,7 @@ package final class Qlog {
     package func closed(_ reason: CloseReason, at now: Instant) {
         event(
             "quic:connection_closed", at: now,
-            jsonObject([("initiator", .string(Self.initiator(reason))), ("reason", .string("\(reason)"))]))
+            jsonObject(["initiator": Self.initiator(reason), "reason": "\(reason)"]))
         flush()
     }
 
@@ -89,11 +89,11 @@ package final class Qlog {
         let current = (window: machine.congestionWindow, inFlight: machine.bytesInFlight, rtt: machine.smoothedRTT)
         if let lastMetrics, lastMetrics == current { return }
         lastMetrics = current
-        var fields: [(String, JSONValue)] = [
-            ("congestion_window", .integer(current.window)), ("bytes_in_flight", .integer(current.inFlight)),
-        ]
-        if let rtt = current.rtt { fields.append(("smoothed_rtt", .milliseconds(rtt))) }
-        event("quic:recovery_metrics_updated", at: now, jsonObject(fields))
+        event(
+            "quic:recovery_metrics_updated", at: now,
+            jsonObject([
+                "congestion_window": current.window, "bytes_in_flight": current.inFlight, "smoothed_rtt": current.rtt,
+            ]))
     }
 
     private static func frames(_ payload: Span<UInt8>) -> String {
@@ -107,8 +107,7 @@ package final class Qlog {
                 case .ranges(let ranges):
                     text += "[" + ranges.map { "[\($0.lowerBound),\($0.upperBound)]" }.joined(separator: ",") + "]"
                 case .text(let string):
-                    // An object of one member, without its braces and name, is the escaped value.
-                    text += jsonObject([("", .string(string))]).dropFirst(4).dropLast()
+                    text += string.json ?? ""
                 }
             }
             return text + "}"

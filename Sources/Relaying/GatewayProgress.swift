@@ -41,22 +41,19 @@ package struct GatewayReport: Sendable {
 }
 
 extension GatewayProgress: EventLine {
-    /// One object on one line.
     package var json: String {
         switch self {
-        case .metrics(let address): jsonObject([("event", .string("metrics")), ("address", .string(address))])
-        case .joined(let relay): jsonObject([("event", .string("joined")), ("relay", .string(relay))])
+        case .metrics(let address): event("metrics", ["address": address])
+        case .joined(let relay): event("joined", ["relay": relay])
         case .noAnswer(let attempt):
-            jsonObject([("event", .string("no_answer")), ("attempt", .integer(attempt))])
-        case .unreachable(let relay): jsonObject([("event", .string("unreachable")), ("relay", .string(relay))])
-        case .limited: jsonObject([("event", .string("limited"))])
-        case .silent: jsonObject([("event", .string("silent"))])
+            event("no_answer", ["attempt": attempt])
+        case .unreachable(let relay): event("unreachable", ["relay": relay])
+        case .limited: event("limited")
+        case .silent: event("silent")
         case .firstPacket(let channel, let after):
-            jsonObject([
-                ("event", .string("first_packet")), ("channel", .string(channel)), ("after_ms", .milliseconds(after)),
-            ])
-        case .interval(let report): report.json(event: "interval")
-        case .summary(let report): report.json(event: "summary")
+            event("first_packet", ["channel": channel, "after_ms": after])
+        case .interval(let report): event("interval", report.json)
+        case .summary(let report): event("summary", report.json)
         }
     }
 
@@ -78,10 +75,7 @@ extension GatewayProgress: EventLine {
 }
 
 extension GatewayReport {
-    fileprivate func json(event: String) -> String {
-        jsonObject([
-            ("event", .string(event)), ("packets", .integer(packets)), ("bytes", .integer(bytes)),
-            ("refused", .integer(refused)), ("emitted", .integer(emitted)), ("withheld", .integer(withheld)),
-        ])
+    fileprivate var json: KeyValuePairs<String, any JSONValue> {
+        ["packets": packets, "bytes": bytes, "refused": refused, "emitted": emitted, "withheld": withheld]
     }
 }

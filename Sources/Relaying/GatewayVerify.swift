@@ -37,21 +37,14 @@ package struct GatewayFindings: Sendable {
 }
 
 extension GatewayFindings: EventLine {
-    /// One object on one line.
     package var json: String {
-        var fields: [(String, JSONValue)] = [
-            ("event", .string("verified")), ("channel", .string(channel)), ("relay", .string(relay)),
-        ]
-        for (name, value) in [("discovery_ms", discovery), ("join_ms", join), ("first_packet_ms", firstPacket)] {
-            if let value { fields.append((name, .milliseconds(value))) }
-        }
-        fields += [
-            ("packets", .integer(packets)), ("bytes", .integer(bytes)), ("largest_packet", .integer(largestPacket)),
-            ("fragments", .integer(fragments)), ("damaged", .integer(damaged)),
-        ]
-        if let lost { fields.append(("lost", .integer(lost))) }
-        if let reordered { fields.append(("reordered", .integer(reordered))) }
-        return jsonObject(fields)
+        event(
+            "verified",
+            [
+                "channel": channel, "relay": relay, "discovery_ms": discovery, "join_ms": join,
+                "first_packet_ms": firstPacket, "packets": packets, "bytes": bytes, "largest_packet": largestPacket,
+                "fragments": fragments, "damaged": damaged, "lost": lost, "reordered": reordered,
+            ])
     }
 
     /// A line for people; nil: nothing to say.

@@ -65,18 +65,15 @@ package struct RelayReport: Sendable {
 }
 
 extension RelayEvent: EventLine {
-    /// One object on one line.
     package var json: String {
         switch self {
         case .listening(let addresses, let upstream, let metrics):
-            jsonObject(
-                [
-                    ("event", .string("listening")), ("address", .string(addresses.joined(separator: " "))),
-                    ("upstream", .string(upstream)),
-                ] + (metrics.map { [("metrics", .string($0))] } ?? []))
-        case .interval(let report): report.json(event: "interval")
-        case .draining: jsonObject([("event", .string("draining"))])
-        case .summary(let report): report.json(event: "summary")
+            event(
+                "listening",
+                ["address": addresses.joined(separator: " "), "upstream": upstream, "metrics": metrics])
+        case .interval(let report): event("interval", report.json, and: report.refusalsJSON)
+        case .draining: event("draining")
+        case .summary(let report): event("summary", report.json, and: report.refusalsJSON)
         }
     }
 
@@ -98,21 +95,18 @@ extension RelayEvent: EventLine {
 }
 
 extension RelayReport {
-    fileprivate func json(event: String) -> String {
-        jsonObject(
-            [
-                ("event", .string(event)), ("endpoints", .integer(endpoints)), ("channels", .integer(channels)),
-                ("packets_in", .integer(packetsIn)), ("packets_out", .integer(packetsOut)),
-                ("bytes_out", .integer(bytesOut)), ("unwanted", .integer(unwanted)), ("too_large", .integer(tooLarge)),
-                ("drops", .integer(drops)), ("rate_limited", .integer(rateLimited)),
-                ("invalid_mac", .integer(invalidMAC)), ("refused", .integer(refused)),
-                ("too_large_told", .integer(tooLargeTold)), ("expired", .integer(expired)),
-                ("over_rate", .integer(overRate)), ("over_channel_rate", .integer(overChannelRate)),
-                ("opened", .integer(opened)), ("silent", .integer(silent)),
-                ("torn_down", .integer(tornDown)), ("unreachable", .integer(unreachable)),
-                ("requests", .integer(requests)), ("updates", .integer(updates)),
-            ] + refusals.map { ("refused_\($0.reason)", .integer($0.count)) })
+    fileprivate var json: KeyValuePairs<String, any JSONValue> {
+        [
+            "endpoints": endpoints, "channels": channels, "packets_in": packetsIn, "packets_out": packetsOut,
+            "bytes_out": bytesOut, "unwanted": unwanted, "too_large": tooLarge, "drops": drops,
+            "rate_limited": rateLimited, "invalid_mac": invalidMAC, "refused": refused,
+            "too_large_told": tooLargeTold, "expired": expired, "over_rate": overRate,
+            "over_channel_rate": overChannelRate, "opened": opened, "silent": silent, "torn_down": tornDown,
+            "unreachable": unreachable, "requests": requests, "updates": updates,
+        ]
     }
+
+    fileprivate var refusalsJSON: [(String, any JSONValue)] { refusals.map { ("refused_\($0.reason)", $0.count) } }
 }
 
 extension RelayServer {

@@ -112,10 +112,9 @@ extension RelayServer {
         let now = time
         let lines = accounts.map { account in
             jsonObject([
-                ("gateway", .string("\(account.gateway)")), ("local", .string("\(account.local)")),
-                ("packets", .integer(Int(account.packets))), ("bytes", .integer(Int(account.octets))),
-                ("joins", .integer(Int(account.joins))), ("groups", .integer(account.groups)),
-                ("heard_ms_ago", .milliseconds(now - account.heardAt)),
+                "gateway": "\(account.gateway)", "local": "\(account.local)", "packets": account.packets,
+                "bytes": account.octets, "joins": account.joins, "groups": account.groups,
+                "heard_ms_ago": now - account.heardAt,
             ])
         }
         let end = next.map { ",\"next\":\($0)" } ?? ""

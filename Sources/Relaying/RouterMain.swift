@@ -25,9 +25,9 @@ private enum RouterEvent: EventLine {
 
     var json: String {
         switch self {
-        case .listening: jsonObject([("event", .string("listening"))])
+        case .listening: event("listening")
         case .route(let channel, let isWanted):
-            jsonObject([("event", .string(isWanted ? "route" : "prune")), ("channel", .string("\(channel)"))])
+            event(isWanted ? "route" : "prune", ["channel": "\(channel)"])
         }
     }
 

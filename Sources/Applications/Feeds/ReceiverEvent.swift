@@ -52,40 +52,36 @@ extension ReceiverEvent: EventLine {
     package var json: String {
         switch self {
         case .connected(let address):
-            jsonObject([("event", .string("connected")), ("address", .string(address))])
+            event("connected", ["address": address])
         case .listening(let group):
-            jsonObject([("event", .string("listening")), ("group", .string(group))])
+            event("listening", ["group": group])
         case .path(let path):
-            jsonObject([("event", .string("path")), ("path", .string(path))])
+            event("path", ["path": path])
         case .position(let answer, let first, let next, let uncertainty):
-            jsonObject([
-                ("event", .string("position")), ("answer", .string(answer)), ("first", .integer(Int(clamping: first))),
-                ("next", .integer(Int(clamping: next))), ("clock_uncertainty_ms", .milliseconds(uncertainty)),
-            ])
+            event(
+                "position", ["answer": answer, "first": first, "next": next, "clock_uncertainty_ms": uncertainty])
         case .gap(let first, let count, let reason):
-            jsonObject([
-                ("event", .string("gap")), ("first", .integer(Int(clamping: first))),
-                ("count", .integer(Int(clamping: count))), ("reason", .string(reason)),
-            ])
+            event("gap", ["first": first, "count": count, "reason": reason])
         case .fallback(let reason):
-            jsonObject([("event", .string("fallback")), ("reason", .string(reason.rawValue))])
+            event("fallback", ["reason": reason.rawValue])
         case .returned:
-            jsonObject([("event", .string("return"))])
+            event("return")
         case .item(let id, let title, let updated, let bytes, let sha256, let via, let latency):
-            jsonObject([
-                ("event", .string("item")), ("id", .string(id)), ("title", .string(title)),
-                ("updated", .string(updated)), ("bytes", .integer(bytes)), ("sha256", .string(sha256)),
-                ("via", .string(via.rawValue)), ("latency_ms", .milliseconds(latency)),
-            ])
+            event(
+                "item",
+                [
+                    "id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256,
+                    "via": via.rawValue, "latency_ms": latency,
+                ])
         case .summary(let summary):
-            jsonObject([
-                ("event", .string("summary")), ("items", .integer(summary.items)),
-                ("bytes_flow", .integer(summary.bytesFlow)), ("bytes_unicast", .integer(summary.bytesUnicast)),
-                ("packets_lost", .integer(summary.packetsLost)), ("repaired", .integer(summary.repaired)),
-                ("fallbacks", .integer(summary.fallbacks)), ("returns", .integer(summary.returns)),
-                ("bytes_amt", .integer(summary.bytesTunnel)), ("steps", .integer(summary.steps)),
-                ("packets_rejected", .integer(summary.packetsRejected)), ("missing", .integer(summary.missing)),
-            ])
+            event(
+                "summary",
+                [
+                    "items": summary.items, "bytes_flow": summary.bytesFlow, "bytes_unicast": summary.bytesUnicast,
+                    "packets_lost": summary.packetsLost, "repaired": summary.repaired, "fallbacks": summary.fallbacks,
+                    "returns": summary.returns, "bytes_amt": summary.bytesTunnel, "steps": summary.steps,
+                    "packets_rejected": summary.packetsRejected, "missing": summary.missing,
+                ])
         }
     }
 

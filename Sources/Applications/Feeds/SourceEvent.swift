@@ -17,19 +17,13 @@ extension SourceEvent: EventLine {
     package var json: String {
         switch self {
         case .listening(let address, let group, let certificate):
-            jsonObject([
-                ("event", .string("listening")), ("address", .string(address)), ("group", .string(group)),
-                ("certificate", .string(certificate)),
-            ])
+            event("listening", ["address": address, "group": group, "certificate": certificate])
         case .item(let id, let title, let updated, let bytes, let sha256):
-            jsonObject([
-                ("event", .string("item")), ("id", .string(id)), ("title", .string(title)),
-                ("updated", .string(updated)), ("bytes", .integer(bytes)), ("sha256", .string(sha256)),
-            ])
+            event("item", ["id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256])
         case .feed(let bytes, let sha256):
-            jsonObject([("event", .string("feed")), ("bytes", .integer(bytes)), ("sha256", .string(sha256))])
-        case .interval(let counts): counts.json(event: "interval")
-        case .summary(let counts): counts.json(event: "summary")
+            event("feed", ["bytes": bytes, "sha256": sha256])
+        case .interval(let counts): event("interval", counts.json)
+        case .summary(let counts): event("summary", counts.json)
         }
     }
 
@@ -51,20 +45,15 @@ extension SourceEvent: EventLine {
 }
 
 extension SourceCounts {
-    fileprivate func json(event: String) -> String {
-        let zeroCopy: [(String, JSONValue)] = zeroCopy.map { [("zero_copy", .string($0))] } ?? []
-        return jsonObject(
-            [
-                ("event", .string(event)), ("bytes_flow", .integer(bytesFlow)),
-                ("bytes_unicast", .integer(bytesUnicast)),
-                ("bytes_repair", .integer(bytesRepair)), ("bytes_control", .integer(bytesControl)),
-                ("receivers", .integer(receivers)), ("members", .integer(members)), ("items", .integer(items)),
-                ("packets_rejected", .integer(packetsRejected)), ("receivers_let_go", .integer(receiversLetGo)),
-                ("bytes_replicated", .integer(bytesReplicated)), ("replicated", .integer(replicated)),
-                ("parts_gone", .integer(partsGone)),
-                ("connections_refused", .integer(connectionsRefused)),
-                ("receivers_waiting", .integer(receiversWaiting)), ("parts_sent_again", .integer(partsSentAgain)),
-                ("control_errors", .integer(controlErrors)), ("control_waits", .integer(controlWaits)),
-            ] + zeroCopy)
+    fileprivate var json: KeyValuePairs<String, any JSONValue> {
+        [
+            "bytes_flow": bytesFlow, "bytes_unicast": bytesUnicast, "bytes_repair": bytesRepair,
+            "bytes_control": bytesControl, "receivers": receivers, "members": members, "items": items,
+            "packets_rejected": packetsRejected, "receivers_let_go": receiversLetGo,
+            "bytes_replicated": bytesReplicated, "replicated": replicated, "parts_gone": partsGone,
+            "connections_refused": connectionsRefused, "receivers_waiting": receiversWaiting,
+            "parts_sent_again": partsSentAgain, "control_errors": controlErrors, "control_waits": controlWaits,
+            "zero_copy": zeroCopy,
+        ]
     }
 }

@@ -2,43 +2,27 @@ import Operation
 
 /// A line of `flexicast perf`: named values for machines, and a text for people.
 struct PerfLine: EventLine {
-    enum Value {
+    enum Value: JSONValue {
         case text(String)
         case integer(Int)
-        /// With three digits after the point.
+        /// With four digits after the point.
         case number(Double)
         case flag(Bool)
+
+        var json: String? {
+            switch self {
+            case .text(let text): text.json
+            case .integer(let number): number.json
+            case .number(let number): abs(number) < 1e15 ? fixed(number, 4) : "null"
+            case .flag(let flag): flag ? "true" : "false"
+            }
+        }
     }
 
     var fields: [(String, Value)]
     var text: String?
 
-    var json: String {
-        var line = "{"
-        for (index, (name, value)) in fields.enumerated() {
-            if index > 0 { line += "," }
-            line += "\"\(name)\":"
-            switch value {
-            case .text(let text): line += Self.quoted(text)
-            case .integer(let number): line += "\(number)"
-            case .number(let number): line += abs(number) < 1e15 ? fixed(number, 4) : "null"
-            case .flag(let flag): line += flag ? "true" : "false"
-            }
-        }
-        return line + "}"
-    }
-
-    private static func quoted(_ text: String) -> String {
-        var out = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": out += "\\\(scalar)"
-            case _ where scalar.value < 0x20: out += " "
-            default: out.unicodeScalars.append(scalar)
-            }
-        }
-        return out + "\""
-    }
+    var json: String { jsonObject(and: fields.map { ($0, $1) }) }
 }
 
 /// `value` with `digits` digits after the point.

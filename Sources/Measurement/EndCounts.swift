@@ -163,10 +163,10 @@ final class ChargedReactor {
     }
 
     /// Charges what `body` takes.
-    func charge(_ body: () -> Void) {
+    func charge<E: Error>(_ body: () throws(E) -> Void) throws(E) {
         let before = (Meters.allocations, Meters.copied)
         let time = Meters.threadTime
-        body()
+        try body()
         cpu += Meters.threadTime - time
         if let first = before.0, let last = Meters.allocations { allocations = (allocations ?? 0) + last - first }
         if let first = before.1, let last = Meters.copied { copied = (copied ?? 0) + last - first }

@@ -187,13 +187,13 @@ package final class FanoutTrial {
     }
 
     /// Publishes items one after the other until `deadline`, or until `packets` more have been delivered.
-    package func run(packets: UInt64 = .max, until deadline: Instant) {
+    package func run(packets: UInt64 = .max, until deadline: Instant) throws(LogError) {
         let start = delivered.packets
         while Reactor.clock() < deadline, delivered.packets - start < packets {
             let least = itemsOf.min() ?? 0
             if published - least < Self.window {
                 published += 1
-                source.charge { origin.publish(item) }
+                try source.charge { () throws(LogError) in try origin.publish(item) }
             }
             turn()
         }

@@ -68,7 +68,7 @@ extension Deployment {
                 // No more than the flow takes: what waits for it costs memory, not time.
                 if source.server.queuedOctets < 64_000, early.times.count > next - 4000 {
                     for _ in 0..<min(500, count - next) {
-                        source.publish(Self.item(next))
+                        try source.publish(Self.item(next))
                         next += 1
                     }
                 }
@@ -83,7 +83,7 @@ extension Deployment {
             #expect(late.closed == nil)
             for _ in 0..<20 {
                 for _ in 0..<50 {
-                    source.publish(Self.item(next))
+                    try source.publish(Self.item(next))
                     next += 1
                 }
                 _ = world.turn(seconds: 1) { source.server.queuedOctets == 0 }
@@ -118,7 +118,7 @@ extension Deployment {
             let ears = [try world.newEar(), try world.newEar()]
             #expect(world.turn(seconds: 10) { ears.allSatisfy(\.isListening) && world.source.counts.members == 2 })
             let count = 10_000
-            for number in 0..<count { world.source.publish(Self.item(number)) }
+            for number in 0..<count { try world.source.publish(Self.item(number)) }
             ears[0].receiver.peer.extension.leave(try #require(FlowID(Loopback.flowID)), at: world.reactor.now)
             ears[0].receiver.peer.pump()
             #expect(world.turn(seconds: 60) { ears.allSatisfy { $0.times.count == count } })

@@ -79,12 +79,14 @@ struct HostileTests {
                 return state.published - 1
             }
             guard let number else { return }
-            source.publish(
-                [UInt8].written(capacity: 3000) { writer in
-                    writer.uint64(UInt64(bitPattern: Reactor.clock().nanoseconds))
-                    writer.uint64(UInt64(number))
-                    writer.zeros(500 + number % 5 * 600)
-                })
+            do {
+                try source.publish(
+                    [UInt8].written(capacity: 3000) { writer in
+                        writer.uint64(UInt64(bitPattern: Reactor.clock().nanoseconds))
+                        writer.uint64(UInt64(number))
+                        writer.zeros(500 + number % 5 * 600)
+                    })
+            } catch { Issue.record(error) }
         }
     }
 

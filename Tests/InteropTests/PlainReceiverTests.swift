@@ -44,7 +44,7 @@ struct PlainReceiverTests {
                     wallClock: wallClock(), at: reactor.now),
                 sender: sender, reactor: reactor,
                 log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-            for item in Self.items { source.publish(item) }
+            for item in Self.items { try source.publish(item) }
             // They go to whoever is there, so that they are sent once somebody is.
             var greeting: TimerHandle?
             greeting = reactor.timer(at: reactor.now) {

@@ -105,7 +105,7 @@ import Wire
         try trial.connect()
         let limit = Reactor.clock() + .seconds(20)
         while trial.itemsDelivered < 30, Reactor.clock() < limit {
-            trial.run(until: Reactor.clock() + .milliseconds(50))
+            try trial.run(until: Reactor.clock() + .milliseconds(50))
         }
         #expect(trial.itemsDelivered >= 30)
         #expect(trial.closed == 0)

@@ -114,7 +114,7 @@ import Wire
         }
         let item = [UInt8](repeating: 7, count: 5000)
         #expect(turn(reactor) { source.counts.members == 3 })
-        for _ in 0..<20 { source.publish(item) }
+        for _ in 0..<20 { try source.publish(item) }
         #expect(turn(reactor) { receivers.allSatisfy { $0.1.vias.count == 20 } })
         #expect(receivers.allSatisfy { $0.1.vias.allSatisfy { $0 == .flow } })
         #expect(source.counts.bytesFlow == 0 && source.counts.bytesReplicated >= 3 * 20 * 5000)
@@ -123,7 +123,7 @@ import Wire
         translator.isDeaf = true
         try translator.changePort()
         #expect(turn(reactor) { translator.others > 0 })
-        source.publish(item)
+        try source.publish(item)
         #expect(turn(reactor) { receivers[1].1.vias.count == 21 && receivers[2].1.vias.count == 21 })
         #expect(translator.copies == 0)
 

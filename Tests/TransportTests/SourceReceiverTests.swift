@@ -33,7 +33,7 @@ import Wire
                 wallClock: wallClock(),
                 at: reactor.now),
             sender: nil, reactor: reactor, log: quiet())
-        source.publish(Array("an item".utf8))
+        try source.publish(Array("an item".utf8))
         for _ in 0..<3 {
             let receiver = try Receiver(
                 to: listen.localAddress, serverName: "127.0.0.1", tls: client, usesFlow: false, access: FlowAccess(),
@@ -95,7 +95,7 @@ import Wire
             [], listen: listen, at: .v4(0x7f00_0001), configuration: FlowServerConfiguration(history: 0),
             reactor: reactor)
         #expect(turn(reactor) { source.counts.receivers == 1 })
-        for number in 0..<count { source.publish(Array("item \(number)".utf8)) }
+        for number in 0..<count { try source.publish(Array("item \(number)".utf8)) }
         #expect(turn(reactor, for: .seconds(60)) { items.octets.count == count || source.counts.receivers == 0 })
         #expect(items.octets.count == count)
         #expect(source.counts.receiversLetGo == 0)
@@ -223,7 +223,7 @@ import Wire
         #expect(source.counts.receivers == 2)
         // From here on the idle one is asleep.
         for count in 1...8 {
-            source.publish([UInt8](repeating: UInt8(count), count: 150_000))
+            try source.publish([UInt8](repeating: UInt8(count), count: 150_000))
             #expect(turn(reactor) { items.octets.count == 1 + count })
             #expect(source.server.log.octetCount <= 400_000)
         }
@@ -280,7 +280,7 @@ import Wire
         }
         peer.pump()
         #expect(turn(reactor) { source.counts.receivers == 1 })
-        source.publish([1, 2, 3])
+        try source.publish([1, 2, 3])
         #expect(turn(reactor, for: .seconds(5)) { parts == 1 })
         peer.onEvent = { _ in }
         source.close()
@@ -304,7 +304,7 @@ import Wire
                 wallClock: wallClock(),
                 at: reactor.now),
             sender: nil, reactor: reactor, log: quiet())
-        for item in items { source.publish(item) }
+        for item in items { try source.publish(item) }
         let receiver = try Receiver(
             to: way ?? SocketAddress(address, port: listen.localAddress.port), serverName: "\(address)", tls: client,
             usesFlow: false, access: FlowAccess(), reactor: reactor, log: quiet())

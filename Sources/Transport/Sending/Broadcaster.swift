@@ -238,10 +238,7 @@ public final class Broadcaster {
         name: String = "", mediaType: String = "", lifetime: Lifetime = .untilDelivered, _ body: [UInt8]
     ) throws(LogError) {
         guard writers.first != nil else {
-            try source.withServer { server throws(LogError) in
-                _ = try server.publish(
-                    name: name, mediaType: mediaType, body: body, until: lifetime.end, at: self.reactor.now)
-            }
+            try source.publish(name: name, mediaType: mediaType, body, until: lifetime.end)
             return
         }
         let object = try open(name: name, mediaType: mediaType, length: UInt64(body.count), lifetime: lifetime)

@@ -18,6 +18,7 @@ import Wire
 /// Application-Layer Protocol Negotiation name of a feed over Flexicast QUIC.
 package let applicationProtocol = "flexicast/2"
 
+/// A source's end of all its connections and of its flow.
 package final class Source {
     package typealias SourcePeer = Peer<ReceivedFrames>
 
@@ -38,6 +39,7 @@ package final class Source {
     private let qlogDirectory: String?
     package private(set) var past = Past()
 
+    /// A receiver that is connected.
     package struct SourceConnection {
         package let peer: SourcePeer
         package let id: ReceiverID
@@ -83,14 +85,12 @@ package final class Source {
 
     // MARK: Items
 
-    /// Sends an object to every receiver, and to those that come later and lack it. One that the log does not take is
-    /// logged as an error.
-    package func publish(name: String = "", mediaType: String = "", _ body: [UInt8]) {
-        do {
-            try server.publish(name: name, mediaType: mediaType, body: body, at: reactor.now)
-        } catch {
-            log.notPublished(name, error)
-        }
+    /// Sends an object to every receiver, and to those that come later and lack it, `until` then at the most.
+    /// - Throws: what the log does not take.
+    package func publish(
+        name: String = "", mediaType: String = "", _ body: [UInt8], until end: Instant? = nil
+    ) throws(LogError) {
+        try server.publish(name: name, mediaType: mediaType, body: body, until: end, at: reactor.now)
     }
 
     /// Does something with the server; packets that this lets go leave at the end of the turn.

@@ -31,10 +31,6 @@ package struct SourceLog {
         log.error("a connection is not logged", metadata: ["reason": "\(error)"])
     }
 
-    package func notPublished(_ name: String, _ error: any Error) {
-        log.error("an item was not published", metadata: ["name": "\(name)", "reason": "\(error)"])
-    }
-
     /// `address`: that of the receiver which the notice is of, while it is there.
     package mutating func tell(_ notice: ServerNotice, of address: SocketAddress?, at now: Instant) {
         let address: Logger.MetadataValue = "\(address.map(\.description) ?? "gone")"

@@ -127,14 +127,14 @@ struct PerfFanoutCommand: ParsableCommand {
         }
         try trial.connect()
         // Windows open, rates are found.
-        trial.run(
+        try trial.run(
             packets: packets == nil ? .max : 20_000,
             until: packets == nil ? Reactor.clock() + share / 3 : .distantFuture)
         trial.begin()
         let (delivered, items) = (trial.delivered, trial.itemsDelivered)
         var received = delivered
         let limit = packets.map { delivered.packets + UInt64($0) } ?? .max
-        let source = perf.measure(
+        let source = try perf.measure(
             until: packets == nil ? Reactor.clock() + share * 2 / 3 : .distantFuture,
             or: { trial.delivered.packets >= limit }, { trial.sent },
             { counts, start in
@@ -144,7 +144,7 @@ struct PerfFanoutCommand: ParsableCommand {
                 guard packets != nil || share * 2 / 3 > perf.interval else { return }
                 output.report(line("interval", way, count, counts, now - received, from: start, idle: nil))
             }
-        ) { trial.run(packets: limit - trial.delivered.packets, until: $0) }
+        ) { try trial.run(packets: limit - trial.delivered.packets, until: $0) }
         let receivers = trial.delivered - delivered
         var more: [(String, PerfLine.Value)] = [
             ("items_delivered", .integer(trial.itemsDelivered - items)), ("fallbacks", .integer(trial.fallbacks)),

@@ -42,7 +42,7 @@ package struct FanoutTrialOptions: Sendable {
 package final class FanoutTrial {
     private let source: ChargedReactor
     private let receivers: ChargedReactor
-    private let origin: Source
+    private let origin: SourceEndpoint
     private let options: FanoutTrialOptions
     private let item: [UInt8]
     private let clientContext: TLSContext
@@ -91,7 +91,7 @@ package final class FanoutTrial {
         limits.connections = max(limits.connections, options.receivers)
         limits.accounts.connections = options.receivers
         limits.accounts.beginningsPerSecond = options.receivers
-        self.origin = Source(
+        self.origin = SourceEndpoint(
             listen: listen, tls: server, limits: limits,
             server: FlowServer(
                 flow: flow, log: memoryLog(retention: Retention(objects: 64, octets: 64 << 20)),

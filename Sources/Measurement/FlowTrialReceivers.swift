@@ -94,7 +94,7 @@ struct TrialMember {
 /// packet, takes its frames, gathers items, grants credit and acknowledges.
 final class TrialEar {
     let charged: ChargedReactor
-    let source: Source
+    let source: SourceEndpoint
     private let receiver: Receiver
     /// Items that came whole, and their octets.
     private(set) var items: UInt64 = 0
@@ -112,7 +112,7 @@ final class TrialEar {
         Meters.keepHeap(Receiver.largeItemOctets)
         let log = Logger(label: "trial") { _ in SwiftLogNoOpLogHandler() }
         let listen = try reactor.udpSocket(bind: SocketAddress(origin, port: 0))
-        source = Source(
+        source = SourceEndpoint(
             listen: listen, tls: try TLSContext.server(selfSignedFor: ["\(origin)"], alpn: [applicationProtocol]),
             server: server, sender: sender, reactor: reactor, log: log)
         receiver = try Receiver(

@@ -135,7 +135,7 @@ extension Deployment {
 /// A source and its receivers on one reactor, with a flow on the loopback interface.
 final class Loopback {
     let reactor: Reactor
-    let source: Source
+    let source: SourceEndpoint
     private let listen: UDPSocket
     private let client: TLSContext
     private var ears: [Deployment.LateJoin.Ear] = []
@@ -161,7 +161,7 @@ final class Loopback {
         let sender = FlowSender(group: group, packetSize: 1200, socket: out, reactor: reactor)
         let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
         client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        source = Source(
+        source = SourceEndpoint(
             listen: listen, tls: server,
             server: FlowServer(
                 flow: flow, log: memoryLog(), configuration: FlowServerConfiguration(history: history),

@@ -37,7 +37,7 @@ struct HostileTests {
         static let count = 200
         static let interval = Duration.milliseconds(20)
 
-        private let source: Source
+        private let source: SourceEndpoint
         private let reactor: Reactor
         private let board: Board
         private var ticker: TimerHandle?
@@ -52,7 +52,7 @@ struct HostileTests {
             let (flow, sender) = try makeFlow(options, listen: socket, reactor: reactor)
             var limits = Listener<ReceivedFrames>.Limits()
             limits.accounts.connections = connectionsPerAddress
-            source = Source(
+            source = SourceEndpoint(
                 listen: socket, tls: context, limits: limits,
                 server: FlowServer(
                     flow: flow, log: memoryLog(), configuration: FlowServerConfiguration(history: 10),

@@ -37,7 +37,7 @@ struct PlainReceiverTests {
             let (flow, sender) = try makeFlow(options, listen: socket, reactor: reactor)
             var configuration = FlowServerConfiguration(history: 10)
             configuration.sendsDatagrams = sendsDatagrams
-            let source = Source(
+            let source = SourceEndpoint(
                 listen: socket, tls: context,
                 server: FlowServer(
                     flow: flow, log: memoryLog(), configuration: configuration, seed: randomSeed(),

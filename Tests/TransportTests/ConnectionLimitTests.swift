@@ -17,7 +17,7 @@ import Wire
 
     private final class Place {
         let reactor: Reactor
-        let source: Source
+        let source: SourceEndpoint
         let listen: UDPSocket
         let client: TLSContext
         private(set) var receivers: [Receiver] = []
@@ -31,7 +31,7 @@ import Wire
             client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
             var limits = Listener<ReceivedFrames>.Limits()
             change(&limits)
-            source = Source(
+            source = SourceEndpoint(
                 listen: listen, tls: server, limits: limits,
                 server: FlowServer(
                     flow: nil, log: memoryLog(), seed: randomSeed(), wallClock: wallClock(), at: reactor.now),

@@ -89,7 +89,7 @@ import Wire
         var configuration = FlowServerConfiguration(history: 0)
         configuration.replicates = true
         configuration.hasGroup = false
-        let source = Source(
+        let source = SourceEndpoint(
             listen: listen, tls: server,
             server: FlowServer(
                 flow: flow, log: memoryLog(), configuration: configuration, seed: randomSeed(), wallClock: wallClock(),

@@ -26,7 +26,7 @@ import Wire
         let listen = try reactor.udpSocket(bind: loopback)
         let server = try TLSContext.server(selfSignedFor: ["127.0.0.1"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        let source = Source(
+        let source = SourceEndpoint(
             listen: listen, tls: server,
             server: FlowServer(
                 flow: nil, log: memoryLog(), configuration: FlowServerConfiguration(history: 10), seed: randomSeed(),
@@ -257,7 +257,7 @@ import Wire
         var configuration = FlowServerConfiguration()
         configuration.positionTime = .milliseconds(200)
         configuration.hasGroup = false
-        let source = Source(
+        let source = SourceEndpoint(
             listen: listen, tls: server,
             server: FlowServer(
                 flow: flow, log: memoryLog(), configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
@@ -294,10 +294,10 @@ import Wire
     private func serve(
         _ items: [[UInt8]], listen: UDPSocket, at address: IPAddress, configuration: FlowServerConfiguration,
         retention: Retention = Retention(), reactor: Reactor, by way: SocketAddress? = nil
-    ) throws -> (Source, Items, Receiver) {
+    ) throws -> (SourceEndpoint, Items, Receiver) {
         let server = try TLSContext.server(selfSignedFor: ["\(address)"], alpn: [applicationProtocol])
         let client = try TLSContext.client(trust: .none, alpn: [applicationProtocol])
-        let source = Source(
+        let source = SourceEndpoint(
             listen: listen, tls: server,
             server: FlowServer(
                 flow: nil, log: memoryLog(retention: retention), configuration: configuration, seed: randomSeed(),

@@ -101,7 +101,7 @@ public final class Broadcaster {
     private var options: Options
     private let reactor: Reactor
     private let listen: UDPSocket
-    private let source: Source
+    private let source: SourceEndpoint
     private var writers = WriterQueue()
     private var isFull = false
     /// The wall clock is looked at now and then: it may have been set.
@@ -136,7 +136,7 @@ public final class Broadcaster {
         // Before the source's own: what was written in a turn leaves at its end.
         let flush = TurnEnd()
         reactor.onTurnEnd { flush.action() }
-        source = Source(
+        source = SourceEndpoint(
             listen: listen, tls: tls, limits: limits,
             server: FlowServer(
                 flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),

@@ -7,7 +7,7 @@ import Wire
 /// A flow's way out of the reactor: what `FlowSource` writes is sealed in runs of equal packets, each run in one call, and
 /// leaves as one segmented send, to the group and to each receiver that is sent copies.
 package final class FlowSender {
-    private var writer = FlowWriter()
+    private var sealer = FlowSealer()
     /// Where the packets go once for all, and the socket that they leave by; nil when there are only copies.
     package let group: SocketAddress?
     private let groupSocket: UDPSocket?
@@ -65,7 +65,7 @@ package final class FlowSender {
     package func pump(_ server: inout FlowServer) {
         let now = reactor.now
         server.settle(at: now)
-        while let change = server.nextKeyChange() { writer.take(change) }
+        while let change = server.nextKeyChange() { sealer.take(change) }
         server.collectCopies(into: &copies)
         if let socket = copies.isEmpty ? groupSocket : copySocket {
             let before = octetsSent
@@ -83,7 +83,7 @@ package final class FlowSender {
     private func write(
         _ server: inout FlowServer, into buffer: inout MutableSpan<UInt8>, packets count: Int, at now: Instant
     ) -> Int {
-        server.withFlow { writer.write(&$0, into: &buffer, packets: count, at: now) } ?? 0
+        server.withFlow { sealer.write(&$0, into: &buffer, packets: count, at: now) } ?? 0
     }
 
     /// Writes, seals and queues a batch for the group. False when nothing more can be sent now.

@@ -19,8 +19,8 @@ import Wire
 package let applicationProtocol = "flexicast/2"
 
 /// A source's end of all its connections and of its flow.
-package final class Source {
-    package typealias SourcePeer = Peer<ReceivedFrames>
+package final class SourceEndpoint {
+    package typealias ReceiverPeer = Peer<ReceivedFrames>
 
     package let listener: Listener<ReceivedFrames>
     package let sender: FlowSender?
@@ -33,15 +33,15 @@ package final class Source {
     /// The server's deadline that a timer is set for; nil when none is.
     private var deadline: Instant?
     /// By slot of the server's receivers.
-    package private(set) var connections: [SourceConnection?] = []
+    package private(set) var connections: [Connected?] = []
     private var slots: [ObjectIdentifier: Int] = [:]
     /// Where connections are logged.
     private let qlogDirectory: String?
     package private(set) var past = Past()
 
     /// A receiver that is connected.
-    package struct SourceConnection {
-        package let peer: SourcePeer
+    package struct Connected {
+        package let peer: ReceiverPeer
         package let id: ReceiverID
         package var qlog: Qlog?
     }
@@ -101,9 +101,9 @@ package final class Source {
 
     // MARK: Connections
 
-    private func accept(_ peer: SourcePeer) {
+    private func accept(_ peer: ReceiverPeer) {
         let id = server.accept(at: reactor.now)
-        var connection = SourceConnection(peer: peer, id: id)
+        var connection = Connected(peer: peer, id: id)
         if let qlogDirectory { connection.qlog = startLog(peer, directory: qlogDirectory) }
         while connections.count <= id.slot { connections.append(nil) }
         connections[id.slot] = connection
@@ -116,7 +116,7 @@ package final class Source {
         }
     }
 
-    private func startLog(_ peer: SourcePeer, directory: String) -> Qlog? {
+    private func startLog(_ peer: ReceiverPeer, directory: String) -> Qlog? {
         guard let id = peer.connection.machine.localConnectionIDs.first else { return nil }
         do {
             let qlog = try Qlog(directory: directory, name: "\(id)_server", role: .server, groupID: id, at: reactor.now)
@@ -128,7 +128,7 @@ package final class Source {
         }
     }
 
-    private func handle(_ event: ConnectionEvent, of id: ReceiverID, _ peer: SourcePeer) {
+    private func handle(_ event: ConnectionEvent, of id: ReceiverID, _ peer: ReceiverPeer) {
         if case .closed(let reason) = event {
             connections[id.slot]?.qlog?.closed(reason, at: reactor.now)
             log.gone(peer.connection.machine.remoteAddress, reason)
@@ -136,7 +136,7 @@ package final class Source {
         server.handle(event, of: id, on: &peer.connection.machine, at: reactor.now)
     }
 
-    private func forget(_ peer: SourcePeer) {
+    private func forget(_ peer: ReceiverPeer) {
         guard let slot = slots.removeValue(forKey: ObjectIdentifier(peer)), let connection = connections[slot] else {
             return
         }
@@ -146,7 +146,7 @@ package final class Source {
         past.add(peer)
     }
 
-    private static func letGo(of peer: SourcePeer) {
+    private static func letGo(of peer: ReceiverPeer) {
         peer.onEvent = { _ in }
         peer.beforeTransmit = {}
     }

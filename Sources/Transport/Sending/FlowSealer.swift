@@ -4,7 +4,7 @@ import QUIC
 import Wire
 
 /// The keys of a flow's packets: has them written and seals them, each run in one call.
-package struct FlowWriter {
+package struct FlowSealer {
     private var keys: [UInt64: SealingKey] = [:]
     /// The key used last.
     private var current: (generation: UInt64, key: SealingKey)?

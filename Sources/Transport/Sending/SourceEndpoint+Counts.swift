@@ -3,7 +3,7 @@ import QUIC
 
 // What a source has sent so far, put together from its listener, its connections, its flow and its server.
 
-extension Source {
+extension SourceEndpoint {
     /// What was sent so far.
     package var counts: SourceCounts {
         var counts = SourceCounts()
@@ -59,7 +59,7 @@ extension Source {
         package private(set) var rejected: UInt64 = 0
         package private(set) var datagramsDropped: UInt64 = 0
 
-        package mutating func add(_ peer: SourcePeer) {
+        package mutating func add(_ peer: ReceiverPeer) {
             let statistics = peer.connection.machine.statistics
             withStreams += Int(statistics.octetsSentWithStreams)
             control += Int(statistics.octetsSent - statistics.octetsSentWithStreams)

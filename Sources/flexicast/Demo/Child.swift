@@ -1,14 +1,14 @@
 import Foundation
 
-/// A process of the demo: its lines and its end arrive in an `EventQueue`, its log goes to a file.
+/// A process of the demo: its lines and its end arrive in a `DemoEventQueue`, its log goes to a file.
 final class Child {
     let name: String
     let log: URL
     private let process = Process()
     private(set) var isRunning = true
 
-    /// Starts `command`, whose first word is a path. Must be called on the main thread, see `EventQueue`.
-    init(name: String, index: Int, command: [String], log: URL, events: EventQueue) throws {
+    /// Starts `command`, whose first word is a path. Must be called on the main thread, see `DemoEventQueue`.
+    init(name: String, index: Int, command: [String], log: URL, events: DemoEventQueue) throws {
         self.name = name
         self.log = log
         guard FileManager.default.createFile(atPath: log.path, contents: nil),

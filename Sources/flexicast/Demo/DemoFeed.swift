@@ -71,7 +71,7 @@ struct DemoFeed {
 func itemFileName(_ id: String) -> String { "\(SHA256Digest(of: Array(id.utf8))).xml" }
 
 /// Polls a real feed outside of the demo's namespaces, which have no way to the world.
-func follow(_ feed: String, events: EventQueue) throws -> FeedPoller {
+func follow(_ feed: String, events: DemoEventQueue) throws -> FeedPoller {
     var logger = Logger(label: "feed") { _ in EventLogHandler(events: events) }
     logger.logLevel = .notice
     let poller = FeedPoller(
@@ -84,7 +84,7 @@ func follow(_ feed: String, events: EventQueue) throws -> FeedPoller {
 
 /// Shows what the poller has to say among the demo's own lines.
 private struct EventLogHandler: LogHandler {
-    let events: EventQueue
+    let events: DemoEventQueue
     var logLevel: Logger.Level = .notice
     var metadata: Logger.Metadata = [:]
 

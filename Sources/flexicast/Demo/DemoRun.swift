@@ -9,7 +9,7 @@ final class DemoRun {
     private let settings: DemoSettings
     private let directory: URL
     private let network: DemoNetwork
-    private let events = EventQueue()
+    private let events = DemoEventQueue()
     private var feed: DemoFeed
     private var screen: DemoScreen
     private var board: Scoreboard

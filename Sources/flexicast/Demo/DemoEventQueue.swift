@@ -21,7 +21,7 @@ enum DemoEvent: Sendable {
 /// Events from any thread, taken one at a time by the thread that drives the demo.
 ///
 /// That one is the main thread on purpose: children are told to die with the thread that started them.
-final class EventQueue: Sendable {
+final class DemoEventQueue: Sendable {
     private let waiting = Mutex<[DemoEvent]>([])
     private let signal = DispatchSemaphore(value: 0)
 

@@ -12,7 +12,7 @@ import Wire
 enum Deployment {}
 
 /// One source, some receivers, each a process in a namespace of its own, and a feed file that grows.
-final class World {
+final class DeploymentWorld {
     let network: Namespaces
     let io: IOBackendChoice
     let directory: TemporaryDirectory

@@ -132,7 +132,8 @@ extension Deployment {
                     network.command(
                         [
                             Ground.program, "source", "--feed", directory.appending(path: "feed.atom").path, "--poll",
-                            "50ms", "--listen", "\(SocketAddress(network.address(0), port: World.port))", "--group",
+                            "50ms", "--listen", "\(SocketAddress(network.address(0), port: DeploymentWorld.port))",
+                            "--group",
                             "\(network.group)", "--interface", Namespaces.interface, "--state",
                             directory.appending(path: "state").path, "--history", "0", "--json",
                         ], at: 0), log: directory.appending(path: "source.log"))
@@ -143,7 +144,8 @@ extension Deployment {
                     "receiver-\(index)",
                     network.command(
                         [
-                            Ground.program, "receive", "\(SocketAddress(network.address(0), port: World.port))",
+                            Ground.program, "receive",
+                            "\(SocketAddress(network.address(0), port: DeploymentWorld.port))",
                             "--insecure", "--interface", Namespaces.interface, "--output",
                             directory.url.appending(path: "receiver-\(index)").path, "--json",
                         ], at: index + 1), log: directory.url.appending(path: "receiver-\(index).log"))

@@ -9,7 +9,7 @@ import Wire
 /// What a durable store promises while its disk does what it is told.
 @Suite struct SQLiteLogStoreTests {
     @Test func aFreshLog() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var random = SeededRandom(seed: 5)
         var same = random
         var store = try SQLiteLogStore(directory: scratch.log, random: &random)
@@ -26,7 +26,7 @@ import Wire
 
     /// A model beside the store, and closings in between.
     @Test(arguments: seeds) func walk(seed: UInt64) throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var random = SeededRandom(seed: seed)
         var store = try scratch.open()
         var model = try store.load()
@@ -72,7 +72,7 @@ import Wire
 
     /// A block of numbers is given out at once while the disk is busy with something else.
     @Test func aBlockIsInHand() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var store = try scratch.open()
         let end = ContinuousClock.now + .seconds(20)
         while store.statistics.numbersInHand < ObjectLog.blockSize, ContinuousClock.now < end {
@@ -90,7 +90,7 @@ import Wire
     }
 
     @Test func theLastCopyCloses() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         do {
             var store = try scratch.open()
             _ = try store.reserve(5)
@@ -104,7 +104,7 @@ import Wire
 
     /// A log of either kind behind one type, and a restart in the middle: the same epoch and parts, and higher numbers.
     @Test func aLogGoesOn() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         let noon = WallTime(nanoseconds: 1_800_000_000_000_000_000)
         var store = try scratch.open()
         var log = try ObjectLog(store)
@@ -132,7 +132,7 @@ import Wire
 
     /// A directory from a backup, whose numbers were given on.
     @Test func anotherEpochOnDemand() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var store = try scratch.open()
         let before = try store.load()
         _ = try store.reserve(5)
@@ -148,7 +148,7 @@ import Wire
 
     /// More parts than one deletion takes: all gone in the end, also when the log was closed in between.
     @Test func trimmingInPieces() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var store = try scratch.open()
         _ = try store.reserve(2000)
         for sequence in UInt64(0)..<2000 { try store.append(samplePart(sequence)) }

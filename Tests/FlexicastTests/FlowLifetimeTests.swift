@@ -6,7 +6,7 @@ import Wire
 @testable import Flexicast
 
 /// What the end of an object's lifetime does on the flow and on connections.
-@Suite struct LifetimeTests {
+@Suite struct FlowLifetimeTests {
     private func gaps(_ receiver: SourceBench.Receiver) -> [Gap] {
         var decoder = ControlDecoder(from: .source)
         let told = receiver.link.told

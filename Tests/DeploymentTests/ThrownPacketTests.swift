@@ -6,12 +6,12 @@ import Wire
 
 extension Deployment {
     /// A neighbour on the same link who throws things at everybody.
-    @Suite struct BadInput {
+    @Suite struct ThrownPackets {
         /// What was captured comes again with bits flipped, cut short, or as it was, under its true sender's address;
         /// and noise comes to the source's port and to the group. Everything goes on, and it was all counted.
         @Test(arguments: [IOBackendChoice.epoll, .ioUring])
         func neighbourThrowsPackets(io: IOBackendChoice) throws {
-            let world = try World([.init(), .init(), .init(path: "unicast")], io: io, sparePlaces: 1)
+            let world = try DeploymentWorld([.init(), .init(), .init(path: "unicast")], io: io, sparePlaces: 1)
             let process = world.network.identifier(4)
             let ears = try RawLink(process: world.network.identifier(0), interface: Namespaces.interface)
             let mouth = try RawLink(process: process, interface: Namespaces.interface)
@@ -27,7 +27,7 @@ extension Deployment {
                 for _ in 0..<400 {
                     guard let bytes = ears.read() else { return }
                     guard let frame = Frame(bytes) else { continue }
-                    if frame.destinationPort == World.port { toSource = frame }
+                    if frame.destinationPort == DeploymentWorld.port { toSource = frame }
                     if .v4(frame.destination) == group.address { toGroup = frame }
                     // The newest replace the oldest: what is thrown is sometimes fresh and sometimes stale.
                     if captured.count < 200 {

@@ -4,12 +4,13 @@ import Transport
 import Wire
 
 extension Deployment {
-    @Suite struct Runs {
+    @Suite struct ItemDelivery {
         /// Three hundred items to five receivers that each lose 2 % of the flow; one of them loses all of it for three
         /// seconds.
         @Test(arguments: [IOBackendChoice.epoll, .ioUring])
         func threeHundredItems(io: IOBackendChoice) throws {
-            let world = try World(Array(repeating: World.Receiver(lossPercent: 2), count: 5), io: io)
+            let world = try DeploymentWorld(
+                Array(repeating: DeploymentWorld.Receiver(lossPercent: 2), count: 5), io: io)
             let cutAt = 4
             try world.publish(300, every: .milliseconds(60)) { number in
                 // At 60 ms each, the cut begins after 6 seconds and ends 3 seconds later.
@@ -48,7 +49,7 @@ extension Deployment {
 
         /// Receivers on the flow, receivers that never ask for it, and one that asks but cannot be reached.
         @Test func mixed() throws {
-            let world = try World([
+            let world = try DeploymentWorld([
                 .init(), .init(lossPercent: 2), .init(path: "unicast"), .init(path: "unicast"), .init(isCut: true),
             ])
             try world.publish(80, every: .milliseconds(100))
@@ -76,7 +77,7 @@ extension Deployment {
 
         /// A receiver that the group does not reach is sent copies of the flow.
         @Test(arguments: [IOBackendChoice.epoll, .ioUring]) func replicated(io: IOBackendChoice) throws {
-            let world = try World([.init(), .init(isCut: true)], io: io, sourceOptions: ["--replicate"])
+            let world = try DeploymentWorld([.init(), .init(isCut: true)], io: io, sourceOptions: ["--replicate"])
             let cut = world.receivers[1]
             try waitUntil(seconds: 15, "copies at the cut receiver\n\(cut.logTail)\n\(world.source.logTail)") {
                 cut.told.count("listening") > 0 && world.source.told.interval?.members == 2
@@ -99,7 +100,7 @@ extension Deployment {
         /// A network that carries the group from some time on: who was sent copies is tried on the group again, in vain at
         /// first, then for good, and misses nothing.
         @Test func backOnTheGroup() throws {
-            let world = try World(
+            let world = try DeploymentWorld(
                 [.init(), .init(isCut: true)], sourceOptions: ["--replicate", "--group-retry", "4s"])
             let source = world.source
             func replicated() -> Int? { source.told.interval?.replicated }
@@ -128,7 +129,7 @@ extension Deployment {
 
         /// The same over IPv6, on a source-specific group.
         @Test func internetProtocolVersion6() throws {
-            let world = try World([.init(), .init(lossPercent: 2), .init(path: "unicast")], family: .ipv6)
+            let world = try DeploymentWorld([.init(), .init(lossPercent: 2), .init(path: "unicast")], family: .ipv6)
             let source = hexadecimal(world.network.address(0))
             let group = hexadecimal(world.network.group.address)
             for place in [1, 2] {
@@ -154,7 +155,7 @@ extension Deployment {
 
         /// A source-specific group of IPv4: the kernel filters by source, so another sender is not heard.
         @Test func sourceSpecificJoin() throws {
-            let world = try World([.init()], group: "232.77.0.1")
+            let world = try DeploymentWorld([.init()], group: "232.77.0.1")
             let filters = try world.network.shell(at: 1, ["cat", "/proc/net/mcfilter"])
             #expect(
                 filters.split(separator: "\n").contains { $0.contains("0xe84d0001") && $0.contains("0x0a4d0001") },

@@ -6,7 +6,7 @@ import Wire
 @testable import Objects
 
 /// What a peer may not send on the control stream or in a part: a clear error, and only for the one that sent it.
-@Suite struct BadInputTests {
+@Suite struct BadPeerTests {
     struct Case: CustomTestStringConvertible, Sendable {
         var name: String
         var octets: [UInt8]

@@ -5,7 +5,7 @@ import Wire
 @testable import Reactor
 
 /// What happens when the kernel says no.
-@Suite struct RefusalTests {
+@Suite struct KernelRefusalTests {
     @Test(arguments: backends)
     func bindErrorsNameTheAddressAndWhatWouldDo(io: Reactor.IO) throws {
         let reactor = try Reactor(io: io)

@@ -5,7 +5,7 @@ import Wire
 @testable import Cryptography
 
 /// Runs of packets against the same packets one by one.
-@Suite struct RunTests {
+@Suite struct SealedRunTests {
     static let size = 100
 
     /// `count` packets with four-octet numbers from `first` on, the last with `last` octets.

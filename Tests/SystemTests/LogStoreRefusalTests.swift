@@ -9,10 +9,10 @@ import Wire
 @_silgen_name("setfsuid") private func setFileSystemUser(_ user: UInt32) -> Int32
 
 /// What a durable store says when it cannot do its work: which file, what was wrong, what would do.
-@Suite struct RefusalTests {
+@Suite struct LogStoreRefusalTests {
     /// A log with a few parts, closed.
-    static func scratchWithLog() throws -> Scratch {
-        let scratch = try Scratch()
+    static func scratchWithLog() throws -> ScratchStore {
+        let scratch = try ScratchStore()
         var store = try scratch.open()
         _ = try store.reserve(100)
         for sequence in UInt64(0)..<90 { try store.append(samplePart(sequence)) }
@@ -21,7 +21,7 @@ import Wire
     }
 
     @Test func twoSourcesOnOneDirectory() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         let first = try scratch.open()
         #expect(scratch.refusal().hasPrefix("\(scratch.log) is in use by another process; end that one, or give"))
         try first.close()
@@ -29,7 +29,7 @@ import Wire
     }
 
     @Test func noDirectory() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         try Data().write(to: URL(filePath: scratch.log))
         #expect(scratch.refusal().hasPrefix("the directory \(scratch.log) cannot be made: "))
         var random = SystemRandomNumberGenerator()
@@ -38,7 +38,7 @@ import Wire
 
     /// Root may write everywhere, so that a thread gives that up.
     @Test func noPermission() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         try FileManager.default.createDirectory(atPath: scratch.log, withIntermediateDirectories: true)
         try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: scratch.log)
         defer { try? FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: scratch.log) }
@@ -57,7 +57,7 @@ import Wire
         #expect(said.contains("give this user the right to write to it and to its directory"), "\(said)")
     }
 
-    private func refusalAsNobody(_ scratch: Scratch) -> String {
+    private func refusalAsNobody(_ scratch: ScratchStore) -> String {
         let done = DispatchSemaphore(value: 0)
         let said = Monitor("")
         let thread = Thread {
@@ -73,14 +73,14 @@ import Wire
     }
 
     @Test func noDatabase() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         try FileManager.default.createDirectory(atPath: scratch.log, withIntermediateDirectories: true)
         try Data(repeating: 0x5a, count: 9000).write(to: URL(filePath: scratch.database))
         #expect(scratch.refusal().hasPrefix("\(scratch.database) is no database (file is not a database)"))
     }
 
     @Test func anotherProgramsDatabase() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         try FileManager.default.createDirectory(atPath: scratch.log, withIntermediateDirectories: true)
         try scratch.sqlite("CREATE TABLE mine (a)")
         #expect(scratch.refusal().hasPrefix("\(scratch.database) is a database of another program"))
@@ -95,7 +95,7 @@ import Wire
     }
 
     @Test func aTransactionIsWholeOrNothing() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         let database = try Database(scratch.path + "/a")
         try database.execute("CREATE TABLE t (a)")
         #expect(throws: LogStoreError("no")) {
@@ -165,7 +165,7 @@ import Wire
     }
 
     @Test func reservationsChangedByOthers() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var store = try scratch.open()
         _ = try store.reserve(10)
         try scratch.sqlite("UPDATE log SET next = 5")
@@ -178,7 +178,7 @@ import Wire
 
     /// At its limit of size the store says so and goes on; trimming makes room, and what waited is written then.
     @Test func atTheLimitOfItsSize() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         let limits = SQLiteLogLimits(databaseOctets: 1 << 20, queueOctets: 1 << 20)
         var store = try scratch.open(limits)
         try fill(&store)
@@ -198,7 +198,7 @@ import Wire
 
     /// As above with a real file system of 1 MiB, which only root may make.
     @Test func aFullDisk() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         try FileManager.default.createDirectory(atPath: scratch.log, withIntermediateDirectories: true)
         guard try run("mount", "-t", "tmpfs", "-o", "size=1m", "none", scratch.log) else { return }
         defer { _ = try? run("umount", "-l", scratch.log) }

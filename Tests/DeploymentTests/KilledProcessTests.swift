@@ -3,12 +3,12 @@ import Testing
 import Transport
 
 extension Deployment {
-    @Suite struct Kills {
+    @Suite struct KilledProcesses {
         /// A receiver that is killed while it writes leaves only whole files; started again it catches up and takes
         /// nothing twice.
         @Test(arguments: [IOBackendChoice.epoll, .ioUring])
         func receiver(io: IOBackendChoice) throws {
-            let world = try World([.init(), .init()], io: io, sourceOptions: ["--history", "200"])
+            let world = try DeploymentWorld([.init(), .init()], io: io, sourceOptions: ["--history", "200"])
             var before = Told()
             try world.publish(120, every: .milliseconds(40)) { number in
                 if number == 50 {
@@ -43,7 +43,7 @@ extension Deployment {
         @Test func source() throws {
             let state = FileManager.default.temporaryDirectory.appending(path: "flexicast-state-\(UUID().uuidString)")
             defer { try? FileManager.default.removeItem(at: state) }
-            let world = try World(
+            let world = try DeploymentWorld(
                 [.init(), .init(lossPercent: 2), .init(path: "unicast")],
                 sourceOptions: ["--history", "200", "--state", state.path])
             try world.publish(50, every: .milliseconds(40))

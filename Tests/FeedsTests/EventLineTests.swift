@@ -2,7 +2,7 @@ import Feeds
 import Testing
 import Transport
 
-@Suite struct EventTests {
+@Suite struct EventLineTests {
     @Test func itemLineKeepsTheContractsNamesAndOrder() {
         let event = ReceiverEvent.item(
             id: "urn:uuid:1", title: "a \"b\" \\ c\n\u{1}é", updated: "2026-11-01T00:00:00Z", bytes: 12, sha256: "ab",

@@ -6,7 +6,7 @@ import Testing
 import Wire
 
 /// Other threads, signals, files and processes. One at a time: a signal has one watcher per process.
-@Suite(.serialized) struct EventTests {
+@Suite(.serialized) struct ReactorEventTests {
     @Test(arguments: backends)
     func otherThreadsWakeTheReactor(io: Reactor.IO) throws {
         let reactor = try Reactor(io: io)

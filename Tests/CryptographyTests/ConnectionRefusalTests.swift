@@ -5,7 +5,7 @@ import Wire
 @testable import Cryptography
 
 /// RFC 9000 section 5.2.2: a server that takes no connection says so in an Initial packet.
-@Suite struct RefusalTests {
+@Suite struct ConnectionRefusalTests {
     @Test(arguments: ["too many connections from your address", String(repeating: "long ", count: 100), ""])
     func aRefusalReachesTheClient(_ reason: String) throws {
         let (context, _) = try SecureConnectionTests.contexts()

@@ -4,7 +4,7 @@ import Testing
 import Wire
 
 /// Datagrams on the loopback, checked against the C library's own calls.
-@Suite struct DatagramTests {
+@Suite struct UDPSocketTests {
     @Test(arguments: backends, [true, false])
     func aRawPeerSeesWhatWeSendAndWeSeeWhatItSends(io: Reactor.IO, ipv4: Bool) throws {
         let reactor = try Reactor(io: io)

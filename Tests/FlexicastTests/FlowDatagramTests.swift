@@ -6,7 +6,7 @@ import Wire
 @testable import Flexicast
 
 /// Datagrams (RFC 9221) on the flow and on connections.
-@Suite struct DatagramTests {
+@Suite struct FlowDatagramTests {
     private func bench(_ change: (inout FlowServerConfiguration) -> Void = { _ in }) -> SourceBench {
         SourceBench {
             $0.sendsDatagrams = true

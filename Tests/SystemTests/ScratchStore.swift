@@ -13,7 +13,7 @@ extension SeededRandom {
 }
 
 /// A directory that goes with the test.
-final class Scratch: Sendable {
+final class ScratchStore: Sendable {
     let path: String
 
     init() throws {

@@ -6,7 +6,7 @@ import Wire
 
 /// What `transmitRun` writes, read back with nothing but RFC 9000's words: headers of section 17.3.1, STREAM frames of 19.8.
 @Suite("runs of packets")
-struct RunTests {
+struct TransmitRunTests {
     private static let packetSize = 1200
 
     /// Fills runs of `count` packets until there is no more to send: the packets, without their tags.

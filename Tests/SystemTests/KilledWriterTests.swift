@@ -7,7 +7,7 @@ import Wire
 @testable import System
 
 /// A process that writes is killed again and again, at any moment.
-@Suite struct KillTests {
+@Suite struct KilledWriterTests {
     static let kills = 50
 
     /// What the killed processes had been promised.
@@ -45,7 +45,7 @@ import Wire
     }
 
     @Test func whatWasPromisedIsThere() throws {
-        let scratch = try Scratch()
+        let scratch = try ScratchStore()
         var promised = Promised()
         let seed = UInt64.random(in: .min ... .max)
         var random = SeededRandom(seed: seed)

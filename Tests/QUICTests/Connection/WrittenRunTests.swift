@@ -4,7 +4,7 @@ import Wire
 
 /// Runs of datagrams against the same connection that writes them one by one.
 @Suite("Datagrams that are written together")
-struct RunTests {
+struct WrittenRunTests {
     /// What a connection sends when it is asked for `most` datagrams at a time.
     private struct Transfer: ~Copyable {
         var pair: ClearPair

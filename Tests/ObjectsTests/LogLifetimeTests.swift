@@ -4,7 +4,7 @@ import Wire
 @testable import Objects
 
 /// Objects that are worth nothing from some time on.
-@Suite struct LifetimeTests {
+@Suite struct LogLifetimeTests {
     private static func time(_ seconds: Int64) -> Instant { Instant(nanoseconds: seconds * 1_000_000_000) }
 
     @Test func whatHasEndedIsAGap() throws {

@@ -152,6 +152,18 @@ struct SourceCommand: ParsableCommand {
         help: ArgumentHelp("Directory that remembers items and which were sent, across restarts.", valueName: "dir"))
     var state: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Serve /metrics for Prometheus, /receivers and /health here, over HTTP.", valueName: "addr:port"),
+        transform: parseListenAddress)
+    var metrics: SocketAddress?
+
+    @Option(
+        help: ArgumentHelp(
+            "How long receivers may take after SIGTERM to get what was published (default: 5s).", valueName: "duration"),
+        transform: parseDuration)
+    var drain: Duration = .seconds(5)
+
     @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
     var qlog: String?
 
@@ -215,6 +227,8 @@ struct SourceCommand: ParsableCommand {
         options.stateDirectory = state
         options.qlogDirectory = qlog
         options.keyLog = keylog
+        options.metrics = metrics
+        options.drain = drain
         options.json = common.json
         options.io = common.io
         return options

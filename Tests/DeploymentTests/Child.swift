@@ -37,6 +37,7 @@ struct EventLine: Decodable, Sendable {
     var answer: String?
     var address: String?
     var certificate: String?
+    var metrics: String?
     var time: String?
     var first: Int?
     var next: Int?

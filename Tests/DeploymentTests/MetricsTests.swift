@@ -2,19 +2,16 @@ import Foundation
 import TestSupport
 import Testing
 
+/// Prometheus' own library for Python.
 private enum Reader {
     static let python = Machine.root.appending(path: ".build/venv/bin/python3").path
     static let obstacle: String? =
         Ground.obstacle
         ?? (Machine.requiresAll || FileManager.default.isExecutableFile(atPath: python)
             ? nil : "prometheus-client is missing: make test installs it into .build/venv")
-}
 
-/// Metrics of a relay and a gateway at work, read as Prometheus' own library for Python reads them.
-@Suite(.serialized, .enabled(if: Reader.obstacle == nil, "\(Reader.obstacle ?? "")"))
-struct MetricsTests {
-    /// Fetches metrics at a place: values by name and labels. What Prometheus would warn of is an error.
-    private func fetch(at place: Place, _ port: Int) throws -> [String: Double] {
+    /// Fetches metrics, by a command that `run` runs where they are: values by name and labels. What Prometheus would warn of is an error.
+    static func fetch(_ port: Int, _ run: ([String]) throws -> String) throws -> [String: Double] {
         let script = """
             import sys, urllib.request
             from prometheus_client.parser import text_string_to_metric_families
@@ -30,13 +27,21 @@ struct MetricsTests {
                     print(f"{sample.name} {labels or '-'} {sample.value}")
             """
         var values: [String: Double] = [:]
-        for line in try place.shell([Reader.python, "-c", script]).split(separator: "\n") {
+        for line in try run([python, "-c", script]).split(separator: "\n") {
             let words = line.split(separator: " ")
             let name = words[1] == "-" ? "\(words[0])" : "\(words[0]) \(words[1])"
             #expect(values[name] == nil, "\(name) twice")
             values[name] = Double(words[2])
         }
         return values
+    }
+}
+
+/// Metrics of a relay and a gateway at work, read as Prometheus' own library for Python reads them.
+@Suite(.serialized, .enabled(if: Reader.obstacle == nil, "\(Reader.obstacle ?? "")"))
+struct MetricsTests {
+    private func fetch(at place: Place, _ port: Int) throws -> [String: Double] {
+        try Reader.fetch(port) { try place.shell($0) }
     }
 
     @Test func relayAndGatewayAreCounted() throws {
@@ -136,5 +141,75 @@ struct MetricsTests {
         #expect(
             values["flexicast_relay_channel_dropped_packets_total group=232.74.0.1,source=10.74.0.2"] == dropped)
         #expect(values["flexicast_relay_channel_dropped_packets_total \(other)"] == 0)
+    }
+
+    /// A source tells how its receivers are served, each of them too, and lets them have everything before it ends.
+    @Test func aSourceIsSeenAndDrains() throws {
+        let directory = try TemporaryDirectory()
+        func path(_ name: String) -> String { directory.url.appending(path: name).path }
+        let feed = try LoadFeed(file: directory.url.appending(path: "feed.atom"), octets: 400_000)
+        let source = try Child(
+            "source",
+            [
+                Ground.program, "source", "--feed", path("feed.atom"), "--poll", "50ms", "--listen", "127.0.0.1:0",
+                "--unicast-rate", "8M", "--drain", "60s", "--metrics", "127.0.0.1:0", "--json",
+            ], log: directory.url.appending(path: "source.log"))
+        try source.awaitEvent("listening")
+        let listening = try #require(source.told.events.first)
+        let port = try #require(listening.metrics?.split(separator: ":").last.flatMap { Int($0) })
+        func fetch() throws -> [String: Double] {
+            try Reader.fetch(port) { command in
+                let ran = try run(command[0], Array(command.dropFirst()))
+                try #require(ran.status == 0, "\(ran.errors)")
+                return ran.output
+            }
+        }
+        func page(_ name: String) throws -> String {
+            let ran = try run("/usr/bin/curl", ["-sS", "-f", "http://127.0.0.1:\(port)\(name)"])
+            try #require(ran.status == 0, "\(ran.errors)")
+            return ran.output
+        }
+        let receiver = try Child(
+            "receiver",
+            [
+                Ground.program, "receive", listening.address ?? "", "--trust", listening.certificate ?? "", "--json",
+                "--output", path("items"),
+            ], log: directory.url.appending(path: "receiver.log"))
+        try receiver.awaitEvent("connected")
+        try feed.publish(1)
+        try waitUntil(seconds: 20, "an item\n\(receiver.logTail)") { receiver.told.itemLines == 1 }
+        let seen = try fetch()
+        #expect(seen["flexicast_source_receivers way=unicast"] == 1)
+        #expect(seen["flexicast_source_items_total"] == 1)
+        #expect((seen["flexicast_source_sent_bytes_total kind=unicast"] ?? 0) > 400_000)
+        #expect((seen["flexicast_source_polls_total"] ?? 0) > 0)
+        #expect((seen["flexicast_source_certificate_expiry_timestamp_seconds"] ?? 0) > Date().timeIntervalSince1970)
+        let listing = try page("/receivers")
+        let answer = try JSONDecoder().decode(ReceiverListing.self, from: Data(listing.utf8))
+        #expect(answer.receivers == 1)
+        #expect(answer.listing.map(\.way) == ["unicast"])
+        #expect(answer.listing.first?.parts_behind == 0)
+        #expect((answer.listing.first?.bytes ?? 0) > 400_000)
+        #expect(try page("/receivers?from=1").contains("\"listing\":[\n]"))
+        #expect(try page("/health").contains("\"status\":\"up\""))
+
+        // Three items take more than a second; the source is told to end when it has just read them.
+        try feed.publish(3)
+        try waitUntil(seconds: 20, "the source to read them") { source.told.items.count == 4 }
+        #expect(try source.end() == 0)
+        #expect(source.told.count("draining") == 1)
+        try waitUntil(seconds: 10, "the rest\n\(receiver.logTail)") { receiver.told.itemLines == 4 }
+        #expect(try receiver.end() == 0)
+    }
+
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    private struct ReceiverListing: Decodable {
+        struct One: Decodable {
+            var way: String
+            var parts_behind: Int
+            var bytes: Int
+        }
+        var receivers: Int
+        var listing: [One]
     }
 }

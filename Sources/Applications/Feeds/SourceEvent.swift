@@ -3,8 +3,11 @@ import Transport
 
 /// One thing that happened at a source.
 package enum SourceEvent: Sendable {
-    /// Receivers can connect. `group` is empty without a flow; `certificate` is what they can pin the source by.
-    case listening(address: String, group: String, certificate: String)
+    /// No new items: the source ends when everybody has what was published, or the time for it is up.
+    case draining
+    /// Receivers can connect. `group` is empty without a flow; `certificate` is what they can pin the source by,
+    /// `metrics` where its pages are served.
+    case listening(address: String, group: String, certificate: String, metrics: String?)
     /// A new or edited item goes out. `sha256` is of the octets every receiver must end up with.
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String)
     /// The whole feed goes out, with the items that are told of next.
@@ -16,8 +19,10 @@ package enum SourceEvent: Sendable {
 extension SourceEvent: EventLine {
     package var json: String {
         switch self {
-        case .listening(let address, let group, let certificate):
-            event("listening", ["address": address, "group": group, "certificate": certificate])
+        case .listening(let address, let group, let certificate, let metrics):
+            event(
+                "listening", ["address": address, "group": group, "certificate": certificate, "metrics": metrics])
+        case .draining: event("draining", [:])
         case .item(let id, let title, let updated, let bytes, let sha256):
             event("item", ["id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256])
         case .feed(let bytes, let sha256):
@@ -29,7 +34,8 @@ extension SourceEvent: EventLine {
 
     package var text: String? {
         switch self {
-        case .listening(let address, let group, let certificate):
+        case .draining: "no new items; the source ends when everybody has what was published"
+        case .listening(let address, let group, let certificate, _):
             "listening on \(address), \(group.isEmpty ? "no flow" : "flow to \(group)"); receivers trust \(certificate)"
         case .item(_, let title, let updated, let bytes, _): "\(updated)  \(title)  (\(bytes) B)"
         case .feed(let bytes, _): "the whole feed  (\(bytes) B)"
@@ -49,6 +55,7 @@ extension SourceCounts {
         [
             "bytes_flow": bytesFlow, "bytes_unicast": bytesUnicast, "bytes_repair": bytesRepair,
             "bytes_control": bytesControl, "receivers": receivers, "members": members, "items": items,
+            "flow_rate": flowRate, "flow_packets_lost": flowPacketsLost,
             "packets_rejected": packetsRejected, "receivers_let_go": receiversLetGo,
             "bytes_replicated": bytesReplicated, "replicated": replicated, "parts_gone": partsGone,
             "connections_refused": connectionsRefused, "receivers_waiting": receiversWaiting,

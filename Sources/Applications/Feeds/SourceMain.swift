@@ -20,7 +20,7 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
     let output = EventOutput(style: options.json ? .json : .text)
-    for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    try reactor.onSignal(SIGINT) { [unowned reactor] in reactor.stop() }
 
     let (objects, store) = try makeLog(options)
     let broadcaster = try Broadcaster(broadcast(options, objects), on: reactor, log: log)
@@ -59,11 +59,22 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         }
     }
 
+    let pages = SourceMetrics(broadcaster: broadcaster) { poller.counters }
+    let metrics = try options.metrics.map { try MetricsServer($0, reactor: reactor, page: pages.page) }
+    defer { metrics?.close() }
+    let drain = Drain(broadcaster, for: options.drain, on: reactor)
+    try reactor.onSignal(SIGTERM) {
+        if drain.begin() {
+            poller.stop()
+            output.report(SourceEvent.draining)
+        }
+    }
     output.report(
         SourceEvent.listening(
             address: "\(broadcaster.address)",
             group: options.flow.group.map { "\($0)" } ?? (options.flow.replicates ? "each receiver" : ""),
-            certificate: "\(broadcaster.certificate.fingerprint)"))
+            certificate: "\(broadcaster.certificate.fingerprint)",
+            metrics: metrics?.localAddress.map { "\($0)" }))
     poller.start()
     let interval = options.reportInterval
     var next = reactor.now + interval
@@ -90,6 +101,38 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     output.report(SourceEvent.summary(broadcaster.counts))
     output.flush()
     return 0
+}
+
+/// The end of a source: nothing new is published, and who is connected gets what was.
+private final class Drain {
+    private let broadcaster: Broadcaster
+    private let patience: Duration
+    private unowned let reactor: Reactor
+    private var timer: TimerHandle?
+    private static let interval = Duration.milliseconds(20)
+
+    init(_ broadcaster: Broadcaster, for patience: Duration, on reactor: Reactor) {
+        self.broadcaster = broadcaster
+        self.patience = patience
+        self.reactor = reactor
+    }
+
+    /// Stops the reactor when all is delivered, or the time is up; at once when called again. Whether it was the first call.
+    func begin() -> Bool {
+        guard timer == nil else {
+            reactor.stop()
+            return false
+        }
+        let end = reactor.now + patience
+        timer = reactor.timer(at: reactor.now) { [unowned self] in
+            if broadcaster.isDelivered || reactor.now >= end {
+                reactor.stop()
+            } else {
+                timer?.schedule(at: reactor.now + Self.interval)
+            }
+        }
+        return true
+    }
 }
 
 /// Sends an item to every receiver. One that the log does not take is logged as an error.

@@ -47,6 +47,10 @@ package struct SourceOptions: Sendable {
     package var keyLog: String?
     /// JSON lines on standard output instead of text.
     package var json = false
+    /// Where to serve `/metrics`, `/receivers` and `/health`; nil serves nothing.
+    package var metrics: SocketAddress?
+    /// How long after SIGTERM receivers may take to get what was published.
+    package var drain = Duration.seconds(5)
     /// Time between two reports of the byte counts.
     package var reportInterval: Duration = .seconds(1)
     package var io: IOBackendChoice = .auto

@@ -56,6 +56,15 @@ extension FlowSource {
         if members[slot].rounds >= Self.probation { electorate.admit(&members[slot].voter) }
     }
 
+    /// See `takes(_ slot:)`; nil where nothing limits it, or there is no such member.
+    func takes(_ id: MemberID) -> UInt64? {
+        guard members.indices.contains(id.slot), members[id.slot].isActive, members[id.slot].epoch == id.epoch else {
+            return nil
+        }
+        let rate = takes(id.slot)
+        return rate == .max ? nil : rate
+    }
+
     /// Bits per second that the member can take: what TCP would send it (RFC 5348 section 3.1), and its window in two round
     /// trips, as it renews its credit when half of it is spent; `max` when nothing is known to limit it.
     private func takes(_ slot: Int) -> UInt64 {

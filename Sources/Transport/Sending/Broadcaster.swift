@@ -154,6 +154,12 @@ public final class Broadcaster {
     /// The reactor knows of it before the broadcaster is made.
     private final class TurnEnd { var action: () -> Void = {} }
 
+    /// Whether everybody who is connected has acknowledged all that was published, on the flow or on their connection.
+    public var isDelivered: Bool { source.isDelivered }
+
+    /// Behind it all, for a look at single receivers.
+    package var endpoint: SourceEndpoint { source }
+
     // MARK: Certificate
 
     private static func context(_ options: Options) throws -> (TLSContext, CertificateFacts) {

@@ -16,6 +16,10 @@ public struct SourceCounts: Sendable {
     public var receivers = 0
     /// Receivers on the flow now.
     public var members = 0
+    /// Bits per second that the flow may send now; nil without a flow.
+    public var flowRate: UInt64?
+    /// Packets of the flow that a member has lost, counted for each member; nil without a flow.
+    public var flowPacketsLost: UInt64?
     /// Items sent so far.
     public var items = 0
     /// Packets that came and were of no use: forged, damaged, of no connection, or against a rule.

@@ -36,6 +36,8 @@ extension SourceEndpoint {
         } else {
             counts.bytesUnicast = withStreams
         }
+        counts.flowRate = server.flow?.rate
+        counts.flowPacketsLost = server.flow?.statistics.lossReports
         counts.receivers = server.receiverCount
         counts.members = server.flow?.memberCount ?? 0
         counts.items = Int(server.objectCount)

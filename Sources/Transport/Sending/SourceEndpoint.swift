@@ -38,12 +38,17 @@ package final class SourceEndpoint {
     /// Where connections are logged.
     private let qlogDirectory: String?
     package private(set) var past = Past()
+    /// Members that went back to their connections, by reason.
+    package private(set) var departures: [LeaveReason: UInt64] = [:]
 
     /// A receiver that is connected.
     package struct Connected {
         package let peer: ReceiverPeer
         package let id: ReceiverID
         package var qlog: Qlog?
+        /// When it began to be served as it is, and why.
+        package var changedAt: Instant
+        package var reason = ""
     }
 
     /// `sender` is the way out of the server's flow; nil when it has none.
@@ -93,6 +98,9 @@ package final class SourceEndpoint {
         try server.publish(name: name, mediaType: mediaType, body: body, until: end, at: reactor.now)
     }
 
+    /// Now, by the reactor.
+    var time: Instant { reactor.now }
+
     /// Does something with the server; packets that this lets go leave at the end of the turn.
     package func withServer<R, E: Error>(_ body: (inout FlowServer) throws(E) -> R) throws(E) -> R { try body(&server) }
 
@@ -103,7 +111,7 @@ package final class SourceEndpoint {
 
     private func accept(_ peer: ReceiverPeer) {
         let id = server.accept(at: reactor.now)
-        var connection = Connected(peer: peer, id: id)
+        var connection = Connected(peer: peer, id: id, changedAt: reactor.now)
         if let qlogDirectory { connection.qlog = startLog(peer, directory: qlogDirectory) }
         while connections.count <= id.slot { connections.append(nil) }
         connections[id.slot] = connection
@@ -178,9 +186,30 @@ package final class SourceEndpoint {
     /// Logs what the server has to tell.
     private func report() {
         while let notice = server.nextNotice() {
+            note(notice)
             log.tell(
                 notice, of: connections[notice.receiver.slot]?.peer.connection.machine.remoteAddress, at: reactor.now)
         }
+    }
+
+    /// Keeps what an operator may ask of later.
+    private func note(_ notice: ServerNotice) {
+        let reason: String
+        switch notice {
+        case .listens: reason = ""
+        case .backOnUnicast(_, let cause):
+            reason = "\(cause)"
+            departures[cause, default: 0] += 1
+        default: return
+        }
+        connections[notice.receiver.slot]?.changedAt = reactor.now
+        connections[notice.receiver.slot]?.reason = reason
+    }
+
+    /// Whether everybody who is connected has acknowledged all that was published, on the flow or on their connection.
+    package var isDelivered: Bool {
+        server.isHandedOver
+            && connections.allSatisfy { ($0?.peer.connection.machine.sendingOctets ?? 0) == 0 }
     }
 
     /// Tells every receiver that the source ends.

@@ -1,0 +1,129 @@
+import Flexicast
+import Operation
+import Transport
+import Wire
+
+/// What operators see of a source: `/metrics` for Prometheus, `/receivers` for a look at single ones, `/health` for whoever
+/// restarts what has stopped. Receivers have no labels, since there may be twenty thousand.
+struct SourceMetrics {
+    let broadcaster: Broadcaster
+    let feed: () -> FeedCounters
+
+    /// Receivers in one answer at `/receivers`.
+    static let listingLimit = 1000
+
+    func page(_ path: Substring, _ query: Substring) -> MetricsPage? {
+        switch path {
+        case "/metrics": .metrics(metrics)
+        case "/receivers": .json(receivers(from: query))
+        case "/health": .json(health)
+        default: nil
+        }
+    }
+
+    private var health: String {
+        let counts = broadcaster.counts
+        let feed = feed()
+        return jsonObject([
+            "status": "up", "receivers": counts.receivers, "members": counts.members, "items": counts.items,
+            "polls": feed.polls, "failed_polls": feed.failures.values.reduce(0, +),
+        ])
+    }
+
+    private var metrics: MetricsText {
+        let counts = broadcaster.counts
+        let endpoint = broadcaster.endpoint
+        var text = MetricsText()
+        text.add(
+            "flexicast_source_receivers", .gauge, "Receivers that are connected, by how they are served.",
+            [
+                ([("way", "flow")], counts.members - counts.replicated), ([("way", "copies")], counts.replicated),
+                ([("way", "unicast")], counts.receivers - counts.members),
+            ])
+        text.add(
+            "flexicast_source_receivers_waiting", .gauge,
+            "Receivers that wait for their turn because of --unicast-rate.", counts.receiversWaiting)
+        text.add(
+            "flexicast_source_sent_bytes_total", "Octets of UDP payload sent.", by: "kind",
+            [
+                ("flow", UInt64(counts.bytesFlow)), ("copies", UInt64(counts.bytesReplicated)),
+                ("repair", UInt64(counts.bytesRepair)), ("unicast", UInt64(counts.bytesUnicast)),
+                ("control", UInt64(counts.bytesControl)),
+            ])
+        text.add("flexicast_source_items_total", .counter, "Items published.", counts.items)
+        text.add(
+            "flexicast_source_refused_connections_total", "Clients that got no connection.", by: "reason",
+            ConnectionRefusal.allCases.map { ("\($0)", endpoint.listener.counters.refused[$0.rawValue]) })
+        text.add(
+            "flexicast_source_rejected_packets_total", .counter,
+            "Packets that were forged, damaged, of no connection, or against a rule.", counts.packetsRejected)
+        text.add(
+            "flexicast_source_left_flow_total", "Receivers that went from the flow back to their connection.",
+            by: "reason",
+            LeaveReason.allCases.map { ("\($0)", endpoint.departures[$0] ?? 0) })
+        text.add("flexicast_source_gone_parts_total", .counter, "Parts told as gaps.", counts.partsGone)
+        text.add(
+            "flexicast_source_resent_parts_total", .counter, "Parts sent to receivers that had them.",
+            counts.partsSentAgain)
+        text.add(
+            "flexicast_source_control_errors_total", .counter, "Control streams that broke a rule.",
+            counts.controlErrors)
+        if let flow = endpoint.server.flow { add(flow, to: &text) }
+        add(feed(), to: &text)
+        text.add(
+            "flexicast_source_certificate_expiry_timestamp_seconds", .gauge, "When the certificate ends, in Unix time.",
+            broadcaster.certificate.validUntil)
+        return text
+    }
+
+    private func add(_ flow: FlowSource, to text: inout MetricsText) {
+        let statistics = flow.statistics
+        text.add("flexicast_source_flow_rate_bits", .gauge, "Bits per second that the flow may send now.", flow.rate)
+        text.add("flexicast_source_flow_packets_total", .counter, "Packets of the flow.", statistics.packetsSent)
+        text.add(
+            "flexicast_source_flow_lost_packets_total", .counter, "Packets that a member has lost, for each member.",
+            statistics.lossReports)
+        text.add(
+            "flexicast_source_flow_repaired_packets_total", .counter, "Packets repaired on the flow.",
+            statistics.flowRepairs)
+        text.add(
+            "flexicast_source_flow_acknowledgements_total", .counter, "PATH_ACK frames taken in.",
+            statistics.acknowledgements)
+        text.add(
+            "flexicast_source_flow_queued_bytes", .gauge, "Octets that wait to be sent on the flow.",
+            flow.queuedOctets)
+        text.add(
+            "flexicast_source_flow_held_bytes", .gauge, "Octets kept for repair until all members have them.",
+            flow.octetsHeld)
+    }
+
+    private func add(_ feed: FeedCounters, to text: inout MetricsText) {
+        text.add("flexicast_source_polls_total", .counter, "Times that the feed was asked for.", feed.polls)
+        text.add(
+            "flexicast_source_failed_polls_total", "Polls that failed.", by: "reason",
+            FeedFailure.Kind.allCases.map { ($0.rawValue, UInt64(feed.failures[$0] ?? 0)) })
+        text.add(
+            "flexicast_source_unusable_items_total", .counter, "Items that could not be used, at each document.",
+            feed.unusableItems)
+        text.add(
+            "flexicast_source_failed_saves_total", .counter, "Polls whose result could not be saved.",
+            feed.saveFailures)
+    }
+
+    /// `from=N` goes on where the answer before said `next`.
+    private func receivers(from query: Substring) -> String {
+        let first = query.split(separator: "&").compactMap { $0.hasPrefix("from=") ? Int($0.dropFirst(5)) : nil }.first
+        let (accounts, next) = broadcaster.endpoint.accounts(from: first ?? 0, limit: Self.listingLimit)
+        let lines = accounts.map { account in
+            jsonObject([
+                "address": "\(account.address)", "way": account.standing.way.rawValue, "since_ms": account.since,
+                "reason": account.reason, "parts_behind": account.standing.partsBehind,
+                "takes_bits": account.standing.takes, "rtt_ms": account.roundTrip, "bytes": account.octetsSent,
+                "packets_lost": account.packetsLost,
+            ])
+        }
+        let end = next.map { ",\"next\":\($0)" } ?? ""
+        let count = broadcaster.counts.receivers
+        return "{\"receivers\":\(count),\"listing\":[\n\(lines.joined(separator: ",\n"))]\(end)}"
+    }
+}

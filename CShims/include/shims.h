@@ -8,6 +8,7 @@
 #include "io_ring.h"
 #include "io_zerocopy.h"
 #include "meter.h"
+#include "service.h"
 #include "tls.h"
 #include "tls_alone.h"
 #include "text.h"

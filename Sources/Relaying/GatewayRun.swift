@@ -49,7 +49,10 @@ package func runGateway(_ options: GatewayOptions, log: Logger) throws -> Int32 
     defer { reactor.close() }
     let run = try GatewayRun(options, reactor: reactor, log: log)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    let manager = ServiceManager(on: reactor)
+    manager?.ready("looking for a relay")
     reactor.run()
+    manager?.stopping("")
     return run.finish()
 }
 

@@ -49,11 +49,14 @@ package func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
             addresses: server.sockets.map { "\($0.localAddress)" }, upstream: options.upstream ?? "",
             metrics: metrics?.localAddress.map { "\($0)" }))
 
+    let manager = ServiceManager(on: reactor)
+    manager?.ready("\(server.report.endpoints) tunnels")
     let interval = options.reportInterval
     var next = reactor.now + interval
     var ticker: TimerHandle?
     ticker = reactor.timer(at: next) {
         output.report(RelayEvent.interval(server.report))
+        manager?.status("\(server.report.endpoints) tunnels")
         next = max(next + interval, reactor.now)
         ticker?.schedule(at: next)
     }
@@ -64,6 +67,7 @@ package func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
         guard end == nil else { return reactor.stop() }
         server.drain()
         output.report(RelayEvent.draining)
+        manager?.stopping("open tunnels end soon")
         end = reactor.timer(at: reactor.now + options.drain) { [unowned reactor] in reactor.stop() }
     }
     reactor.run()

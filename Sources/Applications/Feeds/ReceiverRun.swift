@@ -45,11 +45,13 @@ final class ReceiverRun {
     private var failures = 0
     private var known = RecentDigests()
     private var timers: [TimerHandle] = []
+    private let manager: ServiceManager?
 
     init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
         self.options = options
         self.reactor = reactor
         self.log = log
+        manager = ServiceManager(on: reactor)
         if case .standardOutput = options.output {
             // Nobody is left to receive for.
             writer = OutputWriter(onGone: { [wakeup = reactor.wakeup] in wakeup.post { $0.stop() } })
@@ -84,11 +86,14 @@ final class ReceiverRun {
                 })
         }
         subscriber.start()
+        manager?.ready("not connected yet")
     }
 
     private func handle(_ event: Subscriber.Event) {
         switch event {
-        case .connected(let address): output.report(ReceiverEvent.connected(address: "\(address)"))
+        case .connected(let address):
+            output.report(ReceiverEvent.connected(address: "\(address)"))
+            manager?.status("connected to \(address)")
         case .listening(let group):
             guard !hasListened else { return }
             hasListened = true
@@ -112,8 +117,9 @@ final class ReceiverRun {
             guard gap.reason != .void, gap.reason != .unwanted else { return }
             summary.missing += Int(clamping: gap.count)
             output.report(ReceiverEvent.gap(first: gap.first, count: gap.count, reason: "\(gap.reason)"))
-        case .disconnected:
+        case .disconnected(let reason):
             notePosition()
+            manager?.status("not connected: \(reason)")
             tellOfRefusal()
         }
     }
@@ -229,6 +235,7 @@ final class ReceiverRun {
     }
 
     func finish() -> Int32 {
+        manager?.stopping("\(summary.items) items")
         subscriber.close()
         notePosition()
         store?.close()

@@ -26,7 +26,12 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let broadcaster = try Broadcaster(broadcast(options, objects), on: reactor, log: log)
     let certificate = CertificateWatch(broadcaster, output: options.certificateOutput, log: log)
     try certificate.start(on: reactor)
-    try reactor.onSignal(SIGHUP) { certificate.reload() }
+    let manager = ServiceManager(on: reactor)
+    try reactor.onSignal(SIGHUP) {
+        manager?.reloading()
+        certificate.reload()
+        manager?.ready(status(broadcaster.counts))
+    }
     var zeroCopy = broadcaster.counts.zeroCopy
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
     let state =
@@ -67,6 +72,7 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         if drain.begin() {
             poller.stop()
             output.report(SourceEvent.draining)
+            manager?.stopping("receivers get what was published")
         }
     }
     output.report(
@@ -76,12 +82,14 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             certificate: "\(broadcaster.certificate.fingerprint)",
             metrics: metrics?.localAddress.map { "\($0)" }))
     poller.start()
+    manager?.ready(status(broadcaster.counts))
     let interval = options.reportInterval
     var next = reactor.now + interval
     var ticker: TimerHandle?
     ticker = reactor.timer(at: next) {
         let counts = broadcaster.counts
         output.report(SourceEvent.interval(counts))
+        manager?.status(status(counts))
         if zeroCopy != counts.zeroCopy {
             zeroCopy = counts.zeroCopy
             log.info("flow: zero-copy \(zeroCopy ?? "")")
@@ -101,6 +109,11 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     output.report(SourceEvent.summary(broadcaster.counts))
     output.flush()
     return 0
+}
+
+/// For the service manager.
+private func status(_ counts: SourceCounts) -> String {
+    "\(counts.receivers) receivers, \(counts.members) on the flow, \(counts.items) items"
 }
 
 /// The end of a source: nothing new is published, and who is connected gets what was.

@@ -36,9 +36,12 @@ let package = Package(
     ] + (documents ? [.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0")] : []),
     targets: [
         .systemLibrary(
+            name: "CLibCurl", path: "CShims/libcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(
             name: "CLibXML2", path: "CShims/libxml2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
         .target(
-            name: "CShims", dependencies: ["CLibXML2"], path: "CShims", exclude: ["libxml2", "commit"],
+            name: "CShims", dependencies: ["CLibCurl", "CLibXML2"], path: "CShims",
+            exclude: ["libcurl", "libxml2", "commit"],
             linkerSettings: [
                 .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"),
                 .linkedLibrary("sqlite3"),
@@ -55,7 +58,8 @@ let package = Package(
         .target(name: "System", dependencies: ["CShims", "Objects", "Wire"], swiftSettings: room),
         // What a program tells those who run it: events, metrics, qlog.
         .target(
-            name: "Operation", dependencies: ["Wire", "QUIC", "Cryptography", "Reactor", log], swiftSettings: room),
+            name: "Operation", dependencies: ["Wire", "QUIC", "Cryptography", "Reactor", "System", log],
+            swiftSettings: room),
         // Machines on the reactor: connections, flows in and out, tunnels.
         .target(
             name: "Transport",
@@ -84,9 +88,9 @@ let package = Package(
         .executableTarget(
             name: "flexicast",
             dependencies: [
-                "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "Operation", "Transport", "Feeds",
-                "Relaying",
-                "Measurement", "CCommit", log,
+                "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "System", "Operation", "Transport",
+                "Feeds",
+                "Relaying", "Measurement", "CCommit", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),
@@ -114,7 +118,8 @@ let package = Package(
         .testTarget(
             name: "SystemTests", dependencies: ["LogStoreWriter", "System", "Objects", "Wire"], swiftSettings: room),
         .testTarget(
-            name: "OperationTests", dependencies: ["Operation", "QUIC", "Reactor", "Wire"], swiftSettings: room),
+            name: "OperationTests", dependencies: ["Operation", "QUIC", "Reactor", "System", "Wire"],
+            swiftSettings: room),
         .testTarget(
             name: "TransportTests",
             dependencies: [
@@ -124,6 +129,7 @@ let package = Package(
             name: "FeedsTests",
             dependencies: [
                 "TestSupport", "Feeds", "Operation", "Transport", "Wire", "Objects", "Feed", "Cryptography", "Reactor",
+                "System",
                 log,
             ], swiftSettings: room),
         .testTarget(

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "file.h"
+#include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,21 +37,10 @@ static int sync_descriptor(int fd) {
 
 int fc_directory_sync(int directory) { return sync_descriptor(directory); }
 
-static int write_all(int fd, const uint8_t *bytes, size_t count) {
-    while (count > 0) {
-        ssize_t written = write(fd, bytes, count);
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return -errno;
-        bytes += written;
-        count -= (size_t)written;
-    }
-    return 0;
-}
-
 int fc_file_write(int directory, const char *name, const uint8_t *bytes, size_t count) {
     int fd = openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) return -errno;
-    int result = write_all(fd, bytes, count);
+    int result = fc_write(fd, bytes, count);
     if (result == 0) result = sync_descriptor(fd);
     if (close(fd) < 0 && result == 0) result = -errno;
     if (result < 0) unlinkat(directory, name, 0);

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// Writes an Atom feed document (RFC 4287 section 4.1.1) around entry documents.
 public struct AtomWriter: Sendable {

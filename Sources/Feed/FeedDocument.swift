@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// What one poll of a feed says.
 public struct FeedDocument: Sendable, Equatable {

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// An item that must be sent, and why.
 public struct FeedChange: Sendable, Equatable {

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// Makes Atom entries of the items of an RSS 2.0 channel.
 ///

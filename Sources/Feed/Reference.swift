@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// IRI references in feeds (RFC 3986 section 4).
 enum Reference {

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// A feed that grows, for demonstrations without a network: patch mails of an invented kernel list. Item number `n` is
 /// the same on every machine and in every run.

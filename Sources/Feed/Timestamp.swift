@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// The two spellings of a date in feeds: RFC 3339 in Atom, RFC 822 (as RFC 2822 amends it) in RSS.
 public enum Timestamp {

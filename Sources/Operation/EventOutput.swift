@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// A time as events and log lines tell it: `2026-11-23T01:38:00.123Z` (RFC 3339).
 package func timestamp(_ time: Date = Date()) -> String {

@@ -1,6 +1,6 @@
-import Dispatch
-import Foundation
+import Glibc
 import Synchronization
+import System
 
 /// Standard output on a thread of its own, so that a reader who pauses does not hold up the connections.
 ///
@@ -9,7 +9,7 @@ package final class OutputWriter: Sendable {
     /// Octets that wait for the reader; then `write` blocks, because nothing may be left out.
     package static let queueBytes = 16 << 20
     /// How long `flush` waits for a reader that takes nothing.
-    package static let patience = 5.0
+    package static let patience = Duration.seconds(5)
 
     private struct Queue {
         var chunks: [[UInt8]] = []
@@ -18,19 +18,17 @@ package final class OutputWriter: Sendable {
     }
 
     private let queue = Mutex(Queue())
-    private let condition = NSCondition()
-    private let handle: FileHandle
+    private let condition = Condition()
+    private let output: OpenFile
     private let onGone: @Sendable () -> Void
 
     /// - Parameter onGone: called once, on the writer's thread, when the reader has gone.
-    package init(_ handle: FileHandle = .standardOutput, onGone: @escaping @Sendable () -> Void = {}) {
-        self.handle = handle
+    package init(_ output: OpenFile = .standardOutput, onGone: @escaping @Sendable () -> Void = {}) {
+        self.output = output
         self.onGone = onGone
         // Without this the process would end with the first write to a closed pipe.
         signal(SIGPIPE, SIG_IGN)
-        let thread = Thread { [self] in run() }
-        thread.name = "output"
-        thread.start()
+        startThread("output") { [self] in run() }
     }
 
     package var hasReader: Bool { queue.withLock { !$0.isBroken } }
@@ -50,10 +48,10 @@ package final class OutputWriter: Sendable {
 
     /// Waits until everything was taken, or `patience` has run out.
     package func flush() {
-        let end = Date(timeIntervalSinceNow: Self.patience)
+        let end = ContinuousClock.now + Self.patience
         condition.lock()
         defer { condition.unlock() }
-        while queue.withLock({ $0.bytes > 0 }), condition.wait(until: end) {}
+        while queue.withLock({ $0.bytes > 0 }), condition.wait(for: max(.zero, end - ContinuousClock.now)) {}
     }
 
     private func run() {
@@ -67,7 +65,7 @@ package final class OutputWriter: Sendable {
             condition.unlock()
             var isBroken = false
             for chunk in chunks where !isBroken {
-                do { try handle.write(contentsOf: Data(chunk)) } catch { isBroken = true }
+                do { try output.write(chunk) } catch { isBroken = true }
                 condition.lock()
                 queue.withLock { queue in
                     queue.bytes -= chunk.count

@@ -1,12 +1,13 @@
 import Cryptography
-import Foundation
+import FoundationEssentials
 import QUIC
+import System
 import Wire
 
 /// One connection's log in qlog's streaming format, JSON text sequences (draft-ietf-quic-qlog-main-schema section 11.2, with the events
 /// of draft-ietf-quic-qlog-quic-events-13). For debugging: it is written at once and a file stops growing at `maxOctets`.
 package final class Qlog {
-    private let file: FileHandle
+    private let file: OpenFile
     private let begin: Instant
     private var buffer: [UInt8] = []
     private var octets = 0
@@ -18,14 +19,13 @@ package final class Qlog {
     /// Begins `directory`/`name`.sqlog.
     /// - Throws: an error that names the file.
     package init(directory: String, name: String, role: Role, groupID: ConnectionID, at now: Instant) throws {
-        let url = URL(fileURLWithPath: directory).appending(path: "\(name).sqlog")
-        do {
-            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-            try Data().write(to: url)
-            file = try FileHandle(forWritingTo: url)
-        } catch { throw EndpointError("cannot write \(url.path): \(error.localizedDescription)") }
+        let path = "\(directory)/\(name).sqlog"
+        do throws(SystemError) {
+            try makeDirectories(directory)
+            file = try OpenFile(creating: path)
+        } catch { throw EndpointError("cannot write \(path): \(error.reason)") }
         begin = now
-        let wall = ISO8601DateFormatter().string(from: Date())
+        let wall = Date().formatted(.iso8601)
         record(
             """
             {"file_schema":"urn:ietf:params:qlog:file:sequential","serialization_format":"application/qlog+json-seq",\
@@ -132,7 +132,7 @@ package final class Qlog {
     private func flush() {
         octets += buffer.count
         // A log that cannot be written must not stop what it is about.
-        try? file.write(contentsOf: Data(buffer))
+        try? file.write(buffer)
         buffer.removeAll(keepingCapacity: true)
     }
 }

@@ -1,5 +1,5 @@
-import Foundation
 import Operation
+import Wire
 
 /// One thing that happened at a gateway.
 package enum GatewayProgress: Sendable {
@@ -67,7 +67,7 @@ extension GatewayProgress: EventLine {
         case .limited: "the relay takes no new gateways"
         case .silent: nil
         case .firstPacket(let channel, let after):
-            "first packet of \(channel) after \(after.formatted(.units(allowed: [.seconds, .milliseconds])))"
+            "first packet of \(channel) after \(after.nanoseconds / 1_000_000) ms"
         case .interval: nil
         case .summary(let report): "\(report.packets) packets, \(report.bytes) B, \(report.refused) refused"
         }

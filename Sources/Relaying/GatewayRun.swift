@@ -1,5 +1,5 @@
 import AMT
-import Foundation
+import Glibc
 import Logging
 import Operation
 import Reactor

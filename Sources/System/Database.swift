@@ -1,5 +1,5 @@
 import CShims
-import Foundation
+import Glibc
 import Objects
 
 /// A SQLite database, through the door in CShims. Its errors say which file, what was wrong and what would do.
@@ -134,10 +134,6 @@ import Objects
     }
 
     /// The system's text for an error number.
-    static func systemText(_ code: Int32) -> String {
-        guard let text = unsafe strerror(abs(code)) else { return "error \(code)" }
-        return unsafe String(cString: text)
-    }
 }
 
 /// A statement of a database, and the row that it stands at.

@@ -1,5 +1,5 @@
 import CShims
-import Foundation
+import Glibc
 import Objects
 
 /// A directory that this process alone uses, for as long as the value lives.
@@ -10,20 +10,16 @@ struct DirectoryLock: ~Copyable {
     /// Makes the directory when it is missing. Throws when that fails, or another process, or another part of this one, has
     /// the directory.
     init(_ path: String) throws(LogStoreError) {
-        do {
-            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        } catch {
-            let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-            throw LogStoreError(
-                "the directory \(path) cannot be made: \(cause?.localizedDescription ?? error.localizedDescription)")
-        }
+        do throws(SystemError) {
+            try makeDirectories(path)
+        } catch { throw LogStoreError("the directory \(path) cannot be made: \(error.reason)") }
         let result = unsafe fc_directory_open(path, true)
         guard result != -EWOULDBLOCK else {
             throw LogStoreError(
                 "\(path) is in use by another process; end that one, or give each source a directory of its own")
         }
         guard result >= 0 else {
-            throw LogStoreError("the directory \(path) cannot be opened: \(Database.systemText(result))")
+            throw LogStoreError("the directory \(path) cannot be opened: \(systemText(result))")
         }
         self.path = path
         descriptor = result
@@ -38,6 +34,6 @@ struct DirectoryLock: ~Copyable {
     /// Makes the names of the files in the directory durable.
     func sync() throws(LogStoreError) {
         let result = fc_directory_sync(descriptor)
-        guard result >= 0 else { throw LogStoreError("\(path) cannot be written: \(Database.systemText(result))") }
+        guard result >= 0 else { throw LogStoreError("\(path) cannot be written: \(systemText(result))") }
     }
 }

@@ -1,4 +1,3 @@
-import Foundation
 import Objects
 import Synchronization
 import Wire
@@ -27,9 +26,7 @@ final class LogWriter: Sendable {
                 oldest: opened.oldest, isDeleting: opened.hasTrimmedParts))
         directory = Mutex(lock)
         database = Mutex(opened)
-        let thread = Thread { [self] in run() }
-        thread.name = "log"
-        thread.start()
+        startThread("log") { [self] in run() }
     }
 
     // MARK: what is asked of it

@@ -1,11 +1,10 @@
-import Foundation
 import Synchronization
 import Wire
 
 /// State that threads share and wait on.
 final class Monitor<State: Sendable>: Sendable {
     // The condition is what is waited on. The mutex is never contended, and shows the compiler that the state is safe.
-    private let condition = NSCondition()
+    private let condition = Condition()
     private let state: Mutex<State>
 
     init(_ state: State) { self.state = Mutex(state) }
@@ -33,8 +32,7 @@ final class Monitor<State: Sendable>: Sendable {
             case .done(let result): return result
             case .wait(until: nil): condition.wait()
             case .wait(until: let time?):
-                let seconds = Double((time - monotonicNow()).nanoseconds) / 1e9
-                _ = condition.wait(until: Date(timeIntervalSinceNow: max(0, seconds)))
+                _ = condition.wait(for: max(.zero, time - monotonicNow()))
             }
         }
     }

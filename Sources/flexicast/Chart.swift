@@ -1,4 +1,6 @@
-import Foundation
+import FoundationEssentials
+import Glibc
+import System
 
 /// Curves over one axis, as an SVG document and, by rsvg-convert, as a PNG.
 struct Chart {
@@ -31,10 +33,10 @@ struct Chart {
         return ([1, 2, 5, 10].first { $0 * power >= rough } ?? 10) * power
     }
 
-    private static func place(_ number: Double) -> String { String(format: "%.1f", number) }
+    private static func place(_ number: Double) -> String { fixed(number, 1) }
 
     private static func text(_ number: Double) -> String {
-        String(format: number == number.rounded() ? "%.0f" : number < 0.1 ? "%.2f" : "%.1f", number)
+        fixed(number, number == number.rounded() ? 0 : number < 0.1 ? 2 : 1)
     }
 
     /// Values on the x axis that are written out.
@@ -133,9 +135,7 @@ struct Chart {
         let stem = ["svg", "png"].contains(base.pathExtension) ? base.deletingPathExtension() : base
         let svgFile = stem.appendingPathExtension("svg")
         let png = stem.appendingPathExtension("png")
-        do { try Data(svg.utf8).write(to: svgFile, options: .atomic) } catch {
-            throw DemoProblem("cannot write \(svgFile.path): \(error.localizedDescription)")
-        }
+        try saying("write \(svgFile.path)") { try Data(svg.utf8).write(to: svgFile, options: .atomic) }
         let converter = ["/usr/bin/rsvg-convert", "/usr/local/bin/rsvg-convert"]
             .first(where: FileManager.default.isExecutableFile(atPath:))
         guard let converter else {

@@ -1,8 +1,9 @@
 import ArgumentParser
 import Feeds
-import Foundation
+import FoundationEssentials
 import Logging
 import Operation
+import System
 import Transport
 
 extension IOBackendChoice: ExpressibleByArgument {}
@@ -66,7 +67,7 @@ struct LineLogHandler: LogHandler {
             time: Date(), level: event.level, label: label, message: event.message.description,
             metadata: metadata.merging(event.metadata ?? [:]) { $1 })
         // A closed standard error is no reason to stop working.
-        try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
+        try? OpenFile.standardError.write(Array(line.utf8))
     }
 
     static func line(

@@ -257,6 +257,28 @@ private final class Polled: Sendable {
         stranger.poller.poll()
         #expect(stranger.poller.counters.failures == [.unreachable: 1], "\(stranger.log.all)")
         #expect(stranger.ids == [])
+        #expect(stranger.log.visible.first?.contains("certificate") == true, "\(stranger.log.all)")
+        // The variable that everything else with OpenSSL obeys.
+        unsafe setenv("SSL_CERT_FILE", scratch.file("certificate"), 1)
+        defer { unsafe unsetenv("SSL_CERT_FILE") }
+        let friend = try Polled(location)
+        friend.poller.poll()
+        #expect(friend.ids == ["a:1"], "\(friend.log.all)")
+        let otherName = try Polled(server.url("/feed"))
+        otherName.poller.poll()
+        #expect(otherName.poller.counters.failures == [.unreachable: 1], "\(otherName.log.all)")
+        unsafe setenv("SSL_CERT_FILE", scratch.file("missing"), 1)
+        let nobody = try Polled(location)
+        nobody.poller.poll()
+        #expect(nobody.poller.counters.failures == [.unreachable: 1], "\(nobody.log.all)")
+    }
+
+    /// RFC 5891: servers and resolvers know such a name in ASCII.
+    @Test func aHostNameMayHaveAnyLetters() throws {
+        let polled = try Polled(server.url("/plain").replacing("127.0.0.1", with: "m\u{fc}ller.localhost"))
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1"], "\(polled.log.all)")
+        #expect(try server.authorizations().contains("xn--mller-kva.localhost -"))
     }
 
     @Test func gzip() throws {
@@ -280,6 +302,36 @@ private final class Polled: Sendable {
         }
     }
 
+    /// Only as far as every step so far is for good (RFC 9110 section 15.4).
+    @Test(arguments: [("/moved/twice", "/feed"), ("/moved/away", "/chain/1"), ("/away/moved", nil)])
+    func whatHasMovedForGoodIsNamed(_ path: String, _ target: String?) throws {
+        let polled = try Polled(server.url(path))
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1"], "\(polled.log.all)")
+        #expect(polled.log.visible.count == (target == nil ? 0 : 1))
+        if let target {
+            #expect(
+                polled.log.visible.first?.hasSuffix("use --feed \(server.url(target))") == true, "\(polled.log.all)")
+        }
+    }
+
+    /// Who redirects must not have us show credentials of its choice to another server.
+    @Test func credentialsInARedirectAreNotSent() throws {
+        let polled = try Polled(server.url("/eve"))
+        polled.poller.poll()
+        #expect(polled.ids == ["a:1"], "\(polled.log.all)")
+        #expect(try server.authorizations().allSatisfy { $0.hasSuffix(" -") })
+    }
+
+    @Test(arguments: [
+        ("text/xml", nil), ("text/xml; charset=utf-8", "utf-8"),
+        ("text/xml;Charset = \"iso-8859-1\" ; x=y", "iso-8859-1"),
+        ("text/xml; charset=", nil), ("text/xml; x=\"charset=a\"", nil), ("charset=a", nil), ("", nil), (";;=;", nil),
+    ])
+    func charsets(_ contentType: String, _ charset: String?) {
+        #expect(WebFetcher.charset(of: contentType) == charset)
+    }
+
     @Test(
         .timeLimit(.minutes(5)),
         arguments: [
@@ -289,6 +341,9 @@ private final class Polled: Sendable {
             ("/html", .document, "web page"), ("/empty", .document, "empty"), ("/cut", .document, "cut off"),
             ("/huge", .tooLarge, "104857600 bytes"), ("/endless", .tooLarge, "more and more"),
             ("/bomb", .tooLarge, "more and more"), ("/short", .unreachable, ""), ("/garbage", .unreachable, ""),
+            ("/gzip/cut", .document, "cut off"), ("/gzip/damaged", .unreachable, ""),
+            ("/headers", .tooLarge, "more and more"),
+            ("/refused/big", .status, "404"),
         ])
     func whatServersDo(_ path: String, _ kind: FeedFailure.Kind, _ words: String) throws {
         let polled = try Polled(server.url(path))
@@ -302,7 +357,7 @@ private final class Polled: Sendable {
         #expect(polled.ids == [])
     }
 
-    @Test(.timeLimit(.minutes(5)), arguments: ["/slow", "/silent"])
+    @Test(.timeLimit(.minutes(5)), arguments: ["/slow", "/silent", "/drip"])
     func timeIsLimited(_ path: String) throws {
         let polled = try Polled(server.url(path), timeout: .milliseconds(200))
         polled.poller.poll()

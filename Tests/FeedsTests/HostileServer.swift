@@ -1,4 +1,5 @@
 import Foundation
+import System
 
 /// A web server with one path for each kind of answer a feed's server can give. It is Python's, so that its idea of
 /// HTTP is not ours. It ends when this process does.
@@ -23,8 +24,8 @@ final class HostileServer: Sendable {
         while line.last != 10, let byte = try output.fileHandleForReading.read(upToCount: 1)?.first {
             line.append(byte)
         }
-        base =
-            "http://127.0.0.1:" + String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        let port = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        base = "http\(certificate == nil ? "" : "s")://127.0.0.1:\(port)"
     }
 
     deinit {
@@ -36,15 +37,18 @@ final class HostileServer: Sendable {
 
     /// The headers of all requests for a path so far, one line each: `If-None-Match|If-Modified-Since|User-Agent`.
     func requests(_ path: String) throws -> [String] {
-        let data = try Data(contentsOf: URL(string: url("/log"))!)
-        return String(decoding: data, as: UTF8.self).split(separator: "\n")
+        try text("/log").split(separator: "\n")
             .filter { $0.hasPrefix(path + " ") }.map { String($0.dropFirst(path.count + 1)) }
     }
 
     /// The Authorization header, or "-", of all requests so far with the host that each named.
     func authorizations() throws -> [String] {
-        let data = try Data(contentsOf: URL(string: url("/authorizations"))!)
-        return String(decoding: data, as: UTF8.self).split(separator: "\n").map { String($0) }
+        try text("/authorizations").split(separator: "\n").map { String($0) }
+    }
+
+    private func text(_ path: String) throws -> String {
+        let request = HTTPClient.Request(url: url(path), headers: [], limit: 1 << 24, timeout: .seconds(60))
+        return String(decoding: try HTTPClient(userAgent: "test").get(request).body, as: UTF8.self)
     }
 
     private static let script = """
@@ -98,6 +102,11 @@ final class HostileServer: Sendable {
                     n = int(p[7:])
                     return self.body(302, b'', Location='/chain/%d' % (n - 1) if n > 1 else '/feed')
                 if p == '/moved': return self.body(301, b'', Location='/feed')
+                if p == '/moved/twice': return self.body(308, b'', Location='/moved')
+                if p == '/moved/away': return self.body(301, b'', Location='/chain/1')
+                if p == '/away/moved': return self.body(307, b'', Location='/moved')
+                if p == '/eve':
+                    return self.body(302, b'', Location='http://eve:s3cret@127.0.0.1:%d/plain' % server.server_address[1])
                 if p == '/tofile': return self.body(302, b'', Location='file:///etc/passwd')
                 if p == '/nowhere': return self.body(302, b'')
                 if p == '/500': return self.body(500, b'x' * 100000)
@@ -106,7 +115,20 @@ final class HostileServer: Sendable {
                 if p == '/html': return self.body(200, b'<!DOCTYPE html><html><body>Log in</body></html>')
                 if p == '/empty': return self.body(200, b'')
                 if p == '/gzip': return self.body(200, gzip.compress(data), Content_Encoding='gzip')
+                if p == '/gzip/cut': return self.body(200, gzip.compress(data)[:-20], Content_Encoding='gzip')
+                if p == '/gzip/damaged': return self.body(200, gzip.compress(data)[:-8] + bytes(8), Content_Encoding='gzip')
+                if p == '/refused/big': self.head(404, Content_Length=str(100 << 20)); return
                 self.close_connection = True
+                if p == '/headers':
+                    self.send_response(200)
+                    for i in range(40): self.send_header('X-%d' % i, 'x' * 8000)
+                    return self.end_headers()
+                if p == '/drip':
+                    self.head(200, Content_Length=str(len(data)))
+                    for byte in data:
+                        self.wfile.write(bytes([byte]))
+                        if ended.wait(0.02): return
+                    return
                 if p == '/cut': return self.body(200, data[:-20])
                 if p == '/short':
                     self.head(200, Content_Length=str(len(data) + 10000)); self.wfile.write(data); return

@@ -1,4 +1,5 @@
-import Foundation
+import Dispatch
+import System
 import Testing
 
 @testable import Operation
@@ -6,25 +7,23 @@ import Testing
 @Suite struct OutputWriterTests {
     /// More than a pipe holds, and nobody reads yet.
     @Test func aSlowReaderHoldsNobodyUp() throws {
-        let pipe = Pipe()
-        let writer = OutputWriter(pipe.fileHandleForWriting)
+        let pipe = try OpenFile.pipe()
+        let writer = OutputWriter(pipe.writing)
         let line = [UInt8](repeating: 0x61, count: 1000) + [10]
         for _ in 0..<1000 { writer.write(line) }
         var read = 0
         // What is there, and no waiting for a full buffer: the writer keeps its end open.
-        while read < 1000 * line.count, case let piece = pipe.fileHandleForReading.availableData, !piece.isEmpty {
-            read += piece.count
-        }
+        while read < 1000 * line.count, case let piece = pipe.reading.read(), !piece.isEmpty { read += piece.count }
         writer.flush()
         #expect(read == 1000 * line.count)
         #expect(writer.hasReader)
     }
 
     @Test func aReaderThatHasGoneIsNoFailure() throws {
-        let pipe = Pipe()
+        let pipe = try OpenFile.pipe()
         let gone = DispatchSemaphore(value: 0)
-        let writer = OutputWriter(pipe.fileHandleForWriting, onGone: { gone.signal() })
-        try pipe.fileHandleForReading.close()
+        let writer = OutputWriter(pipe.writing, onGone: { gone.signal() })
+        pipe.reading.close()
         writer.write([10])
         gone.wait()
         #expect(!writer.hasReader)

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// The user information of a feed's URL. It is for the feed's server alone: printed, dumped or put into a text it says
 /// nothing of itself.

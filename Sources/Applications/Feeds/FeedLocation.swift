@@ -1,6 +1,6 @@
 import Cryptography
 import Feed
-import Foundation
+import FoundationEssentials
 
 /// Where a feed is, as `--feed` says it.
 package enum FeedLocation: Sendable, Equatable, CustomStringConvertible, CustomReflectable {

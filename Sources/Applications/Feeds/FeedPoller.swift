@@ -1,10 +1,11 @@
 import Cryptography
 import Dispatch
 import Feed
-import Foundation
+import FoundationEssentials
 import Logging
 import Reactor
 import Synchronization
+import System
 
 /// What the polls of a feed have been so far.
 package struct FeedCounters: Sendable, Equatable {
@@ -98,7 +99,7 @@ package final class FeedPoller: Sendable {
     /// Polls now and from then on.
     package func start() {
         logger.info("polling \(configuration.location) every \(configuration.interval)")
-        let thread = Thread { [self] in
+        startThread("feed") { [self] in
             while !isStopped.load(ordering: .sequentiallyConsistent) {
                 let pause = poll()
                 let seconds = Double(pause.components.seconds) + Double(pause.components.attoseconds) * 1e-18
@@ -106,8 +107,6 @@ package final class FeedPoller: Sendable {
             }
             ended.signal()
         }
-        thread.name = "feed"
-        thread.start()
     }
 
     /// Ends the polling; a request that is under way is broken off. What was recorded stays recorded.

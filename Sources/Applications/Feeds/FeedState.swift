@@ -1,8 +1,9 @@
 import Cryptography
 import Feed
-import Foundation
+import FoundationEssentials
 import Logging
 import Reactor
+import System
 
 /// An item as it goes out, with its place in the order of all items of this source.
 package struct PublishedItem: Sendable, Equatable {
@@ -225,21 +226,15 @@ func openDirectory(_ path: String) throws(FileError) -> DurableDirectory {
         // What is there may be a link to a directory, which opening it will tell.
         if status.isRegular { throw FileError("use", path, reason: "this is a file, not a directory") }
     } else {
-        do {
-            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        } catch {
-            let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-            throw FileError(
-                "make the directory", path, reason: cause?.localizedDescription ?? error.localizedDescription)
-        }
+        do throws(SystemError) {
+            try makeDirectories(path)
+        } catch { throw FileError("make the directory", path, reason: error.reason) }
     }
     return try DurableDirectory(path: path)
 }
 
 func fileNames(in path: String) throws(FileError) -> [String] {
-    do {
-        return try FileManager.default.contentsOfDirectory(atPath: path)
-    } catch {
-        throw FileError("list", path, reason: error.localizedDescription)
-    }
+    do throws(SystemError) {
+        return try saying("list \(path)") { try FileManager.default.contentsOfDirectory(atPath: path) }
+    } catch { throw FileError("list", path, reason: error.reason) }
 }

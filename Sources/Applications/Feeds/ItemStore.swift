@@ -1,10 +1,11 @@
 import Cryptography
 import Dispatch
 import Feed
-import Foundation
+import FoundationEssentials
 import Logging
 import Reactor
 import Synchronization
+import System
 
 /// Why an item was not stored.
 package enum ItemStoreError: Error, Sendable, CustomStringConvertible {
@@ -133,7 +134,7 @@ package final class ItemStore: Sendable {
     private let logger: Logger
     private let shelf = Mutex(Shelf())
     private let queue = Mutex(Queue())
-    private let condition = NSCondition()
+    private let condition = Condition()
     private let ended = DispatchSemaphore(value: 0)
 
     static let feedName = "feed.atom"
@@ -160,9 +161,7 @@ package final class ItemStore: Sendable {
             shelf.feedIsStale = isStale
             writeFeed(&shelf)
         }
-        let thread = Thread { [self] in run() }
-        thread.name = "items"
-        thread.start()
+        startThread("items") { [self] in run() }
     }
 
     /// A feed's id must stay the same for good (RFC 4287 section 4.2.6): a UUID of version 8 made of the path.
@@ -387,7 +386,7 @@ package final class ItemStore: Sendable {
                     condition.wait()
                     continue
                 }
-                if !condition.wait(until: due) { break }
+                if !condition.wait(for: .seconds(due.timeIntervalSinceNow)) { break }
             }
             let (jobs, noted, isClosed) = queue.withLock { queue in
                 defer {

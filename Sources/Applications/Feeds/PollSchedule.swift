@@ -1,5 +1,5 @@
 import Feed
-import Foundation
+import FoundationEssentials
 
 /// When to poll next: a pure value.
 ///
@@ -37,7 +37,7 @@ package struct PollSchedule: Sendable, Equatable {
     /// Reads Retry-After: seconds, or a date.
     package static func retryAfter(_ text: String?, now: Date) -> Duration? {
         guard let text else { return nil }
-        if let seconds = Int64(text.trimmingCharacters(in: .whitespaces)) {
+        if let seconds = Int64(text) {
             return seconds >= 0 ? .seconds(min(seconds, 86400)) : nil
         }
         return Timestamp.rfc822(text).map { .seconds(max(0, min($0.timeIntervalSince(now), 86400))) }

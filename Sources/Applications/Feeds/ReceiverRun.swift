@@ -1,6 +1,6 @@
 import Cryptography
 import Feed
-import Foundation
+import Glibc
 import Logging
 import Objects
 import Operation

@@ -1,8 +1,9 @@
 import Cryptography
-import Foundation
+import FoundationEssentials
 import Logging
 import Operation
 import Reactor
+import System
 import Transport
 import Wire
 
@@ -36,18 +37,13 @@ func storedCertificate(in directory: String, names: [String]) throws -> Certific
 /// Whole or not at all, and for nobody else to read.
 private func writePrivately(_ octets: [UInt8], to path: String) throws {
     let aside = path + ".new"
-    do {
-        try? FileManager.default.removeItem(atPath: aside)
-        guard
-            FileManager.default.createFile(
-                atPath: aside, contents: Data(octets), attributes: [.posixPermissions: 0o600])
-        else { throw EndpointError("cannot write \(aside)") }
-        // What is there is of no use, or this were not called.
-        try? FileManager.default.removeItem(atPath: path)
-        try FileManager.default.moveItem(atPath: aside, toPath: path)
-    } catch let error as EndpointError {
-        throw error
-    } catch { throw EndpointError("cannot write \(path): \(error.localizedDescription)") }
+    try? FileManager.default.removeItem(atPath: aside)
+    guard
+        FileManager.default.createFile(atPath: aside, contents: Data(octets), attributes: [.posixPermissions: 0o600])
+    else { throw EndpointError("cannot write \(aside)") }
+    // What is there is of no use, or this were not called.
+    try? FileManager.default.removeItem(atPath: path)
+    try saying("write \(path)") { try FileManager.default.moveItem(atPath: aside, toPath: path) }
 }
 
 /// Tells of a certificate that is not valid, or not for long, and takes a new one when the user says that there is one.
@@ -87,9 +83,9 @@ final class CertificateWatch {
 
     private func write() throws {
         guard let output else { return }
-        do {
-            try Data(broadcaster.certificatePEM.utf8).write(to: URL(fileURLWithPath: output), options: .atomic)
-        } catch { throw EndpointError("cannot write the certificate to \(output): \(error.localizedDescription)") }
+        try saying("write the certificate to \(output)") {
+            try Data(broadcaster.certificatePEM.utf8).write(to: URL(filePath: output), options: .atomic)
+        }
     }
 
     private func tell() {

@@ -1,7 +1,8 @@
 import Cryptography
 import Feed
 import Flexicast
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Objects
 import Operation

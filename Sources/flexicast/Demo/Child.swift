@@ -1,34 +1,25 @@
-import Foundation
+import FoundationEssentials
+import Glibc
+import System
 
 /// A process of the demo: its lines and its end arrive in a `DemoEventQueue`, its log goes to a file.
 final class Child {
     let name: String
     let log: URL
-    private let process = Process()
+    private let process: ChildProcess
     private(set) var isRunning = true
 
     /// Starts `command`, whose first word is a path. Must be called on the main thread, see `DemoEventQueue`.
     init(name: String, index: Int, command: [String], log: URL, events: DemoEventQueue) throws {
         self.name = name
         self.log = log
-        guard FileManager.default.createFile(atPath: log.path, contents: nil),
-            let logHandle = FileHandle(forWritingAtPath: log.path)
-        else { throw DemoProblem("cannot write \(log.path)") }
-        let output = Pipe()
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = output
-        process.standardError = logHandle
-        process.terminationHandler = { process in
-            let status = process.terminationStatus
-            events.push(.exited(index, status: process.terminationReason == .exit ? status : -status))
-        }
-        try process.run()
-        // A thread that waits in `read`: dispatch sources on Linux may crash when their file is closed under them.
-        Thread.detachNewThread {
+        let (output, end) = try OpenFile.pipe()
+        process = try ChildProcess(command, output: .open(end), errors: .open(OpenFile(creating: log.path)))
+        end.close()
+        startThread(name) { [process] in events.push(.exited(index, status: process.wait())) }
+        startThread(name) {
             var splitter = LineSplitter()
-            while case let bytes = output.fileHandleForReading.availableData, !bytes.isEmpty {
+            while case let bytes = output.read(), !bytes.isEmpty {
                 for line in splitter.lines(adding: bytes) { events.push(.line(index, line)) }
             }
             events.push(.closed(index))
@@ -38,10 +29,10 @@ final class Child {
     func ended() { isRunning = false }
 
     /// Asks the process to finish.
-    func terminate() { if isRunning { process.terminate() } }
+    func terminate() { if isRunning { process.send(SIGTERM) } }
 
     /// Ends the process at once.
-    func kill() { if isRunning { _ = Glibc.kill(process.processIdentifier, SIGKILL) } }
+    func kill() { if isRunning { process.send(SIGKILL) } }
 
     /// The last lines of its log, to say why it failed.
     func logTail(lines count: Int = 5) -> String {

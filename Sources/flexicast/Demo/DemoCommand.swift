@@ -1,6 +1,6 @@
 import ArgumentParser
 import Feeds
-import Foundation
+import FoundationEssentials
 import Transport
 
 /// What `flexicast demo` was asked to do.

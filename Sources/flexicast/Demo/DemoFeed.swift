@@ -1,7 +1,7 @@
 import Cryptography
 import Feed
 import Feeds
-import Foundation
+import FoundationEssentials
 import Logging
 
 /// The feed file the demo's source polls. It grows by one item at a time: samples, or what a real feed brings.

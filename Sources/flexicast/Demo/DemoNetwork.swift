@@ -3,7 +3,8 @@
 // however it ends, the pipe closes, the holders end and the kernel takes the namespaces away. There is nothing to clean
 // up and no run can meet another's leftovers.
 import AMT
-import Foundation
+import FoundationEssentials
+import System
 import Wire
 
 /// How the demo's processes reach each other.
@@ -18,32 +19,26 @@ enum NetworkKind: String, CaseIterable, Sendable {
 
 /// A process that keeps a namespace alive until the demo ends.
 private final class Holder {
-    private let process = Process()
-    private let stdin = Pipe()
-    let identifier: Int32
+    private let process: ChildProcess
+    private let stdin: OpenFile
+    var identifier: Int32 { process.identifier }
 
     /// Starts `command` with a shell's words after it and waits until the namespace exists.
     init(_ command: [String]) throws {
-        let stdout = Pipe()
-        let stderr = Pipe()
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = command.dropFirst() + ["/bin/sh", "-c", "echo ready; exec cat"]
-        process.standardInput = stdin
-        process.standardOutput = stdout
-        process.standardError = stderr
-        do { try process.run() } catch { throw DemoProblem("cannot run \(command[0]): \(error)") }
-        identifier = process.processIdentifier
-        let answer = stdout.fileHandleForReading.availableData
-        guard !answer.isEmpty else {
-            let complaint = (try? stderr.fileHandleForReading.readToEnd()) ?? Data()
-            throw DemoProblem(
-                String(decoding: complaint, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines))
+        let (input, output, errors) = (try OpenFile.pipe(), try OpenFile.pipe(), try OpenFile.pipe())
+        process = try ChildProcess(
+            command + ["/bin/sh", "-c", "echo ready; exec cat"], input: .open(input.reading),
+            output: .open(output.writing), errors: .open(errors.writing))
+        stdin = input.writing
+        for end in [input.reading, output.writing, errors.writing] { end.close() }
+        guard !output.reading.read().isEmpty else {
+            throw DemoProblem(String(decoding: errors.reading.readToEnd(), as: UTF8.self).trimmed)
         }
     }
 
     func release() {
-        try? stdin.fileHandleForWriting.close()
-        process.waitUntilExit()
+        stdin.close()
+        process.wait()
     }
 }
 

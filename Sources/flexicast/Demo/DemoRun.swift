@@ -1,6 +1,9 @@
 import Cryptography
+import Dispatch
 import Feed
-import Foundation
+import FoundationEssentials
+import Glibc
+import System
 
 /// One run of `flexicast demo`: network, processes, losses, a cut, the counts, the verdict.
 ///
@@ -299,7 +302,8 @@ final class DemoRun {
             for file in try demoFigure(samples).write(to: figure) { screen.print(["figure: \(file)"]) }
         }
         if let report = settings.report {
-            try DemoReport(board).json().write(to: URL(fileURLWithPath: report), options: .atomic)
+            let json = try DemoReport(board).json()
+            try saying("write \(report)") { try json.write(to: URL(filePath: report), options: .atomic) }
         }
         if !board.isPerfect { problems.append("something is missing, doubled or different") }
         screen.print(
@@ -453,8 +457,8 @@ final class DemoRun {
             }
         }
         let directory = parent.appending(path: namePrefix + String(getpid()))
-        do { try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false) } catch {
-            throw DemoProblem("cannot make \(directory.path): \(error.localizedDescription)")
+        try saying("make \(directory.path)") {
+            try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
         }
         return directory
     }

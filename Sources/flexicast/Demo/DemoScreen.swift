@@ -1,4 +1,6 @@
-import Foundation
+import FoundationEssentials
+import Glibc
+import System
 
 /// Shows the demo: a table that is drawn over itself on a terminal, plain lines anywhere else.
 struct DemoScreen {
@@ -52,6 +54,6 @@ struct DemoScreen {
     func print(_ lines: [String]) { write(lines.joined(separator: "\n") + "\n") }
 
     private func write(_ text: String) {
-        try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+        try? OpenFile.standardOutput.write(Array(text.utf8))
     }
 }

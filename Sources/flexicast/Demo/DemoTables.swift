@@ -1,5 +1,5 @@
 // The demo's tables as text. Pure functions of the scoreboard.
-import Foundation
+import FoundationEssentials
 
 /// Cells in columns; numbers stand right, everything else left.
 func formatTable(_ header: [String], _ rows: [[String]]) -> [String] {
@@ -106,7 +106,7 @@ extension Scoreboard {
                 the multicast part: \(listeners) receivers at \(grouped(Int(unicastCost))) B each, as those on unicast cost, against \
                 \(grouped(source.bytesFlow + source.bytesRepair)) B of flow and repair
                 """,
-                "saving on the multicast part: \(String(format: "%.2f", multicastSaving)) times less",
+                "saving on the multicast part: \(fixed(multicastSaving, 2)) times less",
             ]
         }
         if let packetsRouted {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Foundation
+import FoundationEssentials
 
 /// Who forwards multicast between the demo's source and relay.
 enum MulticastRouting: Equatable {

@@ -1,5 +1,5 @@
 // Who got what, counted from the lines that source and receivers print. Pure: no process, no clock, no terminal.
-import Foundation
+import FoundationEssentials
 
 /// One version of one item: an edited item keeps its id and is sent again.
 struct ItemVersion: Hashable, Sendable {

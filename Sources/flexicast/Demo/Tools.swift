@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import System
 
 /// Why the demo cannot go on. The text says what to do about it where something can be done.
 struct DemoProblem: Error, CustomStringConvertible {
@@ -52,22 +53,17 @@ struct Toolbox {
 /// - Throws: A problem with the command's own complaint when it does not exit with 0.
 @discardableResult
 func run(_ command: [String], input: String = "") throws -> String {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: command[0])
-    process.arguments = Array(command.dropFirst())
-    let (stdin, stdout) = (Pipe(), Pipe())
-    process.standardInput = stdin
-    process.standardOutput = stdout
-    process.standardError = stdout
-    do { try process.run() } catch { throw DemoProblem("cannot run \(command[0]): \(error)") }
+    let (stdin, stdout) = (try OpenFile.pipe(), try OpenFile.pipe())
+    let process = try ChildProcess(
+        command, input: .open(stdin.reading), output: .open(stdout.writing), errors: .open(stdout.writing))
+    stdin.reading.close()
+    stdout.writing.close()
     // Everything written here fits into a pipe: a few dozen lines at the most.
-    try? stdin.fileHandleForWriting.write(contentsOf: Data(input.utf8))
-    try? stdin.fileHandleForWriting.close()
-    let output = (try? stdout.fileHandleForReading.readToEnd()) ?? Data()
-    process.waitUntilExit()
-    let text = String(decoding: output, as: UTF8.self)
-    guard process.terminationReason == .exit, process.terminationStatus == 0 else {
-        throw DemoProblem("\(command.joined(separator: " ")): \(text.trimmingCharacters(in: .whitespacesAndNewlines))")
+    try? stdin.writing.write(Array(input.utf8))
+    stdin.writing.close()
+    let text = String(decoding: stdout.reading.readToEnd(), as: UTF8.self)
+    guard process.wait() == 0 else {
+        throw DemoProblem("\(command.joined(separator: " ")): \(text.trimmed)")
     }
     return text
 }

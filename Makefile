@@ -6,6 +6,8 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 # A module may import only what Package.swift lets it use.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
+# What is built to be used has Swift's runtime in it, and runs where no toolchain is.
+RELEASE_FLAGS = -c release --static-swift-stdlib $(SWIFT_FLAGS)
 
 # What `flexicast --version` names as the commit: given by who builds without git, or found here. "unknown" without either.
 ifndef FLEXICAST_COMMIT
@@ -16,10 +18,11 @@ export FLEXICAST_COMMIT
 # The modules that have a public interface.
 DOCUMENTED = Wire QUIC Flexicast AMT Objects Feed Cryptography Reactor System Simulation Transport
 
-.PHONY: all demo test perf perf-check perf-update docs examples format install prerequisites test-prerequisites perf-prerequisites
+.PHONY: all demo test perf perf-check perf-update docs examples format install deb prerequisites \
+	test-prerequisites deb-prerequisites perf-prerequisites
 
 all: prerequisites
-	swift build -c release --product flexicast $(SWIFT_FLAGS)
+	swift build --product flexicast $(RELEASE_FLAGS)
 
 demo: all
 	.build/release/flexicast demo $(DEMO_FLAGS)
@@ -69,11 +72,18 @@ format:
 install: all
 	install -D .build/release/flexicast $(DESTDIR)$(PREFIX)/bin/flexicast
 
+# A Debian package in .build/deb, which needs Debian's libraries and no Swift. Packaging/check tries it in a bare Debian.
+deb: deb-prerequisites all
+	Packaging/deb
+
 prerequisites:
 	@.ci/prerequisites
 
 test-prerequisites:
 	@.ci/prerequisites test
+
+deb-prerequisites:
+	@.ci/prerequisites deb
 
 perf-prerequisites:
 	@.ci/prerequisites perf

@@ -27,8 +27,3 @@ int fc_service_tell(const char *path, const char *text, size_t length)
     close(fd);
     return result;
 }
-
-int fc_process_id(void)
-{
-    return getpid();
-}

@@ -7,6 +7,3 @@
  * namespace. Returns 0, or a negative errno. Never waits.
  */
 int fc_service_tell(const char *path, const char *text, size_t length);
-
-/* This process. */
-int fc_process_id(void);

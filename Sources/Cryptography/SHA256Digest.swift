@@ -14,8 +14,13 @@ public struct SHA256Digest: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// 64 lower-case hexadecimal digits.
-    public var description: String {
+    public var description: String { octets.hexadecimal }
+}
+
+extension [UInt8] {
+    /// Two lower-case hexadecimal digits for each octet.
+    var hexadecimal: String {
         let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: octets.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+        return String(decoding: flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 }

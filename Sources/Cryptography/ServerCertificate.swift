@@ -40,11 +40,7 @@ public struct CertificateFingerprint: Hashable, Sendable, CustomStringConvertibl
     }
 
     /// `sha256/` and 64 lower-case hexadecimal digits.
-    public var description: String {
-        let digits = Array("0123456789abcdef".utf8)
-        return "sha256/"
-            + String(decoding: octets.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-    }
+    public var description: String { "sha256/" + octets.hexadecimal }
 }
 
 /// What a server's certificate says about itself.

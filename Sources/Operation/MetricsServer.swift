@@ -12,6 +12,11 @@ package struct MetricsPage {
         MetricsPage(type: "text/plain; version=0.0.4; charset=utf-8", text: text.text)
     }
 
+    /// Where a listing is to go on, by the query `from=N`; 0 without one.
+    package static func start(in query: Substring) -> Int {
+        query.split(separator: "&").compactMap { $0.hasPrefix("from=") ? Int($0.dropFirst(5)) : nil }.first ?? 0
+    }
+
     package static func json(_ text: String) -> MetricsPage { MetricsPage(type: "application/json", text: text + "\n") }
 }
 

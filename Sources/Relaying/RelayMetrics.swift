@@ -107,8 +107,7 @@ extension RelayServer {
 
     /// `from=N` goes on where the answer before said `next`.
     private func endpointListing(from query: Substring) -> String {
-        let first = query.split(separator: "&").compactMap { $0.hasPrefix("from=") ? Int($0.dropFirst(5)) : nil }.first
-        let (accounts, next) = relay.endpointAccounts(from: first ?? 0, limit: Self.listingLimit)
+        let (accounts, next) = relay.endpointAccounts(from: MetricsPage.start(in: query), limit: Self.listingLimit)
         let now = time
         let lines = accounts.map { account in
             jsonObject([

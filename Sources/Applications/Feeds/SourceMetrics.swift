@@ -112,8 +112,8 @@ struct SourceMetrics {
 
     /// `from=N` goes on where the answer before said `next`.
     private func receivers(from query: Substring) -> String {
-        let first = query.split(separator: "&").compactMap { $0.hasPrefix("from=") ? Int($0.dropFirst(5)) : nil }.first
-        let (accounts, next) = broadcaster.endpoint.accounts(from: first ?? 0, limit: Self.listingLimit)
+        let (accounts, next) = broadcaster.endpoint.accounts(
+            from: MetricsPage.start(in: query), limit: Self.listingLimit)
         let lines = accounts.map { account in
             jsonObject([
                 "address": "\(account.address)", "way": account.standing.way.rawValue, "since_ms": account.since,

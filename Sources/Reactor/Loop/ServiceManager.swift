@@ -18,7 +18,7 @@ public final class ServiceManager {
         guard let path = Self.variable("NOTIFY_SOCKET"), path.hasPrefix("/") || path.hasPrefix("@") else { return nil }
         self.path = path
         self.reactor = reactor
-        let isMeant = Self.variable("WATCHDOG_PID").map { $0 == String(fc_process_id()) } ?? true
+        let isMeant = Self.variable("WATCHDOG_PID").map { $0 == String(getpid()) } ?? true
         let limit = Self.variable("WATCHDOG_USEC").flatMap { Int64($0) } ?? 0
         // Twice as often as has to be, as sd_watchdog_enabled(3) asks.
         watchdog = isMeant && limit > 0 ? .microseconds(max(1000, limit / 2)) : nil

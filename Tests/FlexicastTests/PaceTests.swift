@@ -100,7 +100,7 @@ import Wire
         for index in 0..<2 { model.add(.loses(every: 6), address: 100 + UInt32(index)) }
         model.run(for: .seconds(4))
         let statistics = model.flow.statistics
-        #expect(statistics.octetsRepairedOnFlow * 50 < statistics.newOctets)
+        #expect(statistics.octetsRepairedOnFlow * 33 < statistics.newOctets)
         #expect(model.onFlow == 18)
         #expect(model.flow.memberCount == 18)
     }

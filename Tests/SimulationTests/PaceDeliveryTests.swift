@@ -33,7 +33,12 @@ import Wire
                 }
                 simulation.addReceiver(links: links)
             }
-            simulation.run(for: .seconds(1))
+            // A hundred handshakes take a while on one slow line.
+            let simulation = simulation
+            #expect(
+                simulation.run(limit: .seconds(20)) {
+                    simulation.source.flow.memberCount == PaceDeliveryTests.members
+                })
         }
 
         /// Publishes for so long at that rate; at how many bits a second the flow took it on.

@@ -5,7 +5,9 @@ struct LossWindow: Sendable {
     var got: UInt64 = 0
     var lost: UInt64 = 0
     var since = Instant(nanoseconds: 0)
-    /// Windows in a row in which it missed far more than is usual. One is not enough: others may say the same, only later.
+    /// The share in the window before, and what was usual at its end.
+    private var before = (share: UInt64(0), usual: UInt64(0))
+    /// Windows in a row in which it missed far more than is usual.
     private(set) var strikes = 0
 
     /// No window is shorter than that, than two round trips, or has fewer packets.
@@ -23,9 +25,11 @@ struct LossWindow: Sendable {
         return lost * Self.whole / (got + lost)
     }
 
-    /// Judges the window that is over, and begins the next.
+    /// Begins the next window, and judges the one before: when losses grow, those whose window ends first have more than is
+    /// usual until the others' have ended too.
     mutating func end(share: UInt64, usual: UInt64, at now: Instant) {
-        strikes = share > usual + Self.tolerance ? strikes + 1 : 0
+        strikes = before.share > max(before.usual, usual) + Self.tolerance ? strikes + 1 : 0
+        before = (share, usual)
         got = 0
         lost = 0
         since = now

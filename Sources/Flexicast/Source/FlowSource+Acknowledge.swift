@@ -148,7 +148,7 @@ extension FlowSource {
     // MARK: Loss and repair
 
     /// Reports among which a packet may be judged lost by most, long before a tenth of a large group has reported.
-    static var earlyReports: UInt32 { 8 }
+    static var earlyReports: UInt32 { 3 }
 
     /// What the flow may carry again at once at the most: an eighth of a second of what it sends, or a few packets.
     var mostRepairAllowance: UInt64 {
@@ -177,6 +177,9 @@ extension FlowSource {
             ? (missing: 0, of: 1) : log.markReported(packetNumber, acknowledgements: statistics.acknowledgements)
         // Lost near the root: at least every other of the acknowledgements that came since reports it too.
         let isCommon = reports.missing >= Self.earlyReports && reports.missing >= reports.of / 2
+        sharedLoss.reported(missing: reports.missing, of: memberCount)
+        let isShared =
+            reports.missing >= SharedLoss.most(of: memberCount) || (reports.missing > 0 && sharedLoss.isUsual)
         guard record.frameCount > 0 else { return }
         if log.isRepairedOnFlow(packetNumber) {
             // The repair was, or is to be, on the flow; what had expired before that is not in it.
@@ -184,8 +187,8 @@ extension FlowSource {
             return
         }
         let octets = UInt64(configuration.packetSize)
-        if reports.missing >= flowRepairThreshold || isCommon, octets <= repairAllowance {
-            repairAllowance -= octets
+        if isShared || ((reports.missing >= flowRepairThreshold || isCommon) && octets <= repairAllowance) {
+            repairAllowance -= min(octets, repairAllowance)
             log.markRepairedOnFlow(packetNumber)
             statistics.flowRepairs += 1
             for index in 0..<record.frameCount {

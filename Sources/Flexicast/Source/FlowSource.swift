@@ -39,9 +39,11 @@ public struct FlowSource: Sendable {
     var datagrams = IndexedRing(filler: [UInt8]()) { didSet { noteWaiting() } }
     /// Repairs or datagrams wait. One flag for both, as it is asked before each packet.
     private(set) var hasWaiting = false
-    /// Octets of packets that may be sent on the flow again: half of what is new earns them, so that members who report
-    /// losses, true or not, leave the flow two thirds of its rate. Beyond it each is repaired on its own path.
+    /// Octets of packets that may be sent on the flow again though not most miss them: half of what is new earns them, so
+    /// that few members who report losses, true or not, leave the flow two thirds of its rate. Beyond it each is repaired on
+    /// its own path.
     var repairAllowance: UInt64
+    var sharedLoss = SharedLoss()
     var random: SeededRandom
     var pacer: RatePacer
     var slowStart: SlowStart

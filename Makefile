@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 PREFIX ?= /usr/local
-DEMO_FLAGS ?=
+DEMO_FLAGS ?= --compare
 TEST_FLAGS ?=
 # A module may import only what Package.swift lets it use.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
@@ -25,7 +25,7 @@ all: prerequisites
 	swift build --product flexicast $(RELEASE_FLAGS)
 
 demo: all
-	.build/release/flexicast demo $(DEMO_FLAGS)
+	.build/release/flexicast demo --figure .build/demo --report .build/demo.json $(DEMO_FLAGS)
 
 # FLEXICAST_REQUIRE_ALL=1 makes a test fail that would otherwise be skipped because the machine lacks something.
 # What failed is said once more at the end, where it is found.

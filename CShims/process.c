@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,3 +102,11 @@ int fc_write(int descriptor, const uint8_t *bytes, size_t count) {
 }
 
 void fc_close(int descriptor) { close(descriptor); }
+
+bool fc_terminal_size(int descriptor, int *lines, int *columns) {
+    struct winsize size;
+    if (ioctl(descriptor, TIOCGWINSZ, &size) < 0 || size.ws_row == 0 || size.ws_col == 0) return false;
+    *lines = size.ws_row;
+    *columns = size.ws_col;
+    return true;
+}

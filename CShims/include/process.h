@@ -22,3 +22,6 @@ int64_t fc_read(int descriptor, uint8_t *into, size_t room);
 /* Writes all of them, and waits for that. */
 int fc_write(int descriptor, const uint8_t *bytes, size_t count);
 void fc_close(int descriptor);
+
+/* Lines and columns of the terminal; false when it is none, or does not know. */
+bool fc_terminal_size(int descriptor, int *lines, int *columns);

@@ -44,20 +44,12 @@ package final class TransferTrial {
 
     deinit { reactor.close() }
 
-    /// Ends `run` when one of `signals` comes.
-    package func stop(on signals: [Int32]) throws {
-        for signal in signals { try reactor.onSignal(signal) { [unowned self] in isStopping = true } }
-    }
-
-    /// Serves until `deadline` or a signal.
+    /// Serves until `deadline`.
     package func run(until deadline: Instant) {
-        while !isStopping, case let left = deadline - Reactor.clock(), left > .zero {
+        while case let left = deadline - Reactor.clock(), left > .zero {
             meter.measure { reactor.turn(timeout: min(left, .milliseconds(100))) }
         }
     }
-
-    /// A signal has come.
-    package private(set) var isStopping = false
 
     /// Connections that were let in so far.
     package var connections: Int { Int(listener.counters.accepted) }

@@ -40,6 +40,12 @@ package final class OpenFile: Sendable {
         }
     }
 
+    /// Lines and columns, if it is a terminal and knows.
+    package var terminalSize: (lines: Int, columns: Int)? {
+        var (lines, columns): (Int32, Int32) = (0, 0)
+        return unsafe fc_terminal_size(descriptor, &lines, &columns) ? (Int(lines), Int(columns)) : nil
+    }
+
     /// Waits for something to read.
     /// - Returns: what there is; nothing at the end.
     package func read() -> [UInt8] {

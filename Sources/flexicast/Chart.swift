@@ -13,6 +13,8 @@ struct Chart {
     }
 
     var title: String
+    /// What is to be seen, in one line.
+    var subtitle = ""
     var xLabel: String
     var yLabel: String
     /// From the top of the legend to its bottom.
@@ -74,7 +76,8 @@ struct Chart {
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" width="\(Int(width))" \
             height="\(Int(height))" font-family="sans-serif" font-size="13">
             <rect width="100%" height="100%" fill="white"/>
-            <text x="\(place(width / 2))" y="26" text-anchor="middle" font-size="16">\(title)</text>
+            <text x="\(place(width / 2))" y="22" text-anchor="middle" font-size="16">\(title)</text>
+            <text x="\(place(width / 2))" y="42" text-anchor="middle">\(subtitle)</text>
 
             """
         for index in 0...Int((topY / stepY).rounded()) {

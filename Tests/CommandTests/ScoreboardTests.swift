@@ -88,9 +88,13 @@ import Testing
     @Test func reportHasTheNamesThatScriptsRead() throws {
         var receiver = ReceiverScore(name: "flow-1", mode: .flow)
         receiver.fallbacks = 1
-        let json = try DemoReport(Scoreboard(receivers: [receiver])).json()
+        let json = try DemoReport(outcome(Scoreboard(receivers: [receiver]))).json()
         let object = try #require(try JSONSerialization.jsonObject(with: json) as? [String: Any])
-        #expect(Set(object.keys) == ["items", "receivers", "source", "unicast_equivalent_bytes", "saving"])
+        #expect(
+            Set(object.keys) == [
+                "items", "interrupted", "receivers", "source", "unicast_equivalent_bytes", "saving", "series",
+                "parameters", "machine",
+            ])
         let receivers = try #require(object["receivers"] as? [[String: Any]])
         #expect(
             Set(receivers[0].keys) == [
@@ -98,6 +102,37 @@ import Testing
             ])
         let source = try #require(object["source"] as? [String: Any])
         #expect(Set(source.keys) == ["bytes_flow", "bytes_repair", "bytes_unicast", "bytes_control"])
+    }
+
+    /// Whatever happens to however many, the view is whole on a terminal, and who is in trouble is on it.
+    @Test(arguments: [(1, 24, 80), (9, 24, 80), (30, 24, 80), (120, 24, 80), (120, 50, 132), (9, 8, 40)])
+    func theViewFits(receivers: Int, lines: Int, columns: Int) {
+        var board = Scoreboard(
+            receivers: (0..<receivers).map { ReceiverScore(name: "unicast-\($0)", mode: .unicast, lossPercent: 2.25) })
+        board.receivers[receivers - 1].isCut = true
+        board.source.bytesFlow = 123_456_789_012
+        let recent = (0..<6).map { "00:1\($0)  " + String(repeating: "x", count: 100) }
+        let heading = "00:12  [\(String(repeating: "#", count: 40))]  waiting for the last items"
+        let view = board.view(heading: heading, recent: recent, lines: lines - 1, columns: columns)
+        #expect(view.count < lines)
+        #expect(view.allSatisfy { $0.count <= columns })
+        guard lines >= 24 else { return }
+        #expect(view[0] == heading)
+        #expect(view.contains { $0.contains("unicast-\(receivers - 1) ") && $0.contains("multicast cut") })
+        #expect(view.contains { $0.hasPrefix("source sent") })
+        #expect(view.last!.hasPrefix("00:15"))
+        if receivers > 17, lines == 24 { #expect(view.contains { $0.hasPrefix("and \(receivers - 13) more: ") }) }
+    }
+
+    /// The last table has no line that a terminal of eighty columns would break.
+    @Test func theFinalTableFits() {
+        var board = Scoreboard(
+            receivers: (0..<5).map { ReceiverScore(name: "amt-\($0)", mode: .amt) }
+                + (0..<4).map { ReceiverScore(name: "unicast-\($0)", mode: .unicast, bytesUnicast: 1 << 30) })
+        board.source.bytesFlow = 123_456_789
+        board.source.bytesOfFeeds = 123_456_789
+        board.packetsRouted = 12_345_678
+        #expect(board.finalTable.allSatisfy { $0.count <= 80 })
     }
 
     @Test func tablesAlignNumbersRight() {
@@ -114,4 +149,11 @@ import Testing
         let lines = ["a\nb", "c\n\nd", "\n"].map { splitter.lines(adding: $0.utf8) }
         #expect(lines == [["a"], ["bc", ""], ["d"]])
     }
+}
+
+/// A run that came to that.
+func outcome(_ board: Scoreboard, _ samples: [FigureSample] = []) -> DemoOutcome {
+    DemoOutcome(
+        settings: DemoSettings(), board: board, samples: samples, problems: [], isInterrupted: false,
+        network: "loopback")
 }

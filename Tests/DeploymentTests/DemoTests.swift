@@ -9,7 +9,7 @@ extension Deployment {
             let directory = try TemporaryDirectory()
             let report = directory.url.appending(path: "report.json").path
             let result = try TestSupport.run(
-                Ground.program, ["demo", "--amt", "--report", report] + arguments)
+                Ground.program, ["demo", "--network", "namespaces", "--report", report] + arguments)
             note(result.output)
             guard result.status == 0 else { throw Failure(description: result.output + result.errors) }
             let object = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: report)))
@@ -42,8 +42,14 @@ extension Deployment {
                 if: Machine.requiresAll || FileManager.default.fileExists(atPath: "/usr/lib/frr/pimd"),
                 "FRR is not installed"))
         func throughPIM() throws {
-            let report = try run(["--router", "pim", "--items", "12", "--interval", "200ms"])
+            let report = try run(["--router", "pim", "--items", "12", "--interval", "200ms", "--compare"])
             #expect(report["items"] as? Int == 12)
+            // The same five on connections, and what came over time.
+            let compared = report["compared"] as? [String: Any]
+            #expect(compared?["receivers"] as? Int == 5)
+            #expect((compared?["saving"] as? Double ?? 0) > 1)
+            #expect((compared?["series"] as? [Any] ?? []).count > 2)
+            #expect((report["series"] as? [Any] ?? []).count > 2)
             #expect((report["packets_routed"] as? Int ?? 0) > 50)
         }
     }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import Feeds
 import FoundationEssentials
+import Glibc
+import System
 import Transport
 
 /// What `flexicast demo` was asked to do.
@@ -14,13 +16,21 @@ struct DemoSettings: Sendable {
     var io = "auto"
     var feed: String?
     var duration: Duration = .seconds(120)
-    var report: String?
-    var figure: String?
-    var amt = false
+    /// The receivers' network has no multicast, and a relay brings it to them: where namespaces can be had, if nil.
+    var amt: Bool?
     var router = MulticastRouting.Choice.auto
     /// The whole feed goes out with each item, and nothing is lost or cut.
     var wholeFeed = false
+    var compare = false
     var keep = false
+
+    /// The same run with those on the flow on connections instead, and with nobody else.
+    var onUnicast: DemoSettings {
+        var settings = self
+        settings.unicastReceivers = flowReceivers
+        settings.flowReceivers = 0
+        return settings
+    }
 }
 
 extension NetworkKind: ExpressibleByArgument {}
@@ -30,8 +40,10 @@ struct DemoCommand: ParsableCommand {
         commandName: "demo",
         abstract: "Show all of it on this machine: a growing feed, one source, receivers with and without multicast.",
         discussion: """
-            Each process has a network namespace of its own. Two receivers lose some of the flow's packets, one is cut \
-            off halfway and healed later. Exit status 1 when an item is missing, doubled or different anywhere.
+            Each process has a network namespace of its own: the source, multicast routers, a relay, and receivers in a \
+            network that has no multicast. Two receivers lose some of the flow's packets, one is cut off halfway and healed \
+            later. Where namespaces cannot be made all run on loopback, without routers, relay, losses and cut. Exit status \
+            1 when an item is missing, doubled or different anywhere. ^C ends it early, and what came by then is shown.
             """)
 
     @Option(
@@ -80,11 +92,13 @@ struct DemoCommand: ParsableCommand {
     var report: String?
 
     @Flag(
+        inversion: .prefixedNo,
         help: """
             Put multicast routers and a relay between the source and the receivers, whose network has no multicast; those \
-            on the flow take it through the relay (AMT).
+            on the flow take it through the relay (AMT). Without: all are on one link (default: --amt where namespaces can \
+            be had).
             """)
-    var amt = false
+    var amt: Bool?
 
     @Option(
         help: ArgumentHelp(
@@ -103,12 +117,25 @@ struct DemoCommand: ParsableCommand {
         help: ArgumentHelp("Draw what the source sent over time, as FILE.svg and FILE.png.", valueName: "file"))
     var figure: String?
 
+    @Flag(
+        help: """
+            Run those on the flow once more on connections of their own, to compare: the figure and the report have what \
+            the source sent them so.
+            """)
+    var compare = false
+
     @Flag(help: "Keep the items and logs of all processes.")
     var keep = false
 
     func validate() throws {
         guard receivers + unicast > 0 else {
             throw ValidationError("--receivers and --unicast are both 0; at least one receiver is needed")
+        }
+        guard !compare || receivers > 0 else {
+            throw ValidationError("--compare needs receivers on the flow: --receivers is 0")
+        }
+        guard !compare || feed == nil else {
+            throw ValidationError("--compare needs the same items twice, and --feed brings what it brings")
         }
     }
 
@@ -125,12 +152,37 @@ struct DemoCommand: ParsableCommand {
         settings.io = io.rawValue
         settings.feed = feed
         settings.duration = duration
-        settings.report = report
-        settings.figure = figure
         settings.amt = amt
         settings.router = router
+        settings.compare = compare
         settings.keep = keep
-        guard try DemoRun(settings).run() else { throw ExitCode.failure }
+        // Before anything is run.
+        for path in [figure, report] { if let path { try Chart.check(path) } }
+        var outcome = try DemoRun(settings).run()
+        if compare, !outcome.isInterrupted {
+            outcome.compare(with: try DemoRun(settings.onUnicast, title: "the same on unicast, to compare").run())
+        }
+        try show(outcome)
+        guard !outcome.isInterrupted else { throw ExitCode(128 + SIGINT) }
+        guard outcome.isGood else { throw ExitCode.failure }
+    }
+
+    private func show(_ outcome: DemoOutcome) throws {
+        var lines = [""] + outcome.board.finalTable
+        if let ratio = outcome.measuredSaving, let compared = outcome.compared.first {
+            lines += wrapped(
+                """
+                measured: the same \(receivers) on unicast took \(grouped(compared.board.source.onConnections)) B; the flow with its repair \
+                is \(fixed(ratio, 2)) times less
+                """)
+        }
+        if let figure { lines += try demoFigure(outcome).write(to: figure).map { "figure: \($0)" } }
+        if let report {
+            let json = try DemoReport(outcome).json()
+            try saying("write \(report)") { try json.write(to: URL(filePath: report), options: .atomic) }
+            lines.append("report: \(report)")
+        }
+        print((lines + [""] + outcome.verdict).joined(separator: "\n"))
     }
 }
 

@@ -21,9 +21,10 @@ final class DemoRun {
     private var relay: Child?
     /// The routers between source and relay.
     private var routers: [Child] = []
-    /// What the source had sent, each time it said so.
+    /// What the source had sent, each time it said so, since the first item.
     private var samples: [FigureSample] = []
-    private let begin = ContinuousClock.now
+    private var firstItemAt: ContinuousClock.Instant?
+    private var isInterrupted = false
     /// What a child that ends means: before this is set, a failure.
     private var isStopping = false
     private var phase = "starting"
@@ -36,27 +37,29 @@ final class DemoRun {
             ? settings.flowReceivers : nil
     }
 
-    init(_ settings: DemoSettings) throws {
+    /// - Parameter title: said first, if the run is one of two.
+    init(_ settings: DemoSettings, title: String? = nil) throws {
         self.settings = settings
         var screen = DemoScreen()
+        if let title { screen.say(title) }
         directory = try Self.makeDirectory()
         do {
             feed = try DemoFeed(
                 file: directory.appending(path: "feed.atom"), count: settings.items, followsFeed: settings.feed != nil)
             network = try DemoNetwork(
                 kind: settings.network, receivers: settings.flowReceivers + settings.unicastReceivers,
-                routing: settings.amt ? settings.router : nil
+                routing: settings.amt ?? true ? settings.router : nil
             ) { screen.say($0) }
         } catch {
             try? FileManager.default.removeItem(at: directory)
             throw error
         }
-        guard !settings.amt || network.relayAddress != nil else {
+        guard settings.amt != true || network.relayAddress != nil else {
             try? FileManager.default.removeItem(at: directory)
             throw DemoProblem("--amt needs network namespaces: \(network.loopbackReason ?? "")")
         }
         self.screen = screen
-        let flowMode: ReceiverScore.Mode = settings.amt ? .amt : .flow
+        let flowMode: ReceiverScore.Mode = network.relayAddress != nil ? .amt : .flow
         board = Scoreboard(
             receivers: (0..<settings.flowReceivers).map {
                 ReceiverScore(name: "\(flowMode.rawValue)-\($0 + 1)", mode: flowMode)
@@ -64,15 +67,22 @@ final class DemoRun {
                 + (0..<settings.unicastReceivers).map { ReceiverScore(name: "unicast-\($0 + 1)", mode: .unicast) })
     }
 
-    /// Runs the demo to its end and shows the result.
-    /// - Returns: Whether nothing was missing, doubled or different, and the cut receiver fell back and returned.
-    func run() throws -> Bool {
+    /// Runs the demo to its end, or until it is interrupted.
+    func run() throws -> DemoOutcome {
         let signals = watchSignals()
         defer { for signal in signals { signal.cancel() } }
         do {
-            try start()
-            try publish()
-            try settle()
+            do {
+                try start()
+                try publish()
+                try settle()
+            } catch let interruption as DemoInterrupted {
+                guard !board.source.sent.isEmpty else { throw interruption }
+                isInterrupted = true
+                screen.say("interrupted; once more ends it without a result")
+                // What has not come by then is counted as missing.
+                try pump(until: .now() + .seconds(10)) { _ in isEverythingThere }
+            }
             try stop()
             try verify()
         } catch {
@@ -83,9 +93,11 @@ final class DemoRun {
         }
         screen.finish()
         network.tearDown()
-        try show()
+        if !board.isPerfect { problems.append("something is missing, doubled or different") }
         cleanUp(keep: settings.keep || !problems.isEmpty)
-        return problems.isEmpty
+        return DemoOutcome(
+            settings: settings, board: board, samples: samples, problems: problems, isInterrupted: isInterrupted,
+            network: network.loopbackReason == nil ? "namespaces" : "loopback")
     }
 
     // MARK: Phases
@@ -132,9 +144,9 @@ final class DemoRun {
         try wait(seconds: 20, for: "every receiver to be ready") { _ in
             board.receivers.allSatisfy { $0.state == ($0.mode == .unicast ? .connected : .listening) }
         }
-        let way = settings.amt ? " through the relay" : ""
-        screen.say(
-            "\(settings.flowReceivers) receivers hear the flow\(way), \(settings.unicastReceivers) are on unicast")
+        let way = network.relayAddress != nil ? " through the relay" : ""
+        let flow = settings.flowReceivers > 0 ? "\(settings.flowReceivers) receivers hear the flow\(way), " : ""
+        screen.say(flow + "\(settings.unicastReceivers) are on unicast")
     }
 
     private func startRouters() throws {
@@ -184,6 +196,7 @@ final class DemoRun {
         let poller = try settings.feed.map { try follow($0, events: events) }
         defer { poller?.stop() }
         let begin = ContinuousClock.now
+        firstItemAt = begin
         // How far the demo is, from 0 to 1. A real feed may bring less than was hoped for, so time counts as well.
         let progress = { [self] in
             let items = Double(feed.published) / Double(feed.count)
@@ -231,13 +244,16 @@ final class DemoRun {
         screen.say("\(board.receivers[victim - 1].name): multicast is healed")
     }
 
+    private var isEverythingThere: Bool {
+        board.source.sent.count >= feed.published && board.everyoneHasEverything
+    }
+
     /// Waits until everyone has everything, and a little longer for what should not come.
     private func settle() throws {
         phase = "waiting for the last items"
         // Late is as good as missing: what is not there in time is counted from the files.
         let everything = { [self] in
-            board.source.sent.count >= feed.published && board.everyoneHasEverything
-                && (victim.map { board.receivers[$0 - 1].returns > 0 } ?? true)
+            isEverythingThere && (victim.map { board.receivers[$0 - 1].returns > 0 } ?? true)
         }
         do {
             try wait(seconds: 30, for: "the last items") { _ in everything() }
@@ -296,20 +312,6 @@ final class DemoRun {
         }
     }
 
-    private func show() throws {
-        screen.print([""] + board.finalTable)
-        if let figure = settings.figure {
-            for file in try demoFigure(samples).write(to: figure) { screen.print(["figure: \(file)"]) }
-        }
-        if let report = settings.report {
-            let json = try DemoReport(board).json()
-            try saying("write \(report)") { try json.write(to: URL(filePath: report), options: .atomic) }
-        }
-        if !board.isPerfect { problems.append("something is missing, doubled or different") }
-        screen.print(
-            [""] + (problems.isEmpty ? ["every item is everywhere, once, equal to the byte"] : problems))
-    }
-
     // MARK: Children
 
     private func launch(_ name: String, at place: Int, _ arguments: [String]) throws {
@@ -354,7 +356,9 @@ final class DemoRun {
             }
             if index == 0 {
                 board.source.apply(line)
-                if line.bytesFlow != nil { samples.append(FigureSample(board, at: ContinuousClock.now - begin)) }
+                if line.bytesFlow != nil, let firstItemAt {
+                    samples.append(FigureSample(board, at: ContinuousClock.now - firstItemAt))
+                }
             } else if index <= board.receivers.count {
                 apply(line, to: index - 1)
             }

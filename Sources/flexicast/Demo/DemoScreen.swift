@@ -37,10 +37,12 @@ struct DemoScreen {
         guard isTerminal else { return }
         let filled = Int(40 * min(max(progress, 0), 1))
         let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 40 - filled)
-        let lines = ["\(clock)  [\(bar)]  \(title)", ""] + board.liveTable + ["", board.sourceLine, ""] + recent
+        let size = OpenFile.standardOutput.terminalSize ?? (lines: 24, columns: 80)
+        let lines = board.view(
+            heading: "\(clock)  [\(bar)]  \(title)", recent: recent, lines: size.lines - 1, columns: size.columns)
         // Up over the last drawing; each line is cleared to its end and so is what remains below.
         var text = drawnLines > 0 ? "\u{1b}[\(drawnLines)A" : "\u{1b}[?25l"
-        for line in lines { text += "\r" + line.prefix(110) + "\u{1b}[K\n" }
+        for line in lines { text += "\r" + line + "\u{1b}[K\n" }
         write(text + "\u{1b}[J")
         drawnLines = lines.count
     }

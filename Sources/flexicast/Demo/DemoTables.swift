@@ -30,9 +30,25 @@ func grouped(_ number: Int) -> String {
 extension ReceiverScore {
     /// What the demo does to this receiver.
     fileprivate var note: String {
-        if isCut { return "multicast is cut" }
-        return lossPercent > 0 ? "loses \(shortPercent(lossPercent)) % of the flow" : ""
+        if isCut { return "multicast cut" }
+        return lossPercent > 0 ? "loses \(shortPercent(lossPercent)) %" : ""
     }
+}
+
+/// `text` in lines of at most `width` characters, all but the first indented.
+func wrapped(_ text: String, width: Int = 80) -> [String] {
+    var lines: [String] = []
+    var line = ""
+    for word in text.split(separator: " ") {
+        if !line.isEmpty, line.count + 1 + word.count > width {
+            lines.append(line)
+            line = "  "
+        } else if !line.isEmpty, line != "  " {
+            line += " "
+        }
+        line += word
+    }
+    return lines + [line]
 }
 
 func shortPercent(_ percent: Double) -> String {
@@ -40,46 +56,74 @@ func shortPercent(_ percent: Double) -> String {
 }
 
 extension Scoreboard {
-    /// The view while the demo runs.
-    var liveTable: [String] {
-        let rows = receivers.map { receiver in
+    /// The view while the demo runs, in as many lines and columns at most. Those in trouble are shown first where not all
+    /// find room, and what happened last where there is some left.
+    func view(heading: String, recent: [String], lines: Int, columns: Int) -> [String] {
+        let above = [heading, ""]
+        let below = ["", sourceLine]
+        let room = max(1, lines - above.count - below.count - 1)
+        // A few lines of what happened last, unless all receivers find room beside more of them.
+        let table = liveTable(rows: room - min(recent.count + 1, max(4, room - receivers.count)))
+        let left = room + 1 - table.count - 1
+        let news = left > 0 && !recent.isEmpty ? [""] + recent.suffix(left) : []
+        return (above + table + below + news).prefix(max(1, lines)).map { String($0.prefix(columns)) }
+    }
+
+    private func isInTrouble(_ receiver: ReceiverScore) -> Bool {
+        receiver.isCut || receiver.state == .fallenBack || behind(receiver) > 1
+    }
+
+    /// As many rows at most; the last says what the others do that are not shown.
+    private func liveTable(rows most: Int) -> [String] {
+        var shown = receivers
+        var rest: [String] = []
+        if receivers.count > most {
+            let ordered = receivers.filter(isInTrouble) + receivers.filter { !isInTrouble($0) }
+            shown = Array(ordered.prefix(max(0, most - 1)))
+            let others = ordered.dropFirst(shown.count)
+            let states = Dictionary(grouping: others, by: \.state.rawValue)
+                .sorted { $0.key < $1.key }
+                .map { "\($0.value.count) \($0.key)" }
+            let missing = others.reduce(0) { $0 + behind($1) }
+            rest = ["and \(others.count) more: \(states.joined(separator: ", ")), \(missing) items missing"]
+        }
+        let rows = shown.map { receiver in
             [
                 receiver.name, receiver.state.rawValue, "\(receiver.items)", "\(receiver.viaFlow)",
                 "\(receiver.viaUnicast)", "\(receiver.viaMixed)", "\(behind(receiver))", receiver.note,
             ]
         }
-        return formatTable(["receiver", "on", "items", "via flow", "unicast", "mixed", "missing", ""], rows)
+        return formatTable(["receiver", "on", "items", "via flow", "unicast", "mixed", "missing", ""], rows) + rest
     }
 
     /// One line about the source while the demo runs.
     var sourceLine: String {
-        """
-        source sent: flow \(grouped(source.bytesFlow)) B, repair \(grouped(source.bytesRepair)) B, \
-        unicast \(grouped(source.bytesUnicast)) B, control \(grouped(source.bytesControl)) B
-        """
+        let kilo = { (octets: Int) in grouped((octets + 500) / 1000) }
+        return """
+            source sent, in kB: flow \(kilo(source.bytesFlow)), repair \(kilo(source.bytesRepair)), \
+            unicast \(kilo(source.bytesUnicast)), control \(kilo(source.bytesControl))
+            """
     }
 
     /// The last word.
     var finalTable: [String] {
         let rows = receivers.map { receiver in
             [
-                receiver.name, receiver.mode.rawValue, "\(receiver.items)", "\(receiver.viaFlow)",
+                receiver.name, "\(receiver.items)", "\(receiver.viaFlow)",
                 "\(receiver.viaUnicast)", "\(receiver.viaMixed)", "\(receiver.missing)", "\(receiver.duplicates)",
                 "\(receiver.corrupt)", "\(receiver.fallbacks)", "\(receiver.returns)",
             ]
         }
         var lines = formatTable(
             [
-                "receiver", "mode", "items", "via flow", "unicast", "mixed", "missing", "duplicates", "corrupt",
-                "fallbacks", "returns",
+                "receiver", "items", "flow", "unicast", "mixed", "missing", "twice", "wrong", "falls", "returns",
             ], rows)
-        lines += [
-            "",
+        lines += [""]
+        lines += wrapped(
             """
             source sent \(grouped(source.total)) B; the \(source.sent.count) items\
             \(source.bytesOfFeeds > 0 ? ", the whole feed with each," : "") have \(grouped(source.bytesOfDocuments)) B
-            """,
-        ]
+            """)
         let parts = [
             ("on the flow", source.bytesFlow, "once for everyone who hears it, keep-alive included"),
             ("in repair", source.bytesRepair, "what was lost on the flow"),
@@ -94,19 +138,20 @@ extension Scoreboard {
                     + "\(number) B  \(meaning)")
         }
         let factor = (saving * 100).rounded() / 100
-        lines.append(
+        lines += wrapped(
             """
             unicast alone: at least \(grouped(unicastEquivalent)) B, the items to \(receivers.count) receivers without \
             any headers; that is \(factor) times as much
             """)
         if let multicastSaving, let unicastCost {
             let listeners = receivers.count { $0.mode != .unicast }
-            lines += [
+            lines += wrapped(
                 """
                 the multicast part: \(listeners) receivers at \(grouped(Int(unicastCost))) B each, as those on unicast cost, against \
-                \(grouped(source.bytesFlow + source.bytesRepair)) B of flow and repair
-                """,
-                "saving on the multicast part: \(fixed(multicastSaving, 2)) times less",
+                \(grouped(source.onFlow)) B of flow and repair
+                """)
+            lines += [
+                "saving on the multicast part: \(fixed(multicastSaving, 2)) times less"
             ]
         }
         if let packetsRouted {

@@ -106,6 +106,10 @@ struct SourceScore: Equatable, Sendable {
     var bytesOfDocuments: Int { bytesOfFeeds > 0 ? bytesOfFeeds : bytesOfItems }
 
     var total: Int { bytesFlow + bytesRepair + bytesUnicast + bytesControl }
+    /// What those on the flow took, whether they had it on the flow or in repair.
+    var onFlow: Int { bytesFlow + bytesRepair }
+    /// What those on connections took.
+    var onConnections: Int { bytesUnicast + bytesRepair }
 
     mutating func apply(_ line: ChildLine) {
         switch line.event {
@@ -156,7 +160,7 @@ struct Scoreboard: Equatable, Sendable {
     /// flow and its repair took. Nil where nobody is on unicast to compare with.
     var multicastSaving: Double? {
         let listeners = receivers.count { $0.mode != .unicast }
-        let sent = source.bytesFlow + source.bytesRepair
+        let sent = source.onFlow
         guard let unicastCost, listeners > 0, sent > 0 else { return nil }
         return Double(listeners) * unicastCost / Double(sent)
     }
@@ -173,56 +177,4 @@ func compare(files: [String: String], with expected: [String: String]) -> (missi
     let missing = expected.keys.count { files[$0] == nil }
     let corrupt = files.count { name, digest in expected[name] != digest }
     return (missing, corrupt)
-}
-
-/// `--report`, as scripts read it.
-struct DemoReport: Codable, Equatable {
-    struct Receiver: Codable, Equatable {
-        var name: String
-        var mode: ReceiverScore.Mode
-        var items: Int
-        var missing: Int
-        var duplicates: Int
-        var corrupt: Int
-        var fallbacks: Int
-        var returns: Int
-    }
-
-    struct Source: Codable, Equatable {
-        var bytesFlow: Int
-        var bytesRepair: Int
-        var bytesUnicast: Int
-        var bytesControl: Int
-    }
-
-    var items: Int
-    var receivers: [Receiver]
-    var source: Source
-    var packetsRouted: Int?
-    var unicastEquivalentBytes: Int
-    var saving: Double
-    var multicastSaving: Double?
-
-    init(_ board: Scoreboard) {
-        items = board.source.sent.count
-        receivers = board.receivers.map {
-            Receiver(
-                name: $0.name, mode: $0.mode, items: $0.items, missing: $0.missing, duplicates: $0.duplicates,
-                corrupt: $0.corrupt, fallbacks: $0.fallbacks, returns: $0.returns)
-        }
-        source = Source(
-            bytesFlow: board.source.bytesFlow, bytesRepair: board.source.bytesRepair,
-            bytesUnicast: board.source.bytesUnicast, bytesControl: board.source.bytesControl)
-        packetsRouted = board.packetsRouted
-        unicastEquivalentBytes = board.unicastEquivalent
-        saving = (board.saving * 100).rounded() / 100
-        multicastSaving = board.multicastSaving.map { ($0 * 100).rounded() / 100 }
-    }
-
-    func json() throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return try encoder.encode(self) + Data("\n".utf8)
-    }
 }

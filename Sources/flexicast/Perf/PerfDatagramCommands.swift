@@ -145,7 +145,9 @@ struct PerfReceiveCommand: ParsableCommand {
                 ("offloads", .text(datagrams.offload ? "coalescing" : "none")),
             ] + perf.machine)
         output.report(report.begin)
-        trial.run(until: timeout.map { Reactor.clock() + $0 } ?? .distantFuture) { $0.startedAt != nil }
+        trial.run(until: timeout.map { Reactor.clock() + $0 } ?? .distantFuture) {
+            $0.startedAt != nil || Interruption.hasCome
+        }
         guard trial.startedAt != nil else {
             output.flush()
             throw EndpointProblem("nothing came to \(trial.localAddress): flexicast perf send \(trial.localAddress)")

@@ -38,6 +38,7 @@ struct PerfOptions: ParsableArguments {
         if let cpu, !Meters.pin(to: cpu) {
             throw ValidationError("--cpu \(cpu): there is no such processor, or this process may not use it")
         }
+        Interruption.watch()
         return EventOutput(style: json ? .json : .text)
     }
 
@@ -54,16 +55,21 @@ struct PerfOptions: ParsableArguments {
     /// What was asked has not been reached.
     private var belowLimit: ExitCode { ExitCode(2) }
 
-    /// Takes readings of `counts` while `run` runs, until `end` or `isDone`, a line for each interval: the difference of the
-    /// last and the first.
+    /// How long `run` runs until it is looked whether the user has had enough.
+    private static var slice: Duration { .milliseconds(100) }
+
+    /// Takes readings of `counts` while `run` runs, until `end`, `isDone` or an interruption, a line for each interval: the
+    /// difference of the last and the first.
     func measure(
         until end: Instant, or isDone: () -> Bool = { false }, _ counts: () -> EndCounts,
         _ report: (EndCounts, Int64) -> Void, _ run: (_ deadline: Instant) throws -> Void
     ) rethrows -> EndCounts {
         let start = counts()
         var last = start
-        while Reactor.clock() < end, !isDone() {
-            try run(min(Reactor.clock() + interval, end))
+        func isOver() -> Bool { isDone() || Interruption.hasCome }
+        while Reactor.clock() < end, !isOver() {
+            let line = min(Reactor.clock() + interval, end)
+            while Reactor.clock() < line, !isOver() { try run(min(Reactor.clock() + Self.slice, line)) }
             let now = counts()
             report(now - last, last.time - start.time)
             last = now

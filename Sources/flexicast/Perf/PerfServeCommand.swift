@@ -1,6 +1,5 @@
 import ArgumentParser
 import Cryptography
-import Glibc
 import Measurement
 import Reactor
 import Transport
@@ -41,7 +40,6 @@ struct PerfServeCommand: ParsableCommand {
         if let certificate, let key { files = CertificateFiles(certificate: certificate, key: key) }
         let trial = try TransferTrial(
             listen: listen, certificate: files, maxDatagramSize: datagramLimit.maxDatagramSize, io: perf.io)
-        try trial.stop(on: [SIGINT, SIGTERM])
         let report = PerfEndReport(
             messages: "sends",
             setting: [
@@ -51,7 +49,7 @@ struct PerfServeCommand: ParsableCommand {
             ] + perf.machine)
         output.report(report.begin)
         let counts = perf.measure(
-            until: Reactor.clock() + perf.duration, or: { trial.isStopping }, { trial.counts },
+            until: Reactor.clock() + perf.duration, { trial.counts },
             { if $0.packets > 0 { output.report(report.interval($0, from: $1)) } }
         ) { trial.run(until: $0) }
         output.report(

@@ -102,6 +102,17 @@ int fcio_local_address(int fd, struct fcio_address *out) {
     return 0;
 }
 
+int fcio_address_toward(struct fcio_address to, struct fcio_address *out) {
+    int fd = socket(to.family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    to.port = 9;  // Any but 0. To connect a UDP socket sends nothing.
+    struct sockaddr_storage name;
+    socklen_t size = fcio_encode_address(&name, to.family, to);
+    int outcome = connect(fd, (struct sockaddr *)&name, size) < 0 ? -errno : fcio_local_address(fd, out);
+    close(fd);
+    return outcome;
+}
+
 static int set(int fd, int level, int name, int value) {
     return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
 }

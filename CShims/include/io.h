@@ -32,6 +32,8 @@ struct fcio_address fcio_address_decode(const struct sockaddr *address);
 int fcio_udp_socket(int family);
 int fcio_bind(int fd, int family, struct fcio_address to);
 int fcio_local_address(int fd, struct fcio_address *out);
+/// Which address of this machine the routing table has packets to `to` come from.
+int fcio_address_toward(struct fcio_address to, struct fcio_address *out);
 
 enum fcio_option {
     fcio_reuse_address,

@@ -41,6 +41,22 @@ import Wire
         #expect(heard == [[1, 3], [1, 3], []])
     }
 
+    /// Of two networks, a group is sent to from the one that the routing table names, and not from the first.
+    @Test(.enabled(if: mayMakeNamespaces, "needs root")) func theRoutingTableNamesTheAddressOfASender() throws {
+        let found = try #require(
+            onThread(unsharing: .network) { () -> [IPAddress?] in
+                shell(
+                    """
+                    ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up && \
+                    ip address add 192.0.2.1/24 dev v0 && ip address add 198.51.100.1/24 dev v1
+                    """)
+                let before = NetworkInterface.address(toward: ip("232.1.1.1"))
+                shell("ip route add default via 198.51.100.254")
+                return [before] + ["232.1.1.1", "192.0.2.9"].map { NetworkInterface.address(toward: ip($0)) }
+            })
+        #expect(found == [nil, ip("198.51.100.1"), ip("192.0.2.1")])
+    }
+
     /// Sends 1 to members, 2 after they have left and 3 when they are back: what they heard, the end mark left out.
     private func talk(_ reactor: Reactor, group: String, source: String?, interface: String) throws -> [UInt8] {
         let group = ip(group)

@@ -68,6 +68,14 @@ public struct NetworkInterface: Sendable, Hashable {
         return found
     }
 
+    /// The address of this machine that packets to `destination`, a group too, come from by the routing table; nil when it
+    /// has no way there.
+    public static func address(toward destination: IPAddress) -> IPAddress? {
+        var found = fcio_address()
+        guard unsafe fcio_address_toward(fcio_address(destination), &found) == 0 else { return nil }
+        return IPAddress(found)
+    }
+
     /// The index of the interface called `name`. Throws an error that lists the names there are.
     static func index(of name: String) throws(ReactorError) -> UInt32 {
         let index = unsafe if_nametoindex(name)

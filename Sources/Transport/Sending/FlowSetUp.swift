@@ -62,6 +62,12 @@ private func origin(_ options: FlowOptions, listen: SocketAddress, group: Socket
     let isLinkLocal = { (address: IPAddress) in
         if case .v6(let bits) = address { bits >> 118 == 0x3fa } else { false }
     }
+    // Of several networks it is the routing table that tells which is meant, not the order of the interfaces.
+    if options.interface == nil, let address = NetworkInterface.address(toward: group.address), !address.isLoopback,
+        !isLinkLocal(address)
+    {
+        return address
+    }
     for interface in interfaces where interface.supportsMulticast || options.interface != nil {
         let addresses = interface.addresses.filter { $0.isIPv4 == isIPv4 }
         if let address = addresses.first(where: { !isLinkLocal($0) }) ?? addresses.first { return address }

@@ -18,7 +18,7 @@ export FLEXICAST_COMMIT
 # The modules that have a public interface.
 DOCUMENTED = Wire QUIC Flexicast AMT Objects Feed Cryptography Reactor System Simulation Transport
 
-.PHONY: all demo test perf perf-check perf-update docs examples format install deb prerequisites \
+.PHONY: all demo test perf perf-check perf-update docs examples format install deb images prerequisites \
 	test-prerequisites deb-prerequisites perf-prerequisites
 
 all: prerequisites
@@ -75,6 +75,10 @@ install: all
 # A Debian package in .build/deb, which needs Debian's libraries and no Swift. Packaging/check tries it in a bare Debian.
 deb: deb-prerequisites all
 	Packaging/deb
+
+# Images for podman of source, receiver, relay and gateway, from the package. Packaging/images/check runs them.
+images: deb
+	Packaging/images/build
 
 prerequisites:
 	@.ci/prerequisites

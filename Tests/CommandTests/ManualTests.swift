@@ -62,7 +62,7 @@ import Testing
     /// Links within the documents lead to files and headings that there are.
     @Test(arguments: [
         "README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/measuring.md", "docs/nightly.md",
-        "docs/objects.md", "docs/operating.md", "docs/protocol.md",
+        "docs/objects.md", "docs/operating.md", "docs/protocol.md", "docs/containers.md",
     ])
     func linksLeadSomewhere(file: String) throws {
         let place = Machine.root.appending(path: file)

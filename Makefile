@@ -71,6 +71,7 @@ format:
 
 install: all
 	install -D .build/release/flexicast $(DESTDIR)$(PREFIX)/bin/flexicast
+	Packaging/documents $(DESTDIR)$(PREFIX)/share site-functions
 
 # A Debian package in .build/deb, which needs Debian's libraries and no Swift. Packaging/check tries it in a bare Debian.
 deb: deb-prerequisites all

@@ -39,9 +39,12 @@ let package = Package(
             name: "CLibCurl", path: "CShims/libcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(
             name: "CLibXML2", path: "CShims/libxml2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
+        .systemLibrary(
+            name: "CLibMicroHTTPD", path: "CShims/libmicrohttpd", pkgConfig: "libmicrohttpd",
+            providers: [.apt(["libmicrohttpd-dev"])]),
         .target(
-            name: "CShims", dependencies: ["CLibCurl", "CLibXML2"], path: "CShims",
-            exclude: ["libcurl", "libxml2", "commit"],
+            name: "CShims", dependencies: ["CLibCurl", "CLibMicroHTTPD", "CLibXML2"], path: "CShims",
+            exclude: ["libcurl", "libmicrohttpd", "libxml2", "commit"],
             linkerSettings: [
                 .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"),
                 .linkedLibrary("sqlite3"),

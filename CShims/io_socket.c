@@ -208,10 +208,6 @@ int fcio_tcp_listen(struct fcio_address at) {
     return -error;
 }
 
-int fcio_tcp_accept(int fd) {
-    return result(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
-}
-
 ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count) {
     ssize_t sent = send(fd, octets, count, MSG_NOSIGNAL | MSG_DONTWAIT);
     return sent < 0 ? -errno : sent;

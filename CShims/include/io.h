@@ -65,8 +65,6 @@ int fcio_membership(int fd, bool join, struct fcio_address group, struct fcio_ad
 int fcio_tcp_connect(struct fcio_address to);
 /// A TCP socket that listens; -EADDRINUSE and the like when it cannot.
 int fcio_tcp_listen(struct fcio_address at);
-/// The next connection that waits, non-blocking; -EAGAIN when none does.
-int fcio_tcp_accept(int fd);
 /// Hands octets to a connected socket without waiting: how many it took, or a negative errno.
 ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count);
 

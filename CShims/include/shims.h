@@ -5,6 +5,7 @@
 #include "digest.h"
 #include "file.h"
 #include "http.h"
+#include "httpd.h"
 #include "io.h"
 #include "io_ring.h"
 #include "io_zerocopy.h"

@@ -77,7 +77,7 @@ final class GatewayRun: TunnelHandler {
     /// What came of each channel in `heard`, and of all others.
     private(set) var received: [(channel: Channel, packets: UInt64, octets: UInt64)] = []
     private(set) var receivedOfOthers: (packets: UInt64, octets: UInt64) = (0, 0)
-    private var metricsServer: MetricsServer?
+    private var metricsServer: HTTPServer?
     /// Payloads that go to standard output when the batch is over.
     private var pending: [UInt8] = []
     private var timers: [TimerHandle] = []
@@ -147,11 +147,11 @@ final class GatewayRun: TunnelHandler {
         timers.append(ticker)
         ticker.schedule(at: next)
         if let address = options.metrics {
-            let server = try MetricsServer(address, reactor: reactor) { [unowned self] path, _ in
-                path == "/metrics" ? .metrics(metrics) : nil
+            let server = try HTTPServer(address, reactor: reactor) { [unowned self] in
+                $0.path == "/metrics" ? .metrics(metrics) : nil
             }
             metricsServer = server
-            output.report(GatewayProgress.metrics(address: "\(server.localAddress ?? address)"))
+            output.report(GatewayProgress.metrics(address: "\(server.localAddress)"))
         }
     }
 

@@ -42,12 +42,12 @@ package func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
     defer { reactor.close() }
     let output = EventOutput(style: options.json ? .json : .text)
     let server = try RelayServer(options, reactor: reactor, log: log)
-    let metrics = try options.metrics.map { try MetricsServer($0, reactor: reactor, page: server.page) }
+    let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: server.page) }
     defer { metrics?.close() }
     output.report(
         RelayEvent.listening(
             addresses: server.sockets.map { "\($0.localAddress)" }, upstream: options.upstream ?? "",
-            metrics: metrics?.localAddress.map { "\($0)" }))
+            metrics: metrics.map { "\($0.localAddress)" }))
 
     let manager = ServiceManager(on: reactor)
     manager?.ready("\(server.report.endpoints) tunnels")

@@ -9,10 +9,10 @@ extension RelayServer {
     /// Tunnels in one answer at `/endpoints`.
     static let listingLimit = 1000
 
-    func page(_ path: Substring, _ query: Substring) -> MetricsPage? {
-        switch path {
+    func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
+        switch request.path {
         case "/metrics": .metrics(metrics)
-        case "/endpoints": .json(endpointListing(from: query))
+        case "/endpoints": endpointListing(request)
         default: nil
         }
     }
@@ -105,18 +105,16 @@ extension RelayServer {
         [("source", channel.source.map { "\($0)" } ?? "*"), ("group", "\(channel.group)")]
     }
 
-    /// `from=N` goes on where the answer before said `next`.
-    private func endpointListing(from query: Substring) -> String {
-        let (accounts, next) = relay.endpointAccounts(from: MetricsPage.start(in: query), limit: Self.listingLimit)
+    private func endpointListing(_ request: HTTPServer.Request) -> HTTPServer.Page {
         let now = time
-        let lines = accounts.map { account in
+        return .listing("endpoints", ["tunnels": relay.endpointCount], request) { start in
+            relay.endpointAccounts(from: start, limit: Self.listingLimit)
+        } line: { account in
             jsonObject([
                 "gateway": "\(account.gateway)", "local": "\(account.local)", "packets": account.packets,
                 "bytes": account.octets, "joins": account.joins, "groups": account.groups,
                 "heard_ms_ago": now - account.heardAt,
             ])
         }
-        let end = next.map { ",\"next\":\($0)" } ?? ""
-        return "{\"tunnels\":\(relay.endpointCount),\"endpoints\":[\n\(lines.joined(separator: ",\n"))]\(end)}"
     }
 }

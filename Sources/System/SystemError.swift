@@ -10,7 +10,7 @@ package struct SystemError: Error, Sendable, Equatable, CustomStringConvertible 
     /// - Parameter code: an errno, or a negative one.
     package init(_ action: String, code: Int32) { self.init(action, reason: systemText(code)) }
 
-    fileprivate init(_ action: String, reason: String) {
+    init(_ action: String, reason: String) {
         self.reason = reason
         description = "cannot \(action): \(reason)"
     }

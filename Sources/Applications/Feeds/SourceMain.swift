@@ -66,7 +66,7 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     }
 
     let pages = SourceMetrics(broadcaster: broadcaster) { poller.counters }
-    let metrics = try options.metrics.map { try MetricsServer($0, reactor: reactor, page: pages.page) }
+    let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: pages.page) }
     defer { metrics?.close() }
     let drain = Drain(broadcaster, for: options.drain, on: reactor)
     try reactor.onSignal(SIGTERM) {
@@ -81,7 +81,7 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             address: "\(broadcaster.address)",
             group: options.flow.group.map { "\($0)" } ?? (options.flow.replicates ? "each receiver" : ""),
             certificate: "\(broadcaster.certificate.fingerprint)",
-            metrics: metrics?.localAddress.map { "\($0)" }))
+            metrics: metrics.map { "\($0.localAddress)" }))
     poller.start()
     manager?.ready(status(broadcaster.counts))
     let interval = options.reportInterval

@@ -12,10 +12,10 @@ struct SourceMetrics {
     /// Receivers in one answer at `/receivers`.
     static let listingLimit = 1000
 
-    func page(_ path: Substring, _ query: Substring) -> MetricsPage? {
-        switch path {
+    func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
+        switch request.path {
         case "/metrics": .metrics(metrics)
-        case "/receivers": .json(receivers(from: query))
+        case "/receivers": receivers(request)
         case "/health": .json(health)
         default: nil
         }
@@ -110,11 +110,10 @@ struct SourceMetrics {
             feed.saveFailures)
     }
 
-    /// `from=N` goes on where the answer before said `next`.
-    private func receivers(from query: Substring) -> String {
-        let (accounts, next) = broadcaster.endpoint.accounts(
-            from: MetricsPage.start(in: query), limit: Self.listingLimit)
-        let lines = accounts.map { account in
+    private func receivers(_ request: HTTPServer.Request) -> HTTPServer.Page {
+        .listing("listing", ["receivers": broadcaster.counts.receivers], request) { start in
+            broadcaster.endpoint.accounts(from: start, limit: Self.listingLimit)
+        } line: { account in
             jsonObject([
                 "address": "\(account.address)", "way": account.standing.way.rawValue, "since_ms": account.since,
                 "reason": account.reason, "parts_behind": account.standing.partsBehind,
@@ -122,8 +121,5 @@ struct SourceMetrics {
                 "packets_lost": account.packetsLost,
             ])
         }
-        let end = next.map { ",\"next\":\($0)" } ?? ""
-        let count = broadcaster.counts.receivers
-        return "{\"receivers\":\(count),\"listing\":[\n\(lines.joined(separator: ",\n"))]\(end)}"
     }
 }

@@ -67,9 +67,10 @@ extension HTTPServer.Page {
     /// A JSON object, with a line break behind it.
     package static func json(_ text: String) -> Self { Self(type: "application/json", text + "\n") }
 
-    /// Text for Prometheus.
-    package static func metrics(_ text: MetricsText) -> Self {
-        Self(type: "text/plain; version=0.0.4; charset=utf-8", text.text)
+    /// In the format that was asked for.
+    package static func metrics(_ text: MetricsText, _ request: HTTPServer.Request) -> Self {
+        let format = MetricsText.Format(accept: request.accept)
+        return Self(type: format.type, text.text(format))
     }
 
     /// A listing, some lines at a time: `from=N` goes on where the answer before said `next`.

@@ -148,7 +148,7 @@ final class GatewayRun: TunnelHandler {
         ticker.schedule(at: next)
         if let address = options.metrics {
             let server = try HTTPServer(address, reactor: reactor) { [unowned self] in
-                $0.path == "/metrics" ? .metrics(metrics) : nil
+                $0.path == "/metrics" ? .metrics(metrics, $0) : nil
             }
             metricsServer = server
             output.report(GatewayProgress.metrics(address: "\(server.localAddress)"))

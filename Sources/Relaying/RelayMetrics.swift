@@ -11,7 +11,7 @@ extension RelayServer {
 
     func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
         switch request.path {
-        case "/metrics": .metrics(metrics)
+        case "/metrics": .metrics(metrics, request)
         case "/endpoints": endpointListing(request)
         default: nil
         }

@@ -60,6 +60,17 @@ struct ReceiveCommand: ParsableCommand {
 
     @OptionGroup var search: RelaySearchArguments
 
+    @Option(
+        help: ArgumentHelp(
+            "Tell rate, loss and latency each time that so long has passed (default: never).", valueName: "duration"),
+        transform: parseDuration)
+    var interval: Duration?
+
+    @Option(
+        help: ArgumentHelp("Serve /metrics for Prometheus and /health here, over HTTP.", valueName: "addr:port"),
+        transform: parseListenAddress)
+    var metrics: SocketAddress?
+
     @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
     var qlog: String?
 
@@ -80,6 +91,9 @@ struct ReceiveCommand: ParsableCommand {
             throw ValidationError("--relay goes with --path amt or auto")
         }
         try search.refuse(without: relay)
+        if interval != nil, output == .standardOutput {
+            throw ValidationError("--interval and --output - both write to standard output; give --output a directory")
+        }
         if common.json, output == .standardOutput {
             throw ValidationError("--json and --output - both write to standard output; give --output a directory")
         }
@@ -94,6 +108,8 @@ struct ReceiveCommand: ParsableCommand {
         options.timeout = timeout
         options.interface = interface
         options.relay = relay?.choice(search)
+        options.interval = interval
+        options.metrics = metrics
         options.qlogDirectory = qlog
         options.keyLog = keylog
         options.json = common.json

@@ -41,6 +41,8 @@ struct EventLine: Decodable, Sendable {
     var time: String?
     var first: Int?
     var next: Int?
+    var way: String?
+    var latency_ms: Double?
 }
 
 /// What a process has told so far.
@@ -54,6 +56,10 @@ struct Told: Sendable {
     var events: [EventLine] = []
     var interval: EventLine?
     var intervals = 0
+    /// Items of all intervals, as receivers tell them.
+    var intervalItems = 0
+    /// Of every item line that has one, in milliseconds.
+    var latencies: [Double] = []
     var summary: EventLine?
     /// Most members at any interval.
     var mostMembers = 0
@@ -73,9 +79,11 @@ struct Told: Sendable {
             itemLines += 1
             if let id = line.id { items[id] = line.sha256 }
             if let via = line.via { vias[via, default: 0] += 1 }
+            if let latency = line.latency_ms { latencies.append(latency) }
         case "interval":
             interval = line
             intervals += 1
+            intervalItems += line.way == nil ? 0 : line.items ?? 0
             mostMembers = max(mostMembers, line.members ?? 0)
         case "summary": summary = line
         default: events.append(line)

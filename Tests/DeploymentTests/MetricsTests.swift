@@ -9,22 +9,39 @@ private enum Reader {
         Ground.obstacle
         ?? (Machine.requiresAll || FileManager.default.isExecutableFile(atPath: python)
             ? nil : "prometheus-client is missing: make test installs it into .build/venv")
+        ?? (Machine.has("promtool") ? nil : "promtool is missing: make test installs it")
 
-    /// Fetches metrics, by a command that `run` runs where they are: values by name and labels. What Prometheus would warn of is an error.
+    /// Fetches metrics in both formats, by a command that `run` runs where they are: values by name and labels. What Prometheus'
+    /// own library and promtool would warn of is an error.
     static func fetch(_ port: Int, _ run: ([String]) throws -> String) throws -> [String: Double] {
         let script = """
-            import sys, urllib.request
+            import subprocess, sys, urllib.request
             from prometheus_client.parser import text_string_to_metric_families
-            answer = urllib.request.urlopen("http://127.0.0.1:\(port)/metrics", timeout=5)
-            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4"), answer.headers
+            from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+            def fetch(accept):
+                request = urllib.request.Request("http://127.0.0.1:\(port)/metrics", headers={"Accept": accept})
+                answer = urllib.request.urlopen(request, timeout=5)
+                return answer.headers["Content-Type"], answer.read().decode()
+            kind, text = fetch("*/*")
+            assert kind.startswith("text/plain; version=0.0.4"), kind
+            check = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
+            assert check.returncode == 0, check.stdout + check.stderr
+            kind, open_text = fetch("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
+            assert kind == "application/openmetrics-text; version=1.0.0; charset=utf-8", kind
+            assert open_text.endswith("\\n# EOF\\n")
+            units = {family.name: family.unit for family in openmetrics(open_text)}
             seen = set()
-            for family in text_string_to_metric_families(answer.read().decode()):
-                assert family.name not in seen and family.documentation and family.type in ("counter", "gauge"), family
+            for family in text_string_to_metric_families(text):
+                assert family.name not in seen and family.documentation, family
+                assert family.type in ("counter", "gauge", "histogram"), family
                 seen.add(family.name)
+                for unit in ("seconds", "bytes"):
+                    assert family.name.endswith(unit) == (units[family.name] == unit), family
                 for sample in family.samples:
                     assert sample.name.endswith("_total") == (family.type == "counter"), sample
                     labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
                     print(f"{sample.name} {labels or '-'} {sample.value}")
+            assert seen == set(units), seen ^ set(units)
             """
         var values: [String: Double] = [:]
         for line in try run([python, "-c", script]).split(separator: "\n") {
@@ -199,6 +216,65 @@ struct MetricsTests {
         #expect(try source.end() == 0)
         #expect(source.told.count("draining") == 1)
         try waitUntil(seconds: 10, "the rest\n\(receiver.logTail)") { receiver.told.itemLines == 4 }
+        #expect(try receiver.end() == 0)
+    }
+
+    /// What a receiver tells of itself, as numbers for Prometheus and as events, agrees with the items that it printed.
+    @Test func aReceiverIsSeen() throws {
+        let directory = try TemporaryDirectory()
+        func path(_ name: String) -> String { directory.url.appending(path: name).path }
+        let feed = try LoadFeed(file: directory.url.appending(path: "feed.atom"), octets: 20_000)
+        let source = try Child(
+            "source",
+            [
+                Ground.program, "source", "--feed", path("feed.atom"), "--poll", "50ms", "--listen", "127.0.0.1:0",
+                "--replicate", "--json",
+            ], log: directory.url.appending(path: "source.log"))
+        try source.awaitEvent("listening")
+        let listening = try #require(source.told.events.first)
+        let receiver = try Child(
+            "receiver",
+            [
+                Ground.program, "receive", listening.address ?? "", "--trust", listening.certificate ?? "", "--json",
+                "--interval", "100ms", "--metrics", "127.0.0.1:0",
+            ], log: directory.url.appending(path: "receiver.log"))
+        try receiver.awaitEvent("listening")
+        let address = try #require(receiver.told.events.first { $0.event == "metrics" }?.address)
+        let port = try #require(address.split(separator: ":").last.flatMap { Int($0) })
+        func fetch() throws -> [String: Double] {
+            try Reader.fetch(port) { command in
+                let ran = try run(command[0], Array(command.dropFirst()))
+                try #require(ran.status == 0, "\(ran.errors)")
+                return ran.output
+            }
+        }
+        try feed.publish(3)
+        try waitUntil(seconds: 20, "the items\n\(receiver.logTail)") { receiver.told.itemLines == 3 }
+        let seen = try fetch()
+        #expect(seen["flexicast_receiver_way way=flow"] == 1 && seen["flexicast_receiver_way way=unicast"] == 0)
+        #expect(seen["flexicast_receiver_connections_total"] == 1)
+        for via in ["flow", "unicast", "mixed"] {
+            #expect(
+                seen["flexicast_receiver_items_total via=\(via)"] == Double(receiver.told.vias[via] ?? 0), "\(via)")
+        }
+        #expect((seen["flexicast_receiver_received_bytes_total way=flow"] ?? 0) > 60_000)
+        #expect(seen["flexicast_receiver_item_latency_seconds_count"] == 3)
+        let sum = try #require(seen["flexicast_receiver_item_latency_seconds_sum"])
+        #expect(abs(sum * 1000 - receiver.told.latencies.reduce(0, +)) < 0.01)
+        for bound in [0.001, 0.01, 0.1, 1.0] {
+            #expect(
+                seen["flexicast_receiver_item_latency_seconds_bucket le=\(bound)"]
+                    == Double(receiver.told.latencies.count { $0 <= bound * 1000 }), "\(bound)")
+        }
+        // The intervals together are the whole.
+        try waitUntil(seconds: 20, "an interval behind it") { receiver.told.intervalItems == 3 }
+        let reported = try #require(receiver.told.interval)
+        #expect(reported.way == "flow" && reported.packets_lost == 0)
+        // Without a source there is no way, and that is a fact to be told.
+        try source.end(SIGKILL)
+        try waitUntil(seconds: 60, "the receiver to notice\n\(receiver.logTail)") {
+            try fetch()["flexicast_receiver_way way=none"] == 1
+        }
         #expect(try receiver.end() == 0)
     }
 

@@ -102,7 +102,7 @@ private final class RelayStage: TunnelHandler {
             stage.packets == [.init(payload: payload, source: stage.source.localAddress, hopLimit: 64)])
         // 1008 octets in fragments of at most 544: two.
         #expect(tunnel.gateway.counters.fragments == 2 && stage.server.relay.forwarding.packetsOut == 2)
-        #expect(stage.server.metrics.text.contains("flexicast_relay_sent_packets_total 2\n"))
+        #expect(stage.server.metrics.text(.prometheus).contains("flexicast_relay_sent_packets_total 2\n"))
         #expect(stage.server.report.packetsIn == 1 && stage.server.report.packetsOut == 2)
     }
 

@@ -20,7 +20,38 @@ package enum ReceiverEvent: Sendable {
     /// An item is complete, and on disk when it goes to a directory. `sha256` is of its octets, in hexadecimal. `latency` counts from its
     /// publication, by the source's clock as it is estimated here, to its last octet.
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String, via: Via, latency: Duration)
+    /// What came since the last one.
+    case interval(ReceiverInterval)
+    /// Metrics are served there.
+    case metrics(address: String)
     case summary(ReceiverSummary)
+}
+
+/// By which way items come.
+package enum ReceiverWay: String, CaseIterable, Sendable {
+    /// There is no connection.
+    case none
+    case unicast
+    /// The flow, from the group or in copies.
+    case flow
+    /// The flow through a tunnel.
+    case amt
+}
+
+/// What a receiver saw in a while.
+package struct ReceiverInterval: Sendable {
+    /// At its end.
+    package var way: ReceiverWay
+    package var items: Int
+    /// Of UDP payload, by all ways.
+    package var bitsPerSecond: UInt64
+    /// Of the flow.
+    package var packetsLost: Int
+    /// Parts of items that were told as missing for good, and items that will not be whole.
+    package var missing: Int
+    /// Of its items; nil when there were none.
+    package var median: Duration?
+    package var high: Duration?
 }
 
 /// What a receiver saw in its whole life.
@@ -73,6 +104,16 @@ extension ReceiverEvent: EventLine {
                     "id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256,
                     "via": via.rawValue, "latency_ms": latency,
                 ])
+        case .interval(let interval):
+            event(
+                "interval",
+                [
+                    "way": interval.way.rawValue, "items": interval.items, "bits_per_second": interval.bitsPerSecond,
+                    "packets_lost": interval.packetsLost, "missing": interval.missing,
+                    "latency_p50_ms": interval.median, "latency_p99_ms": interval.high,
+                ])
+        case .metrics(let address):
+            event("metrics", ["address": address])
         case .summary(let summary):
             event(
                 "summary",
@@ -97,6 +138,12 @@ extension ReceiverEvent: EventLine {
         case .returned: "on the flow again"
         case .item(_, let title, let updated, let bytes, _, let via, _):
             "\(updated)  \(title)  (\(bytes) B, \(via.rawValue))"
+        case .interval(let interval):
+            "\(interval.way.rawValue): \(interval.items) items, \(interval.bitsPerSecond / 1000) kbit/s, "
+                + "\(interval.packetsLost) packets lost"
+                + (interval.median.map { ", latency \($0.json ?? "") ms" } ?? "")
+                + (interval.high.map { ", of 99 % up to \($0.json ?? "") ms" } ?? "")
+        case .metrics(let address): "metrics at http://\(address)/metrics"
         case .summary(let summary):
             """
             \(summary.items) items, \(summary.bytesFlow) B on the flow, \(summary.bytesUnicast) B on unicast, \

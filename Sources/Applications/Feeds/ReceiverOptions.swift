@@ -38,6 +38,10 @@ package struct ReceiverOptions: Sendable {
     package var interface: String?
     /// Relay that carries the flow (AMT): for `auto` when the group is not heard, for `amt` from the start.
     package var relay: RelayChoice?
+    /// Where `/metrics` and `/health` are served over HTTP; nil: nowhere.
+    package var metrics: SocketAddress?
+    /// Between two `interval` events; nil: there are none.
+    package var interval: Duration?
     /// Directory for one qlog file per connection.
     package var qlogDirectory: String?
     /// File that TLS secrets are appended to, in NSS key log format.

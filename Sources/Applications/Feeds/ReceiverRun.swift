@@ -46,6 +46,9 @@ final class ReceiverRun {
     private var known = RecentDigests()
     private var timers: [TimerHandle] = []
     private let manager: ServiceManager?
+    private var sight = ReceiverSight()
+    private var server: HTTPServer?
+    private var intervalTimer: TimerHandle?
 
     init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
         self.options = options
@@ -85,11 +88,39 @@ final class ReceiverRun {
                     reactor.stop()
                 })
         }
+        if let address = options.metrics {
+            let server = try HTTPServer(address, reactor: reactor) { [unowned self] in page($0) }
+            self.server = server
+            output.report(ReceiverEvent.metrics(address: "\(server.localAddress)"))
+        }
+        if let interval = options.interval {
+            var next = reactor.now + interval
+            intervalTimer = reactor.timer(at: next) { [unowned self] in
+                output.report(ReceiverEvent.interval(sight.interval(counted, at: reactor.now)))
+                next = max(next + interval, reactor.now)
+                intervalTimer?.schedule(at: next)
+            }
+        }
+        sight.started(at: reactor.now)
         subscriber.start()
         manager?.ready("not connected yet")
     }
 
+    private func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
+        switch request.path {
+        case "/metrics": .metrics(metrics, request)
+        case "/health": .json(jsonObject(["status": "up", "way": sight.way.rawValue, "items": summary.items]))
+        default: nil
+        }
+    }
+
+    private var metrics: MetricsText {
+        sight.metrics(
+            counted, failures: failures, uncertainty: subscriber.assembler.clock.uncertainty(at: reactor.now))
+    }
+
     private func handle(_ event: Subscriber.Event) {
+        sight.handle(event)
         switch event {
         case .connected(let address):
             output.report(ReceiverEvent.connected(address: "\(address)"))
@@ -182,7 +213,7 @@ final class ReceiverRun {
         let log = log
         store.submit(Array(object.body), order: ItemOrder(session: epoch, position: object.first)) { result in
             // The item is on disk all the same.
-            guard mailbox.send((result, object.via, object.latency ?? .zero)) else {
+            guard mailbox.send((result, object.via, object.latency)) else {
                 log.error("a stored item was not reported: too much waits")
                 return
             }
@@ -190,7 +221,7 @@ final class ReceiverRun {
     }
 
     private lazy var stored = reactor.mailbox(
-        of: (Result<StoredItem, ItemStoreError>, Via, Duration).self
+        of: (Result<StoredItem, ItemStoreError>, Via, Duration?).self
     ) { [unowned self] result, via, latency in
         switch result {
         case .success(let item):
@@ -219,18 +250,20 @@ final class ReceiverRun {
             if case .standardOutput = options.output { writer.write(document) }
             report(
                 id: item.id, title: item.title, updated: item.updated, bytes: document.count, digest: digest,
-                via: received.via, latency: received.latency ?? .zero)
+                via: received.via, latency: received.latency)
         }
     }
 
     private func report(
-        id: String, title: String, updated: String, bytes: Int, digest: SHA256Digest, via: Via, latency: Duration
+        id: String, title: String, updated: String, bytes: Int, digest: SHA256Digest, via: Via, latency: Duration?
     ) {
         summary.items += 1
+        sight.took(via, latency)
         if via == .mixed { summary.repaired += 1 }
         output.report(
             ReceiverEvent.item(
-                id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via, latency: latency))
+                id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via,
+                latency: latency ?? .zero))
         if let count = options.count, summary.items >= count { reactor.stop() }
     }
 
@@ -241,15 +274,22 @@ final class ReceiverRun {
         store?.close()
         // What it stored last is still to be reported.
         if store != nil { reactor.turn(timeout: .zero) }
+        output.report(ReceiverEvent.summary(counted))
+        server?.close()
+        writer.flush()
+        return status
+    }
+
+    /// The summary as it would be now.
+    private var counted: ReceiverSummary {
         let counts = subscriber.counts
+        var summary = summary
         summary.bytesFlow = counts.flow
         summary.bytesTunnel = counts.tunnel
         summary.bytesUnicast = counts.unicast
         summary.packetsLost = counts.lost
         summary.packetsRejected = counts.rejected
-        output.report(ReceiverEvent.summary(summary))
-        writer.flush()
-        return status
+        return summary
     }
 
     private var status: Int32 {

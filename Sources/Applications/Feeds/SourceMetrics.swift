@@ -14,7 +14,7 @@ struct SourceMetrics {
 
     func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
         switch request.path {
-        case "/metrics": .metrics(metrics)
+        case "/metrics": .metrics(metrics, request)
         case "/receivers": receivers(request)
         case "/health": .json(health)
         default: nil
@@ -78,7 +78,9 @@ struct SourceMetrics {
 
     private func add(_ flow: FlowSource, to text: inout MetricsText) {
         let statistics = flow.statistics
-        text.add("flexicast_source_flow_rate_bits", .gauge, "Bits per second that the flow may send now.", flow.rate)
+        text.add(
+            "flexicast_source_flow_rate_bytes_per_second", .gauge, "Octets per second that the flow may send now.",
+            flow.rate / 8)
         text.add("flexicast_source_flow_packets_total", .counter, "Packets of the flow.", statistics.packetsSent)
         text.add(
             "flexicast_source_flow_lost_packets_total", .counter, "Packets that a member has lost, for each member.",

@@ -1,5 +1,5 @@
 /// How an item's octets reached a receiver.
-public enum Via: String, Sendable {
+public enum Via: String, CaseIterable, Sendable {
     /// All of them on the flow.
     case flow
     /// All of them on the receiver's connection.
@@ -9,7 +9,7 @@ public enum Via: String, Sendable {
 }
 
 /// Why a receiver went back to its unicast path.
-public enum FallbackReason: String, Sendable {
+public enum FallbackReason: String, CaseIterable, Sendable {
     /// Nothing was heard on the flow for three keep-alive intervals.
     case silence
     /// The source sent LEAVE.

@@ -74,7 +74,7 @@ let package = Package(
             dependencies: [
                 "Wire", "QUIC", "Objects", "Flexicast", "Feed", "Cryptography", "Reactor", "System", "Operation",
                 "Transport", log,
-            ], path: "Sources/Applications/Feeds", swiftSettings: room),
+            ], path: "Sources/Applications/Feeds", resources: [.embedInCode("LivePage.html")], swiftSettings: room),
         .target(
             name: "Relaying",
             dependencies: ["Wire", "AMT", "Cryptography", "Reactor", "System", "Operation", "Transport", log],

@@ -1,7 +1,7 @@
-/// How often durations of which length occurred.
+/// How often which values occurred: durations in seconds, or shares of a whole.
 package struct Histogram: Sendable, Equatable {
-    /// Upper bounds of the buckets in seconds, of the last but one; the last has no bound. No bucket is wider than its lower bound
-    /// but for the first and the last: so far may a percentile be off.
+    /// Upper bounds of all buckets but the last, which has none. No bucket is wider than its lower bound but for the first and the
+    /// last: so far may a percentile be off.
     package static let bounds: [Double] = [
         0.0001, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1,
         0.2,
@@ -10,7 +10,7 @@ package struct Histogram: Sendable, Equatable {
 
     /// By bucket.
     package private(set) var counts = [UInt64](repeating: 0, count: bounds.count + 1)
-    /// All of them together, in seconds.
+    /// All values together.
     package private(set) var sum = 0.0
 
     package init() {}
@@ -18,11 +18,14 @@ package struct Histogram: Sendable, Equatable {
     package var count: UInt64 { counts.reduce(0, +) }
 
     /// What is below zero, as a difference of two clocks may be, counts as zero.
-    package mutating func add(_ duration: Duration) {
-        let seconds = max(0, duration / .seconds(1))
-        counts[Self.bounds.firstIndex { seconds <= $0 } ?? Self.bounds.count] += 1
-        sum += seconds
+    package mutating func add(_ value: Double) {
+        let value = max(0, value)
+        counts[Self.bounds.firstIndex { value <= $0 } ?? Self.bounds.count] += 1
+        sum += value
     }
+
+    /// A duration in seconds.
+    package mutating func add(_ duration: Duration) { add(duration / .seconds(1)) }
 
     /// What was added since `earlier`, which is this histogram as it was.
     package func since(_ earlier: Histogram) -> Histogram {
@@ -32,9 +35,9 @@ package struct Histogram: Sendable, Equatable {
         return difference
     }
 
-    /// The duration that `percent` of all do not exceed, as far as the buckets tell; nil without any. In the last bucket it is the
+    /// The value that `percent` of all do not exceed, as far as the buckets tell; nil without any. In the last bucket it is the
     /// largest bound.
-    package func percentile(_ percent: Double) -> Duration? {
+    package func percentile(_ percent: Double) -> Double? {
         let all = count
         guard all > 0 else { return nil }
         let rank = max(1, (Double(all) * percent / 100).rounded(.up))
@@ -46,9 +49,8 @@ package struct Histogram: Sendable, Equatable {
             }
             guard index < Self.bounds.count else { break }
             let lower = index == 0 ? 0 : Self.bounds[index - 1]
-            let share = (rank - Double(below)) / Double(number)
-            return .seconds(lower + (Self.bounds[index] - lower) * share)
+            return lower + (Self.bounds[index] - lower) * (rank - Double(below)) / Double(number)
         }
-        return .seconds(Self.bounds[Self.bounds.count - 1])
+        return Self.bounds[Self.bounds.count - 1]
     }
 }

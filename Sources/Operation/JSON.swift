@@ -13,6 +13,17 @@ package func jsonObject(
     return "{" + written.joined(separator: ",") + "}"
 }
 
+/// What is JSON already.
+package struct JSONText: JSONValue {
+    package let json: String?
+
+    package init(_ json: String) { self.json = json }
+
+    package static func array(_ elements: [String]) -> JSONText {
+        JSONText("[" + elements.joined(separator: ",") + "]")
+    }
+}
+
 extension Int: JSONValue {
     package var json: String? { String(self) }
 }

@@ -154,7 +154,8 @@ struct SourceCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Serve /metrics for Prometheus, /receivers and /health here, over HTTP.", valueName: "addr:port"),
+            "Serve a live page, /metrics for Prometheus, /receivers and /health here, over HTTP.",
+            valueName: "addr:port"),
         transform: parseListenAddress)
     var metrics: SocketAddress?
 

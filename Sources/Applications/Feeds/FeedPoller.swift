@@ -25,6 +25,11 @@ package struct FeedCounters: Sendable, Equatable {
     package var failures: [FeedFailure.Kind: Int] = [:]
     /// Polls whose result could not be saved.
     package var saveFailures = 0
+    /// When the feed was asked for last, and when that went well, in nanoseconds since 1970; nil before.
+    package var lastPoll: Int64?
+    package var lastSuccess: Int64?
+    /// Why the last poll failed; nil when it did not.
+    package var failing: FeedFailure.Kind?
 
     package init() {}
 }
@@ -125,8 +130,15 @@ package final class FeedPoller: Sendable {
     @discardableResult
     package func poll() -> Duration {
         let (news, pause) = work.withLock { work in
-            counts.withLock { $0.polls += 1 }
+            counts.withLock {
+                $0.polls += 1
+                $0.lastPoll = Reactor.timeOfDay()
+            }
             let (news, failure) = step(&work)
+            counts.withLock {
+                $0.failing = failure?.kind
+                if failure == nil { $0.lastSuccess = Reactor.timeOfDay() }
+            }
             guard let failure else {
                 let pause = work.schedule.succeeded()
                 if work.failing != nil { logger.notice("\(configuration.location) can be read again") }

@@ -55,7 +55,8 @@ struct ReceiverSight {
             way: way, items: now.items - before.summary.items,
             bitsPerSecond: UInt64(Double(max(0, octets)) * 8 / seconds),
             packetsLost: max(0, now.packetsLost - before.summary.packetsLost),
-            missing: now.missing - before.summary.missing, median: fresh.percentile(50), high: fresh.percentile(99))
+            missing: now.missing - before.summary.missing,
+            median: fresh.percentile(50).map { .seconds($0) }, high: fresh.percentile(99).map { .seconds($0) })
     }
 
     /// - Parameters:

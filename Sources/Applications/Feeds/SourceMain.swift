@@ -41,6 +41,11 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         } else {
             FeedState(feed: options.feed, history: 0)
         }
+    let audience = Audience(at: reactor.now) { broadcaster.endpoint.accounts(from: $0, limit: $1) }
+    func send(_ document: Publication.Document) {
+        guard publish(document, by: broadcaster, log: log) else { return }
+        audience.published(document.bytes.count, members: broadcaster.endpoint.server.flow?.memberCount ?? 0)
+    }
     let wholeFeed = options.wholeFeed
     let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
         Publication(changed, of: feed, at: location, asWholeFeed: wholeFeed)
@@ -49,10 +54,10 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     // or follows with the next change.
     let recorded = options.wholeFeed && objects.objectCount > 0 ? [] : state.history.map(\.item)
     for document in missing(recorded.isEmpty ? [] : publication(recorded, nil).documents, from: objects) {
-        publish(document, by: broadcaster, log: log)
+        send(document)
     }
     let mailbox = reactor.mailbox(of: Publication.self) { publication in
-        for document in publication.documents { publish(document, by: broadcaster, log: log) }
+        for document in publication.documents { send(document) }
         for event in publication.events { output.report(event) }
     }
     let poller = FeedPoller(
@@ -65,7 +70,7 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         }
     }
 
-    let pages = SourceMetrics(broadcaster: broadcaster) { poller.counters }
+    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience) { poller.counters }
     let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: pages.page) }
     defer { metrics?.close() }
     let drain = Drain(broadcaster, for: options.drain, on: reactor)
@@ -84,6 +89,14 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             metrics: metrics.map { "\($0.localAddress)" }))
     poller.start()
     manager?.ready(status(broadcaster.counts))
+    func note(_ counts: SourceCounts) {
+        audience.tick(
+            counts, left: broadcaster.endpoint.listener.counters.closed,
+            flowPackets: broadcaster.endpoint.server.flow?.statistics.packetsSent ?? 0,
+            feeds: [Audience.Feed(name: "\(location)", counters: poller.counters)], at: reactor.now,
+            wall: Reactor.timeOfDay())
+    }
+    note(broadcaster.counts)
     let interval = options.reportInterval
     var next = reactor.now + interval
     var ticker: TimerHandle?
@@ -91,6 +104,7 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
         let counts = broadcaster.counts
         output.report(SourceEvent.interval(counts))
         manager?.status(status(counts))
+        if metrics != nil { note(counts) }
         if zeroCopy != counts.zeroCopy {
             zeroCopy = counts.zeroCopy
             log.info("flow: zero-copy \(zeroCopy ?? "")")
@@ -150,11 +164,14 @@ private final class Drain {
 }
 
 /// Sends an item to every receiver. One that the log does not take is logged as an error.
-private func publish(_ document: Publication.Document, by broadcaster: Broadcaster, log: Logger) {
+/// - Returns: whether it was sent.
+private func publish(_ document: Publication.Document, by broadcaster: Broadcaster, log: Logger) -> Bool {
     do {
         try broadcaster.publish(name: document.name, mediaType: document.mediaType, document.bytes)
+        return true
     } catch {
         log.error("an item was not published", metadata: ["name": "\(document.name)", "reason": "\(error)"])
+        return false
     }
 }
 

@@ -3,10 +3,11 @@ import Operation
 import Transport
 import Wire
 
-/// What operators see of a source: `/metrics` for Prometheus, `/receivers` for a look at single ones, `/health` for whoever
-/// restarts what has stopped. Receivers have no labels, since there may be twenty thousand.
+/// What operators see of a source: a live page at `/`, which polls `/summary`; `/metrics` for Prometheus, `/receivers` for a look at
+/// single ones, `/health` for whoever restarts what has stopped. Receivers have no labels, since there may be twenty thousand.
 struct SourceMetrics {
     let broadcaster: Broadcaster
+    let audience: Audience
     let feed: () -> FeedCounters
 
     /// Receivers in one answer at `/receivers`.
@@ -14,6 +15,8 @@ struct SourceMetrics {
 
     func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
         switch request.path {
+        case "/": .livePage
+        case "/summary": .json(audience.summary(from: request.from.flatMap { Int($0) } ?? 0))
         case "/metrics": .metrics(metrics, request)
         case "/receivers": receivers(request)
         case "/health": .json(health)
@@ -68,6 +71,13 @@ struct SourceMetrics {
         text.add(
             "flexicast_source_control_errors_total", .counter, "Control streams that broke a rule.",
             counts.controlErrors)
+        text.add(
+            "flexicast_source_round_trip_seconds",
+            "Smoothed round-trip times of receivers' connections, up to \(Audience.looksPerSecond) looked at each second, in turn.",
+            audience.roundTrips)
+        text.add(
+            "flexicast_source_left_receivers_total", .counter, "Connections that have ended.",
+            endpoint.listener.counters.closed)
         if let flow = endpoint.server.flow { add(flow, to: &text) }
         add(feed(), to: &text)
         text.add(
@@ -105,6 +115,10 @@ struct SourceMetrics {
             "flexicast_source_failed_polls_total", "Polls that failed.", by: "reason",
             FeedFailure.Kind.allCases.map { ($0.rawValue, UInt64(feed.failures[$0] ?? 0)) })
         text.add(
+            "flexicast_source_feed_read_timestamp_seconds", .gauge,
+            "When the feed was last asked for and read, in Unix time; 0 before.",
+            (feed.lastSuccess ?? 0) / 1_000_000_000)
+        text.add(
             "flexicast_source_unusable_items_total", .counter, "Items that could not be used, at each document.",
             feed.unusableItems)
         text.add(
@@ -124,4 +138,10 @@ struct SourceMetrics {
             ])
         }
     }
+}
+
+extension HTTPServer.Page {
+    /// One file that needs no other.
+    fileprivate static let livePage = Self(
+        type: "text/html; charset=utf-8", String(decoding: PackageResources.LivePage_html, as: UTF8.self))
 }

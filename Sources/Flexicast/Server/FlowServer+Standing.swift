@@ -22,6 +22,13 @@ public struct ReceiverStanding: Sendable, Equatable {
     public var partsBehind: UInt64
     /// Bits per second of the flow that it can take, as far as is known: of a member alone, and nil when nothing limits it.
     public var takes: UInt64?
+
+    /// A receiver that stands like this.
+    public init(way: Way, partsBehind: UInt64, takes: UInt64? = nil) {
+        self.way = way
+        self.partsBehind = partsBehind
+        self.takes = takes
+    }
 }
 
 extension FlowServer {

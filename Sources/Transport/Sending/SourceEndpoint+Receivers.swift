@@ -16,6 +16,22 @@ package struct ReceiverAccount {
     package var octetsSent: UInt64
     /// Packets sent on its connection that were lost.
     package var packetsLost: UInt64
+    /// Datagrams sent on its connection: nearly as many as packets.
+    package var datagramsSent: UInt64
+
+    package init(
+        address: SocketAddress, standing: ReceiverStanding, since: Duration, reason: String, roundTrip: Duration?,
+        octetsSent: UInt64, packetsLost: UInt64, datagramsSent: UInt64
+    ) {
+        self.address = address
+        self.standing = standing
+        self.since = since
+        self.reason = reason
+        self.roundTrip = roundTrip
+        self.octetsSent = octetsSent
+        self.packetsLost = packetsLost
+        self.datagramsSent = datagramsSent
+    }
 }
 
 extension SourceEndpoint {
@@ -33,7 +49,7 @@ extension SourceEndpoint {
                     address: connection.peer.connection.machine.remoteAddress, standing: standing,
                     since: time - connection.changedAt, reason: connection.reason,
                     roundTrip: connection.peer.connection.machine.smoothedRTT, octetsSent: statistics.octetsSent,
-                    packetsLost: statistics.packetsLost))
+                    packetsLost: statistics.packetsLost, datagramsSent: statistics.datagramsSent))
         }
         return (accounts, nil)
     }

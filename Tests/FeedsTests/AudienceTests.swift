@@ -103,10 +103,12 @@ import Wire
         var largest = 0
         var (known, step) = (-1, 1)
         for second in 0..<600 {
-            let before = seats.looked
+            let earlier = seats.looked
             tick(audience, second: second, counts)
-            #expect(seats.looked - before <= Audience.looksPerSecond)
+            #expect(seats.looked - earlier <= Audience.looksPerSecond)
+            let before = seats.looked
             let answer = audience.summary(from: known < 0 ? 0 : known / step + 1)
+            #expect(seats.looked == before, "a poll looks at nobody")
             largest = max(largest, answer.utf8.count)
             // As the page does.
             var summary = try Self.read(answer)

@@ -163,6 +163,40 @@ import Wire
         #expect(stage.turn { last.isOver } && last.text.hasSuffix("up 1\n"))
     }
 
+    /// Who does not take the answer is given up too, and its place is free again.
+    @Test func aReaderThatStopsIsGivenUp() throws {
+        var limits = HTTPPages.Limits()
+        limits.connections = 1
+        limits.patience = .milliseconds(500)
+        let stage = try Stage(limits)
+        defer { stage.end() }
+        stage.page = String(repeating: "0123456789abcdef", count: 1 << 21)
+        // On a reactor that takes no turn when the request is away.
+        let other = try Reactor()
+        defer { other.close() }
+        var received = 0
+        let request = "GET /metrics HTTP/1.1\r\n" + Self.last
+        let slow = try TCPRequest(Array(request.utf8), to: stage.server.localAddress, reactor: other) {
+            received += $0.count
+        } ended: {
+        }
+        defer { slow.close() }
+        for _ in 0..<1000 where stage.server.asked == 0 {
+            other.turn(timeout: .milliseconds(10))
+            stage.reactor.turn(timeout: .milliseconds(10))
+        }
+        #expect(stage.turn { stage.server.givenUp == 1 } && received < stage.page.utf8.count)
+        stage.page = "up 1\n"
+        var last = try stage.ask("GET /metrics HTTP/1.1\r\n" + Self.last)
+        #expect(stage.turn { last.isOver })
+        // It may have come before the place was free.
+        if last.received.isEmpty {
+            last = try stage.ask("GET /metrics HTTP/1.1\r\n" + Self.last)
+            #expect(stage.turn { last.isOver })
+        }
+        #expect(last.text.hasSuffix("up 1\n"))
+    }
+
     /// Connections of all addresses together have a limit too.
     @Test func connectionsAreBounded() throws {
         var limits = HTTPPages.Limits()

@@ -37,6 +37,12 @@ struct CommonOptions: ParsableArguments {
     }
 }
 
+/// `--config`. The file has been read when this is parsed (`ConfiguredCommand`).
+struct ConfigurationOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Read the options that are not given here from this file.", valueName: "file"))
+    var config: String?
+}
+
 /// `--max-datagram-size`, for servers of plain connections.
 struct DatagramSizeOptions: ParsableArguments {
     @Option(

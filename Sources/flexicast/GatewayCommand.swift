@@ -112,6 +112,7 @@ struct GatewayCommand: ParsableCommand {
         transform: parseDuration)
     var timeout: Duration?
 
+    @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws {
@@ -123,16 +124,18 @@ struct GatewayCommand: ParsableCommand {
     }
 
     func validate() throws {
-        if (verify == nil) == group.isEmpty { throw ValidationError("give --group, or --verify alone") }
+        var problems: [String] = []
+        if (verify == nil) == group.isEmpty { problems.append("give --group, or --verify alone") }
         if verify != nil, to != nil || tun != nil || interface != nil || count != nil || metrics != nil {
-            throw ValidationError(
+            problems.append(
                 "--verify only tells what it finds: --to, --tun, --interface, --metrics and --count do not go with it")
         }
-        try search.refuse(without: relay)
         if [to != nil, tun != nil, interface != nil].count(where: { $0 }) > 1 {
-            throw ValidationError("--to, --tun and --interface exclude each other; give one of them")
+            problems.append("--to, --tun and --interface exclude each other; give one of them")
         }
-        if ttl != nil, interface == nil { throw ValidationError("--ttl goes with --interface") }
+        if ttl != nil, interface == nil { problems.append("--ttl goes with --interface") }
+        try refuse(problems)
+        try search.refuse(without: relay)
     }
 
     var options: GatewayOptions {

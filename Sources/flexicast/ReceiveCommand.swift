@@ -4,7 +4,7 @@ import Feeds
 import Transport
 import Wire
 
-struct ReceiveCommand: ParsableCommand {
+struct ReceiveCommand: ParsableCommand, ReadsFiles {
     static let configuration = CommandConfiguration(
         commandName: "receive",
         abstract: "Take items from a source, on the flow when it is heard, else on the connection.",
@@ -13,7 +13,8 @@ struct ReceiveCommand: ParsableCommand {
             address can inject packets that the others accept.
             """)
 
-    @Argument(help: ArgumentHelp("Source to connect to.", valueName: "host:port"), transform: { try ServerName($0) })
+    @Argument(
+        help: ArgumentHelp("Source to connect to, HOST:PORT.", valueName: "server"), transform: { try ServerName($0) })
     var server: ServerName
 
     @Option(
@@ -78,25 +79,31 @@ struct ReceiveCommand: ParsableCommand {
     var keylog: String?
 
     @OptionGroup var cipherLibrary: AEADOptions
+    @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws { throw ExitCode(try runReceiver(options, log: common.makeLogger("receive"))) }
 
     func validate() throws {
-        if trust != nil, insecure {
-            throw ValidationError("--trust and --insecure exclude each other; give one of them")
-        }
-        if path == .amt, relay == nil { throw ValidationError("--path amt needs --relay") }
+        var problems: [String] = []
+        if trust != nil, insecure { problems.append("--trust and --insecure exclude each other; give one of them") }
+        if path == .amt, relay == nil { problems.append("--path amt needs --relay") }
         if relay != nil, path == .multicast || path == .unicast {
-            throw ValidationError("--relay goes with --path amt or auto")
+            problems.append("--relay goes with --path amt or auto")
         }
-        try search.refuse(without: relay)
         if interval != nil, output == .standardOutput {
-            throw ValidationError("--interval and --output - both write to standard output; give --output a directory")
+            problems.append("--interval and --output - both write to standard output; give --output a directory")
         }
         if common.json, output == .standardOutput {
-            throw ValidationError("--json and --output - both write to standard output; give --output a directory")
+            problems.append("--json and --output - both write to standard output; give --output a directory")
         }
+        try refuse(problems)
+        try search.refuse(without: relay)
+    }
+
+    func fileProblems() -> [String] {
+        guard case .file(let path)? = trust else { return [] }
+        return problem("--trust") { _ = try TLSContext.client(trust: .file(path), alpn: [applicationProtocol]) }
     }
 
     var options: ReceiverOptions {

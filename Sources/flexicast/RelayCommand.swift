@@ -147,22 +147,25 @@ struct RelayCommand: ParsableCommand {
     @Flag(help: "Serve source-specific joins only.")
     var sourceSpecificOnly = false
 
+    @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws { throw ExitCode(try runRelay(options, log: common.makeLogger("relay"))) }
 
     func validate() throws {
-        if listen.count > 2 { throw ValidationError("--listen takes one IPv4 and one IPv6 address") }
-        if minimumMtu != nil, !dynamicMtu { throw ValidationError("--minimum-mtu goes with --dynamic-mtu") }
+        var problems: [String] = []
+        if listen.count > 2 { problems.append("--listen takes one IPv4 and one IPv6 address") }
+        if minimumMtu != nil, !dynamicMtu { problems.append("--minimum-mtu goes with --dynamic-mtu") }
         if let minimumMtu, let mtu, minimumMtu > mtu {
-            throw ValidationError("--minimum-mtu \(minimumMtu) is more than --mtu \(mtu)")
+            problems.append("--minimum-mtu \(minimumMtu) is more than --mtu \(mtu)")
         }
         if advertise.count > 2 || Set(advertise.map(\.isIPv4)).count < advertise.count {
-            throw ValidationError("--advertise takes one IPv4 and one IPv6 address")
+            problems.append("--advertise takes one IPv4 and one IPv6 address")
         }
         if queryInterval < .seconds(1) || queryInterval > .seconds(31_744) {
-            throw ValidationError("--query-interval must be from 1s to 31744s")
+            problems.append("--query-interval must be from 1s to 31744s")
         }
+        try refuse(problems)
     }
 
     var options: RelayOptions {

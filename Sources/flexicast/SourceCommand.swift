@@ -1,11 +1,12 @@
 import ArgumentParser
+import Cryptography
 import Feeds
 import Objects
 import Reactor
 import Transport
 import Wire
 
-struct SourceCommand: ParsableCommand {
+struct SourceCommand: ParsableCommand, ReadsFiles {
     static let configuration = CommandConfiguration(
         commandName: "source",
         abstract: "Poll a feed and push each new item to every receiver.",
@@ -178,27 +179,37 @@ struct SourceCommand: ParsableCommand {
     var zeroCopy = ZeroCopyMode.auto
 
     @OptionGroup var cipherLibrary: AEADOptions
+    @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
     func run() throws { throw ExitCode(try runSource(options, log: common.makeLogger("source"))) }
 
     func validate() throws {
-        guard (certificate == nil) == (key == nil) else {
-            throw ValidationError("--certificate and --key go together; give both, or neither for a self-signed one")
+        var problems: [String] = []
+        if (certificate == nil) != (key == nil) {
+            problems.append("--certificate and --key go together; give both, or neither for a self-signed one")
         }
         if let group, !listen.address.isUnspecified, group.address.isIPv4 != listen.address.isIPv4 {
-            throw ValidationError(
+            problems.append(
                 "--group \(group.address) and --listen \(listen.address) are of different IP versions; use one for both"
             )
         }
         if let rateFloor, rateFloor > rate ?? FlowOptions.usualRate {
-            throw ValidationError("--rate-floor is above --rate; give a lower floor, or let the flow send more")
+            problems.append("--rate-floor is above --rate; give a lower floor, or let the flow send more")
         }
-        guard !feed.isEmpty else { throw ValidationError("--feed is empty; give a URL or a path") }
+        if feed.isEmpty { problems.append("--feed is empty; give a URL or a path") }
         if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
             !["http", "https", "file"].contains(scheme)
         {
-            throw ValidationError("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
+            problems.append("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
+        }
+        try refuse(problems)
+    }
+
+    func fileProblems() -> [String] {
+        guard let certificate, let key else { return [] }
+        return problem("--certificate, --key") {
+            _ = try TLSContext.server(certificateFile: certificate, keyFile: key, alpn: [applicationProtocol])
         }
     }
 

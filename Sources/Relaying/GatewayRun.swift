@@ -43,12 +43,15 @@ package struct GatewayOptions: Sendable {
 /// Runs a gateway until it has what it was asked for, its time is up, or SIGTERM or SIGINT.
 /// - Returns: the exit status: 0, or 2 when fewer packets came than were asked for.
 /// - Throws: an error that says what could not be set up.
-package func runGateway(_ options: GatewayOptions, log: Logger) throws -> Int32 {
+package func runGateway(
+    _ options: GatewayOptions, reload: @escaping () -> Void = {}, log: Logger
+) throws -> Int32 {
     let reactor = try Reactor(io: .init(options.io))
     log.info("\(reactor.backendDescription)")
     defer { reactor.close() }
     let run = try GatewayRun(options, reactor: reactor, log: log)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    try reactor.onSignal(SIGHUP, reload)
     let manager = ServiceManager(on: reactor)
     manager?.ready("looking for a relay")
     reactor.run()

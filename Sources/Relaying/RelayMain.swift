@@ -34,7 +34,9 @@ package struct RelayOptions: Sendable {
 /// Runs a relay until SIGINT, or SIGTERM and the time to drain.
 /// - Returns: the exit status, 0.
 /// - Throws: an error that says what could not be set up.
-package func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
+package func runRelay(
+    _ options: RelayOptions, reload: @escaping () -> Void = {}, log: Logger
+) throws -> Int32 {
     // A group of many sources takes a socket for each.
     Meters.raiseFileLimit()
     let reactor = try Reactor(io: .init(options.io))
@@ -61,6 +63,7 @@ package func runRelay(_ options: RelayOptions, log: Logger) throws -> Int32 {
         ticker?.schedule(at: next)
     }
     var end: TimerHandle?
+    try reactor.onSignal(SIGHUP, reload)
     try reactor.onSignal(SIGINT) { [unowned reactor] in reactor.stop() }
     try reactor.onSignal(SIGTERM) { [unowned reactor] in
         // A second one does not wait.

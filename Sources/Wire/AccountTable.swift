@@ -52,7 +52,8 @@ public struct AccountTable: Sendable {
         func isIdle(at now: Instant) -> Bool { open == 0 && beginnings.isFull(at: now) }
     }
 
-    private let limits: Limits
+    /// Those that hold from now on. What is open already stays.
+    public var limits: Limits
     private var accounts: [Key: Account] = [:]
     /// The table is searched when it has so many accounts.
     private var sweepCount = Self.leastSwept

@@ -3,6 +3,7 @@ import Feeds
 import FoundationEssentials
 import Logging
 import Operation
+import Synchronization
 import System
 import Transport
 
@@ -31,9 +32,8 @@ struct CommonOptions: ParsableArguments {
 
     /// Logs go to standard error, whatever the command prints.
     func makeLogger(_ label: String) -> Logger {
-        var logger = Logger(label: label) { LineLogHandler(label: $0) }
-        logger.logLevel = logLevel
-        return logger
+        LineLogHandler.level = logLevel
+        return Logger(label: label) { LineLogHandler(label: $0) }
     }
 }
 
@@ -58,10 +58,22 @@ struct DatagramSizeOptions: ParsableArguments {
 /// `2026-11-23T01:38:00.123Z info source: message key=value`, one line per entry on standard error.
 struct LineLogHandler: LogHandler {
     let label: String
-    var logLevel: Logger.Level = .info
+    /// That of all of the process, so that it can be changed while it runs.
+    var logLevel: Logger.Level {
+        get { Self.level }
+        set { Self.level = newValue }
+    }
     var metadata: Logger.Metadata = [:]
 
     init(label: String) { self.label = label }
+
+    private static let levels = Logger.Level.allCases
+    private static let current = Atomic(levels.firstIndex(of: .info) ?? 0)
+
+    static var level: Logger.Level {
+        get { levels[current.load(ordering: .relaxed)] }
+        set { current.store(levels.firstIndex(of: newValue) ?? 0, ordering: .relaxed) }
+    }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { metadata[key] }

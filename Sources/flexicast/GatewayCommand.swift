@@ -44,7 +44,7 @@ struct ChannelArgument: Equatable {
     }
 }
 
-struct GatewayCommand: ParsableCommand {
+struct GatewayCommand: ParsableCommand, Logs {
     static let configuration = CommandConfiguration(
         commandName: "gateway",
         abstract: "Take multicast out of a relay's tunnel (AMT, RFC 7450).",
@@ -120,7 +120,8 @@ struct GatewayCommand: ParsableCommand {
         guard verify == nil else {
             throw ExitCode(try runVerify(options, duration: timeout ?? .seconds(5), log: log))
         }
-        throw ExitCode(try runGateway(options, log: log))
+        throw ExitCode(
+            try runGateway(options, reload: try ConfiguredCommand.reloading(Self.self, log: log), log: log))
     }
 
     func validate() throws {

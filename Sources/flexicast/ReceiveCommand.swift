@@ -4,7 +4,7 @@ import Feeds
 import Transport
 import Wire
 
-struct ReceiveCommand: ParsableCommand, ReadsFiles {
+struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
     static let configuration = CommandConfiguration(
         commandName: "receive",
         abstract: "Take items from a source, on the flow when it is heard, else on the connection.",
@@ -82,7 +82,10 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles {
     @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
-    func run() throws { throw ExitCode(try runReceiver(options, log: common.makeLogger("receive"))) }
+    func run() throws {
+        let log = common.makeLogger("receive")
+        throw ExitCode(try runReceiver(options, reload: try ConfiguredCommand.reloading(Self.self, log: log), log: log))
+    }
 
     func validate() throws {
         var problems: [String] = []

@@ -33,7 +33,7 @@ private func parseOwnAddress(_ text: String) throws -> IPAddress {
 
 extension RelayConfiguration.GatewayFields: ExpressibleByArgument {}
 
-struct RelayCommand: ParsableCommand {
+struct RelayCommand: ParsableCommand, Logs {
     static let configuration = CommandConfiguration(
         commandName: "relay",
         abstract: "Carry multicast to gateways in networks that have none (AMT, RFC 7450).",
@@ -150,7 +150,10 @@ struct RelayCommand: ParsableCommand {
     @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
-    func run() throws { throw ExitCode(try runRelay(options, log: common.makeLogger("relay"))) }
+    func run() throws {
+        let log = common.makeLogger("relay")
+        throw ExitCode(try runRelay(options, reload: try ConfiguredCommand.reloading(Self.self, log: log), log: log))
+    }
 
     func validate() throws {
         var problems: [String] = []

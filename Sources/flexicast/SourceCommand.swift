@@ -15,8 +15,10 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
             hear it, on their own connection for the others.
             """)
 
-    @Option(help: ArgumentHelp("Atom or RSS feed: an http, https or file URL, or a path.", valueName: "url"))
-    var feed: String
+    @Option(
+        help: ArgumentHelp(
+            "Atom or RSS feed: an http, https or file URL, or a path; may be given again.", valueName: "url"))
+    var feed: [String]
 
     @Option(
         help: ArgumentHelp("Time between two polls (default: 5s).", valueName: "duration"), transform: parseDuration)
@@ -182,7 +184,29 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
     @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
-    func run() throws { throw ExitCode(try runSource(options, log: common.makeLogger("source"))) }
+    func run() throws {
+        throw ExitCode(try runSource(options, reload: Self.reload(), log: common.makeLogger("source")))
+    }
+
+    /// What may change while the source runs; all else takes a restart.
+    private static let changeable: Set = [
+        "feed", "poll", "certificate", "key", "rate", "rate-floor", "history", "connections", "connections-per-address",
+        "drain", "log-level", "config",
+    ]
+
+    /// Reads the configuration again, each time that it is asked to.
+    private static func reload() throws -> (() throws -> SourceReload)? {
+        guard var reading = try ConfiguredCommand.reading() else { return nil }
+        return {
+            do {
+                let (command, changed) = try reading.again(as: SourceCommand.self)
+                LineLogHandler.level = command.common.logLevel
+                return SourceReload(options: command.options, unchangeable: changed.subtracting(changeable).sorted())
+            } catch let error as ConfigurationProblems {
+                throw ReloadRefusal(problems: error.all.map(\.description))
+            }
+        }
+    }
 
     func validate() throws {
         var problems: [String] = []
@@ -197,11 +221,19 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
         if let rateFloor, rateFloor > rate ?? FlowOptions.usualRate {
             problems.append("--rate-floor is above --rate; give a lower floor, or let the flow send more")
         }
-        if feed.isEmpty { problems.append("--feed is empty; give a URL or a path") }
-        if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
-            !["http", "https", "file"].contains(scheme)
-        {
-            problems.append("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
+        for (index, feed) in feed.enumerated() {
+            if feed.isEmpty { problems.append("--feed is empty; give a URL or a path") }
+            if self.feed[..<index].contains(feed) {
+                problems.append("--feed \(FeedLocation.shown(feed)) is given twice")
+            }
+            if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
+                !["http", "https", "file"].contains(scheme)
+            {
+                problems.append("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
+            }
+        }
+        if wholeFeed, feed.count > 1 {
+            problems.append("--whole-feed sends one feed; leave it out, or run a source for each --feed")
         }
         try refuse(problems)
     }
@@ -214,7 +246,7 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
     }
 
     var options: SourceOptions {
-        var options = SourceOptions(feed: feed, listen: listen)
+        var options = SourceOptions(feeds: feed, listen: listen)
         options.pollInterval = poll
         options.flow.group = group
         options.flow.replicates = replicate

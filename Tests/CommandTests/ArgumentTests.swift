@@ -53,7 +53,7 @@ import Wire
         let options = command.options
         #expect(options.flow.packetSize == 1402)
         #expect(options.wholeFeed)
-        #expect(options.feed == "https://example.org/new.atom")
+        #expect(options.feeds == ["https://example.org/new.atom"])
         #expect(options.pollInterval == .seconds(1))
         #expect(options.listen == SocketAddress("[::]:4433"))
         #expect(options.flow.group == SocketAddress("[ff3e::8000:1]:5000"))
@@ -147,6 +147,8 @@ import Wire
         (["source", "--feed", "x", "--listen", ":1", "--ack-delay", "1h"], "at most 10s"),
         (["source", "--feed", "x", "--listen", ":1", "--key", "k"], "go together"),
         (["source", "--feed", "gopher://x", "--listen", ":1"], "http, https and file"),
+        (["source", "--feed", "x", "--feed", "x", "--listen", ":1"], "is given twice"),
+        (["source", "--feed", "x", "--feed", "y", "--whole-feed", "--listen", ":1"], "--whole-feed sends one feed"),
         (["receive", "nowhere"], "write HOST:PORT"),
         (["receive", "a:1", "--path", "amt"], "--path amt needs --relay"),
         (["receive", "a:1", "--trust", "f", "--insecure"], "exclude each other"),

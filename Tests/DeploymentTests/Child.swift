@@ -29,6 +29,7 @@ struct EventLine: Decodable, Sendable {
     var packets_lost: Int?
     var packets_rejected: Int?
     var receivers: Int?
+    var connections_refused: Int?
     var members: Int?
     var endpoints: Int?
     var channels: Int?
@@ -150,6 +151,14 @@ final class Child {
         let status = (try? String(contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)) ?? ""
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") }
         return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? 0
+    }
+
+    /// Whether it has a handler for a signal.
+    func catches(_ number: Int32) -> Bool {
+        let status = (try? String(contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)) ?? ""
+        let line = status.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }
+        let mask = line.flatMap { UInt64($0.dropFirst(7).drop(while: \.isWhitespace), radix: 16) } ?? 0
+        return mask >> (number - 1) & 1 == 1
     }
 
     func signal(_ number: Int32) { _ = kill(process.processIdentifier, number) }

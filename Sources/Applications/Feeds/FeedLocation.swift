@@ -61,6 +61,9 @@ package enum FeedLocation: Sendable, Equatable, CustomStringConvertible, CustomR
         }
     }
 
+    /// A location as `--feed` says it, without what may be secret in it.
+    package static func shown(_ text: String) -> String { PublicAddress.redacted(unreadable: text) }
+
     /// What tells two feeds apart and may be written to disk: a query is only there as its digest.
     ///
     /// - Parameter text: a location as `--feed` says it. What is none is returned as it is.

@@ -70,6 +70,7 @@ package final class FeedPoller: Sendable {
     private let deliver: @Sendable ([PublishedItem], FeedDocument) -> Void
     private let work: Mutex<Work>
     private let fetcher: Mutex<WebFetcher?>
+    private let interval: Mutex<Duration>
     private let counts = Mutex(FeedCounters())
     private let isStopped = Atomic(false)
     private let wake = DispatchSemaphore(value: 0)
@@ -94,6 +95,7 @@ package final class FeedPoller: Sendable {
                 url: url, credentials: credentials, limit: configuration.bodyLimit, timeout: configuration.timeout)
         }
         fetcher = Mutex(work.web)
+        interval = Mutex(configuration.interval)
         self.work = Mutex(work)
     }
 
@@ -103,7 +105,7 @@ package final class FeedPoller: Sendable {
 
     /// Polls now and from then on.
     package func start() {
-        logger.info("polling \(configuration.location) every \(configuration.interval)")
+        logger.info("polling \(configuration.location) every \(interval.withLock(\.self))")
         startThread("feed") { [self] in
             while !isStopped.load(ordering: .sequentiallyConsistent) {
                 let pause = poll()
@@ -112,6 +114,15 @@ package final class FeedPoller: Sendable {
             }
             ended.signal()
         }
+    }
+
+    /// Polls so often from now on.
+    package func poll(every pause: Duration) {
+        let isNew = interval.withLock { interval in
+            defer { interval = pause }
+            return interval != pause
+        }
+        if isNew { wake.signal() }
     }
 
     /// Ends the polling; a request that is under way is broken off. What was recorded stays recorded.
@@ -134,6 +145,7 @@ package final class FeedPoller: Sendable {
                 $0.polls += 1
                 $0.lastPoll = Reactor.timeOfDay()
             }
+            work.schedule.setInterval(interval.withLock(\.self))
             let (news, failure) = step(&work)
             counts.withLock {
                 $0.failing = failure?.kind

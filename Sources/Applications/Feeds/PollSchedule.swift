@@ -7,7 +7,7 @@ import FoundationEssentials
 /// not come back at once. What the server asks for with Retry-After (RFC 9110 section 10.2.3) is honoured up to an
 /// hour.
 package struct PollSchedule: Sendable, Equatable {
-    package let interval: Duration
+    package private(set) var interval: Duration
     /// Failures since the last success.
     package private(set) var failures = 0
 
@@ -17,6 +17,9 @@ package struct PollSchedule: Sendable, Equatable {
     package static let longestRetryAfter = Duration.seconds(3600)
 
     package init(interval: Duration) { self.interval = max(interval, .milliseconds(10)) }
+
+    /// From the next pause on.
+    package mutating func setInterval(_ interval: Duration) { self.interval = max(interval, .milliseconds(10)) }
 
     /// The pause after a poll that got an answer.
     package mutating func succeeded() -> Duration {

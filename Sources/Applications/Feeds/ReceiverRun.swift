@@ -13,7 +13,9 @@ import Wire
 /// - Returns: the exit status: 0; 2 when fewer items came than were asked for; 1 when no connection came about in the time
 ///   given, or items could not be stored.
 /// - Throws: an error that says what could not be set up.
-package func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int32 {
+package func runReceiver(
+    _ options: ReceiverOptions, reload: @escaping () -> Void = {}, log: Logger
+) throws -> Int32 {
     let reactor = try Reactor(io: .init(options.io))
     log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
@@ -21,6 +23,7 @@ package func runReceiver(_ options: ReceiverOptions, log: Logger) throws -> Int3
     Meters.keepHeap(Receiver.largeItemOctets)
     let run = try ReceiverRun(options, reactor: reactor, log: log)
     for signal in [SIGTERM, SIGINT] { try reactor.onSignal(signal) { [unowned reactor] in reactor.stop() } }
+    try reactor.onSignal(SIGHUP, reload)
     try run.start()
     reactor.run()
     return run.finish()

@@ -70,15 +70,20 @@ final class CertificateWatch {
         }
     }
 
-    /// Takes the certificate that is in its files now. Where they cannot be used the one before stays, with an error.
-    func reload() {
+    /// Takes the certificate that is in its files now, or in these. Where they cannot be used the one before stays, with an error.
+    @discardableResult
+    func reload(_ files: CertificateFiles? = nil) -> Bool {
         do {
-            try broadcaster.reloadCertificate()
+            if let files { try broadcaster.useCertificate(files) } else { try broadcaster.reloadCertificate() }
             try write()
             log.notice(
                 "the certificate was read again", metadata: ["fingerprint": "\(broadcaster.certificate.fingerprint)"])
             tell()
-        } catch { log.error("the certificate stays as it was", metadata: ["reason": "\(error)"]) }
+            return true
+        } catch {
+            log.error("the certificate stays as it was", metadata: ["reason": "\(error)"])
+            return false
+        }
     }
 
     private func write() throws {

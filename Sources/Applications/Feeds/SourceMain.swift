@@ -13,10 +13,13 @@ import Transport
 import Wire
 
 /// Runs a source until SIGTERM or SIGINT.
+/// - Parameter reload: reads the options again, for SIGHUP; it throws what is wrong with them.
 /// - Returns: the exit status, 0.
 /// - Throws: an error that says what could not be set up.
-package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
-    let location = try FeedLocation(options.feed)
+package func runSource(
+    _ options: SourceOptions, reload: (() throws -> SourceReload)? = nil, log: Logger
+) throws -> Int32 {
+    for feed in options.feeds { _ = try FeedLocation(feed) }
     let reactor = try Reactor(io: .init(options.io))
     log.info("\(reactor.backendDescription); \(cryptographyLibrary)")
     defer { reactor.close() }
@@ -28,55 +31,41 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     let certificate = CertificateWatch(broadcaster, output: options.certificateOutput, log: log)
     try certificate.start(on: reactor)
     let manager = ServiceManager(on: reactor)
-    try reactor.onSignal(SIGHUP) {
-        manager?.reloading()
-        certificate.reload()
-        manager?.ready(status(broadcaster.counts))
-    }
     var zeroCopy = broadcaster.counts.zeroCopy
     if let zeroCopy { log.info("flow: zero-copy \(zeroCopy)") }
-    let state =
-        if let directory = options.stateDirectory {
-            try FeedState(directory: directory, feed: options.feed, history: recordedItems, logger: log)
-        } else {
-            FeedState(feed: options.feed, history: 0)
-        }
     let audience = Audience(at: reactor.now) { broadcaster.endpoint.accounts(from: $0, limit: $1) }
     func send(_ document: Publication.Document) {
         guard publish(document, by: broadcaster, log: log) else { return }
         audience.published(document.bytes.count, members: broadcaster.endpoint.server.flow?.memberCount ?? 0)
     }
-    let wholeFeed = options.wholeFeed
-    let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { changed, feed in
-        Publication(changed, of: feed, at: location, asWholeFeed: wholeFeed)
-    }
-    // What an earlier run recorded as sent and may not have put into the log before it ended. A whole feed is in the log
-    // or follows with the next change.
-    let recorded = options.wholeFeed && objects.objectCount > 0 ? [] : state.history.map(\.item)
-    for document in missing(recorded.isEmpty ? [] : publication(recorded, nil).documents, from: objects) {
-        send(document)
-    }
     let mailbox = reactor.mailbox(of: Publication.self) { publication in
         for document in publication.documents { send(document) }
         for event in publication.events { output.report(event) }
     }
-    let poller = FeedPoller(
-        FeedPoller.Configuration(location: location, interval: options.pollInterval), state: state, logger: log
-    ) { items, feed in
-        // The poller hands over a feed at a time: this takes a source that has not had a turn for 65 536 polls, or that stops.
-        guard mailbox.send(publication(items.map(\.item), feed)) else {
-            log.error("items were not sent: too much waits", metadata: ["items": "\(items.count)"])
-            return
-        }
+    let feeds = SourceFeeds(options, log: log) { publication in mailbox.send(publication) }
+    // What an earlier run recorded as sent and may not have put into the log before it ended. A whole feed is in the log
+    // or follows with the next change.
+    let publishMissing = { (recorded: [Publication.Document]) in
+        if options.wholeFeed, broadcaster.endpoint.server.log.objectCount > 0 { return }
+        for document in missing(recorded, from: broadcaster.endpoint.server.log) { send(document) }
     }
+    publishMissing(try feeds.add(options.feeds))
 
-    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience) { poller.counters }
+    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience) { feeds.counters }
     let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: pages.page) }
     defer { metrics?.close() }
     let drain = Drain(broadcaster, for: options.drain, on: reactor)
+    let reloader = SourceReloader(
+        broadcaster: broadcaster, certificate: certificate, feeds: feeds, read: reload, publish: publishMissing,
+        log: log)
+    try reactor.onSignal(SIGHUP) {
+        manager?.reloading()
+        if let options = reloader.reload() { drain.patience = options.drain }
+        manager?.ready(status(broadcaster.counts))
+    }
     try reactor.onSignal(SIGTERM) {
         if drain.begin() {
-            poller.stop()
+            feeds.stop()
             output.report(SourceEvent.draining)
             manager?.stopping("receivers get what was published")
         }
@@ -87,13 +76,13 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
             group: options.flow.group.map { "\($0)" } ?? (options.flow.replicates ? "each receiver" : ""),
             certificate: "\(broadcaster.certificate.fingerprint)",
             metrics: metrics.map { "\($0.localAddress)" }))
-    poller.start()
+    feeds.start()
     manager?.ready(status(broadcaster.counts))
     func note(_ counts: SourceCounts) {
         audience.tick(
             counts, left: broadcaster.endpoint.listener.counters.closed,
             flowPackets: broadcaster.endpoint.server.flow?.statistics.packetsSent ?? 0,
-            feeds: [Audience.Feed(name: "\(location)", counters: poller.counters)], at: reactor.now,
+            feeds: feeds.standing.map { Audience.Feed(name: $0.name, counters: $0.counters) }, at: reactor.now,
             wall: Reactor.timeOfDay())
     }
     note(broadcaster.counts)
@@ -115,9 +104,9 @@ package func runSource(_ options: SourceOptions, log: Logger) throws -> Int32 {
     reactor.run()
 
     ticker = nil
-    poller.stop()
+    feeds.stop()
     broadcaster.close()
-    poller.waitUntilStopped()
+    feeds.waitUntilStopped()
     do {
         try store?.close()
     } catch { log.error("the last items are not on disk", metadata: ["reason": "\(error.reason)"]) }
@@ -134,7 +123,7 @@ private func status(_ counts: SourceCounts) -> String {
 /// The end of a source: nothing new is published, and who is connected gets what was.
 private final class Drain {
     private let broadcaster: Broadcaster
-    private let patience: Duration
+    var patience: Duration
     private unowned let reactor: Reactor
     private var timer: TimerHandle?
     private static let interval = Duration.milliseconds(20)
@@ -186,7 +175,7 @@ private func broadcast(_ options: SourceOptions, _ objects: ObjectLog) throws ->
         broadcast.certificate = try broadcast.certificate ?? storedCertificate(in: directory, names: broadcast.names)
     }
     broadcast.flow = options.flow
-    broadcast.history = options.wholeFeed ? min(1, options.history) : options.history
+    broadcast.history = options.givenHistory
     broadcast.groupRetry = options.groupRetry
     broadcast.unicastRate = options.unicastRate
     broadcast.connections = options.connections
@@ -210,9 +199,6 @@ private func namesOfThisMachine() throws -> [String] {
             }
     }
 }
-
-/// Items that are recorded as sent beside the log, which may lag behind when the process is killed.
-private let recordedItems = 100
 
 /// The log of a source, and where it is kept: on disk with `--state`, else nowhere.
 func makeLog(_ options: SourceOptions) throws -> (log: ObjectLog, store: SQLiteLogStore?) {

@@ -6,9 +6,9 @@ import Wire
 
 /// What `flexicast source` was asked to do. Plain values: the command line and the tests both fill it in.
 package struct SourceOptions: Sendable {
-    /// An `http:` or `https:` URL, a `file:` URL, or a path.
-    package var feed: String
-    /// Time between two polls of the feed.
+    /// `http:` or `https:` URLs, `file:` URLs, or paths, each once.
+    package var feeds: [String]
+    /// Time between two polls of a feed.
     package var pollInterval: Duration = .seconds(5)
     /// Where receivers connect. An unspecified address listens on every interface.
     package var listen: SocketAddress
@@ -55,8 +55,8 @@ package struct SourceOptions: Sendable {
     package var reportInterval: Duration = .seconds(1)
     package var io: IOBackendChoice = .auto
 
-    package init(feed: String, listen: SocketAddress) {
-        self.feed = feed
+    package init(feeds: [String], listen: SocketAddress) {
+        self.feeds = feeds
         self.listen = listen
     }
 }

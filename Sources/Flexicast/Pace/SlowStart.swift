@@ -69,6 +69,9 @@ struct SlowStart: Sendable {
     /// No round is over yet: all who come are asked.
     private(set) var isFresh = true
 
+    /// It is no more than that from now on, unless it grows again.
+    mutating func cap(at rate: UInt64) { limit = min(limit, rate) }
+
     /// A packet had to wait for the pacer.
     mutating func usedUp() { wasUsedUp = true }
     /// A member of the account lost a packet.

@@ -68,8 +68,8 @@ public struct FlowServerConfiguration: Sendable {
 public struct FlowServer: Sendable {
     /// The flow's packets. Nil: everything goes on connections.
     public internal(set) var flow: FlowSource?
-    /// As the server was made with.
-    public let configuration: FlowServerConfiguration
+    /// As the server was made with, but for `setHistory`.
+    public private(set) var configuration: FlowServerConfiguration
 
     /// What was published, as parts by sequence number: a part's number is the index of its stream.
     public internal(set) var log: ObjectLog
@@ -171,6 +171,9 @@ public struct FlowServer: Sendable {
         }
         settle(at: now)
     }
+
+    /// So many recent objects are given to receivers that state no position from now on.
+    public mutating func setHistory(_ count: Int) { configuration.history = count }
 
     /// Has packets of the flow written, in place: nil when there is no flow.
     public mutating func withFlow<R>(_ body: (inout FlowSource) -> R) -> R? {

@@ -21,6 +21,13 @@ extension FlowSource {
         min(slowStart.limit, max(configuration.rateFloor, electorate.pace))
     }
 
+    /// The flow goes between these from now on, in bits per second.
+    public mutating func setRates(ceiling: UInt64, floor: UInt64) {
+        configuration.rateCeiling = ceiling
+        configuration.rateFloor = min(floor, ceiling)
+        slowStart.cap(at: ceiling)
+    }
+
     /// Whether what a member says of the flow's rounds counts: not while its account is left behind, unless all are.
     func isHeeded(_ voter: Voter) -> Bool {
         voter.isCounted && (electorate.active == 0 || !electorate.isOut(voter.account))

@@ -19,8 +19,8 @@ import Wire
 public struct FlowSource: Sendable {
     /// The destination connection ID of every packet of the flow.
     public let flowID: FlowID
-    /// As the flow was made with.
-    public let configuration: FlowConfiguration
+    /// As the flow was made with, but for `setRates`.
+    public internal(set) var configuration: FlowConfiguration
     /// As last announced.
     public internal(set) var parameters: FlowParameters {
         didSet { noteAckDelay() }

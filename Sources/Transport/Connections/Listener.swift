@@ -51,7 +51,10 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
     private let configuration: ConnectionConfiguration
     /// For connections that begin from now on.
     package var tls: TLSContext
-    private let limits: Limits
+    /// For clients that come from now on.
+    package var limits: Limits {
+        didSet { accounts.limits = limits.accounts }
+    }
     private var random: SeededRandom
     /// By the first octets of an ID that we issued; all of ours have `Admission.idLength` octets.
     private var routes: [UInt64: ServerPeer] = [:]

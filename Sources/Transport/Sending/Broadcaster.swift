@@ -187,6 +187,16 @@ public final class Broadcaster {
         source.listener.tls = tls
     }
 
+    /// As `reloadCertificate`, with other files than before.
+    package func useCertificate(_ files: CertificateFiles) throws {
+        let before = options.certificate
+        options.certificate = files
+        do { try reloadCertificate() } catch {
+            options.certificate = before
+            throw error
+        }
+    }
+
     // MARK: Objects
 
     /// Begins an object.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Logging
 import Reactor
 import Synchronization
 
@@ -55,7 +56,7 @@ struct ConfiguredCommand: Sendable {
     func arguments(warnings: inout [String]) throws -> [String] {
         guard let command = KnownOption.command(name) else { return commandLine }
         let options = try KnownOption.all(of: command)
-        let mentioned = options.mentioned(in: commandLine)
+        let mentioned = Set(options.values(in: commandLine).keys)
         var settings = variables(options, warnings: &warnings).filter { !mentioned.contains($0.option.key) }
         var problems: [ConfigurationProblem] = []
         if let path = configurationPath(settings) {
@@ -101,6 +102,68 @@ struct ConfiguredCommand: Sendable {
             settings.append(Setting(option: option, value: value, place: variable))
         }
         return settings
+    }
+
+    // MARK: - Reading again
+
+    /// For a command that reads its settings again while it runs; nil when this process has none.
+    static func reading() throws -> Reading? {
+        try current.withLock(\.self).map { command in
+            var warnings: [String] = []
+            return Reading(command: command, arguments: try command.arguments(warnings: &warnings))
+        }
+    }
+
+    /// What a command's settings were when they were read last.
+    struct Reading {
+        let command: ConfiguredCommand
+        fileprivate(set) var arguments: [String]
+
+        /// - Returns: the command as it is to be now, and the options that are not as they were.
+        /// - Throws: `ConfigurationProblems`; nothing has changed then.
+        mutating func again<Command: ParsableCommand>(
+            as type: Command.Type
+        ) throws -> (command: Command, changed: Set<String>) {
+            var warnings: [String] = []
+            let new = try command.arguments(warnings: &warnings)
+            let parsed: Command
+            do { parsed = try type.parse(Array(new.dropFirst())) } catch {
+                throw ConfigurationProblems(
+                    all: [ConfigurationProblem(place: command.name, message: type.message(for: error))])
+            }
+            let problems = (parsed as? any ReadsFiles)?.fileProblems() ?? []
+            guard problems.isEmpty else {
+                throw ConfigurationProblems(
+                    all: problems.map { ConfigurationProblem(place: command.name, message: $0) })
+            }
+            let options = try KnownOption.all(of: type)
+            let (before, after) = (options.values(in: arguments.dropFirst()), options.values(in: new.dropFirst()))
+            arguments = new
+            return (parsed, Set(options.map(\.key).filter { before[$0] != after[$0] }))
+        }
+    }
+
+    /// What SIGHUP does where only the log's level can change.
+    static func reloading<Command: ParsableCommand & Logs>(
+        _ type: Command.Type, log: Logger
+    ) throws -> () -> Void {
+        guard var reading = try reading() else { return {} }
+        return {
+            do {
+                let (command, changed) = try reading.again(as: type)
+                LineLogHandler.level = command.common.logLevel
+                let others = changed.subtracting(["log-level", "config"]).sorted()
+                if !others.isEmpty {
+                    log.warning(
+                        "some options take a restart", metadata: ["options": "\(others.joined(separator: ", "))"])
+                }
+                log.notice("the configuration was read again")
+            } catch {
+                for problem in (error as? ConfigurationProblems)?.all.map(\.description) ?? ["\(error)"] {
+                    log.error("the configuration stays as it was", metadata: ["reason": "\(problem)"])
+                }
+            }
+        }
     }
 
     // MARK: - Judging
@@ -183,6 +246,11 @@ struct ConfiguredCommand: Sendable {
         }
         return values.map { "--\(option.key)=\($0)" }
     }
+}
+
+/// A command with a log.
+protocol Logs {
+    var common: CommonOptions { get }
 }
 
 /// A configuration file that was read.

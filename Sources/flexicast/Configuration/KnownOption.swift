@@ -63,20 +63,21 @@ struct KnownOption: Equatable, Sendable {
 extension [KnownOption] {
     func named(_ name: some StringProtocol) -> KnownOption? { first { $0.names.contains(String(name)) } }
 
-    /// Of those in a command line which are there, by their keys.
-    func mentioned(in arguments: some Sequence<String>) -> Set<String> {
-        var found: Set<String> = []
-        var isValue = false
+    /// Of those in a command line which are there, by their keys, and what it says of each.
+    func values(in arguments: some Sequence<String>) -> [String: [String]] {
+        var found: [String: [String]] = [:]
+        var waiting: String?
         for argument in arguments {
-            if isValue {
-                isValue = false
+            if let key = waiting {
+                found[key, default: []].append(argument)
+                waiting = nil
             } else if argument.hasPrefix("--"), argument != "--" {
-                let parts = argument.dropFirst(2).split(separator: "=", maxSplits: 1)
+                let parts = argument.dropFirst(2).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
                 guard let name = parts.first, let option = named(name) else { continue }
-                found.insert(option.key)
-                isValue = option.kind == .option && parts.count == 1
+                found[option.key, default: []] += parts.dropFirst().map(String.init)
+                if option.kind == .option, parts.count == 1 { waiting = option.key }
             } else if let positional = first(where: { $0.kind == .positional }) {
-                found.insert(positional.key)
+                found[positional.key, default: []].append(argument)
             }
         }
         return found

@@ -37,10 +37,12 @@ static int sync_descriptor(int fd) {
 
 int fc_directory_sync(int directory) { return sync_descriptor(directory); }
 
-int fc_file_write(int directory, const char *name, const uint8_t *bytes, size_t count) {
-    int fd = openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+int fc_file_write(int directory, const char *name, const uint8_t *bytes, size_t count, bool private) {
+    int fd = openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, private ? 0600 : 0666);
     if (fd < 0) return -errno;
-    int result = fc_write(fd, bytes, count);
+    // It may be there already, for others to read.
+    int result = private && fchmod(fd, 0600) < 0 ? -errno : 0;
+    if (result == 0) result = fc_write(fd, bytes, count);
     if (result == 0) result = sync_descriptor(fd);
     if (close(fd) < 0 && result == 0) result = -errno;
     if (result < 0) unlinkat(directory, name, 0);

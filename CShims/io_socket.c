@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -86,6 +87,21 @@ socklen_t fcio_encode_address(struct sockaddr_storage *out, int family, struct f
 
 int fcio_udp_socket(int family) {
     return result(socket(family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+
+int fcio_adopt_udp(int fd, struct fcio_address *out) {
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0) return -errno;
+    if (type != SOCK_DGRAM) return -EPROTOTYPE;
+    struct sockaddr_storage name = {0};
+    size = sizeof name;
+    if (getsockname(fd, (struct sockaddr *)&name, &size) < 0) return -errno;
+    if (name.ss_family != AF_INET && name.ss_family != AF_INET6) return -EAFNOSUPPORT;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+    *out = fcio_address_decode((struct sockaddr *)&name);
+    return name.ss_family == AF_INET ? 4 : 6;
 }
 
 int fcio_bind(int fd, int family, struct fcio_address to) {

@@ -26,8 +26,8 @@ void fc_directory_close(int directory);
 /* Makes the directory's own entries durable. */
 int fc_directory_sync(int directory);
 
-/* Writes a file's whole content and makes it durable. Leaves no file behind when it fails. */
-int fc_file_write(int directory, const char *name, const uint8_t *bytes, size_t count);
+/* Writes a file's whole content and makes it durable. Leaves no file behind when it fails. `private`: mode 0600. */
+int fc_file_write(int directory, const char *name, const uint8_t *bytes, size_t count, bool private);
 
 /* Renames within the directory, over what is there. */
 int fc_file_rename(int directory, const char *from, const char *to);

@@ -35,6 +35,9 @@ int fcio_local_address(int fd, struct fcio_address *out);
 /// Which address of this machine the routing table has packets to `to` come from.
 int fcio_address_toward(struct fcio_address to, struct fcio_address *out);
 
+// Makes a UDP socket of another's making fit for use here: its version of IP (4 or 6) and what it is bound to, or a negative errno.
+int fcio_adopt_udp(int fd, struct fcio_address *out);
+
 enum fcio_option {
     fcio_reuse_address,
     fcio_reuse_port,

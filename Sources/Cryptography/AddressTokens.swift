@@ -3,8 +3,8 @@ import QUIC
 import Wire
 
 /// Makes and checks the tokens with which a client proves its address: those of Retry packets and those of NEW_TOKEN
-/// frames (RFC 9000 section 8.1). A token is sealed with a key that nobody else knows and that changes over time; the
-/// server remembers nothing else. A NEW_TOKEN token can be used more than once while it lives: it grants no more
+/// frames (RFC 9000 section 8.1). A token is sealed with a key that nobody else knows and that changes each day; the
+/// server remembers nothing but the secret that all its keys come from. A NEW_TOKEN token can be used more than once while it lives: it grants no more
 /// than a lift of the limit on what an unvalidated address is sent.
 public final class AddressTokens {
     /// What a token says about the Initial packet that carried it.
@@ -25,20 +25,20 @@ public final class AddressTokens {
     public static let lifetime: Duration = .seconds(24 * 3600)
 
     private struct Key {
-        /// First octet of each token sealed with it.
-        var number: UInt8
+        /// Days since 1970, of which the last octet is the first one of each token sealed with it.
+        var day: Int64
         var sealing: PacketCipher
         var opening: PacketCipher
-        var made: Instant
 
-        init(number: UInt8, random: inout SeededRandom, at now: Instant) {
-            self.number = number
-            let key = random.octets(16)
-            let iv = random.octets(12)
+        init(day: Int64, secret: [UInt8]) {
+            self.day = day
+            let key = HKDF.expandLabel(.sha256, secret: secret, "token key \(day)", length: 16)
+            let iv = HKDF.expandLabel(.sha256, secret: secret, "token iv \(day)", length: 12)
             sealing = PacketCipher(.aes128GCM, key: key, iv: iv, sealing: true)
             opening = PacketCipher(.aes128GCM, key: key, iv: iv, sealing: false)
-            made = now
         }
+
+        var number: UInt8 { UInt8(truncatingIfNeeded: day) }
     }
 
     /// Number of the key, path and packet number for the nonce.
@@ -46,15 +46,32 @@ public final class AddressTokens {
     private static let longest = 200
 
     private var random: SeededRandom
+    private let secret: [UInt8]
+    /// What is to be added to an instant to have the time since 1970.
+    private let clock: Duration
     private var current: Key
-    private var previous: Key?
+    private var previous: Key
 
-    /// Makes the first of its keys. Tokens of another one, before a restart for example, are `unknown` here.
-    /// `random`: what all keys come from, secret and of nobody else's use.
-    public init(random: consuming SeededRandom, at now: Instant) {
-        current = Key(number: 0, random: &random, at: now)
+    /// - Parameters:
+    ///   - secret: what all keys come from, of nobody else's use: with it, tokens of a run before this one are known here.
+    ///     Nil makes one.
+    ///   - wallClock: the time of day at `now`, since 1970.
+    ///   - random: for a secret, and for what makes tokens different.
+    ///   - now: when it begins.
+    public init(secret: [UInt8]? = nil, wallClock: Duration = .zero, random: consuming SeededRandom, at now: Instant) {
+        precondition(secret.map { $0.count >= 16 } ?? true)
+        self.secret = secret ?? random.octets(32)
+        clock = wallClock - .nanoseconds(now.nanoseconds)
+        let day = Self.day(of: wallClock)
+        current = Key(day: day, secret: self.secret)
+        previous = Key(day: day - 1, secret: self.secret)
         self.random = random
     }
+
+    private static func day(of time: Duration) -> Int64 { time.components.seconds / lifetime.components.seconds }
+
+    /// Since 1970.
+    private func time(at now: Instant) -> Int64 { (clock + .nanoseconds(now.nanoseconds)).nanoseconds }
 
     /// The token for a Retry packet sent to `client`.
     public func retryToken(
@@ -62,7 +79,7 @@ public final class AddressTokens {
     ) -> [UInt8] {
         seal(at: now) { writer in
             writer.uint8(0)
-            writer.uint64(UInt64(bitPattern: now.nanoseconds))
+            writer.uint64(UInt64(bitPattern: time(at: now)))
             writer.address(client.address)
             writer.uint16(client.port)
             for id in [originalDestination, retrySource] {
@@ -77,7 +94,7 @@ public final class AddressTokens {
     public func newToken(client: IPAddress, at now: Instant) -> [UInt8] {
         seal(at: now) { writer in
             writer.uint8(1)
-            writer.uint64(UInt64(bitPattern: now.nanoseconds))
+            writer.uint64(UInt64(bitPattern: time(at: now)))
             writer.address(client)
         }
     }
@@ -90,7 +107,9 @@ public final class AddressTokens {
         guard let kind = reader.uint8(), let nanoseconds = reader.uint64(), let address = reader.address() else {
             return .unknown
         }
-        let age = now - Instant(nanoseconds: Int64(bitPattern: nanoseconds))
+        let age = Duration.nanoseconds(time(at: now)) - .nanoseconds(Int64(bitPattern: nanoseconds))
+        // A clock may be set back a little between two runs. From far ahead no token of ours can be.
+        guard age >= .zero - Self.retryLifetime else { return .unknown }
         guard kind == 0 else {
             return age <= Self.lifetime && address == client.address ? .validated : .unknown
         }
@@ -101,9 +120,10 @@ public final class AddressTokens {
     }
 
     private func rotate(at now: Instant) {
-        guard now - current.made >= Self.lifetime else { return }
-        previous = now - current.made < Self.lifetime + Self.lifetime ? current : nil
-        current = Key(number: current.number &+ 1, random: &random, at: now)
+        let day = Self.day(of: .nanoseconds(time(at: now)))
+        guard day > current.day else { return }
+        previous = day == current.day + 1 ? current : Key(day: day - 1, secret: secret)
+        current = Key(day: day, secret: secret)
     }
 
     private func seal(at now: Instant, _ body: (inout ByteWriter) -> Void) -> [UInt8] {
@@ -128,7 +148,7 @@ public final class AddressTokens {
         guard (Self.prefixLength + CipherSuite.tagLength...Self.longest).contains(token.count) else { return nil }
         var reader = ByteReader(token)
         guard let keyNumber = reader.uint8(), let path = reader.uint32(), let number = reader.uint64(),
-            let key = keyNumber == current.number ? current : keyNumber == previous?.number ? previous : nil
+            let key = keyNumber == current.number ? current : keyNumber == previous.number ? previous : nil
         else { return nil }
         var copy = [UInt8](token)
         var span = copy.mutableSpan

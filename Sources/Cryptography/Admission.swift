@@ -62,17 +62,21 @@ public final class Admission {
     /// The least a client's first destination ID may have (RFC 9000 section 7.2).
     private static let shortestFirstID = 8
 
-    /// `resetKey`: kept from an earlier run, so that its connections learn of their end; nil makes one.
+    /// - Parameters:
+    ///   - resetKey: kept from an earlier run, so that its connections learn of their end; nil makes one.
+    ///   - tokenSecret: kept from an earlier run, so that its tokens are known; nil makes one. At least 16 octets.
+    ///   - wallClock: the time of day at `now`, since 1970, by which a token's age is told after a restart.
     public init(
-        idLength: Int = 8, requiresRetry: Bool = false, resetKey: StatelessResetKey? = nil, random: SeededRandom,
-        at now: Instant
+        idLength: Int = 8, requiresRetry: Bool = false, resetKey: StatelessResetKey? = nil, tokenSecret: [UInt8]? = nil,
+        wallClock: Duration = .zero, random: SeededRandom, at now: Instant
     ) {
         precondition((1...ConnectionID.maxLength).contains(idLength))
         self.idLength = idLength
         self.requiresRetry = requiresRetry
         self.random = random
         self.resetKey = resetKey ?? StatelessResetKey(from: &self.random)
-        tokens = AddressTokens(random: SeededRandom(from: &self.random), at: now)
+        tokens = AddressTokens(
+            secret: tokenSecret, wallClock: wallClock, random: SeededRandom(from: &self.random), at: now)
     }
 
     /// A new connection ID of ours with its stateless reset token. It is drawn at random: it tells nothing, and of 2^64 none

@@ -10,6 +10,8 @@ import Wire
 package struct RelayOptions: Sendable {
     /// Where gateways reach the relay: at most one IPv4 and one IPv6 address.
     package var listen: [SocketAddress]
+    /// Sockets to take instead of those that are bound to an address of their kind in `listen`.
+    package var inherited: [InheritedSocket] = []
     /// Name of the interface that multicast comes in by; nil captures on all and lets the routing table choose for joins.
     package var upstream: String?
     /// Groups and ports that are served through ordinary sockets, without a privilege; empty captures every group.
@@ -43,6 +45,8 @@ package func runRelay(
     log.info("\(reactor.backendDescription)")
     defer { reactor.close() }
     let output = EventOutput(style: options.json ? .json : .text)
+    var options = options
+    options.inherited = try InheritedSocket.take()
     let server = try RelayServer(options, reactor: reactor, log: log)
     let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: server.page) }
     defer { metrics?.close() }

@@ -58,7 +58,10 @@ package final class RelayServer: DatagramHandler {
             }
             // DF is set on every packet and none is fragmented (RFC 7450 sections 5.3.3.6.3.1 and 5.3.3.6.3.2): so are all
             // sockets that do not ask for something else.
-            sockets.append(try reactor.udpSocket(bind: address, options: udp))
+            let inherited = options.inherited.first { $0.address.address.isIPv4 == address.address.isIPv4 }
+            sockets.append(
+                try inherited.map { try reactor.udpSocket($0, options: udp) }
+                    ?? reactor.udpSocket(bind: address, options: udp))
         }
         self.sockets = sockets
         socket4 = sockets.first { $0.localAddress.address.isIPv4 }

@@ -36,6 +36,34 @@ import Wire
         #expect(tokens.check(token, client: elsewhere, at: Self.start) == .unknown)
     }
 
+    /// A run that has the secret of the one before knows its tokens, by the time of day: the clock that runs since the start of the
+    /// machine may have begun anew.
+    @Test func tokensOutliveARestart() {
+        let secret = [UInt8](repeating: 7, count: 32)
+        func run(_ secret: [UInt8]?, day: Int, seed: UInt64) -> AddressTokens {
+            AddressTokens(
+                secret: secret, wallClock: .seconds(day * 86_400 + 60), random: SeededRandom(seed: seed), at: Self.start
+            )
+        }
+        let before = run(secret, day: 20_000, seed: 1)
+        let token = before.newToken(client: Self.client.address, at: Self.start)
+        let retry = before.retryToken(
+            client: Self.client, originalDestination: Self.original, retrySource: Self.source, at: Self.start)
+        let after = run(secret, day: 20_000, seed: 2)
+        #expect(after.check(token, client: Self.client, at: Self.start) == .validated)
+        #expect(
+            after.check(retry, client: Self.client, at: Self.start)
+                == .retry(originalDestination: Self.original, retrySource: Self.source))
+        #expect(run(secret, day: 20_001, seed: 2).check(token, client: Self.client, at: Self.start) == .validated)
+        #expect(run(secret, day: 20_002, seed: 2).check(token, client: Self.client, at: Self.start) == .unknown)
+        // The clock was set back: what is not made yet is nobody's.
+        #expect(
+            run(secret, day: 20_000, seed: 2).check(
+                run(secret, day: 20_001, seed: 1).newToken(client: Self.client.address, at: Self.start),
+                client: Self.client, at: Self.start) == .unknown)
+        #expect(run(nil, day: 20_000, seed: 1).check(token, client: Self.client, at: Self.start) == .unknown)
+    }
+
     @Test func keysRotate() {
         let tokens = tokens()
         let token = tokens.newToken(client: Self.client.address, at: Self.start + .seconds(80_000))

@@ -10,40 +10,27 @@ import Wire
 // What a source is known by over restarts: its certificate, and the secret that tickets and stateless resets come from.
 
 /// The secret of an earlier run, else a new one for this run and those to come. With it a receiver that still talks to the
-/// run before is told at once that it is over (RFC 9000 section 10.3.2), connects again and resumes its session.
-func storedSecret(in directory: String) throws -> [UInt8] {
-    let path = directory + "/reset-key"
-    if let found = try StoredFile.read(path, limit: 4096), found.count == 32 { return found }
+/// run before is told at once that it is over (RFC 9000 section 10.3.2), connects again, resumes its session, and need not prove
+/// its address.
+func storedSecret(in directory: DurableDirectory) throws -> [UInt8] {
+    if let found = try directory.read("reset-key", limit: 4096), found.count == 32 { return found }
     var random = randomSeed()
     let secret = random.octets(32)
     // Who knows it can end any connection.
-    try writePrivately(secret, to: path)
+    try directory.write(secret, as: "reset-key", isPrivate: true)
     return secret
 }
 
 /// The certificate that an earlier run made, else a new one, which receivers go on trusting over restarts.
-func storedCertificate(in directory: String, names: [String]) throws -> CertificateFiles {
-    let files = CertificateFiles(certificate: directory + "/certificate.pem", key: directory + "/certificate-key.pem")
-    if FileManager.default.fileExists(atPath: files.certificate), FileManager.default.fileExists(atPath: files.key) {
-        return files
+func storedCertificate(in directory: DurableDirectory, names: [String]) throws -> CertificateFiles {
+    let (certificate, key) = ("certificate.pem", "certificate-key.pem")
+    if try directory.status(of: certificate) == nil || directory.status(of: key) == nil {
+        let made = try CertificatePEM(selfSignedFor: names)
+        // The certificate last: where it is there, the key is.
+        try directory.write(Array(made.key.utf8), as: key, isPrivate: true)
+        try directory.write(Array(made.certificate.utf8), as: certificate, isPrivate: true)
     }
-    let made = try CertificatePEM(selfSignedFor: names)
-    // The certificate last: where it is there, the key is.
-    try writePrivately(Array(made.key.utf8), to: files.key)
-    try writePrivately(Array(made.certificate.utf8), to: files.certificate)
-    return files
-}
-
-/// Whole or not at all, and for nobody else to read.
-private func writePrivately(_ octets: [UInt8], to path: String) throws {
-    let aside = path + ".new"
-    try? FileManager.default.removeItem(atPath: aside)
-    guard
-        FileManager.default.createFile(atPath: aside, contents: Data(octets), attributes: [.posixPermissions: 0o600])
-    else { throw EndpointError("cannot write \(aside)") }
-    // What is there is of no use, or this were not called.
-    try? FileManager.default.removeItem(atPath: path)
-    try saying("write \(path)") { try FileManager.default.moveItem(atPath: aside, toPath: path) }
+    return CertificateFiles(certificate: "\(directory.path)/\(certificate)", key: "\(directory.path)/\(key)")
 }
 
 /// Tells of a certificate that is not valid, or not for long, and takes a new one when the user says that there is one.

@@ -26,8 +26,13 @@ package func runSource(
     let output = EventOutput(style: options.json ? .json : .text)
     try reactor.onSignal(SIGINT) { [unowned reactor] in reactor.stop() }
 
+    // Nobody else uses it as long as this runs.
+    let home = try options.stateDirectory.map { try openDirectory($0) }
+    defer { home?.unlock() }
     let (objects, store) = try makeLog(options)
-    let broadcaster = try Broadcaster(broadcast(options, objects), on: reactor, log: log)
+    var broadcast = try broadcast(options, objects, home)
+    broadcast.inherited = try inheritedSocket(for: options.listen, log: log)
+    let broadcaster = try Broadcaster(broadcast, on: reactor, log: log)
     let certificate = CertificateWatch(broadcaster, output: options.certificateOutput, log: log)
     try certificate.start(on: reactor)
     let manager = ServiceManager(on: reactor)
@@ -164,15 +169,33 @@ private func publish(_ document: Publication.Document, by broadcaster: Broadcast
     }
 }
 
-private func broadcast(_ options: SourceOptions, _ objects: ObjectLog) throws -> Broadcaster.Options {
+/// The socket that the service manager holds for this source, if there is one.
+private func inheritedSocket(for listen: SocketAddress, log: Logger) throws -> InheritedSocket? {
+    let sockets = try InheritedSocket.take()
+    guard let socket = sockets.first else { return nil }
+    guard sockets.count == 1 else {
+        throw EndpointError("a source takes one socket of the service manager's, not \(sockets.count)")
+    }
+    if listen.port != 0, socket.address.port != listen.port {
+        log.warning(
+            "receivers connect to the socket of the service manager, not where --listen says",
+            metadata: ["address": "\(socket.address)", "listen": "\(listen)"])
+    }
+    return socket
+}
+
+private func broadcast(
+    _ options: SourceOptions, _ objects: ObjectLog, _ home: DurableDirectory?
+) throws -> Broadcaster.Options {
     var broadcast = Broadcaster.Options(listen: options.listen)
     broadcast.certificate = options.certificate
     broadcast.names = try namesOfThisMachine()
-    if let directory = options.stateDirectory {
-        let secret = try storedSecret(in: directory)
+    if let home {
+        let secret = try storedSecret(in: home)
         broadcast.resetKey = StatelessResetKey(key: secret)
         broadcast.ticketSecret = secret
-        broadcast.certificate = try broadcast.certificate ?? storedCertificate(in: directory, names: broadcast.names)
+        broadcast.tokenSecret = secret
+        broadcast.certificate = try broadcast.certificate ?? storedCertificate(in: home, names: broadcast.names)
     }
     broadcast.flow = options.flow
     broadcast.history = options.givenHistory

@@ -68,16 +68,16 @@ public final class DurableDirectory: Sendable {
     /// Lets another process use the directory from now on. Nothing may be written any more.
     public func unlock() { fc_directory_unlock(descriptor) }
 
-    /// Replaces `name` as a whole and makes that durable.
-    public func write(_ bytes: [UInt8], as name: String) throws(FileError) {
-        try prepare(bytes, as: name)
+    /// Replaces `name` as a whole and makes that durable. `isPrivate`: for nobody else to read (mode 0600).
+    public func write(_ bytes: [UInt8], as name: String, isPrivate: Bool = false) throws(FileError) {
+        try prepare(bytes, as: name, isPrivate: isPrivate)
         try publish(name)
         try sync()
     }
 
     /// The first step of `write`: the content is on disk under a temporary name.
-    public func prepare(_ bytes: [UInt8], as name: String) throws(FileError) {
-        let result = unsafe fc_file_write(descriptor, Self.temporaryPrefix + name, bytes, bytes.count)
+    public func prepare(_ bytes: [UInt8], as name: String, isPrivate: Bool = false) throws(FileError) {
+        let result = unsafe fc_file_write(descriptor, Self.temporaryPrefix + name, bytes, bytes.count, isPrivate)
         guard result >= 0 else { throw FileError("write", "\(path)/\(name)", code: result) }
     }
 

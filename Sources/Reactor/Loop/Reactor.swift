@@ -149,7 +149,17 @@ import Wire
     public func udpSocket(
         bind address: SocketAddress, options: UDPOptions = UDPOptions()
     ) throws(ReactorError) -> UDPSocket {
-        let socket = try UDPSocket(reactor: self, bind: address, options: options)
+        try add(try UDPSocket(reactor: self, bind: address, options: options))
+    }
+
+    /// A socket that the service manager has handed over, with what of `options` does not say how it is bound.
+    public func udpSocket(
+        _ inherited: InheritedSocket, options: UDPOptions = UDPOptions()
+    ) throws(ReactorError) -> UDPSocket {
+        try add(try UDPSocket(reactor: self, inherited: inherited, options: options))
+    }
+
+    private func add(_ socket: UDPSocket) throws(ReactorError) -> UDPSocket {
         do throws(ReactorError) {
             socket.token = try add(.socket(socket)) { [backend] token throws(ReactorError) in
                 try backend.receive(token, descriptor: socket.descriptor)

@@ -58,6 +58,26 @@ public final class UDPSocket {
         makeZeroCopy()
     }
 
+    /// A socket that was handed over, bound as it is.
+    init(reactor: Reactor, inherited: InheritedSocket, options: UDPOptions) throws(ReactorError) {
+        self.reactor = reactor
+        self.options = options
+        let fd = inherited.descriptor
+        var bound = fcio_address()
+        family = unsafe fcio_adopt_udp(fd, &bound)
+        let scope: UInt32 = if let name = options.multicastInterface { try NetworkInterface.index(of: name) } else { 0 }
+        var left = options
+        // Who made it may give it more room than we may. Twice what was asked for is what the kernel counts.
+        if let size = options.receiveBuffer, Int(fcio_buffer_size(fd, true)) >= 2 * size { left.receiveBuffer = nil }
+        if let size = options.sendBuffer, Int(fcio_buffer_size(fd, false)) >= 2 * size { left.sendBuffer = nil }
+        try Self.apply(left, to: fd, family: family, scope: scope, isBound: true)
+        localAddress = inherited.address
+        receiveBuffer = Int(fcio_buffer_size(fd, true))
+        descriptor = fd
+        queue = SendQueue(arena: options.sendArena, scope: scope, segmenting: options.segment)
+        makeZeroCopy()
+    }
+
     private func makeZeroCopy() {
         guard options.zeroCopy != .off else { return }
         guard reactor.backend.hasRings else {
@@ -85,7 +105,7 @@ public final class UDPSocket {
     }
 
     private static func apply(
-        _ options: UDPOptions, to fd: Int32, family: Int32, scope: UInt32
+        _ options: UDPOptions, to fd: Int32, family: Int32, scope: UInt32, isBound: Bool = false
     ) throws(ReactorError) {
         func set(_ option: fcio_option, _ value: Int, _ name: String) throws(ReactorError) {
             let code = fcio_set_option(fd, family, option, Int32(clamping: value))
@@ -94,7 +114,8 @@ public final class UDPSocket {
         func set(_ option: fcio_option, _ value: Bool, _ name: String) throws(ReactorError) {
             try set(option, value ? 1 : 0, name)
         }
-        try set(fcio_only_ipv6, options.onlyIPv6, "IPV6_V6ONLY")
+        // Whoever bound it chose.
+        if !isBound { try set(fcio_only_ipv6, options.onlyIPv6, "IPV6_V6ONLY") }
         if options.reuseAddress { try set(fcio_reuse_address, true, "SO_REUSEADDR") }
         if options.reusePort { try set(fcio_reuse_port, true, "SO_REUSEPORT") }
         if let size = options.receiveBuffer { try set(fcio_receive_buffer, size, "SO_RCVBUF") }

@@ -73,7 +73,8 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
 
     package init(
         socket: UDPSocket, tls: TLSContext, configuration: ConnectionConfiguration, limits: Limits = Limits(),
-        resetKey: StatelessResetKey? = nil, reactor: Reactor, makeExtension: @escaping () -> Extension
+        resetKey: StatelessResetKey? = nil, tokenSecret: [UInt8]? = nil, reactor: Reactor,
+        makeExtension: @escaping () -> Extension
     ) {
         self.socket = socket
         self.tls = tls
@@ -83,7 +84,10 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         self.reactor = reactor
         self.makeExtension = makeExtension
         random = randomSeed()
-        admission = Admission(resetKey: resetKey, random: SeededRandom(from: &random), at: reactor.now)
+        admission = Admission(
+            resetKey: resetKey, tokenSecret: tokenSecret,
+            wallClock: .nanoseconds(Int64(clamping: wallClock().nanoseconds)), random: SeededRandom(from: &random),
+            at: reactor.now)
         answerRate = TokenRate(perSecond: limits.statelessAnswers, burst: limits.statelessAnswers)
         socket.handler = self
         reactor.onTurnEnd { [unowned self] in

@@ -56,6 +56,10 @@ public final class Broadcaster {
         package var resetKey: StatelessResetKey?
         /// What tickets are sealed with, so that they outlive the process.
         package var ticketSecret: [UInt8]?
+        /// What address tokens are sealed with, so that they outlive the process.
+        package var tokenSecret: [UInt8]?
+        /// A socket to take instead of one that is bound to `listen`.
+        package var inherited: InheritedSocket?
         package var qlogDirectory: String?
         package var keyLog: String?
 
@@ -116,7 +120,12 @@ public final class Broadcaster {
         self.reactor = reactor
         var udp = UDPOptions()
         udp.onlyIPv6 = !options.listen.address.isUnspecified
-        listen = try reactor.udpSocket(bind: options.listen, options: udp)
+        listen =
+            if let inherited = options.inherited {
+                try reactor.udpSocket(inherited, options: udp)
+            } else {
+                try reactor.udpSocket(bind: options.listen, options: udp)
+            }
         let (tls, facts) = try Self.context(options)
         (certificatePEM, certificate, self.options) = (tls.certificatePEM, facts, options)
         // Held twice, it would be copied when it changes.
@@ -142,6 +151,7 @@ public final class Broadcaster {
                 flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
                 at: reactor.now),
             sender: sender, maxDatagramSize: options.maxDatagramSize, resetKey: options.resetKey,
+            tokenSecret: options.tokenSecret,
             qlogDirectory: options.qlogDirectory, reactor: reactor, log: log)
         flush.action = { [weak self] in self?.turnEnds() }
         clock = reactor.timer(at: reactor.now + .seconds(1)) { [unowned self] in

@@ -55,7 +55,8 @@ package final class SourceEndpoint {
     package init(
         listen: UDPSocket, tls: TLSContext, limits: Listener<ReceivedFrames>.Limits = .init(), server: FlowServer,
         sender: FlowSender?, maxDatagramSize: Int = ConnectionConfiguration.datagramSizeLimit,
-        resetKey: StatelessResetKey? = nil, qlogDirectory: String? = nil, reactor: Reactor, log: Logger
+        resetKey: StatelessResetKey? = nil, tokenSecret: [UInt8]? = nil, qlogDirectory: String? = nil, reactor: Reactor,
+        log: Logger
     ) {
         precondition((sender == nil) == (server.flow == nil), "a flow needs a way out")
         self.qlogDirectory = qlogDirectory
@@ -66,7 +67,8 @@ package final class SourceEndpoint {
         var configuration = ConnectionConfiguration.source(hasFlow: sender != nil)
         configuration.maxDatagramSize = maxDatagramSize
         listener = Listener(
-            socket: listen, tls: tls, configuration: configuration, limits: limits, resetKey: resetKey, reactor: reactor
+            socket: listen, tls: tls, configuration: configuration, limits: limits, resetKey: resetKey,
+            tokenSecret: tokenSecret, reactor: reactor
         ) { ReceivedFrames() }
         listener.onAccept = { [unowned self] peer in accept(peer) }
         listener.onClosed = { [unowned self] peer in forget(peer) }
@@ -139,7 +141,7 @@ package final class SourceEndpoint {
     private func handle(_ event: ConnectionEvent, of id: ReceiverID, _ peer: ReceiverPeer) {
         if case .closed(let reason) = event {
             connections[id.slot]?.qlog?.closed(reason, at: reactor.now)
-            log.gone(peer.connection.machine.remoteAddress, reason)
+            log.gone(peer.connection.machine.remoteAddress, reason, at: reactor.now)
         }
         server.handle(event, of: id, on: &peer.connection.machine, at: reactor.now)
     }
@@ -188,7 +190,7 @@ package final class SourceEndpoint {
         while let notice = server.nextNotice() {
             note(notice)
             log.tell(
-                notice, of: connections[notice.receiver.slot]?.peer.connection.machine.remoteAddress, at: reactor.now)
+                notice, of: connections[notice.receiver.slot]?.peer.connection, at: reactor.now)
         }
     }
 

@@ -1,3 +1,4 @@
+import Cryptography
 import Flexicast
 import Logging
 import Operation
@@ -11,6 +12,9 @@ package struct SourceLog {
     private var refusals = LogBudget(burst: 1)
     /// Or a JOIN that is refused.
     private var joins = LogBudget()
+    /// Or that it comes and goes.
+    private var arrivals = LogBudget()
+    private var departures = LogBudget()
 
     package init(_ log: Logger) { self.log = log }
 
@@ -23,20 +27,29 @@ package struct SourceLog {
             ])
     }
 
-    package func gone(_ address: SocketAddress, _ reason: CloseReason) {
-        log.info("receiver gone", metadata: ["address": "\(address)", "reason": "\(reason)"])
+    package mutating func gone(_ address: SocketAddress, _ reason: CloseReason, at now: Instant) {
+        guard departures.take(at: now) else { return }
+        log.info(
+            "receiver gone",
+            metadata: ["address": "\(address)", "reason": "\(reason)", "not_logged": "\(departures.untold)"])
     }
 
     package func notLogged(_ error: any Error) {
         log.error("a connection is not logged", metadata: ["reason": "\(error)"])
     }
 
-    /// `address`: that of the receiver which the notice is of, while it is there.
-    package mutating func tell(_ notice: ServerNotice, of address: SocketAddress?, at now: Instant) {
-        let address: Logger.MetadataValue = "\(address.map(\.description) ?? "gone")"
+    /// `connection`: that of the receiver which the notice is of, while it is there.
+    package mutating func tell(_ notice: ServerNotice, of connection: SecureConnection?, at now: Instant) {
+        let address: Logger.MetadataValue = "\(connection.map { "\($0.machine.remoteAddress)" } ?? "gone")"
         switch notice {
         case .connected(_, let speaksFlexicast):
-            log.info("receiver connected", metadata: ["address": address, "flexicast": "\(speaksFlexicast)"])
+            guard arrivals.take(at: now) else { return }
+            log.info(
+                "receiver connected",
+                metadata: [
+                    "address": address, "flexicast": "\(speaksFlexicast)",
+                    "resumed": "\(connection?.isResumed ?? false)", "not_logged": "\(arrivals.untold)",
+                ])
         case .listens(_, let members):
             log.info("receiver listens to the flow", metadata: ["address": address, "members": "\(members)"])
         case .notAdmitted(_, let reason):

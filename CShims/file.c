@@ -60,6 +60,7 @@ static void describe(const struct stat *from, struct fc_file_status *out) {
     out->inode = (uint64_t)from->st_ino;
     out->modified = (int64_t)from->st_mtim.tv_sec * 1000000000 + from->st_mtim.tv_nsec;
     out->regular = S_ISREG(from->st_mode);
+    out->mode = (uint32_t)from->st_mode & 07777;
 }
 
 int fc_file_status(int directory, const char *name, struct fc_file_status *out) {

@@ -16,6 +16,7 @@ struct fc_file_status {
     uint64_t inode;
     int64_t modified; /* nanoseconds since 1970 */
     bool regular;
+    uint32_t mode; /* permissions, as chmod takes them */
 };
 
 /* A descriptor of an existing directory. With `lock`, -EWOULDBLOCK when another process holds it locked. */

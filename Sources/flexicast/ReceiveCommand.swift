@@ -28,6 +28,10 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
     var insecure = false
 
     @Option(
+        help: ArgumentHelp("Show the token in this file to a source that asks for one.", valueName: "file"))
+    var tokenFile: String?
+
+    @Option(
         help: ArgumentHelp(
             "auto (default): flow if heard; multicast, amt: exit status 2 if it never is; unicast: never ask for it.",
             valueName: "auto|multicast|amt|unicast"),
@@ -90,6 +94,9 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
     func validate() throws {
         var problems: [String] = []
         if trust != nil, insecure { problems.append("--trust and --insecure exclude each other; give one of them") }
+        if insecure, tokenFile != nil {
+            problems.append("--insecure would show the token to anybody; give --trust with --token-file")
+        }
         if path == .amt, relay == nil { problems.append("--path amt needs --relay") }
         if relay != nil, path == .multicast || path == .unicast {
             problems.append("--relay goes with --path amt or auto")
@@ -105,13 +112,16 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
     }
 
     func fileProblems() -> [String] {
-        guard case .file(let path)? = trust else { return [] }
-        return problem("--trust") { _ = try TLSContext.client(trust: .file(path), alpn: [applicationProtocol]) }
+        let problems = tokenFile.map { file in problem("--token-file") { _ = try AccessToken(file: file) } } ?? []
+        guard case .file(let path)? = trust else { return problems }
+        return problems
+            + problem("--trust") { _ = try TLSContext.client(trust: .file(path), alpn: [applicationProtocol]) }
     }
 
     var options: ReceiverOptions {
         var options = ReceiverOptions(host: server.host, port: server.port)
         options.trust = insecure ? .anyone : trust ?? .system
+        options.tokenFile = tokenFile
         options.path = path
         options.output = output
         options.count = count

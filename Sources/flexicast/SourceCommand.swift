@@ -152,6 +152,12 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
     var connectionsPerAddress = 256
 
     @Option(
+        help: ArgumentHelp(
+            "File of names and tokens, one pair a line: only receivers with one of the tokens are served.",
+            valueName: "file"))
+    var access: String?
+
+    @Option(
         help: ArgumentHelp("Directory that remembers items and which were sent, across restarts.", valueName: "dir"))
     var state: String?
 
@@ -239,10 +245,12 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
     }
 
     func fileProblems() -> [String] {
-        guard let certificate, let key else { return [] }
-        return problem("--certificate, --key") {
+        var problems = access.map { file in problem("--access") { _ = try AccessList(file: file) } } ?? []
+        guard let certificate, let key else { return problems }
+        problems += problem("--certificate, --key") {
             _ = try TLSContext.server(certificateFile: certificate, keyFile: key, alpn: [applicationProtocol])
         }
+        return problems
     }
 
     var options: SourceOptions {
@@ -268,6 +276,7 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
         options.retention = Retention(objects: retain, octets: retainOctets, age: retainFor)
         options.connections = connections
         options.connectionsPerAddress = connectionsPerAddress
+        options.access = access
         options.stateDirectory = state
         options.qlogDirectory = qlog
         options.keyLog = keylog

@@ -28,6 +28,8 @@ package struct ReceiverOptions: Sendable {
     package var host: String
     package var port: UInt16
     package var trust: TrustChoice = .system
+    /// File of the token that is shown to a source that asks for one.
+    package var tokenFile: String?
     package var path: PathChoice = .auto
     package var output: OutputChoice = .none
     /// Stop with success after so many items; nil goes on.

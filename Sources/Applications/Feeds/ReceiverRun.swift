@@ -68,8 +68,10 @@ final class ReceiverRun {
         }
         store =
             if case .directory(let path) = options.output { try ItemStore(directory: path, logger: log) } else { nil }
+        var subscription = options.subscription
+        subscription.accessToken = try options.tokenFile.map { try AccessToken(file: $0) }
         subscriber = try Subscriber(
-            options.subscription, resuming: store.flatMap { Self.position(from: $0.position) }, on: reactor, log: log)
+            subscription, resuming: store.flatMap { Self.position(from: $0.position) }, on: reactor, log: log)
         subscriber.onEvent = { [unowned self] event in handle(event) }
     }
 
@@ -155,6 +157,8 @@ final class ReceiverRun {
             notePosition()
             manager?.status("not connected: \(reason)")
             tellOfRefusal()
+            // It would be told the same again.
+            if subscriber.accessRefusal != nil { reactor.stop() }
         }
     }
 
@@ -298,6 +302,12 @@ final class ReceiverRun {
     private var status: Int32 {
         if isTimeUp, !subscriber.hasConnected {
             log.error("no connection to \(options.host):\(options.port): \(subscriber.lastFailure)")
+            return 1
+        }
+        if let refusal = subscriber.accessRefusal {
+            log.error(
+                "the source refuses access; give --token-file a file with a token that it knows",
+                metadata: ["reason": "\(refusal)"])
             return 1
         }
         if let refusal = subscriber.lastRefusal {

@@ -61,7 +61,8 @@ package func runSource(
     defer { metrics?.close() }
     let drain = Drain(broadcaster, for: options.drain, on: reactor)
     let reloader = SourceReloader(
-        broadcaster: broadcaster, certificate: certificate, feeds: feeds, read: reload, publish: publishMissing,
+        broadcaster: broadcaster, certificate: certificate, feeds: feeds, read: reload, access: options.access,
+        publish: publishMissing,
         log: log)
     try reactor.onSignal(SIGHUP) {
         manager?.reloading()
@@ -197,6 +198,7 @@ private func broadcast(
         broadcast.tokenSecret = secret
         broadcast.certificate = try broadcast.certificate ?? storedCertificate(in: home, names: broadcast.names)
     }
+    broadcast.access = try options.access.map { try AccessList(file: $0) }
     broadcast.flow = options.flow
     broadcast.history = options.givenHistory
     broadcast.groupRetry = options.groupRetry

@@ -39,6 +39,8 @@ package struct SourceOptions: Sendable {
     package var retention = Self.usualRetention
     /// A hundred thousand items and 64 MiB, however old.
     package static let usualRetention = Retention(objects: 100_000, octets: 64 << 20)
+    /// File of tokens, one of which a receiver has to show; nil serves everybody.
+    package var access: String?
     /// Directory that remembers which items were seen across restarts; nil forgets.
     package var stateDirectory: String?
     /// Directory for one qlog file per connection.

@@ -29,6 +29,8 @@ struct SourceReloader {
     let feeds: SourceFeeds
     /// Reads everything again; nil when there is only the certificate to be read again.
     let read: (() throws -> SourceReload)?
+    /// File of those who may receive, read again too.
+    let access: String?
     /// Publishes what was recorded and may not have been.
     let publish: ([Publication.Document]) -> Void
     let log: Logger
@@ -40,8 +42,10 @@ struct SourceReloader {
             return nil
         }
         let new: SourceReload
+        let allowed: AccessList?
         do {
             new = try read()
+            allowed = try access.map { try AccessList(file: $0) }
             for feed in new.options.feeds { _ = try FeedLocation(feed) }
         } catch {
             for problem in (error as? ReloadRefusal)?.problems ?? ["\(error)"] {
@@ -52,6 +56,7 @@ struct SourceReloader {
         let options = new.options
         guard certificate.reload(options.certificate) else { return nil }
         broadcaster.use(options.limits)
+        if let allowed { broadcaster.use(allowed) }
         feeds.poll(every: options.pollInterval)
         feeds.keep(only: options.feeds)
         do {

@@ -39,6 +39,8 @@ public struct FileStatus: Sendable, Equatable {
     public var modified: Int64
     /// Not a directory, a pipe or a device.
     public var isRegular: Bool
+    /// Permissions, as chmod takes them.
+    public var mode: UInt32
 }
 
 /// A directory whose files are each whole or absent, whenever the process or the machine stops: a file is written
@@ -131,7 +133,8 @@ public enum StoredFile {
         if result == -2 { return nil }
         guard result >= 0 else { throw FileError("read", path, code: result) }
         return FileStatus(
-            size: status.size, inode: status.inode, modified: status.modified, isRegular: status.regular)
+            size: status.size, inode: status.inode, modified: status.modified, isRegular: status.regular,
+            mode: status.mode)
     }
 
     static func read(_ name: String, in directory: Int32, path: String, limit: Int) throws(FileError) -> [UInt8]? {

@@ -29,6 +29,7 @@ package final class Receiver {
     package var replicated: [FlowReception] = []
     private var clientTimer: TimerHandle?
     private let socket: UDPSocket
+    private let accessToken: AccessToken?
     package var qlog: Qlog?
     package var octetsOfClosedFlows: UInt64 = 0
     package var octetsOfClosedTunnels: UInt64 = 0
@@ -37,12 +38,14 @@ package final class Receiver {
     package init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
         wants: Wants = .everything, qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil,
+        shows accessToken: AccessToken? = nil,
         assembler: ObjectAssembler = ObjectAssembler(), grant: ReceiverGrant = ReceiverGrant(), reactor: Reactor,
         log: Logger
     ) throws {
         self.reactor = reactor
         self.log = log
         self.access = access
+        self.accessToken = accessToken
         var random = randomSeed()
         var configuration = ConnectionConfiguration.receiver(usesFlow: usesFlow, grant: grant)
         // When a source is back after a while, its receivers are to know it soon, and not all in the same moment.
@@ -127,7 +130,16 @@ package final class Receiver {
 
     // MARK: Events of the connection
 
+    /// To a source that asks for it: it lets a stream be opened.
+    private func showToken() {
+        guard let accessToken, (try? peer.connection.machine.openStream(bidirectional: false)) == Access.stream else {
+            return
+        }
+        try? peer.connection.machine.write(Access.stream, accessToken.octets, fin: true)
+    }
+
     private func handle(_ event: ConnectionEvent) {
+        if case .connected = event { showToken() }
         peer.extension.handle(event, on: &peer.connection.machine, at: reactor.now)
         switch event {
         // Nearly all: what comes of them is asked for once.

@@ -30,6 +30,8 @@ public final class Subscriber {
         /// Octets of an object that may wait for those before them, or for the rest of it; beyond it an object is given up.
         public var heldOctets = 64 << 20
 
+        /// Shown to a source that asks for one.
+        package var accessToken: AccessToken?
         package var relay: RelayChoice?
         package var joinsGroup = true
         package var qlogDirectory: String?
@@ -90,6 +92,9 @@ public final class Subscriber {
     public private(set) var lastFailure = "no answer yet"
     /// Why the source's certificate was not accepted in the last attempt to connect; nil when it was, or there was none.
     public private(set) var lastRefusal: String?
+
+    /// Why the source has said that this receiver may not receive; nil when it has not.
+    package private(set) var accessRefusal: String?
 
     private let options: Options
     private let reactor: Reactor
@@ -220,7 +225,8 @@ public final class Subscriber {
                 usesFlow: options.usesFlow,
                 access: FlowAccess(interface: options.interface, native: options.joinsGroup, relay: options.relay),
                 wants: options.prefixes.isEmpty ? .everything : .named(options.prefixes),
-                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket, assembler: kept, reactor: reactor,
+                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
+                shows: options.accessToken, assembler: kept, reactor: reactor,
                 log: log)
             self.receiver = receiver
             receiver.onEvent = { [unowned self] event in handle(event) }
@@ -253,6 +259,7 @@ public final class Subscriber {
         log.warning("connection ended", metadata: ["reason": "\(reason)"])
         lastFailure = "\(reason)"
         lastRefusal = if case .local(let error) = reason, error.isOfCertificate { error.reason } else { nil }
+        if case .peerApplication(Access.refusal, let text) = reason { accessRefusal = text }
         if attempts == 0, reason.isViolation, reactor.now - connectedAt < ReconnectPause.goodConduct {
             violations += 1
         } else if attempts == 0 {

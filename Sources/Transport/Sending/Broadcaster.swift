@@ -58,6 +58,8 @@ public final class Broadcaster {
         package var ticketSecret: [UInt8]?
         /// What address tokens are sealed with, so that they outlive the process.
         package var tokenSecret: [UInt8]?
+        /// Who may receive; nil: everybody.
+        package var access: AccessList?
         /// A socket to take instead of one that is bound to `listen`.
         package var inherited: InheritedSocket?
         package var qlogDirectory: String?
@@ -131,7 +133,10 @@ public final class Broadcaster {
         // Held twice, it would be copied when it changes.
         self.options.objects = nil
         let objects = options.objects ?? memoryLog(retention: options.retention)
-        let (flow, sender) = try makeFlow(options.flow, listen: listen, firstStream: objects.next, reactor: reactor)
+        var flowOptions = options.flow
+        // Who has to leave must not be able to listen on.
+        flowOptions.rotatesKeyAfterLeave = options.access != nil
+        let (flow, sender) = try makeFlow(flowOptions, listen: listen, firstStream: objects.next, reactor: reactor)
         var configuration = FlowServerConfiguration(history: options.history)
         configuration.replicates = options.flow.replicates
         configuration.hasGroup = options.flow.group != nil
@@ -151,7 +156,7 @@ public final class Broadcaster {
                 flow: flow, log: objects, configuration: configuration, seed: randomSeed(), wallClock: wallClock(),
                 at: reactor.now),
             sender: sender, maxDatagramSize: options.maxDatagramSize, resetKey: options.resetKey,
-            tokenSecret: options.tokenSecret,
+            tokenSecret: options.tokenSecret, access: options.access,
             qlogDirectory: options.qlogDirectory, reactor: reactor, log: log)
         flush.action = { [weak self] in self?.turnEnds() }
         clock = reactor.timer(at: reactor.now + .seconds(1)) { [unowned self] in
@@ -206,6 +211,9 @@ public final class Broadcaster {
             throw error
         }
     }
+
+    /// Who may receive from now on, of a source that was made with such a list. Others are let go.
+    package func use(_ access: AccessList) { source.use(access) }
 
     // MARK: Objects
 

@@ -29,6 +29,9 @@ public struct FlowOptions: Sendable {
     /// Whether the flow's packets leave without a copy, which takes io_uring.
     public var zeroCopy = ZeroCopyMode.auto
 
+    /// The flow's key changes after a member has left.
+    package var rotatesKeyAfterLeave = false
+
     /// No flow: neither a group nor copies.
     public init() {}
 }

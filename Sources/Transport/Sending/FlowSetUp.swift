@@ -28,6 +28,7 @@ package func makeFlow(
     if let rate = options.rate { configuration.rateCeiling = rate }
     configuration.rateFloor = min(options.rateFloor, configuration.rateCeiling)
     configuration.pacePercent = options.pacePercent
+    configuration.rotatesKeyAfterLeave = options.rotatesKeyAfterLeave
     if let delay = options.acknowledgementDelay { configuration.ackDelay = .fixed(delay) }
     var random = randomSeed()
     // Every packet carries it, and who shares a group and port with another source is told apart by it.

@@ -33,7 +33,9 @@ package final class SourceEndpoint {
     /// The server's deadline that a timer is set for; nil when none is.
     private var deadline: Instant?
     /// By slot of the server's receivers.
-    package private(set) var connections: [Connected?] = []
+    package internal(set) var connections: [Connected?] = []
+    /// Who may receive; nil: everybody.
+    var access: AccessList?
     private var slots: [ObjectIdentifier: Int] = [:]
     /// Where connections are logged.
     private let qlogDirectory: String?
@@ -49,13 +51,18 @@ package final class SourceEndpoint {
         /// When it began to be served as it is, and why.
         package var changedAt: Instant
         package var reason = ""
+        /// Until it has shown a token, where it has to.
+        var gate: Gate?
+        /// Whose token it has shown.
+        package var holder: AccessList.Holder?
     }
 
     /// `sender` is the way out of the server's flow; nil when it has none.
     package init(
         listen: UDPSocket, tls: TLSContext, limits: Listener<ReceivedFrames>.Limits = .init(), server: FlowServer,
         sender: FlowSender?, maxDatagramSize: Int = ConnectionConfiguration.datagramSizeLimit,
-        resetKey: StatelessResetKey? = nil, tokenSecret: [UInt8]? = nil, qlogDirectory: String? = nil, reactor: Reactor,
+        resetKey: StatelessResetKey? = nil, tokenSecret: [UInt8]? = nil, access: AccessList? = nil,
+        qlogDirectory: String? = nil, reactor: Reactor,
         log: Logger
     ) {
         precondition((sender == nil) == (server.flow == nil), "a flow needs a way out")
@@ -66,6 +73,11 @@ package final class SourceEndpoint {
         self.sender = sender
         var configuration = ConnectionConfiguration.source(hasFlow: sender != nil)
         configuration.maxDatagramSize = maxDatagramSize
+        if access != nil {
+            configuration.parameters.initialMaxStreamsUni = 1
+            configuration.parameters.initialMaxStreamDataUni = UInt64(AccessToken.lengths.upperBound) + 1
+        }
+        self.access = access
         listener = Listener(
             socket: listen, tls: tls, configuration: configuration, limits: limits, resetKey: resetKey,
             tokenSecret: tokenSecret, reactor: reactor
@@ -114,6 +126,7 @@ package final class SourceEndpoint {
     private func accept(_ peer: ReceiverPeer) {
         let id = server.accept(at: reactor.now)
         var connection = Connected(peer: peer, id: id, changedAt: reactor.now)
+        if access != nil { connection.gate = Gate() }
         if let qlogDirectory { connection.qlog = startLog(peer, directory: qlogDirectory) }
         while connections.count <= id.slot { connections.append(nil) }
         connections[id.slot] = connection
@@ -121,6 +134,7 @@ package final class SourceEndpoint {
         // The listener holds the peer until `forget`: a connection may end within its own call.
         peer.onEvent = { [unowned self, unowned peer] event in handle(event, of: id, peer) }
         peer.beforeTransmit = { [unowned self, unowned peer] in
+            guard connections[id.slot]?.gate == nil else { return }
             server.serve(id, frames: &peer.extension, on: &peer.connection.machine, at: reactor.now)
             report()
         }
@@ -143,7 +157,20 @@ package final class SourceEndpoint {
             connections[id.slot]?.qlog?.closed(reason, at: reactor.now)
             log.gone(peer.connection.machine.remoteAddress, reason, at: reactor.now)
         }
+        guard passes(event, of: id, peer) else { return }
+        serve(event, of: id, peer)
+    }
+
+    func serve(_ event: ConnectionEvent, of id: ReceiverID, _ peer: ReceiverPeer) {
         server.handle(event, of: id, on: &peer.connection.machine, at: reactor.now)
+    }
+
+    func timer(after pause: Duration, _ action: @escaping () -> Void) -> TimerHandle {
+        reactor.timer(at: reactor.now + pause, action)
+    }
+
+    func accessRefused(_ address: SocketAddress, _ reason: String) {
+        log.accessRefused(address, reason, at: reactor.now)
     }
 
     private func forget(_ peer: ReceiverPeer) {
@@ -190,7 +217,8 @@ package final class SourceEndpoint {
         while let notice = server.nextNotice() {
             note(notice)
             log.tell(
-                notice, of: connections[notice.receiver.slot]?.peer.connection, at: reactor.now)
+                notice, of: connections[notice.receiver.slot]?.peer.connection,
+                holder: connections[notice.receiver.slot]?.holder, at: reactor.now)
         }
     }
 

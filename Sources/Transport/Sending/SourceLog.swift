@@ -27,6 +27,13 @@ package struct SourceLog {
             ])
     }
 
+    package mutating func accessRefused(_ address: SocketAddress, _ reason: String, at now: Instant) {
+        guard refusals.take(at: now) else { return }
+        log.warning(
+            "access refused",
+            metadata: ["address": "\(address)", "reason": "\(reason)", "not_logged": "\(refusals.untold)"])
+    }
+
     package mutating func gone(_ address: SocketAddress, _ reason: CloseReason, at now: Instant) {
         guard departures.take(at: now) else { return }
         log.info(
@@ -39,17 +46,19 @@ package struct SourceLog {
     }
 
     /// `connection`: that of the receiver which the notice is of, while it is there.
-    package mutating func tell(_ notice: ServerNotice, of connection: SecureConnection?, at now: Instant) {
+    package mutating func tell(
+        _ notice: ServerNotice, of connection: SecureConnection?, holder: AccessList.Holder?, at now: Instant
+    ) {
         let address: Logger.MetadataValue = "\(connection.map { "\($0.machine.remoteAddress)" } ?? "gone")"
         switch notice {
         case .connected(_, let speaksFlexicast):
             guard arrivals.take(at: now) else { return }
-            log.info(
-                "receiver connected",
-                metadata: [
-                    "address": address, "flexicast": "\(speaksFlexicast)",
-                    "resumed": "\(connection?.isResumed ?? false)", "not_logged": "\(arrivals.untold)",
-                ])
+            var metadata: Logger.Metadata = [
+                "address": address, "flexicast": "\(speaksFlexicast)",
+                "resumed": "\(connection?.isResumed ?? false)", "not_logged": "\(arrivals.untold)",
+            ]
+            if let holder { metadata["token"] = "\(holder.name)" }
+            log.info("receiver connected", metadata: metadata)
         case .listens(_, let members):
             log.info("receiver listens to the flow", metadata: ["address": address, "members": "\(members)"])
         case .notAdmitted(_, let reason):

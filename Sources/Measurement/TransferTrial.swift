@@ -28,7 +28,7 @@ package final class TransferTrial {
         var configuration = ConnectionConfiguration()
         configuration.maxDatagramSize = maxDatagramSize
         reactor = try Reactor(io: .init(io))
-        socket = try reactor.udpSocket(bind: listen)
+        socket = try reactor.serverSocket(bind: listen)
         let tls =
             if let certificate {
                 try TLSContext.server(

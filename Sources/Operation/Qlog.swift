@@ -7,7 +7,10 @@ import Wire
 /// One connection's log in qlog's streaming format, JSON text sequences (draft-ietf-quic-qlog-main-schema section 11.2, with the events
 /// of draft-ietf-quic-qlog-quic-events-13). For debugging: it is written at once and a file stops growing at `maxOctets`.
 package final class Qlog {
-    private let file: OpenFile
+    private let path: String
+    private let directory: String
+    /// Nil until it is kept.
+    private var file: OpenFile?
     private let begin: Instant
     private var buffer: [UInt8] = []
     private var octets = 0
@@ -16,14 +19,10 @@ package final class Qlog {
     package static let maxOctets = 256 << 20
     private static let bufferOctets = 64 << 10
 
-    /// Begins `directory`/`name`.sqlog.
-    /// - Throws: an error that names the file.
-    package init(directory: String, name: String, role: Role, groupID: ConnectionID, at now: Instant) throws {
-        let path = "\(directory)/\(name).sqlog"
-        do throws(SystemError) {
-            try makeDirectories(directory)
-            file = try OpenFile(creating: path)
-        } catch { throw EndpointError("cannot write \(path): \(error.reason)") }
+    /// Begins `directory`/`name`.sqlog, as soon as `keep` is called: until then what is logged is held, as far as there is room.
+    package init(directory: String, name: String, role: Role, groupID: ConnectionID, at now: Instant) {
+        path = "\(directory)/\(name).sqlog"
+        self.directory = directory
         begin = now
         let wall = Date().formatted(.iso8601)
         record(
@@ -37,6 +36,19 @@ package final class Qlog {
     }
 
     deinit { flush() }
+
+    /// Its file is made.
+    package var isKept: Bool { file != nil }
+
+    /// Makes the file. Ignored where it is made.
+    /// - Throws: an error that names it.
+    package func keep() throws {
+        guard file == nil else { return }
+        do throws(SystemError) {
+            try makeDirectories(directory)
+            file = try OpenFile(creating: path)
+        } catch { throw EndpointError("cannot write \(path): \(error.reason)") }
+    }
 
     /// Logs `connection` from now on.
     package func attach(to connection: SecureConnection) {
@@ -122,7 +134,7 @@ package final class Qlog {
     }
 
     private func record(_ json: String) {
-        guard octets < Self.maxOctets else { return }
+        guard octets < Self.maxOctets, file != nil || buffer.count < Self.bufferOctets else { return }
         buffer.append(0x1e)
         buffer += json.utf8
         buffer.append(0x0a)
@@ -130,6 +142,7 @@ package final class Qlog {
     }
 
     private func flush() {
+        guard let file else { return }
         octets += buffer.count
         // A log that cannot be written must not stop what it is about.
         try? file.write(buffer)

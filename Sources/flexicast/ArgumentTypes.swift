@@ -1,6 +1,7 @@
 // Texts of the command line as values. Each refusal says what was read and what would be accepted.
 import ArgumentParser
 import Feeds
+import Reactor
 import Wire
 
 /// Why a piece of the command line is not what it should be.
@@ -56,16 +57,22 @@ func parseRate(_ text: String) throws -> UInt64 {
     return UInt64(bits)
 }
 
-/// `192.0.2.1:4433`, `[2001:db8::1]:4433`; `:4433` alone is every address of the machine.
+/// `192.0.2.1:4433`, `[2001:db8::1]:4433`; `:4433` alone is every address of the machine, of IPv4 and IPv6.
 func parseListenAddress(_ text: String) throws -> SocketAddress {
-    if let address = SocketAddress(text.hasPrefix(":") ? "0.0.0.0" + text : text) {
+    let every = NetworkInterface.everyAddress
+    if let address = SocketAddress(text.hasPrefix(":") ? (every.isIPv4 ? "0.0.0.0" : "[::]") + text : text) {
         guard !address.address.isMulticast else {
             throw ArgumentProblem(
                 "\(address.address) is a multicast group; receivers connect to an address of this machine")
         }
         return address
     }
-    throw ArgumentProblem("write ADDRESS:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433")
+    throw ArgumentProblem("write ADDRESS:PORT, such as :4433, 0.0.0.0:4433 or [2001:db8::1]:4433")
+}
+
+/// Where something is sent: as above, but `:5000` alone is this machine.
+func parseTarget(_ text: String) throws -> SocketAddress {
+    try parseListenAddress(text.hasPrefix(":") ? "127.0.0.1" + text : text)
 }
 
 /// `232.1.2.3:5000` or `[ff3e::1]:5000`.

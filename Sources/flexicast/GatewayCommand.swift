@@ -77,7 +77,7 @@ struct GatewayCommand: ParsableCommand, Logs {
 
     @Option(
         help: ArgumentHelp("Send payloads here as UDP datagrams.", valueName: "addr:port"),
-        transform: parseListenAddress)
+        transform: parseTarget)
     var to: SocketAddress?
 
     @Option(

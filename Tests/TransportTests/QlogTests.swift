@@ -13,8 +13,9 @@ struct QlogTests {
         defer { try? FileManager.default.removeItem(at: directory) }
         let now = Instant(nanoseconds: 5_000_000_000)
         do {
-            let qlog = try Qlog(
+            let qlog = Qlog(
                 directory: directory.path, name: "a", role: .client, groupID: ConnectionID([1, 2])!, at: now)
+            try qlog.keep()
             let payload: [UInt8] = [0x0f, 3, 0, 2, 9, 9]
             qlog.flowPacket(pathID: 1, packetNumber: 7, size: 30, payload: payload.span, at: now + .microseconds(1500))
             qlog.closed(.peerApplication(code: 1, reason: "a \"quoted\" word\n\u{1}"), at: now + .seconds(1))
@@ -35,6 +36,7 @@ struct QlogTests {
     @Test func aDirectoryThatCannotBeWrittenIsNamed() {
         let error = #expect(throws: EndpointError.self) {
             try Qlog(directory: "/proc/nowhere", name: "a", role: .client, groupID: .empty, at: Instant(nanoseconds: 0))
+                .keep()
         }
         #expect(error?.description.contains("/proc/nowhere") == true)
     }

@@ -58,6 +58,12 @@ final class ReceiverRun {
         self.reactor = reactor
         self.log = log
         manager = ServiceManager(on: reactor)
+        // It may come later, as that of a tunnel does.
+        if let name = options.interface {
+            do { _ = try NetworkInterface.index(of: name) } catch {
+                log.warning("the flow cannot be joined yet", metadata: ["reason": "\(error)"])
+            }
+        }
         if case .standardOutput = options.output {
             // Nobody is left to receive for.
             writer = OutputWriter(onGone: { [wakeup = reactor.wakeup] in wakeup.post { $0.stop() } })

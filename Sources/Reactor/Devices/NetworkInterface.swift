@@ -77,7 +77,16 @@ public struct NetworkInterface: Sendable, Hashable {
     }
 
     /// The index of the interface called `name`. Throws an error that lists the names there are.
-    static func index(of name: String) throws(ReactorError) -> UInt32 {
+    /// What stands for every address of this machine: that of IPv6, which takes IPv4 too, where there is IPv6.
+    public static var everyAddress: IPAddress {
+        let descriptor = fcio_udp_socket(6)
+        guard descriptor >= 0 else { return .v4(0) }
+        Glibc.close(descriptor)
+        return .v6(0)
+    }
+
+    /// Throws `ReactorError`, which names those that there are, where there is none of that name.
+    public static func index(of name: String) throws(ReactorError) -> UInt32 {
         let index = unsafe if_nametoindex(name)
         if index != 0 { return index }
         let names = try all().map(\.name).joined(separator: ", ")

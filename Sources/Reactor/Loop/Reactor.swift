@@ -152,6 +152,15 @@ import Wire
         try add(try UDPSocket(reactor: self, bind: address, options: options))
     }
 
+    /// A socket for whoever comes: the unspecified address of IPv6 is every address of the machine, those of IPv4 too.
+    public func serverSocket(
+        bind address: SocketAddress, options: UDPOptions = UDPOptions()
+    ) throws(ReactorError) -> UDPSocket {
+        var options = options
+        options.onlyIPv6 = !address.address.isUnspecified
+        return try udpSocket(bind: address, options: options)
+    }
+
     /// A socket that the service manager has handed over, with what of `options` does not say how it is bound.
     public func udpSocket(
         _ inherited: InheritedSocket, options: UDPOptions = UDPOptions()

@@ -120,13 +120,11 @@ public final class Broadcaster {
     /// - Throws: an error that says what could not be set up.
     public init(_ options: Options, on reactor: Reactor, log: Logger) throws {
         self.reactor = reactor
-        var udp = UDPOptions()
-        udp.onlyIPv6 = !options.listen.address.isUnspecified
         listen =
             if let inherited = options.inherited {
-                try reactor.udpSocket(inherited, options: udp)
+                try reactor.udpSocket(inherited)
             } else {
-                try reactor.udpSocket(bind: options.listen, options: udp)
+                try reactor.serverSocket(bind: options.listen)
             }
         let (tls, facts) = try Self.context(options)
         (certificatePEM, certificate, self.options) = (tls.certificatePEM, facts, options)

@@ -43,6 +43,8 @@ package func makeFlow(
     var udp = UDPOptions()
     udp.multicastInterface = options.interface
     udp.multicastTTL = options.timeToLive
+    // Receivers on this machine hear it too. Without one the kernel makes no copy.
+    udp.multicastLoop = true
     // A Linux multicast router drops segmented sends that have DF set and reach it whole.
     udp.dontFragment = false
     udp.zeroCopy = options.zeroCopy
@@ -56,6 +58,7 @@ package func makeFlow(
 /// The address that the flow's packets come from: receivers join it together with the group.
 private func origin(_ options: FlowOptions, listen: SocketAddress, group: SocketAddress) throws -> IPAddress {
     let isIPv4 = group.address.isIPv4
+    if let name = options.interface { _ = try NetworkInterface.index(of: name) }
     if !listen.address.isUnspecified, listen.address.isIPv4 == isIPv4 { return listen.address }
     let interfaces = try NetworkInterface.all().filter { interface in
         options.interface.map { $0 == interface.name } ?? (interface.isUp && !interface.isLoopback)

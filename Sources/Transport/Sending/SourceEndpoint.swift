@@ -39,6 +39,8 @@ package final class SourceEndpoint {
     private var slots: [ObjectIdentifier: Int] = [:]
     /// Where connections are logged.
     private let qlogDirectory: String?
+    private var logsKept = 0
+    private var hasToldOfLogs = false
     package private(set) var past = Past()
     /// Members that went back to their connections, by reason.
     package private(set) var departures: [LeaveReason: UInt64] = [:]
@@ -142,18 +144,44 @@ package final class SourceEndpoint {
 
     private func startLog(_ peer: ReceiverPeer, directory: String) -> Qlog? {
         guard let id = peer.connection.machine.localConnectionIDs.first else { return nil }
+        let qlog = Qlog(directory: directory, name: "\(id)_server", role: .server, groupID: id, at: reactor.now)
+        qlog.attach(to: peer.connection)
+        return qlog
+    }
+
+    /// Anybody can begin a connection with another's address: a file is made for those alone who have shown that theirs is
+    /// their own, and not for more than so many.
+    private func keepLog(of id: ReceiverID) {
+        guard let qlog = connections[id.slot]?.qlog else { return }
         do {
-            let qlog = try Qlog(directory: directory, name: "\(id)_server", role: .server, groupID: id, at: reactor.now)
-            qlog.attach(to: peer.connection)
-            return qlog
+            guard logsKept < Self.mostLogs else {
+                throw EndpointError("there are \(Self.mostLogs) qlog files of this run")
+            }
+            try qlog.keep()
+            logsKept += 1
         } catch {
+            letGoOfLog(id)
+            guard !hasToldOfLogs else { return }
+            hasToldOfLogs = true
             log.notLogged(error)
-            return nil
         }
     }
 
+    private func letGoOfLog(_ id: ReceiverID) {
+        connections[id.slot]?.peer.connection.onPacket = nil
+        connections[id.slot]?.qlog = nil
+    }
+
+    /// qlog files of one run.
+    static let mostLogs = 10_000
+
     private func handle(_ event: ConnectionEvent, of id: ReceiverID, _ peer: ReceiverPeer) {
+        if case .connected = event { keepLog(of: id) }
         if case .closed(let reason) = event {
+            // A handshake that fails is worth a file, too.
+            if connections[id.slot]?.qlog?.isKept == false {
+                if peer.connection.machine.isRemoteAddressValidated { keepLog(of: id) } else { letGoOfLog(id) }
+            }
             connections[id.slot]?.qlog?.closed(reason, at: reactor.now)
             log.gone(peer.connection.machine.remoteAddress, reason, at: reactor.now)
         }

@@ -5,6 +5,8 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -222,6 +224,16 @@ int fcio_tcp_listen(struct fcio_address at) {
     int error = errno;
     close(fd);
     return -error;
+}
+
+int fcio_network_watch(void) {
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0) return -errno;
+    struct sockaddr_nl name = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
+    if (bind(fd, (struct sockaddr *)&name, sizeof name) == 0) return fd;
+    int error = -errno;
+    close(fd);
+    return error;
 }
 
 ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count) {

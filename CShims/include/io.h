@@ -71,6 +71,9 @@ int fcio_tcp_listen(struct fcio_address at);
 /// Hands octets to a connected socket without waiting: how many it took, or a negative errno.
 ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count);
 
+/// A descriptor that has something to read when interfaces or addresses change, or a negative errno.
+int fcio_network_watch(void);
+
 /// The MTU of an interface by name.
 int fcio_interface_mtu(const char *name);
 

@@ -90,6 +90,26 @@ final class Namespaces {
                 """)
     }
 
+    /// Takes a place's interface away and makes another one of its name and address.
+    func replaceInterface(at place: Int) throws {
+        try shell(at: place, ["ip", "link", "del", "eth0"])
+        try hub.shell(
+            ["ip", "-batch", "-"],
+            input: """
+                link add port\(place) type veth peer name eth0 netns \(places[place].identifier)
+                link set port\(place) master br0 up
+
+                """)
+        try shell(
+            at: place, ["ip", "-batch", "-"],
+            input: """
+                addr add \(address(place))/\(family == .ipv4 ? 16 : 64) dev eth0 \(family == .ipv6 ? "nodad" : "")
+                link set eth0 up
+                \(family == .ipv4 ? "route add 224.0.0.0/4 dev eth0" : "")
+
+                """)
+    }
+
     /// Stops the group at a place that has a filter, or lets it through again.
     func setCut(_ isCut: Bool, at place: Int) throws {
         let match = "\(family == .ipv4 ? "ip" : "ip6") daddr \(group.address)"

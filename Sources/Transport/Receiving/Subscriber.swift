@@ -104,6 +104,13 @@ public final class Subscriber {
     /// Which of them is tried next.
     private var nextAddress = 0
     package private(set) var receiver: Receiver?
+    /// Attempts that were begun before that of `receiver` and have not come about yet.
+    private var rivals: [Receiver] = []
+    /// Begins an attempt at the next address while those before go on.
+    private var race: TimerHandle?
+    private var network: NetworkWatch?
+    /// What the connection, or the attempt, stood on as it began.
+    private var footing: Footing
     /// The connection before, kept until no call to it can be under way.
     private var retired: [Receiver] = []
     /// Connections tried since the last one that came about.
@@ -157,10 +164,18 @@ public final class Subscriber {
             kept = ObjectAssembler(mode: mode, limits: limits)
         }
         order = PartOrder(limit: options.heldOctets)
-        addresses = try Resolver.addresses(of: options.host)
+        addresses = Self.alternating(try Resolver.addresses(of: options.host))
         guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
+        footing = Footing(local: nil, interface: options.interface)
         reactor.onTurnEnd { [weak self] in self?.release() }
         retry = reactor.timer { [unowned self] in connect() }
+        race = reactor.timer { [unowned self] in
+            nextAddress += 1
+            begin()
+        }
+        do throws(ReactorError) {
+            network = try NetworkWatch(on: reactor) { [unowned self] in networkChanged() }
+        } catch { log.notice("changes of the network are not heard of", metadata: ["reason": "\(error)"]) }
     }
 
     /// Connects. Set `onEvent` before.
@@ -168,7 +183,9 @@ public final class Subscriber {
 
     /// Leaves the flow and tells the source, which then sends nothing more.
     public func close() {
-        retry = nil
+        (retry, race, network) = (nil, nil, nil)
+        for rival in rivals { drop(rival) }
+        rivals = []
         receiver?.onEvent = { _ in }
         receiver?.close()
         keep()
@@ -211,14 +228,37 @@ public final class Subscriber {
     }
 
     private func connect() {
+        retry?.schedule(at: .distantFuture)
         // All of them failed: the name may stand for others by now.
-        if nextAddress == addresses.count {
+        if nextAddress >= addresses.count {
             nextAddress = 0
-            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty { addresses = found }
+            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty {
+                addresses = Self.alternating(found)
+            }
         }
-        let address = addresses[nextAddress]
         attempts += 1
         readTrust()
+        footing = Footing(local: nil, interface: options.interface)
+        begin()
+    }
+
+    /// The least time between attempts at two addresses (RFC 8305 section 5).
+    private static let raceDelay = Duration.milliseconds(250)
+
+    /// Addresses of both versions take turns, that of the first one first (RFC 8305 section 4).
+    static func alternating(_ addresses: [IPAddress]) -> [IPAddress] {
+        let first = addresses.filter { $0.isIPv4 == addresses[0].isIPv4 }
+        let second = addresses.filter { $0.isIPv4 != addresses[0].isIPv4 }
+        return (0..<max(first.count, second.count)).flatMap { index in
+            [first, second].compactMap { $0.indices.contains(index) ? $0[index] : nil }
+        }
+    }
+
+    /// Begins an attempt at the address whose turn it is, beside those that are under way. The next follows soon, if there is one.
+    private func begin() {
+        guard nextAddress < addresses.count else { return }
+        let address = addresses[nextAddress]
+        if nextAddress + 1 < addresses.count { race?.schedule(at: reactor.now + Self.raceDelay) }
         do {
             let receiver = try Receiver(
                 to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
@@ -228,15 +268,72 @@ public final class Subscriber {
                 qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
                 shows: options.accessToken, assembler: kept, reactor: reactor,
                 log: log)
+            if let earlier = self.receiver { rivals.append(earlier) }
             self.receiver = receiver
-            receiver.onEvent = { [unowned self] event in handle(event) }
+            receiver.onEvent = { [unowned self, unowned receiver] event in handle(event, of: receiver) }
             receiver.start()
         } catch {
             log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
             lastFailure = "\(error)"
+            guard receiver == nil, nextAddress + 1 >= addresses.count else { return }
             nextAddress += 1
             tryAgain()
         }
+    }
+
+    /// One of several attempts has come about: the others are given up.
+    private func won(_ winner: Receiver) {
+        race?.schedule(at: .distantFuture)
+        let others = (rivals + [receiver].compactMap(\.self)).filter { $0 !== winner }
+        rivals = []
+        receiver = winner
+        for other in others { drop(other) }
+        let address = winner.peer.connection.machine.remoteAddress.address
+        nextAddress = addresses.firstIndex(of: address) ?? nextAddress
+    }
+
+    /// One of several attempts has failed; the others go on, and the next address has its turn.
+    private func lost(_ loser: Receiver, _ reason: CloseReason) {
+        log.info(
+            "an address does not answer",
+            metadata: ["address": "\(loser.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
+        if loser === receiver { receiver = rivals.removeLast() } else { rivals.removeAll { $0 === loser } }
+        drop(loser)
+        if nextAddress + 1 < addresses.count { race?.schedule(at: reactor.now) }
+    }
+
+    /// Of an attempt nothing is kept.
+    private func drop(_ receiver: Receiver) {
+        receiver.onEvent = { _ in }
+        receiver.close()
+        past.add(receiver)
+        retired.append(receiver)
+    }
+
+    // MARK: The network
+
+    /// Interfaces or addresses of this machine are not what they were. A connection from an address that is gone would be silent until
+    /// it times out, and an interface that is made again is in no group.
+    private func networkChanged() {
+        guard let receiver else {
+            // It waits to try again.
+            let now = Footing(local: nil, interface: options.interface)
+            if !now.addresses.isSubset(of: footing.addresses) { connect() }
+            return
+        }
+        let isConnected = attempts == 0
+        let now = Footing(
+            local: receiver.peer.connection.machine.localAddress?.address, interface: options.interface)
+        guard isConnected ? footing.isLost(on: now) : !now.addresses.isSubset(of: footing.addresses) else { return }
+        log.notice("the network of this machine has changed: connecting anew")
+        race?.schedule(at: .distantFuture)
+        for rival in rivals { drop(rival) }
+        rivals = []
+        receiver.onEvent = { _ in }
+        receiver.close()
+        keep()
+        nextAddress = 0
+        connect()
     }
 
     private func tryAgain() {
@@ -265,6 +362,7 @@ public final class Subscriber {
         } else if attempts == 0 {
             violations = 0
         }
+        race?.schedule(at: .distantFuture)
         // One that never came about says that this address is of no use.
         if attempts > 0 { nextAddress += 1 }
         keep()
@@ -279,14 +377,17 @@ public final class Subscriber {
 
     // MARK: Events
 
-    private func handle(_ event: Receiver.Event) {
+    private func handle(_ event: Receiver.Event, of receiver: Receiver) {
         switch event {
         case .connected:
+            won(receiver)
+            footing = Footing(
+                local: receiver.peer.connection.machine.localAddress?.address, interface: options.interface)
             attempts = 0
             hasConnected = true
             connectedAt = reactor.now
             lastRefusal = nil
-            if let receiver { onEvent(.connected(to: receiver.peer.connection.machine.remoteAddress)) }
+            onEvent(.connected(to: receiver.peer.connection.machine.remoteAddress))
         case .listening(let group): onEvent(.listening(group: group))
         case .way(let way): onEvent(.way(way))
         case .fellBack(let reason): onEvent(.fellBack(reason))
@@ -299,7 +400,8 @@ public final class Subscriber {
             onEvent(.reset(failure))
         case .gap(let gap): onEvent(.gap(gap))
         case .datagram(let octets, let via): onEvent(.datagram(octets, via: via))
-        case .closed(let reason): closed(reason)
+        case .closed(let reason):
+            if rivals.isEmpty { closed(reason) } else { lost(receiver, reason) }
         }
     }
 

@@ -50,6 +50,25 @@ import Wire
         #expect(model.onFlow >= 90)
     }
 
+    /// Bounds that are changed hold from then on, downwards at once and upwards as slow start goes.
+    @Test func boundsChangeWhileItFlows() {
+        let model = FlowModel(seed: 1) {
+            $0.rateCeiling = 20_000_000
+            $0.initialRate = 20_000_000
+        }
+        for index in 0..<10 { model.add(address: UInt32(index)) }
+        model.run(for: .seconds(1))
+        #expect(model.run(for: .seconds(2)) >= 19_000_000)
+        model.flow.setRates(ceiling: 2_000_000, floor: 4_000_000)
+        #expect(model.flow.rate == 2_000_000 && model.flow.configuration.rateFloor == 2_000_000)
+        model.run(for: .seconds(1))
+        #expect((1_500_000...2_100_000).contains(model.run(for: .seconds(2))))
+        model.flow.setRates(ceiling: 10_000_000, floor: 256_000)
+        model.run(for: .seconds(5))
+        #expect((9_000_000...10_100_000).contains(model.run(for: .seconds(2))))
+        #expect(model.onFlow == 10)
+    }
+
     /// The source's patience with a member that answers at 2.7 times of it grew with each answer.
     @Test func patienceIsBoundedByWhatIsUsual() {
         let model = FlowModel(seed: 4) { $0.rateCeiling = 2_000_000 }

@@ -173,6 +173,27 @@ import Wire
         expectRefused(outcome, .beginningsOfAddress)
     }
 
+    /// Limits that are changed hold for whoever comes then; who is there stays.
+    @Test func limitsChangeWhileItServes() throws {
+        let place = try Place { _ in }
+        defer { place.close() }
+        let outcomes = try (0..<2).map { _ in try place.connect().1 }
+        #expect(place.turn { place.source.counts.receivers == 2 })
+        place.source.listener.limits.accounts.connections = 1
+        let refused = try place.connect().1
+        #expect(place.turn { refused.closed != nil })
+        expectRefused(refused, .connectionsOfAddress)
+        place.source.listener.limits.accounts.connections = 3
+        place.source.listener.limits.connections = 2
+        let full = try place.connect().1
+        #expect(place.turn { full.closed != nil })
+        expectRefused(full, .connections)
+        place.source.listener.limits.connections = 3
+        let third = try place.connect().1
+        #expect(place.turn { third.isConnected && place.source.counts.receivers == 3 })
+        #expect(outcomes.allSatisfy { $0.closed == nil })
+    }
+
     @Test func theServerHasSoManyConnections() throws {
         let place = try Place { $0.connections = 1 }
         defer { place.close() }

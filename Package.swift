@@ -42,14 +42,17 @@ let package = Package(
         .systemLibrary(
             name: "CLibMicroHTTPD", path: "CShims/libmicrohttpd", pkgConfig: "libmicrohttpd",
             providers: [.apt(["libmicrohttpd-dev"])]),
+        .systemLibrary(
+            name: "CLibYAML", path: "CShims/libyaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(
             name: "CShims", dependencies: ["CLibCurl", "CLibMicroHTTPD", "CLibXML2"], path: "CShims",
-            exclude: ["libcurl", "libmicrohttpd", "libxml2", "commit"],
+            exclude: ["libcurl", "libmicrohttpd", "libxml2", "libyaml", "commit", "yaml"],
             linkerSettings: [
                 .linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("uring"),
                 .linkedLibrary("sqlite3"),
             ]),
         .target(name: "CCommit", path: "CShims/commit", cSettings: [.define("FLEXICAST_COMMIT", to: "\"\(commit)\"")]),
+        .target(name: "CYAML", dependencies: ["CLibYAML"], path: "CShims/yaml"),
         .target(name: "Wire", swiftSettings: room),
         .target(name: "QUIC", dependencies: ["Wire"], swiftSettings: room),
         .target(name: "Flexicast", dependencies: ["Objects", "QUIC", "Wire"], swiftSettings: room),
@@ -76,6 +79,9 @@ let package = Package(
                 "Transport", log,
             ], path: "Sources/Applications/Feeds", resources: [.embedInCode("LivePage.html")], swiftSettings: room),
         .target(
+            name: "Campaign", dependencies: ["CYAML", "Wire", "Feed", "Reactor", "System", "Operation"],
+            path: "Sources/Applications/Campaign", swiftSettings: room),
+        .target(
             name: "Relaying",
             dependencies: ["Wire", "AMT", "Cryptography", "Reactor", "System", "Operation", "Transport", log],
             swiftSettings: room),
@@ -92,8 +98,7 @@ let package = Package(
             name: "flexicast",
             dependencies: [
                 "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "System", "Operation", "Transport",
-                "Feeds",
-                "Relaying", "Measurement", "CCommit", log,
+                "Feeds", "Campaign", "Relaying", "Measurement", "CCommit", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),
@@ -135,6 +140,9 @@ let package = Package(
                 "System",
                 log,
             ], swiftSettings: room),
+        .testTarget(
+            name: "CampaignTests", dependencies: ["TestSupport", "Campaign", "Operation", "System", "Wire"],
+            swiftSettings: room),
         .testTarget(
             name: "RelayingTests", dependencies: ["Relaying", "Transport", "Wire", "AMT", "Reactor", log],
             swiftSettings: room),

@@ -1,6 +1,7 @@
 // Texts of the command line as values. Each refusal says what was read and what would be accepted.
 import ArgumentParser
 import Feeds
+import Operation
 import Reactor
 import Wire
 
@@ -13,18 +14,7 @@ struct ArgumentProblem: Error, CustomStringConvertible {
 
 /// `5s`, `250ms`, `1.5m`, `2h`: a decimal number and a unit, greater than zero.
 func parseDuration(_ text: String) throws -> Duration {
-    let number = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
-    let nanosecondsPerUnit: [Substring: Double] = [
-        "us": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9,
-    ]
-    guard let unit = nanosecondsPerUnit[text[number.endIndex...]], let value = Double(number) else {
-        throw ArgumentProblem("not a duration; write a number and a unit of us, ms, s, m or h, such as 250ms or 5s")
-    }
-    let nanoseconds = (value * unit).rounded()
-    guard nanoseconds >= 1, nanoseconds <= 1e9 * 86400 * 365 else {
-        throw ArgumentProblem("a duration must be above zero and at most a year")
-    }
-    return .nanoseconds(Int64(nanoseconds))
+    do { return try readDuration(text) } catch { throw ArgumentProblem(error.description) }
 }
 
 /// `--ack-delay auto|DURATION`.

@@ -172,7 +172,8 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "flexicast", "TestSupport", "Operation", "Transport", "Feeds", "Relaying", "Measurement", "Wire", log,
+                "flexicast", "TestSupport", "Operation", "System", "Transport", "Feeds", "Campaign", "Relaying",
+                "Measurement", "Wire", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .testTarget(

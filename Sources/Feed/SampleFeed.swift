@@ -13,8 +13,8 @@ public enum SampleFeed {
     /// The document after `count` items have been published, newest first.
     ///
     /// `window`: how many of the newest items the document holds. Who polls must do so before this many new
-    /// ones have come.
-    public static func document(upTo count: Int, window: Int = 100) -> [UInt8] {
+    /// ones have come. `size`: octets of each item's text, about; nil is as on a busy list.
+    public static func document(upTo count: Int, window: Int = 100, size: Int? = nil) -> [UInt8] {
         var out = FragmentRecorder(unlimited: true)
         out.raw("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n".utf8)
         out.raw(
@@ -25,7 +25,9 @@ public enum SampleFeed {
         out.element("link", [("rel", "self"), ("href", "https://lists.example.org/sample/new.atom")])
         out.element("id", [], "mailto:sample@lists.example.org")
         out.element("updated", [], Timestamp.text(date(max(count - 1, 0))))
-        for number in stride(from: count - 1, through: max(0, count - window), by: -1) { write(number, into: &out) }
+        for number in stride(from: count - 1, through: max(0, count - window), by: -1) {
+            write(number, size: size, into: &out)
+        }
         out.raw("</feed>\n".utf8)
         return out.bytes
     }
@@ -42,9 +44,10 @@ public enum SampleFeed {
 
     private static func date(_ number: Int) -> Date { Date(timeIntervalSince1970: 1_757_000_000 + Double(number) * 23) }
 
-    private static func write(_ number: Int, into out: inout FragmentRecorder) {
+    private static func write(_ number: Int, size: Int?, into out: inout FragmentRecorder) {
         var random = Mixer(seed: UInt64(number) &+ 0x5eed)
-        let mail = Mail(number: number, size: sizes[number % sizes.count] * (90 + random.below(20)) / 100, &random)
+        let usual = sizes[number % sizes.count] * (90 + random.below(20)) / 100
+        let mail = Mail(number: number, size: size ?? usual, &random)
         out.raw("<entry><author>".utf8)
         out.element("name", [], mail.author)
         out.element("email", [], mail.address)

@@ -11,8 +11,8 @@ struct Flexicast: ParsableCommand {
             Exit status: 0 done, 1 failed, 2 ran but below the asked limit, 64 bad usage.
             """,
         subcommands: [
-            SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, DemoCommand.self,
-            PerfCommand.self, RouterCommand.self, CheckConfigCommand.self,
+            SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, CampaignCommand.self,
+            DemoCommand.self, PerfCommand.self, RouterCommand.self, CheckConfigCommand.self,
         ])
 
     /// As every command's, with the settings of files and variables before the command line's.

@@ -1,5 +1,6 @@
 import Foundation
 import FoundationXML
+import Operation
 import Testing
 
 @testable import flexicast

@@ -29,6 +29,7 @@ import Testing
         + ["send", "receive", "flow", "fanout", "relay", "serve", "crypto", "handshake"].map {
             Section("perf", $0, file: "measuring.md", shared: commonOfPerf)
         }
+        + ["run", "report", "compare", "agent"].map { Section("campaign", $0, file: "campaign.md") }
 
     @Test(arguments: sections)
     func everyOptionIsInTheManualAndNoOther(section: Section) throws {
@@ -51,7 +52,9 @@ import Testing
     }
 
     /// Prose and examples name options that some command has, or one of these of other programs.
-    @Test(arguments: ["README.md", "SECURITY.md", "docs/operating.md", "docs/measuring.md", "docs/protocol.md"])
+    @Test(arguments: [
+        "README.md", "SECURITY.md", "docs/operating.md", "docs/measuring.md", "docs/protocol.md", "docs/campaign.md",
+    ])
     func proseNamesOptionsThatThereAre(file: String) throws {
         let others: Set = ["--orphans", "--filter", "--help", "--version"]
         let known = try Self.commands().reduce(into: others) { $0.formUnion($1.options) }
@@ -62,8 +65,8 @@ import Testing
 
     /// Links within the documents lead to files and headings that there are.
     @Test(arguments: [
-        "README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/measuring.md", "docs/nightly.md",
-        "docs/objects.md", "docs/operating.md", "docs/protocol.md", "docs/containers.md",
+        "README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/campaign.md", "docs/containers.md",
+        "docs/measuring.md", "docs/nightly.md", "docs/objects.md", "docs/operating.md", "docs/protocol.md",
     ])
     func linksLeadSomewhere(file: String) throws {
         let place = Machine.root.appending(path: file)

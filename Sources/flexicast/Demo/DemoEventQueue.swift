@@ -36,22 +36,3 @@ final class DemoEventQueue: Sendable {
         return waiting.withLock { $0.removeFirst() }
     }
 }
-
-/// Cuts a stream of bytes into lines.
-struct LineSplitter {
-    private var rest: [UInt8] = []
-    /// A longer line is given out in pieces, so that a child gone mad does not fill the memory.
-    private let longestLine = 1 << 20
-
-    mutating func lines(adding bytes: some Sequence<UInt8>) -> [String] {
-        var lines: [String] = []
-        for byte in bytes {
-            if byte == UInt8(ascii: "\n") || rest.count >= longestLine {
-                lines.append(String(decoding: rest, as: UTF8.self))
-                rest.removeAll(keepingCapacity: true)
-            }
-            if byte != UInt8(ascii: "\n") { rest.append(byte) }
-        }
-        return lines
-    }
-}

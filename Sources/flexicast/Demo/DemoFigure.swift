@@ -1,5 +1,6 @@
 // Figure 2 of the deployment: what the source has sent over time to those on the flow, beside what the same receivers take
 // on connections.
+import Operation
 
 /// One moment of the figure, in UDP payload octets since the start.
 struct FigureSample: Codable, Equatable, Sendable {

@@ -1,5 +1,6 @@
 // The demo's tables as text. Pure functions of the scoreboard.
 import FoundationEssentials
+import Operation
 
 /// Cells in columns; numbers stand right, everything else left.
 func formatTable(_ header: [String], _ rows: [[String]]) -> [String] {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Measurement
+import Operation
 import Reactor
 import Transport
 import Wire

@@ -1,4 +1,5 @@
 import Measurement
+import Operation
 import Reactor
 
 /// Lines about one end of a measurement.

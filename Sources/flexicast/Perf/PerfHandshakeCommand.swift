@@ -1,6 +1,7 @@
 import ArgumentParser
 import Cryptography
 import Measurement
+import Operation
 import Reactor
 import Wire
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Measurement
+import Operation
 import Reactor
 import Wire
 

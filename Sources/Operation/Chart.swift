@@ -1,34 +1,53 @@
-import FoundationEssentials
 import Glibc
-import System
 
-/// Curves over one axis, as an SVG document and, by rsvg-convert, as a PNG.
-struct Chart {
-    struct Curve {
-        var name: String
-        var color: String
+/// Curves over one axis, as an SVG document.
+package struct Chart {
+    /// A line of the chart.
+    package struct Curve {
+        package var name: String
+        package var color: String
         /// SVG's stroke-dasharray; empty is a solid line.
-        var dash = ""
-        var points: [(x: Double, y: Double)]
+        package var dash = ""
+        package var points: [(x: Double, y: Double)]
+
+        package init(name: String, color: String, dash: String = "", points: [(x: Double, y: Double)]) {
+            self.name = name
+            self.color = color
+            self.dash = dash
+            self.points = points
+        }
     }
 
-    var title: String
+    package var title: String
     /// What is to be seen, in one line.
-    var subtitle = ""
-    var xLabel: String
-    var yLabel: String
+    package var subtitle: String
+    package var xLabel: String
+    package var yLabel: String
     /// From the top of the legend to its bottom.
-    var curves: [Curve]
+    package var curves: [Curve]
     /// Where x ends at the least.
-    var leastX = 0.0
+    package var leastX = 0.0
     /// Powers of ten are equally far from each other, from the smallest x on; each point has a mark.
-    var isLogarithmic = false
+    package var isLogarithmic = false
+
+    package init(
+        title: String, subtitle: String = "", xLabel: String, yLabel: String, curves: [Curve], leastX: Double = 0,
+        isLogarithmic: Bool = false
+    ) {
+        self.title = title
+        self.subtitle = subtitle
+        self.xLabel = xLabel
+        self.yLabel = yLabel
+        self.curves = curves
+        self.leastX = leastX
+        self.isLogarithmic = isLogarithmic
+    }
 
     private static let (width, height) = (800.0, 500.0)
     private static let (left, right, top, bottom) = (80.0, 20.0, 50.0, 60.0)
 
     /// A scale whose steps are 1, 2 or 5 times a power of ten, at most `steps` of them up to `maximum`.
-    static func niceStep(_ maximum: Double, steps: Int) -> Double {
+    package static func niceStep(_ maximum: Double, steps: Int) -> Double {
         guard maximum > 0 else { return 1 }
         let rough = maximum / Double(steps)
         let power = pow(10, floor(log10(rough)))
@@ -61,7 +80,7 @@ struct Chart {
         return Self.left + 20 + log10(max(value, minX) / minX) / range * (span - 40)
     }
 
-    var svg: String {
+    package var svg: String {
         let (width, height, left, right, top, bottom) = (
             Self.width, Self.height, Self.left, Self.right, Self.top, Self.bottom
         )
@@ -120,32 +139,5 @@ struct Chart {
             }
         }
         return svg + "</svg>\n"
-    }
-
-    /// Refuses a place where `write` cannot write, before anything is measured.
-    static func check(_ path: String) throws {
-        let directory = URL(fileURLWithPath: path).deletingLastPathComponent().path
-        guard FileManager.default.isWritableFile(atPath: directory) else {
-            throw ArgumentProblem("\(path): there is no directory \(directory) to write to")
-        }
-    }
-
-    /// Writes the chart beside `path`, whose ending does not matter, as SVG and PNG.
-    /// - Returns: the files written.
-    /// - Throws: a problem when a file cannot be written, or the converter is missing; the SVG is there by then.
-    func write(to path: String) throws -> [String] {
-        let base = URL(fileURLWithPath: path)
-        let stem = ["svg", "png"].contains(base.pathExtension) ? base.deletingPathExtension() : base
-        let svgFile = stem.appendingPathExtension("svg")
-        let png = stem.appendingPathExtension("png")
-        try saying("write \(svgFile.path)") { try Data(svg.utf8).write(to: svgFile, options: .atomic) }
-        let converter = ["/usr/bin/rsvg-convert", "/usr/local/bin/rsvg-convert"]
-            .first(where: FileManager.default.isExecutableFile(atPath:))
-        guard let converter else {
-            throw DemoProblem(
-                "\(svgFile.path) is written, the PNG is not: rsvg-convert is missing; apt-get install librsvg2-bin")
-        }
-        try flexicast.run([converter, "--zoom", "2", "--output", png.path, svgFile.path])
-        return [svgFile.path, png.path]
     }
 }

@@ -179,7 +179,8 @@ let package = Package(
         .testTarget(
             name: "DeploymentTests",
             dependencies: [
-                "flexicast", "TestShims", "TestSupport", "Operation", "Transport", "Feeds", "Relaying", "Measurement",
+                "flexicast", "TestShims", "TestSupport", "Operation", "Transport", "Feeds", "Campaign", "Relaying",
+                "Measurement",
                 "Wire", "Feed", "Objects", "Flexicast",
                 "Cryptography",
                 "Reactor",

@@ -63,6 +63,9 @@ package struct CampaignFacts: Codable, Equatable, Sendable {
     package var faults: [Fault]
     package var notes: [String]
     package var plan: String
+
+    /// A time as seconds since the first item.
+    func seconds(_ time: Int64) -> Double { Double(time - (sendingBegan ?? began)) / 1e9 }
 }
 
 /// The names of what is in a campaign's folder.

@@ -31,11 +31,9 @@ extension CampaignMeasurement {
     init(_ facts: CampaignFacts, events: [String: [CampaignEvent]], arrivals: inout [Arrival]) {
         let sourceRole = facts.roles.first { $0.kind == .source }
         let clocks = Dictionary(facts.hosts.map { ($0.name, $0.clock) }) { first, _ in first }
-        let start = facts.sendingBegan ?? facts.began
         let ours = { (host: String?, time: Int64) -> Int64 in
             host.flatMap { clocks[$0] ?? nil }?.ours(time) ?? time
         }
-        let seconds = { (time: Int64) in Double(time - start) / 1e9 }
 
         var sent: [Version: Int64] = [:]
         for event in events[sourceRole?.name ?? ""] ?? [] {
@@ -52,14 +50,14 @@ extension CampaignMeasurement {
                 source.controlOctets = event.bytesControl ?? source.controlOctets
                 samples.append(
                     Sample(
-                        seconds: seconds(time), flowOctets: source.flowOctets, repairOctets: source.repairOctets,
+                        seconds: facts.seconds(time), flowOctets: source.flowOctets, repairOctets: source.repairOctets,
                         unicastOctets: source.unicastOctets, controlOctets: source.controlOctets,
                         documentOctets: source.documentOctets))
             default: break
             }
         }
 
-        let end = seconds(facts.sendingEnded ?? facts.ended)
+        let end = facts.seconds(facts.sendingEnded ?? facts.ended)
         for role in facts.roles where role.kind == .receiver {
             let isNear = role.host == sourceRole?.host
             let uncertainty =
@@ -68,7 +66,7 @@ extension CampaignMeasurement {
                 : [role.host, sourceRole?.host ?? ""].reduce(0.0) { sum, host in
                     sum + Double((clocks[host] ?? nil)?.uncertaintyNanoseconds ?? 0) / 1e6
                 }
-            var reading = Reading(role, end: end, uncertainty: uncertainty, sent: sent, start: start)
+            var reading = Reading(role, end: end, uncertainty: uncertainty, sent: sent, seconds: facts.seconds)
             for event in events[role.name] ?? [] {
                 // What we have marked ourselves is by our clock.
                 let isMark = ["campaign-started", "campaign-lost"].contains(event.event)
@@ -93,7 +91,7 @@ extension CampaignMeasurement {
         private let end: Double
         private let uncertainty: Double
         private let sent: [Version: Int64]
-        private let start: Int64
+        private let seconds: (Int64) -> Double
         private var seen: Set<Version> = []
         /// Since it was started last.
         private var seenSinceStart: Set<Version> = []
@@ -104,7 +102,10 @@ extension CampaignMeasurement {
         private var lookedFor = Span.Way.multicast
         private var isRunning = false
 
-        init(_ role: CampaignFacts.Role, end: Double, uncertainty: Double, sent: [Version: Int64], start: Int64) {
+        init(
+            _ role: CampaignFacts.Role, end: Double, uncertainty: Double, sent: [Version: Int64],
+            seconds: @escaping (Int64) -> Double
+        ) {
             receiver = Receiver(name: role.name, host: role.host, path: role.path ?? .auto)
             receiver.failure = role.failure
             receiver.isEndedOnPurpose = role.isEndedOnPurpose
@@ -112,11 +113,11 @@ extension CampaignMeasurement {
             self.end = end
             self.uncertainty = uncertainty
             self.sent = sent
-            self.start = start
+            self.seconds = seconds
         }
 
         mutating func take(_ event: CampaignEvent, at time: Int64) {
-            let now = Double(time - start) / 1e9
+            let now = seconds(time)
             switch event.event {
             case "campaign-started":
                 isRunning = true

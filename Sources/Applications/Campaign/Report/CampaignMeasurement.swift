@@ -15,13 +15,13 @@ package struct CampaignMeasurement: Codable, Equatable, Sendable {
 
     /// One moment of figure 2.
     package struct Sample: Codable, Equatable, Sendable {
-        package var seconds: Double
-        package var flowOctets: Int
-        package var repairOctets: Int
-        package var unicastOctets: Int
-        package var controlOctets: Int
+        package var seconds = 0.0
+        package var flowOctets = 0
+        package var repairOctets = 0
+        package var unicastOctets = 0
+        package var controlOctets = 0
         /// Octets of the documents that were published by then.
-        package var documentOctets: Int
+        package var documentOctets = 0
     }
 
     /// How long items took from the source to a receiver, in milliseconds.

@@ -18,7 +18,7 @@ struct CampaignPage {
         <h2>Figure 1: the deployment</h2>
         <figure>\(DeploymentFigure(facts: facts, measurement: measured).svg)</figure>
         <h2>Figure 2: octets at the source</h2>
-        <figure>\(measured.octetsFigure.svg)
+        <figure>\(measured.octetsFigure(end: facts.seconds(facts.sendingEnded ?? facts.ended)).svg)
         <figcaption>\(octetsCaption)</figcaption></figure>
         <h2>Receivers</h2>
         \(receivers)
@@ -98,8 +98,7 @@ struct CampaignPage {
 
     private var faultsCaption: String {
         guard !facts.faults.isEmpty else { return "No faults were planned." }
-        let start = facts.sendingBegan ?? facts.began
-        return facts.faults.map { "\(fixed(Double($0.began - start) / 1e9, 1)) s: \(escaped($0.title))" }
+        return facts.faults.map { "\(fixed(facts.seconds($0.began), 1)) s: \(escaped($0.title))" }
             .joined(separator: "; ")
     }
 

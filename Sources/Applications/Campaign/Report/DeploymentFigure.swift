@@ -55,7 +55,7 @@ struct DeploymentFigure {
         ].filter { !$0.receivers.isEmpty }
         let gap = 24.0
         let rows = Double(groups.reduce(0) { $0 + $1.rows })
-        let height = max(220, 40 + rows * Self.row + Double(max(groups.count - 1, 0)) * gap)
+        let height = max(120, 40 + rows * Self.row + Double(max(groups.count - 1, 0)) * gap)
         var body = ""
         let sourceY = height / 2
         var top = (height - rows * Self.row - Double(max(groups.count - 1, 0)) * gap) / 2
@@ -81,20 +81,22 @@ struct DeploymentFigure {
         var fan = (x: 420.0, y: middle)
         switch group.way {
         case .multicast:
-            out += line(150, sourceY, 230, middle, color) + line(370, middle, fan.x, middle, color)
-            out += cloud(x: 230, y: middle - 28, lines: ["multicast network", facts.group ?? ""])
+            out += line(150, sourceY, 220, middle, color) + line(380, middle, fan.x, middle, color)
+            out += cloud(x: 220, y: middle - 28, width: 160, lines: ["multicast network", facts.group ?? ""])
         case .amt:
-            out += line(150, sourceY, 180, middle, color) + line(300, middle, 320, middle, color)
-            out += cloud(x: 180, y: middle - 28, width: 130, lines: ["multicast", facts.group ?? ""])
+            out += line(150, sourceY, 170, middle, color)
+            out += cloud(x: 170, y: middle - 28, width: 150, lines: ["multicast", facts.group ?? ""])
             let relay = facts.roles.first { $0.kind == .relay }
             out += box(
                 x: 330, y: middle - 30, width: 130, height: 60, lines: ["relay (AMT)", relay?.host ?? ""], stroke: color
             )
-            out += line(310, middle, 330, middle, color)
+            out += line(320, middle, 330, middle, color)
             fan.x = 460
         default:
-            out += line(150, sourceY, 420, middle, color, dash: "6 4")
-            out += label(290, (sourceY + middle) / 2 - 8, "a connection each", color)
+            out +=
+                line(150, sourceY, 220, middle, color, dash: "6 4")
+                + line(220, middle, fan.x, middle, color, dash: "6 4")
+            out += label(320, middle - 8, "a connection each", color)
         }
         // Who has trouble is drawn rather than who has none.
         let sorted = group.receivers.enumerated().sorted { a, b in
@@ -163,7 +165,7 @@ struct DeploymentFigure {
         return out
     }
 
-    private func cloud(x: Double, y: Double, width: Double = 140, lines: [String]) -> String {
+    private func cloud(x: Double, y: Double, width: Double, lines: [String]) -> String {
         box(x: x, y: y, width: width, height: 56, lines: lines, stroke: "#7f8c8d", radius: 28)
     }
 }

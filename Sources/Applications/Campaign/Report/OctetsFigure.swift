@@ -2,17 +2,21 @@ import Operation
 
 extension CampaignMeasurement {
     /// Figure 2: octets at the source over time, and what the same receivers would have cost on connections.
-    var octetsFigure: Chart {
+    /// - Parameter end: when the sending ended, in seconds; what comes later is of no interest.
+    func octetsFigure(end: Double) -> Chart {
         let largest = Double(
             max(
                 samples.map { $0.flowOctets + $0.repairOctets + $0.unicastOctets + $0.controlOctets }.max() ?? 0,
                 listenersOnUnicastOctets))
         let (unit, divisor) = largest >= 1e6 ? ("MB", 1e6) : ("kB", 1e3)
-        // A moment before the first item is the beginning.
-        let shown = samples.filter { $0.seconds >= -1.5 }
+        // What there was before the first item, handshakes for the most part, is where it begins.
+        var shown = samples.filter { $0.seconds >= 0 && $0.seconds <= end + 2 }
+        if var before = samples.last(where: { $0.seconds < 0 }) ?? shown.first.map({ _ in Sample() }) {
+            before.seconds = 0
+            shown.insert(before, at: 0)
+        }
         let curve = { (name: String, color: String, dash: String, value: (Sample) -> Double) in
-            Chart.Curve(
-                name: name, color: color, dash: dash, points: shown.map { (max($0.seconds, 0), value($0) / divisor) })
+            Chart.Curve(name: name, color: color, dash: dash, points: shown.map { ($0.seconds, value($0) / divisor) })
         }
         let factor = unicastFactor * Double(listeners)
         let computed = isFactorMeasured ? "computed from those who were" : "computed, without any headers"

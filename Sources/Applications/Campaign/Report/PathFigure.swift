@@ -54,9 +54,8 @@ struct PathFigure {
             }
         }
         let floor = height - bottom + 2
-        let start = facts.sendingBegan ?? facts.began
         for fault in facts.faults {
-            let at = fixed(x(Double(fault.began - start) / 1e9), 1)
+            let at = fixed(x(facts.seconds(fault.began)), 1)
             out += """
                 <line x1="\(at)" y1="\(fixed(top - 4, 1))" x2="\(at)" y2="\(fixed(floor, 1))" stroke="#2c3e50" stroke-dasharray="3 3">\
                 <title>\(escaped(fault.title))</title></line>

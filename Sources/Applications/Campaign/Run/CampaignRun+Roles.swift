@@ -32,7 +32,7 @@ extension CampaignRun {
     private static func isURL(_ feed: String) -> Bool { feed.contains("://") }
 
     var sourceArguments: [String] {
-        var arguments = ["source", "--json", "--listen", "\(plan.source.listen)"]
+        var arguments = ["source", "--json", "--listen", "\(plan.source.listen)", "--drain", "1s"]
         switch plan.content {
         case .feed(let feed) where Self.isURL(feed): arguments += ["--feed", feed]
         case .feed: arguments += ["--feed", "{directory}/\(Self.feedFile)", "--poll", "1s"]

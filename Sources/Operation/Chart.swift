@@ -29,6 +29,8 @@ package struct Chart {
     package var leastX = 0.0
     /// Powers of ten are equally far from each other, from the smallest x on; each point has a mark.
     package var isLogarithmic = false
+    /// Whether no curve passes behind the legend.
+    package var hasClearLegend = false
 
     package init(
         title: String, subtitle: String = "", xLabel: String, yLabel: String, curves: [Curve], leastX: Double = 0,
@@ -88,7 +90,7 @@ package struct Chart {
         let largest = curves.flatMap { $0.points.map(\.y) }.max() ?? 0
         let stepY = Self.niceStep(largest, steps: 8)
         // Room for the legend above all points: curves of a sweep may begin high. Others begin at nothing.
-        let legend = isLogarithmic ? Double(curves.count) * 20 / (height - top - bottom) : 0
+        let legend = isLogarithmic || hasClearLegend ? Double(curves.count) * 20 / (height - top - bottom) : 0
         let topY = max(stepY, (largest / (1 - legend) / stepY).rounded(.up) * stepY)
         let y = { (value: Double) in height - bottom - value / topY * (height - top - bottom) }
         var svg = """

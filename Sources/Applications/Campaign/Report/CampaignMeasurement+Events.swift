@@ -75,8 +75,9 @@ extension CampaignMeasurement {
             receivers.append(reading.finished())
             arrivals += reading.arrivals
         }
-        listeners = receivers.count { $0.path != .unicast && ($0.flowOctets ?? $0.viaFlow) > 0 }
-        listenersUnicastOctets = receivers.reduce(0) { $0 + ($1.path == .unicast ? 0 : $1.unicastOctets ?? 0) }
+        let listening = receivers.filter { $0.path != .unicast && $0.viaFlow > 0 && $0.missing == 0 }
+        listeners = listening.count
+        listenersUnicastOctets = listening.reduce(0) { $0 + ($1.unicastOctets ?? 0) }
         let alone = receivers.filter { $0.path == .unicast && $0.isComplete }.compactMap(\.unicastOctets)
         if !alone.isEmpty, source.documentOctets > 0 {
             unicastFactor = Double(alone.reduce(0, +)) / Double(alone.count) / Double(source.documentOctets)

@@ -85,7 +85,7 @@ package struct CampaignMeasurement: Codable, Equatable, Sendable {
     package var source = Source()
     package var samples: [Sample] = []
     package var receivers: [Receiver] = []
-    /// How many receivers took the flow.
+    /// How many receivers took the flow and have every item: what others would have cost on unicast is not known.
     package var listeners = 0
     /// Octets on a connection for each octet of the documents: seen at the receivers on unicast; 1 where there were none, which is
     /// less than it would be.

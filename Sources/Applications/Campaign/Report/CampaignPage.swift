@@ -139,20 +139,19 @@ struct CampaignPage {
 
     private var hosts: String {
         var out = """
-            <div class="wide"><table><tr><th>host<th>ssh<th>system<th>processor<th>cores<th>memory<th>program\
+            <div class="wide"><table><tr><th>host<th>ssh<th>system<th>machine<th>program\
             <th>clock ahead (ms)<th>± (ms)<th>drift (ppm)<th>exchanges</tr>
 
             """
         for host in facts.hosts {
             var cells: [String] = [escaped(host.name), escaped(host.destination ?? "none")]
             if let facts = host.facts {
-                cells += [
-                    escaped("\(facts.distribution), \(words(facts.system))"), escaped(facts.processor),
-                    "\(facts.cores)",
-                ]
-                cells.append("\(fixed(Double(facts.memoryOctets) / 1e9, 1)) GB")
+                let memory = "\(fixed(Double(facts.memoryOctets) / 1e9, 1)) GB"
+                let cores = "\(facts.cores) core\(facts.cores == 1 ? "" : "s")"
+                cells.append(escaped("\(facts.distribution), \(words(facts.system))"))
+                cells.append(escaped("\(facts.processor), \(cores), \(memory)"))
             } else {
-                cells += ["", "", "", ""]
+                cells += ["", ""]
             }
             cells.append(escaped(host.facts == nil ? host.failure ?? "" : host.installation))
             if let clock = host.clock {
@@ -165,7 +164,7 @@ struct CampaignPage {
         }
         return out + """
             </table></div><p class="quiet">Clocks are compared with that of the machine that ran the campaign, by questions over \
-            ssh; ± is half of the shortest round trip.</p>
+            ssh; ± is the most that this may be wrong by, from half of the shortest round trips.</p>
             """
     }
 

@@ -32,8 +32,10 @@ extension CampaignMeasurement {
             curve("connections: items, control", "#e67e22", "") { Double($0.unicastOctets + $0.controlOctets) },
         ]
         if listeners == 0 { curves.removeFirst(3) }
-        return Chart(
+        var chart = Chart(
             title: "Octets sent by the source", xLabel: "seconds since the first item",
             yLabel: "UDP payload sent (\(unit))", curves: curves, leastX: 1)
+        chart.hasClearLegend = true
+        return chart
     }
 }

@@ -15,7 +15,8 @@ package struct ClockExchange: Equatable, Sendable {
 }
 
 /// What is known of another clock: of all exchanges those count that took least, since least of their time is unexplained. The
-/// answer was given at some moment of the round trip, so half of that is the most that the offset can be wrong by.
+/// answer was given at some moment of the round trip, so half of that is the most that the offset can be wrong by. A straight line
+/// through the best at the beginning and the best at the end follows a clock that goes too fast or too slowly.
 package struct ClockEstimate: Codable, Equatable, Sendable {
     /// How many exchanges there were.
     package var exchanges: Int
@@ -28,25 +29,25 @@ package struct ClockEstimate: Codable, Equatable, Sendable {
     /// The most that the offset may be wrong by.
     package var uncertaintyNanoseconds: Int64
 
-    /// Between two moments nearer than this no drift is told.
+    /// Of exchanges within less time than this no drift is told.
     static let leastSpan: Int64 = 5_000_000_000
 
     /// Nil without an exchange.
     package init?(_ exchanges: [ClockExchange]) {
         guard let first = exchanges.map(\.middle).min(), let last = exchanges.map(\.middle).max() else { return nil }
         self.exchanges = exchanges.count
-        let half = first + (last - first) / 2
+        let tenth = (last - first) / 10
         let least = { (a: ClockExchange, b: ClockExchange) in a.roundTrip < b.roundTrip }
         guard let best = exchanges.min(by: least) else { return nil }
-        if let early = exchanges.filter({ $0.middle <= half }).min(by: least),
-            let late = exchanges.filter({ $0.middle > half }).min(by: least),
-            late.middle - early.middle >= Self.leastSpan
+        if last - first >= Self.leastSpan, let early = exchanges.filter({ $0.middle <= first + tenth }).min(by: least),
+            let late = exchanges.filter({ $0.middle >= last - tenth }).min(by: least)
         {
             offsetNanoseconds = early.offset
             middleNanoseconds = early.middle
             let span = Double(late.middle - early.middle) / 1e9
             driftNanosecondsPerSecond = Double(late.offset - early.offset) / span
-            uncertaintyNanoseconds = (max(early.roundTrip, late.roundTrip) + 1) / 2
+            // Both may be wrong, in opposite directions; beyond them by an eighth of the way between, the line is wrong by a quarter more.
+            uncertaintyNanoseconds = (max(early.roundTrip, late.roundTrip) * 5 + 7) / 8
         } else {
             offsetNanoseconds = best.offset
             middleNanoseconds = best.middle

@@ -76,6 +76,13 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
         transform: parseListenAddress)
     var metrics: SocketAddress?
 
+    @Flag(
+        help: """
+            Tell the source every 10 s by which path items come, how many packets of the flow were lost, and how long items \
+            took; it publishes that as unverified.
+            """)
+    var report = false
+
     @Option(help: ArgumentHelp("Write one qlog file per connection into this directory.", valueName: "dir"))
     var qlog: String?
 
@@ -130,6 +137,7 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
         options.relay = relay?.choice(search)
         options.interval = interval
         options.metrics = metrics
+        options.reports = report
         options.qlogDirectory = qlog
         options.keyLog = keylog
         options.json = common.json

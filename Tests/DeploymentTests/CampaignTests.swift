@@ -29,7 +29,8 @@ struct CampaignOverSSHTests {
                 relay: {host: edge, listen: 10.74.200.2:2268, upstream: src0}
                 receivers:
                   - {hosts: [amt1, amt2, amt3, amt4, amt5, mortal, absent], path: amt}
-                  - {hosts: [uni1, uni2, uni3, uni4], path: unicast}
+                  - {hosts: [uni1, uni2, uni3], path: unicast}
+                  - {host: uni4, path: unicast, options: [--report]}
                 send: {items: 30, interval: 200ms}
                 duration: 40s
                 faults:
@@ -69,7 +70,14 @@ struct CampaignOverSSHTests {
         #expect(result.facts.hosts.first { $0.name == "uni4" }?.installation == "copied")
         #expect((result.measurement.saving ?? 0) > 1)
 
+        // One has told of itself: it lasted more than ten seconds until the lost host was given up.
+        let told = try #require(result.measurement.unverified.first)
+        #expect(
+            result.measurement.unverified.count == 1 && told.address.hasPrefix("10.74.9.2:") && told.way == "unicast")
+        #expect((1...30).contains(told.items) && (told.median ?? 0) > 0)
+
         let page = try String(contentsOfFile: "\(folder)/report.html", encoding: .utf8)
+        #expect(page.contains("What others report: unverified"))
         for name in ["mortal", "absent"] { #expect(page.contains("Host \(name) failed: ")) }
         #expect(!page.contains("src=") && !page.contains("href="))
         // What the folder has is enough to make the report again.

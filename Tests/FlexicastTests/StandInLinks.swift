@@ -122,6 +122,7 @@ struct StandInLink: ReceiverConnection {
 
 /// The receiver's end of the same.
 struct StandInClientLink: FlowClientConnection {
+    func heldOctets(of id: StreamID) -> Int { 0 }
     let isExtensionNegotiated = true
     let peerParameters: TransportParameters?
     let localParameters: TransportParameters

@@ -27,7 +27,13 @@ import Wire
             first: 0),
         LogMessage(epoch: epoch, now: noon, oldest: 7, next: 7, answer: .fresh, first: 7),
     ]
-    static let fromClient = positions.map { ControlMessage.position($0) }
+    static let report: ReportMessage = {
+        var report = ReportMessage()
+        (report.way, report.objects, report.packetsLost, report.fallbacks) = (.relay, 5, 64, 1)
+        (report.count, report.median, report.percent95, report.uncertainty) = (3, 20_000, 90_000, 150)
+        return report
+    }()
+    static let fromClient = positions.map { ControlMessage.position($0) } + [.report(report), .report(ReportMessage())]
     static let fromSource =
         logs.map { ControlMessage.log($0) } + [
             .gap(Gap(first: 0, count: 1, reason: .retention)), .gap(Gap(first: 99, count: 1 << 40, reason: .void)),
@@ -41,6 +47,9 @@ import Wire
         #expect(
             try ControlMessage.position(position).encoded()
                 == [0, 12, 1, 0, 5, 2, 2, 3, 10, 1, 1, 2, 0x61, 0x62])
+        #expect(
+            try ControlMessage.report(Self.report).encoded()
+                == [1, 16, 2, 5, 0x40, 64, 1, 3, 0x80, 0, 0x4e, 0x20, 0x80, 1, 0x5f, 0x90, 0x40, 150])
         let log = LogMessage(
             epoch: epoch, now: WallTime(nanoseconds: 2), oldest: 1, next: 9, answer: .fresh, first: 4)
         #expect(
@@ -68,20 +77,20 @@ import Wire
 
     @Test("Unknown odd types are skipped, even ones are errors") func unknownTypes() throws {
         let end = try ControlMessage.end(4).encoded()
-        for kind: [UInt8] in [[1], [3], [0x3f], [0x7f, 0xff]] {
+        for kind: [UInt8] in [[5], [3], [0x3f], [0x7f, 0xff]] {
             let octets = kind + [3, 9, 9, 9] + end + kind + [0] + end
             #expect(decode(octets.map { [$0] }, from: .source).items == [.end(4), .end(4)])
             #expect(decode([octets], from: .source).items == [.end(4), .end(4)])
         }
         #expect(decode([[8, 0]], from: .source).error == .unknownMessage(8))
-        #expect(decode([[1, 2, 9]], from: .source).error == .truncated(.message))
+        #expect(decode([[5, 2, 9]], from: .source).error == .truncated(.message))
         // What is skipped is bounded as well.
-        #expect(decode([[1, 0x80, 0, 0x40, 1]], from: .source).error == .tooLong(.message, limit: 16_384))
+        #expect(decode([[5, 0x80, 0, 0x40, 1]], from: .source).error == .tooLong(.message, limit: 16_384))
     }
 
     @Test func theWrongSide() throws {
         for message in Self.fromClient {
-            #expect(decode([try message.encoded()], from: .source).error == .wrongDirection(.position))
+            #expect(decode([try message.encoded()], from: .source).error == .wrongDirection(message.element))
         }
         for message in Self.fromSource {
             #expect(decode([try message.encoded()], from: .client).error?.code == .unexpected)
@@ -120,6 +129,16 @@ import Wire
         #expect(position([1, 0, 5, 0, 1, 0x44, 1]) == .tooLong(.prefix, limit: 1024))
         #expect(position([1, 0, 5, 0, 1, 1, 0xff]) == .notText(.prefix))
         #expect(position([1, 0, 5, 0, 0, 7]) == .surplus(.position, 1))
+        func report(_ body: [UInt8]) -> ObjectsError? {
+            decode([[1, 0x40, UInt8(body.count)] + body], from: .client).error
+        }
+        let least: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0]
+        #expect(report(least) == nil && report(least + [1, 2, 3]) == nil)  // what a later version says is skipped
+        #expect(report(Array(least.dropLast())) == .truncated(.report))
+        #expect(report([3] + least.dropFirst())?.code == .malformed)  // no such way
+        #expect(
+            decode([[1, 0x41, 1] + [UInt8](repeating: 0, count: 257)], from: .client).error
+                == .tooLong(.report, limit: 256))
         #expect(source(4, [5, 0, 0])?.code == .malformed)  // no number
         #expect(source(4, [5, 255, 255, 255, 255, 255, 255, 255, 255, 0])?.code == .malformed)
         #expect(source(6, [0xd0, 0, 0, 0, 0, 0, 0, 1])?.code == .malformed)

@@ -44,6 +44,8 @@ package struct ReceiverOptions: Sendable {
     package var metrics: SocketAddress?
     /// Between two `interval` events; nil: there are none.
     package var interval: Duration?
+    /// Tell the source of path, loss and latency, every ten seconds.
+    package var reports = false
     /// Directory for one qlog file per connection.
     package var qlogDirectory: String?
     /// File that TLS secrets are appended to, in NSS key log format.
@@ -68,6 +70,7 @@ extension ReceiverOptions {
         subscription.relay = path == .amt || path == .auto ? relay : nil
         subscription.qlogDirectory = qlogDirectory
         subscription.keyLog = keyLog
+        subscription.reports = reports
         return subscription
     }
 }

@@ -52,11 +52,14 @@ final class ReceiverRun {
     private var sight = ReceiverSight()
     private var server: HTTPServer?
     private var intervalTimer: TimerHandle?
+    private var reception: ReceptionReport
+    private var reportTimer: TimerHandle?
 
     init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
         self.options = options
         self.reactor = reactor
         self.log = log
+        reception = ReceptionReport(options.path)
         manager = ServiceManager(on: reactor)
         // It may come later, as that of a tunnel does.
         if let name = options.interface {
@@ -113,6 +116,20 @@ final class ReceiverRun {
             }
         }
         sight.started(at: reactor.now)
+        if options.reports {
+            log.notice(
+                "every 10 s the source is told by which path items come, how many packets were lost, and how long items took (--report)"
+            )
+            reportTimer = reactor.timer { [unowned self] in
+                let uncertainty = subscriber.assembler.clock.uncertainty(at: reactor.now)
+                subscriber.report(
+                    reception.take(
+                        items: summary.items, lost: subscriber.counts.lost, fallbacks: summary.fallbacks,
+                        uncertainty: uncertainty))
+                reportTimer?.schedule(at: reactor.now + ReceptionReport.interval)
+            }
+            reportTimer?.schedule(at: reactor.now + ReceptionReport.interval)
+        }
         subscriber.start()
         manager?.ready("not connected yet")
     }
@@ -132,6 +149,7 @@ final class ReceiverRun {
 
     private func handle(_ event: Subscriber.Event) {
         sight.handle(event)
+        if options.reports { reception.apply(event) }
         switch event {
         case .connected(let address):
             output.report(ReceiverEvent.connected(address: "\(address)"))
@@ -273,6 +291,7 @@ final class ReceiverRun {
         summary.items += 1
         sight.took(via, latency)
         if via == .mixed { summary.repaired += 1 }
+        if options.reports { reception.add(latency) }
         output.report(
             ReceiverEvent.item(
                 id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via,

@@ -1,3 +1,4 @@
+import Objects
 import Operation
 import Transport
 
@@ -12,6 +13,8 @@ package enum SourceEvent: Sendable {
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String)
     /// The whole feed goes out, with the items that are told of next.
     case feed(bytes: Int, sha256: String)
+    /// What a receiver says of its reception. Nobody has verified it.
+    case report(address: String, ReportMessage)
     case interval(SourceCounts)
     case summary(SourceCounts)
 }
@@ -27,6 +30,15 @@ extension SourceEvent: EventLine {
             event("item", ["id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256])
         case .feed(let bytes, let sha256):
             event("feed", ["bytes": bytes, "sha256": sha256])
+        case .report(let address, let report):
+            event(
+                "report",
+                [
+                    "standing": "unverified", "address": address, "way": report.way.name, "items": report.objects,
+                    "packets_lost": report.packetsLost, "fallbacks": report.fallbacks, "latency_items": report.count,
+                    "latency_p50_ms": report.median.microseconds, "latency_p95_ms": report.percent95.microseconds,
+                    "clock_uncertainty_ms": report.uncertainty.microseconds,
+                ])
         case .interval(let counts): event("interval", counts.json)
         case .summary(let counts): event("summary", counts.json)
         }
@@ -39,7 +51,7 @@ extension SourceEvent: EventLine {
             "listening on \(address), \(group.isEmpty ? "no flow" : "flow to \(group)"); receivers trust \(certificate)"
         case .item(_, let title, let updated, let bytes, _): "\(updated)  \(title)  (\(bytes) B)"
         case .feed(let bytes, _): "the whole feed  (\(bytes) B)"
-        case .interval: nil
+        case .interval, .report: nil
         case .summary(let counts):
             """
             \(counts.items) items, \(counts.bytesFlow) B on the flow, \(counts.bytesRepair) B in repair, \
@@ -48,6 +60,21 @@ extension SourceEvent: EventLine {
             """
         }
     }
+}
+
+extension ReportMessage.Way {
+    fileprivate var name: String {
+        switch self {
+        case .connection: "unicast"
+        case .group: "multicast"
+        case .relay: "amt"
+        }
+    }
+}
+
+extension UInt64 {
+    /// So many microseconds; a number that a receiver made up is not more than a day.
+    fileprivate var microseconds: Duration { .microseconds(Int64(Swift.min(self, 86_400_000_000))) }
 }
 
 extension SourceCounts {

@@ -33,6 +33,7 @@ package func runSource(
     var broadcast = try broadcast(options, objects, home)
     broadcast.inherited = try inheritedSocket(for: options.listen, log: log)
     let broadcaster = try Broadcaster(broadcast, on: reactor, log: log)
+    broadcaster.endpoint.onReport = { output.report(SourceEvent.report(address: "\($0)", $1)) }
     let certificate = CertificateWatch(broadcaster, output: options.certificateOutput, log: log)
     try certificate.start(on: reactor)
     let manager = ServiceManager(on: reactor)

@@ -10,6 +10,8 @@ public struct FlowClientConfiguration: Sendable {
     public var ways = FlowWays()
     /// Which objects are wanted on the connection.
     public var wants = Wants.everything
+    /// `report` will be called: the receiver's side of the control stream stays open.
+    public var reports = false
 
     /// Every flow that is announced, from its group and not through tunnels, and all objects.
     public init() {}
@@ -196,13 +198,22 @@ public struct FlowClient: FrameExtension, Sendable {
             guard try connection.openStream(bidirectional: true) == .control else {
                 preconditionFailure("the control stream is a connection's first")
             }
-            // It has no more to say, so that its side costs the source nothing from then on.
-            try connection.write(.control, message, fin: true)
+            // Who has no more to say ends its side, which costs the source nothing from then on.
+            try connection.write(.control, message, fin: !configuration.reports)
         } catch {
             connection.close(
                 applicationCode: ObjectsError.Code.unexpected.rawValue,
                 reason: "the source grants no stream to state a position on", at: now)
         }
+    }
+
+    /// Tells the source of the reception, if the last report has arrived; else this one is left out.
+    public mutating func report<C: FlowClientConnection & ~Copyable>(_ report: ReportMessage, on connection: inout C) {
+        guard configuration.reports, knowsLog, !isOver, connection.heldOctets(of: .control) == 0,
+            let message = try? ControlMessage.report(report).encoded()
+        else { return }
+        // A stream that cannot be written any more belongs to a connection that ends.
+        try? connection.write(.control, message, fin: false)
     }
 
     private mutating func controlReceived<C: FlowClientConnection & ~Copyable>(
@@ -228,8 +239,8 @@ public struct FlowClient: FrameExtension, Sendable {
                 case .end(let sequence):
                     assembler.endReceived(sequence)
                     actions.append(.end(sequence))
-                // The decoder lets it through from a client only.
-                case .position: break
+                // The decoder lets them through from a client only.
+                case .position, .report: break
                 }
                 takeNotices()
             }

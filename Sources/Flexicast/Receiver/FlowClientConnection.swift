@@ -23,6 +23,8 @@ public protocol FlowClientConnection: ~Copyable {
     var smoothedRTT: Duration? { get }
     mutating func openStream(bidirectional: Bool) throws(StreamsExhausted) -> StreamID
     mutating func write(_ id: StreamID, _ bytes: [UInt8], fin: Bool) throws(StreamError)
+    /// Octets written to the stream that are not acknowledged.
+    func heldOctets(of id: StreamID) -> Int
     mutating func read(_ id: StreamID) -> StreamChunk?
     mutating func gather(_ id: StreamID) -> StreamGathering?
     mutating func close(applicationCode: UInt64, reason: String, at now: Instant)

@@ -25,9 +25,12 @@ extension FlowServer {
         do throws(ObjectsError) {
             var reader = ByteReader(chunk.bytes.span)
             while let message = try decoder.next(from: &reader) {
+                switch message {
+                case .position(let position): try positionReceived(slot, position, at: now)
+                case .report(let report): reportReceived(slot, report, at: now)
                 // The decoder lets nothing else through from a client.
-                guard case .position(let position) = message else { continue }
-                try positionReceived(slot, position, at: now)
+                default: continue
+                }
             }
             if chunk.isFinished {
                 try decoder.finish()
@@ -49,6 +52,16 @@ extension FlowServer {
         controlErrors += 1
         connection.close(applicationCode: error.code.rawValue, reason: "control stream: \(error)", at: now)
         closed(slot, at: now)
+    }
+
+    /// What a receiver says of its reception is passed on, if it does not say so too often; nothing else comes of it.
+    private mutating func reportReceived(_ slot: Int, _ report: ReportMessage, at now: Instant) {
+        guard now >= seats[slot].reportDue ?? now, reportBudget.take(seats[slot].payer, at: now) else {
+            reportsIgnored += 1
+            return
+        }
+        seats[slot].reportDue = now + ReportBudget.pause
+        tell(.reported(id(of: slot), report))
     }
 
     private mutating func positionReceived(

@@ -118,6 +118,9 @@ public struct FlowServer: Sendable {
     public private(set) var partsExpired: UInt64 = 0
     /// Control streams that broke a rule; their connections ended with them.
     public internal(set) var controlErrors: UInt64 = 0
+    /// Reports of receivers that came too often, for them, their account or all together.
+    public internal(set) var reportsIgnored: UInt64 = 0
+    var reportBudget = ReportBudget()
     /// Times that a receiver was handed no more parts until it takes what it is told on its control stream.
     public internal(set) var controlWaits: UInt64 = 0
     /// Parts sent again to receivers that had them, for want of room to remember which those were.

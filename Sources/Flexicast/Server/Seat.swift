@@ -73,6 +73,8 @@ struct Seat: Sendable {
     @Rare var decoder: ControlDecoder?
     /// Messages to be written on its control stream.
     var messages: [UInt8] = []
+    /// A report of its reception is taken from then on; nil as long as it sent none.
+    @Rare var reportDue: Instant?
     /// When it is told the source's clock again.
     var clockDue = Instant.distantFuture
     /// What it had when it stated its position; nil where that is nothing from `firstPart` on.

@@ -19,6 +19,8 @@ public enum ServerNotice: Sendable {
     case triedOnGroup(ReceiverID)
     /// What it said of its position, and from which sequence number on it is served.
     case stated(ReceiverID, LogMessage.Answer, first: UInt64)
+    /// What it says of its reception. Nobody has verified it.
+    case reported(ReceiverID, ReportMessage)
     /// It said nothing in time, and gets what is published from now on.
     case saidNothing(ReceiverID)
     /// What it lacks is not kept any more; it has been told.
@@ -29,7 +31,7 @@ public enum ServerNotice: Sendable {
         switch self {
         case .connected(let id, _), .listens(let id, _), .notAdmitted(let id, _), .joinRefused(let id),
             .backOnUnicast(let id, _), .offeredCopies(let id), .triedOnGroup(let id), .stated(let id, _, _),
-            .saidNothing(let id), .told(let id, _):
+            .saidNothing(let id), .told(let id, _), .reported(let id, _):
             id
         }
     }

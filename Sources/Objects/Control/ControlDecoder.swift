@@ -96,6 +96,7 @@ public struct ControlDecoder: Sendable {
         let element: ObjectsError.Element
         switch kind {
         case ControlMessage.Kind.position: (mayCome, element) = (sender == .client, .position)
+        case ControlMessage.Kind.report: (mayCome, element) = (sender == .client, .report)
         case ControlMessage.Kind.log: (mayCome, element) = (sender == .source, .log)
         case ControlMessage.Kind.gap: (mayCome, element) = (sender == .source, .gap)
         case ControlMessage.Kind.end: (mayCome, element) = (sender == .source, .end)

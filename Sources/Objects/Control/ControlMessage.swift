@@ -5,6 +5,8 @@ import Wire
 public enum ControlMessage: Sendable, Equatable {
     /// POSITION, of a client: where it goes on, and what it wants.
     case position(PositionMessage)
+    /// REPORT, of a client: what it says of its reception.
+    case report(ReportMessage)
     /// LOG, of a source: what it has, and from where it serves the client.
     case log(LogMessage)
     /// GAP, of a source: numbers that the client waits for in vain.
@@ -24,7 +26,6 @@ public enum ControlMessage: Sendable, Equatable {
     /// skipped.
     enum Kind {
         static let position: UInt64 = 0x00
-        /// Reserved for what a receiver reports of its reception, to the source.
         static let report: UInt64 = 0x01
         static let log: UInt64 = 0x02
         /// Reserved for sending a client to another source.
@@ -44,6 +45,9 @@ public enum ControlMessage: Sendable, Equatable {
         case .position(let message):
             kind = Kind.position
             try message.append(to: &body)
+        case .report(let message):
+            kind = Kind.report
+            message.append(to: &body)
         case .log(let message):
             kind = Kind.log
             try message.append(to: &body)
@@ -81,6 +85,7 @@ public enum ControlMessage: Sendable, Equatable {
         let message: ControlMessage
         switch kind {
         case Kind.position: message = .position(try PositionMessage(&reader))
+        case Kind.report: message = .report(try ReportMessage(&reader))
         case Kind.log: message = .log(try LogMessage(&reader))
         case Kind.gap:
             let gap = Gap(
@@ -102,6 +107,7 @@ public enum ControlMessage: Sendable, Equatable {
     var element: ObjectsError.Element {
         switch self {
         case .position: .position
+        case .report: .report
         case .log: .log
         case .gap: .gap
         case .end: .end

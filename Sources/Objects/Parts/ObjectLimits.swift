@@ -14,6 +14,8 @@ public enum ObjectLimits {
     public static let nameOctets = 1024
     /// Octets of a control message behind its type and length.
     public static let messageOctets = 16_384
+    /// Octets of a report of a receiver, behind its type and length.
+    public static let reportOctets = 256
     /// Ranges above its position that a cursor holds and a POSITION message states.
     public static let settledRanges = 64
     /// Prefixes of names in a POSITION message.

@@ -17,6 +17,8 @@ public enum ObjectsError: Error, Equatable, Sendable {
         case message = "control message"
         /// A POSITION message.
         case position = "POSITION"
+        /// A REPORT message.
+        case report = "REPORT"
         /// A LOG message.
         case log = "LOG"
         /// A GAP message.
@@ -137,7 +139,7 @@ extension ObjectsError: CustomStringConvertible {
         case .unknownMessage(let type):
             "a control message of type \(type) is not known; only odd types may be sent to a peer that may not know them"
         case .wrongDirection(let element):
-            "\(element.rawValue) came from the wrong side: a client sends POSITION, a source LOG, GAP and END"
+            "\(element.rawValue) came from the wrong side: a client sends POSITION and REPORT, a source LOG, GAP and END"
         case .positionWentBack(let old, let new):
             "the position went back from \(old) to \(new); a later POSITION must name the same or a higher one"
         case .contradiction(let field, let object):

@@ -37,8 +37,8 @@ package final class Receiver {
 
     package init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
-        wants: Wants = .everything, qlogDirectory: String? = nil, token: [UInt8] = [], ticket: [UInt8]? = nil,
-        shows accessToken: AccessToken? = nil,
+        wants: Wants = .everything, reports: Bool = false, qlogDirectory: String? = nil, token: [UInt8] = [],
+        ticket: [UInt8]? = nil, shows accessToken: AccessToken? = nil,
         assembler: ObjectAssembler = ObjectAssembler(), grant: ReceiverGrant = ReceiverGrant(), reactor: Reactor,
         log: Logger
     ) throws {
@@ -66,6 +66,7 @@ package final class Receiver {
         var client = FlowClientConfiguration()
         client.ways = access.ways
         client.wants = wants
+        client.reports = reports
         peer = Peer(
             connection,
             extension: FlowClient(configuration: client, assembler: assembler, seed: SeededRandom(from: &random)),
@@ -105,6 +106,12 @@ package final class Receiver {
     package var packetsRejected: UInt64 {
         flows.values.reduce(strangersOfClosedFlows) { $0 + $1.strangers } + peer.extension.statistics.packetsRejected
             + peer.connection.packetsRejected
+    }
+
+    /// Tells the source of the reception.
+    package func report(_ report: ReportMessage) {
+        peer.extension.report(report, on: &peer.connection.machine)
+        peer.pump()
     }
 
     /// Leaves groups and tells the source, which then sends nothing more.

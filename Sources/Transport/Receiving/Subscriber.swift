@@ -36,6 +36,8 @@ public final class Subscriber {
         package var joinsGroup = true
         package var qlogDirectory: String?
         package var keyLog: String?
+        /// `report` will be called.
+        package var reports = false
 
         /// For a source, with the system's trust, whole objects and the flow where it is heard.
         public init(host: String, port: UInt16) {
@@ -191,6 +193,9 @@ public final class Subscriber {
         keep()
     }
 
+    /// Tells the source of the reception, while there is a connection.
+    package func report(_ report: ReportMessage) { receiver?.report(report) }
+
     /// Where the receiver is in the source's log, and its estimate of the source's clock.
     package var assembler: ObjectAssembler { receiver?.peer.extension.assembler ?? kept }
 
@@ -265,7 +270,7 @@ public final class Subscriber {
                 usesFlow: options.usesFlow,
                 access: FlowAccess(interface: options.interface, native: options.joinsGroup, relay: options.relay),
                 wants: options.prefixes.isEmpty ? .everything : .named(options.prefixes),
-                qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
+                reports: options.reports, qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
                 shows: options.accessToken, assembler: kept, reactor: reactor,
                 log: log)
             if let earlier = self.receiver { rivals.append(earlier) }

@@ -45,6 +45,9 @@ package final class SourceEndpoint {
     /// Members that went back to their connections, by reason.
     package private(set) var departures: [LeaveReason: UInt64] = [:]
 
+    /// Gets what receivers say of their reception.
+    package var onReport: (SocketAddress, ReportMessage) -> Void = { _, _ in }
+
     /// A receiver that is connected.
     package struct Connected {
         package let peer: ReceiverPeer
@@ -244,6 +247,11 @@ package final class SourceEndpoint {
     private func report() {
         while let notice = server.nextNotice() {
             note(notice)
+            if case .reported(let id, let report) = notice,
+                let address = connections[id.slot]?.peer.connection.machine.remoteAddress
+            {
+                onReport(address, report)
+            }
             log.tell(
                 notice, of: connections[notice.receiver.slot]?.peer.connection,
                 holder: connections[notice.receiver.slot]?.holder, at: reactor.now)

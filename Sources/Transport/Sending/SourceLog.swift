@@ -76,6 +76,7 @@ package struct SourceLog {
             log.info(
                 "receiver has said where it is",
                 metadata: ["address": address, "answer": "\(answer)", "first": "\(first)"])
+        case .reported: break
         case .saidNothing:
             log.info("receiver said nothing of its position and gets what is new", metadata: ["address": address])
         case .told(_, let gap):

@@ -18,6 +18,15 @@ struct CampaignEvent: Decodable, Equatable {
     var bytesControl: Int?
     var packetsLost: Int?
     var repaired: Int?
+    // Of what others report.
+    var address: String?
+    var way: String?
+    var items: Int?
+    var fallbacks: Int?
+    var latencyItems: Int?
+    var latencyP50Ms: Double?
+    var latencyP95Ms: Double?
+    var clockUncertaintyMs: Double?
 
     /// The events of a role, in order. A last line that was cut off is left out.
     static func read(_ folder: String, role: String) throws(SystemError) -> [CampaignEvent] {

@@ -35,6 +35,7 @@ extension CampaignMeasurement {
             host.flatMap { clocks[$0] ?? nil }?.ours(time) ?? time
         }
 
+        unverified = Self.unverified(events[sourceRole?.name ?? ""] ?? [])
         var sent: [Version: Int64] = [:]
         for event in events[sourceRole?.name ?? ""] ?? [] {
             let time = ours(sourceRole?.host, event.readNs)
@@ -83,6 +84,28 @@ extension CampaignMeasurement {
             unicastFactor = Double(alone.reduce(0, +)) / Double(alone.count) / Double(source.documentOctets)
             isFactorMeasured = true
         }
+    }
+
+    /// What others say they had: the last report of each address.
+    private static func unverified(_ events: [CampaignEvent]) -> [Unverified] {
+        var places: [String: Int] = [:]
+        var all: [Unverified] = []
+        for event in events where event.event == "report" {
+            let address = event.address ?? ""
+            guard places[address] != nil || all.count < mostUnverified else { continue }
+            let place = places[address] ?? all.count
+            let known = places[address] == nil ? nil : all[place]
+            let hasItems = (event.latencyItems ?? 0) > 0
+            let told = Unverified(
+                address: address, reports: (known?.reports ?? 0) + 1, way: event.way ?? "", items: event.items ?? 0,
+                packetsLost: event.packetsLost ?? 0, fallbacks: event.fallbacks ?? 0,
+                median: hasItems ? event.latencyP50Ms : known?.median,
+                percent95: hasItems ? event.latencyP95Ms : known?.percent95,
+                uncertainty: hasItems ? event.clockUncertaintyMs : known?.uncertainty)
+            if known == nil { all.append(told) } else { all[place] = told }
+            places[address] = place
+        }
+        return all
     }
 
     /// Follows what one receiver said.

@@ -82,9 +82,29 @@ package struct CampaignMeasurement: Codable, Equatable, Sendable {
         package var isComplete: Bool { missing == 0 && duplicates == 0 && different == 0 && failure == nil }
     }
 
+    /// What somebody who took part said of it. Nobody has verified it.
+    package struct Unverified: Codable, Equatable, Sendable {
+        /// As the source saw it.
+        package var address: String
+        package var reports: Int
+        package var way: String
+        package var items: Int
+        package var packetsLost: Int
+        package var fallbacks: Int
+        /// Of the last report with items: milliseconds.
+        package var median: Double?
+        package var percent95: Double?
+        package var uncertainty: Double?
+    }
+
+    /// More of those who report are not listed.
+    static let mostUnverified = 10_000
+
     package var source = Source()
     package var samples: [Sample] = []
     package var receivers: [Receiver] = []
+    /// Those who told the source of their reception (`receive --report`), in the order in which they did so first.
+    package var unverified: [Unverified] = []
     /// How many receivers took the flow and have every item: what others would have cost on unicast is not known.
     package var listeners = 0
     /// Octets on a connection for each octet of the documents: seen at the receivers on unicast; 1 where there were none, which is

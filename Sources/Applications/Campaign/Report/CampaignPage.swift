@@ -25,6 +25,7 @@ struct CampaignPage {
         <h2>The way of each receiver over time</h2>
         <figure>\(PathFigure(facts: facts, measurement: measured).svg)
         <figcaption>\(faultsCaption)</figcaption></figure>
+        \(unverified)
         <h2>Hosts and clocks</h2>
         \(hosts)
         \(roles)
@@ -165,6 +166,26 @@ struct CampaignPage {
         return out + """
             </table></div><p class="quiet">Clocks are compared with that of the machine that ran the campaign, by questions over \
             ssh; ± is the most that this may be wrong by, from half of the shortest round trips.</p>
+            """
+    }
+
+    /// Who took part without being of the plan.
+    private var unverified: String {
+        guard !measured.unverified.isEmpty else { return "" }
+        let rows = measured.unverified.prefix(500).enumerated().map { number, other in
+            let times = [other.median, other.percent95, other.uncertainty].map { time in time.map { fixed($0, 1) } ?? ""
+            }
+            let cells: [String] = [
+                "\(number + 1)", escaped(other.way), "\(other.items)", "\(other.packetsLost)", "\(other.fallbacks)",
+            ]
+            return row(cells + times + ["\(other.reports)"], isBad: false)
+        }
+        return """
+            <h2>What others report: unverified</h2><div class="wide"><table><tr><th>who<th>path<th>items<th>packets lost\
+            <th>fell back<th>latency p50 (ms)<th>p95<th>±<th>reports</tr>
+            \(rows.joined())</table></div><p class="quiet">\(measured.unverified.count) receivers have told the source of their \
+            reception themselves. Nobody has verified it, and nothing else in this report is made of it. Latencies are by the source's clock \
+            as the receiver estimates it.</p>
             """
     }
 

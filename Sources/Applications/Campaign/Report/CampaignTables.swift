@@ -10,7 +10,7 @@ struct CampaignTables {
     var files: [(name: String, text: String)] {
         [
             ("receivers.csv", receivers), ("items.csv", items), ("octets.csv", octets), ("paths.csv", paths),
-            ("hosts.csv", hosts),
+            ("hosts.csv", hosts), ("unverified.csv", unverified),
         ]
     }
 
@@ -84,6 +84,19 @@ struct CampaignTables {
                     host.clock.map { fixed($0.driftNanosecondsPerSecond / 1000, 3) } ?? "",
                     host.clock.map { fixed(Double($0.uncertaintyNanoseconds) / 1e6, 4) } ?? "", host.failure ?? "",
                 ]
+            })
+    }
+
+    private var unverified: String {
+        table(
+            [
+                "address", "way", "items", "packets_lost", "fallbacks", "latency_p50_ms", "latency_p95_ms",
+                "clock_uncertainty_ms", "reports",
+            ],
+            measurement.unverified.map { other in
+                [other.address, other.way, "\(other.items)", "\(other.packetsLost)", "\(other.fallbacks)"]
+                    + [other.median, other.percent95, other.uncertainty].map { time in time.map { fixed($0, 3) } ?? "" }
+                    + ["\(other.reports)"]
             })
     }
 

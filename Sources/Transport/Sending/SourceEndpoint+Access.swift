@@ -16,7 +16,7 @@ extension SourceEndpoint {
 
     /// Takes what happens on a connection that has to show its token. Whether it is to be taken by who serves it.
     func passes(_ event: ConnectionEvent, of id: ReceiverID, _ peer: ReceiverPeer) -> Bool {
-        guard connections[id.slot]?.gate != nil, let access else { return true }
+        guard access != nil, connections[id.slot]?.gate != nil, let access else { return true }
         switch event {
         case .closed, .drained:
             connections[id.slot]?.gate?.timer = nil

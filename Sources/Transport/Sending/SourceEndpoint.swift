@@ -139,7 +139,7 @@ package final class SourceEndpoint {
         // The listener holds the peer until `forget`: a connection may end within its own call.
         peer.onEvent = { [unowned self, unowned peer] event in handle(event, of: id, peer) }
         peer.beforeTransmit = { [unowned self, unowned peer] in
-            guard connections[id.slot]?.gate == nil else { return }
+            if self.access != nil, connections[id.slot]?.gate != nil { return }
             server.serve(id, frames: &peer.extension, on: &peer.connection.machine, at: reactor.now)
             report()
         }

@@ -37,7 +37,7 @@ package struct RelayOptions: Sendable {
 /// - Returns: the exit status, 0.
 /// - Throws: an error that says what could not be set up.
 package func runRelay(
-    _ options: RelayOptions, reload: @escaping () -> Void = {}, log: Logger
+    _ options: RelayOptions, reload: @escaping () -> RelayOptions? = { nil }, log: Logger
 ) throws -> Int32 {
     // A group of many sources takes a socket for each.
     Meters.raiseFileLimit()
@@ -67,7 +67,11 @@ package func runRelay(
         ticker?.schedule(at: next)
     }
     var end: TimerHandle?
-    try reactor.onSignal(SIGHUP, reload)
+    try reactor.onSignal(SIGHUP) {
+        manager?.reloading()
+        if let options = reload() { server.useLimits(of: options.relay) }
+        manager?.ready("\(server.report.endpoints) tunnels")
+    }
     try reactor.onSignal(SIGINT) { [unowned reactor] in reactor.stop() }
     try reactor.onSignal(SIGTERM) { [unowned reactor] in
         // A second one does not wait.

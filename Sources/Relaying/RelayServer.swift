@@ -109,6 +109,9 @@ package final class RelayServer: DatagramHandler {
 
     package var time: Instant { reactor.now }
 
+    /// Takes the limits of another configuration.
+    package func useLimits(of configuration: RelayConfiguration) { relay.useLimits(of: configuration) }
+
     /// Tells every gateway to look elsewhere from now on.
     package func drain() { relay.drain() }
 

@@ -120,8 +120,9 @@ struct GatewayCommand: ParsableCommand, Logs {
         guard verify == nil else {
             throw ExitCode(try runVerify(options, duration: timeout ?? .seconds(5), log: log))
         }
+        let again = try ConfiguredCommand.reloading(Self.self, log: log)
         throw ExitCode(
-            try runGateway(options, reload: try ConfiguredCommand.reloading(Self.self, log: log), log: log))
+            try runGateway(options, reload: { _ = again() }, log: log))
     }
 
     func validate() throws {

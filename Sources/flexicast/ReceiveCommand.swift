@@ -95,7 +95,8 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
 
     func run() throws {
         let log = common.makeLogger("receive")
-        throw ExitCode(try runReceiver(options, reload: try ConfiguredCommand.reloading(Self.self, log: log), log: log))
+        let again = try ConfiguredCommand.reloading(Self.self, log: log)
+        throw ExitCode(try runReceiver(options, reload: { _ = again() }, log: log))
     }
 
     func validate() throws {

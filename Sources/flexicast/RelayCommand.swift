@@ -152,7 +152,14 @@ struct RelayCommand: ParsableCommand, Logs {
 
     func run() throws {
         let log = common.makeLogger("relay")
-        throw ExitCode(try runRelay(options, reload: try ConfiguredCommand.reloading(Self.self, log: log), log: log))
+        let again = try ConfiguredCommand.reloading(
+            Self.self,
+            changeable: [
+                "tunnels", "tunnels-per-address", "tunnel-rate", "channel-rate", "allow-group", "deny-group",
+                "allow-source",
+                "deny-source",
+            ], log: log)
+        throw ExitCode(try runRelay(options, reload: { again()?.options }, log: log))
     }
 
     func validate() throws {

@@ -140,6 +140,28 @@ import Wire
         #expect(told.last == Refusal(gateway: address("192.0.2.3:1"), group: group(1), reason: .tunnels))
     }
 
+    /// Limits that are changed hold for what comes then; tunnels that are there stay.
+    @Test func limitsChangeWhileItServes() {
+        let box = relay { $0.endpointsPerAddressLimit = 2 }
+        func join(_ port: Int, _ to: IPAddress) {
+            box.join(address("192.0.2.1:\(port)"), [GroupRecord(.isInclude, to, [source])])
+        }
+        for port in 1...3 { join(port, group(1)) }
+        #expect(box.relay.refusals(.tunnelsOfAddress) == 1 && box.relay.endpointCount == 2)
+        var other = RelayConfiguration()
+        other.endpointsPerAddressLimit = 3
+        other.groups.denied = [AddressPrefix("\(group(2))/32")].compactMap(\.self)
+        box.relay.useLimits(of: other)
+        join(3, group(1))
+        join(4, group(1))
+        join(1, group(2))
+        #expect(box.relay.refusals(.tunnelsOfAddress) == 2 && box.relay.endpointCount == 3)
+        #expect(box.relay.refusals(.groupNotServed) == 1)
+        other.endpointsPerAddressLimit = 1
+        box.relay.useLimits(of: other)
+        #expect(box.relay.endpointCount == 3)
+    }
+
     /// Who asks a thousand times for what is not served is counted, and takes no memory.
     @Test func refusalsAreBounded() {
         let box = relay { $0.groups.denied = [AddressPrefix("232.9.0.0/16")!] }

@@ -156,6 +156,11 @@ extension Deployment {
             try told("stays as it was")
             try Data("[\(command)]\n\(options)log-level = 'debug'\n".utf8).write(to: file, options: .atomic)
             try told("the configuration was read again")
+            #expect(!child.log.contains("take a restart"))
+            if command == "relay" {
+                try Data("[relay]\n\(options)tunnels = 9\nmtu = 1400\n".utf8).write(to: file, options: .atomic)
+                try told("some options take a restart options=mtu")
+            }
             #expect(try child.end() == 0)
         }
 

@@ -59,7 +59,7 @@ public struct Relay: Sendable {
     }
 
     /// How it behaves.
-    public let configuration: RelayConfiguration
+    public private(set) var configuration: RelayConfiguration
     /// What it has seen of gateways.
     public internal(set) var counters = RelayCounters()
     /// What it has forwarded.
@@ -105,6 +105,17 @@ public struct Relay: Sendable {
             rate: TokenRate(perSecond: configuration.requestRate, burst: configuration.requestBurst),
             places: configuration.requestPlaces, key: SipHash(key: (random.next(), random.next())))
         strangerRate = TokenRate(perSecond: configuration.strangerRate, burst: configuration.strangerBurst)
+    }
+
+    /// Takes another configuration's limits on tunnels, rates, groups and sources, for what comes from now on: tunnels that are there stay,
+    /// and what they have joined until they report it again.
+    public mutating func useLimits(of other: RelayConfiguration) {
+        configuration.endpointLimit = other.endpointLimit
+        configuration.endpointsPerAddressLimit = other.endpointsPerAddressLimit
+        configuration.endpointRate = other.endpointRate
+        configuration.channelRate = other.channelRate
+        configuration.groups = other.groups
+        configuration.sources = other.sources
     }
 
     /// Tunnels that are open.

@@ -143,25 +143,30 @@ struct ConfiguredCommand: Sendable {
         }
     }
 
-    /// What SIGHUP does where only the log's level can change.
+    /// Reads the settings again, sets the log's level, and tells what takes a restart.
+    ///
+    /// - Parameter changeable: options that take effect while the command runs, besides the log's level.
+    /// - Returns: what gives the command as it is to be; nil when there is a fault, which was logged.
     static func reloading<Command: ParsableCommand & Logs>(
-        _ type: Command.Type, log: Logger
-    ) throws -> () -> Void {
-        guard var reading = try reading() else { return {} }
+        _ type: Command.Type, changeable: Set<String> = [], log: Logger
+    ) throws -> () -> Command? {
+        guard var reading = try reading() else { return { nil } }
         return {
             do {
                 let (command, changed) = try reading.again(as: type)
                 LineLogHandler.level = command.common.logLevel
-                let others = changed.subtracting(["log-level", "config"]).sorted()
+                let others = changed.subtracting(changeable).subtracting(["log-level", "config"]).sorted()
                 if !others.isEmpty {
                     log.warning(
                         "some options take a restart", metadata: ["options": "\(others.joined(separator: ", "))"])
                 }
                 log.notice("the configuration was read again")
+                return command
             } catch {
                 for problem in (error as? ConfigurationProblems)?.all.map(\.description) ?? ["\(error)"] {
                     log.error("the configuration stays as it was", metadata: ["reason": "\(problem)"])
                 }
+                return nil
             }
         }
     }

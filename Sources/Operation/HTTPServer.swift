@@ -8,7 +8,11 @@ package final class HTTPServer {
     package typealias Page = HTTPPages.Page
 
     /// Answers a second, and at once: whoever asks more often is told so, and takes no more of the program's time.
-    package static let rate = TokenRate(perSecond: 100, burst: 200)
+    package static let rate = TokenRate(every: pause, burst: 200)
+    /// A page of more than so many octets, which takes longer to make, counts as several, up to a number.
+    package static let octetsOfOne = 8192
+    private static let mostOfOnePage = 100
+    private static let pause = Duration.milliseconds(10)
 
     package let localAddress: SocketAddress
     /// Pages that were asked for, and those that were not made because of `rate`.
@@ -59,7 +63,10 @@ package final class HTTPServer {
             return .tooMany
         }
         asked += 1
-        return page(request) ?? .notFound
+        let page = page(request) ?? .notFound
+        let more = min(page.body.count / Self.octetsOfOne, Self.mostOfOnePage)
+        _ = bucket.take(Self.pause.nanoseconds * Int64(more), ifMissing: .max, at: reactor.now)
+        return page
     }
 }
 

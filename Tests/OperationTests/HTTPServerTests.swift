@@ -163,6 +163,17 @@ import Wire
         #expect(stage.turn { last.isOver } && last.text.hasSuffix("up 1\n"))
     }
 
+    /// Pages that take long to make are fewer.
+    @Test func largePagesCountMore() throws {
+        let stage = try Stage()
+        defer { stage.end() }
+        stage.page = String(repeating: "x", count: 20 * HTTPServer.octetsOfOne)
+        let client = try stage.ask(String(repeating: "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", count: 300))
+        #expect(stage.turn { client.isOver })
+        #expect(client.text.hasPrefix("HTTP/1.1 200 ") && stage.server.refused == 1)
+        #expect(stage.server.asked >= 10 && stage.server.asked < 100)
+    }
+
     /// Who does not take the answer is given up too, and its place is free again.
     @Test func aReaderThatStopsIsGivenUp() throws {
         var limits = HTTPPages.Limits()
@@ -214,8 +225,8 @@ import Wire
         let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
         let client = try stage.ask(String(repeating: request, count: 1000))
         #expect(stage.turn { client.isOver })
-        // The first refusal closes the connection.
-        #expect(client.text.hasSuffix("429 Too Many Requests\n") && stage.server.refused == 1)
+        // The first refusal closes the connection; with requests unread, TCP may throw away the end of what was said.
+        #expect(client.text.hasPrefix("HTTP/1.1 200 ") && stage.server.refused == 1)
         #expect(stage.server.asked >= 200 && stage.server.asked < 1000)
     }
 

@@ -11,7 +11,7 @@ struct SourceMetrics {
     let feed: () -> FeedCounters
 
     /// Receivers in one answer at `/receivers`.
-    static let listingLimit = 1000
+    static let listingLimit = 250
 
     func page(_ request: HTTPServer.Request) -> HTTPServer.Page? {
         switch request.path {

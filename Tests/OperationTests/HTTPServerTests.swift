@@ -20,8 +20,8 @@ import Wire
             var text: String { String(decoding: received, as: UTF8.self) }
         }
 
-        init(_ limits: HTTPPages.Limits = .init()) throws {
-            reactor = try Reactor()
+        init(_ limits: HTTPPages.Limits = .init(), io: Reactor.IO = .auto) throws {
+            reactor = try Reactor(io: io)
             var page: (HTTPServer.Request) -> HTTPServer.Page? = { _ in nil }
             server = try HTTPServer(SocketAddress(.v4(0x7f00_0001), port: 0), reactor: reactor, limits: limits) {
                 page($0)
@@ -134,8 +134,9 @@ import Wire
     }
 
     /// More than the kernel's buffers take in one go.
-    @Test func largePagesArriveWhole() throws {
-        let stage = try Stage()
+    @Test(arguments: [Reactor.IO.epoll, .ioUring])
+    func largePagesArriveWhole(io: Reactor.IO) throws {
+        let stage = try Stage(io: io)
         defer { stage.end() }
         stage.page = String(repeating: "0123456789abcdef", count: 1 << 19)
         let client = try stage.ask("GET /metrics HTTP/1.1\r\n" + Self.last)
@@ -144,10 +145,11 @@ import Wire
     }
 
     /// Those who say nothing, or too little, are bounded in number and in time, and others are served meanwhile.
-    @Test func idleConnectionsAreBounded() throws {
+    @Test(arguments: [Reactor.IO.epoll, .ioUring])
+    func idleConnectionsAreBounded(io: Reactor.IO) throws {
         var limits = HTTPPages.Limits()
         limits.patience = .milliseconds(500)
-        let stage = try Stage(limits)
+        let stage = try Stage(limits, io: io)
         defer { stage.end() }
         let near = limits.connectionsPerAddress
         let idle = try (1..<near).map { try stage.ask("GET /metrics HTTP/1.1\r\nX: \($0)") }

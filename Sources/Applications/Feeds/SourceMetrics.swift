@@ -134,7 +134,7 @@ struct SourceMetrics {
                 "address": "\(account.address)", "way": account.standing.way.rawValue, "since_ms": account.since,
                 "reason": account.reason, "parts_behind": account.standing.partsBehind,
                 "takes_bits": account.standing.takes, "rtt_ms": account.roundTrip, "bytes": account.octetsSent,
-                "packets_lost": account.packetsLost,
+                "packets_lost": account.packetsLost, "datagrams": account.datagramsSent,
             ])
         }
     }

@@ -188,4 +188,13 @@ struct MeasurementTests {
         #expect(files.first { $0.name == "hosts.csv" }?.text.contains("\"a, \"\"b\"\"\nc\"\r\n") == true)
         #expect(files.first { $0.name == "receivers.csv" }?.text.split(separator: "\r\n").count == 5)
     }
+
+    /// A disk that is full stops nothing, and is told.
+    @Test func aFullDiskIsTold() {
+        let file = LineFile("/dev/full")
+        file.write("{}")
+        file.write("{}")
+        #expect(file.failure?.contains("No space left") == true)
+        #expect(LineFile("/nowhere/file").failure?.contains("/nowhere/file") == true)
+    }
 }

@@ -291,7 +291,7 @@ final class ReceiverRun {
         summary.items += 1
         sight.took(via, latency)
         if via == .mixed { summary.repaired += 1 }
-        if options.reports { reception.add(latency) }
+        if options.reports, let latency { reception.add(latency) }
         output.report(
             ReceiverEvent.item(
                 id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via,

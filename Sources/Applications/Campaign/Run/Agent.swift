@@ -16,7 +16,8 @@ package final class Agent {
     static let patience = Duration.seconds(30)
     /// Between being asked to end and being ended.
     static let grace = Duration.seconds(3)
-    private static let table = "flexicast_campaign"
+    /// How often multicast was cut.
+    private var cuts = 0
 
     private let reactor: Reactor
     private let output: OutputWriter
@@ -158,12 +159,15 @@ package final class Agent {
         guard
             let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].first(where: FileManager.default.isExecutableFile)
         else { throw EndpointError("nft is missing; apt-get install nftables") }
-        let rules = matches.map { "add rule inet \(Self.table) input \($0) drop\n" }.joined()
+        // One of its own: that of another agent, or of a cut that is being undone, is not ours to change.
+        cuts += 1
+        let table = "flexicast_campaign_\(getpid())_\(cuts)"
+        let rules = matches.map { "add rule inet \(table) input \($0) drop\n" }.joined()
         filter = try ChildFilter(
             [nft, "-i"],
             input: """
-                add table inet \(Self.table) { flags owner; }
-                add chain inet \(Self.table) input { type filter hook prerouting priority raw; }
+                add table inet \(table) { flags owner; }
+                add chain inet \(table) input { type filter hook prerouting priority raw; }
                 \(rules)
                 """, on: reactor
         ) { [unowned self] complaint in report(.failed(what: "cut", reason: complaint)) }

@@ -183,7 +183,7 @@ struct CampaignPage {
         return """
             <h2>What others report: unverified</h2><div class="wide"><table><tr><th>who<th>path<th>items<th>packets lost\
             <th>fell back<th>latency p50 (ms)<th>p95<th>±<th>reports</tr>
-            \(rows.joined())</table></div><p class="quiet">\(measured.unverified.count) receivers have told the source of their \
+            \(rows.joined())</table></div><p class="quiet">\(measured.unverified.count == 1 ? "One receiver has" : "\(measured.unverified.count) receivers have") told the source of their \
             reception themselves. Nobody has verified it, and nothing else in this report is made of it. Latencies are by the source's clock \
             as the receiver estimates it.</p>
             """

@@ -91,6 +91,11 @@ struct CampaignOverSSHTests {
         }
     }
 
+    /// Those of agents.
+    private static func directories() throws -> Set<String> {
+        Set(try FileManager.default.contentsOfDirectory(atPath: "/tmp").filter { $0.hasPrefix("flexicast-campaign.") })
+    }
+
     enum End: String, CaseIterable { case interrupted, killed }
 
     /// However it ends, nothing that it started stays on a host.
@@ -109,6 +114,7 @@ struct CampaignOverSSHTests {
                 faults: [{at: 200ms, cut: rcv}]
 
                 """
+        let before = try Self.directories()
         let campaign = try hosts.start(plan, output: "run")
         try waitUntil(seconds: 40, "some items\n\(campaign.told.strange)\(campaign.logTail)") {
             hosts.items("run", "rcv-2") >= 5 || !campaign.isRunning
@@ -119,9 +125,7 @@ struct CampaignOverSSHTests {
         #expect(status == (end == .interrupted ? 1 : -SIGKILL))
         try waitUntil(seconds: 15, "the hosts to be empty: \(hosts.processes())") { hosts.processes().isEmpty }
         #expect(try places[1].shell(["nft", "list", "tables"]) == "")
-        let left = try FileManager.default.contentsOfDirectory(atPath: "/tmp").filter {
-            $0.hasPrefix("flexicast-campaign.")
-        }
+        let left = try Self.directories().subtracting(before)
         #expect(left == [])
         guard end == .interrupted else { return }
         let result = try CampaignResult(folder: temporary.url.appending(path: "run").path)

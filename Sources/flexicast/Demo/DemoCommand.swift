@@ -2,6 +2,7 @@ import ArgumentParser
 import Feeds
 import FoundationEssentials
 import Glibc
+import Operation
 import System
 import Transport
 

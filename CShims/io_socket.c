@@ -226,6 +226,20 @@ int fcio_tcp_listen(struct fcio_address at) {
     return -error;
 }
 
+int fcio_tcp_adopt(int fd) {
+    int type = 0, listens = 0;
+    socklen_t size = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0) return -errno;
+    size = sizeof listens;
+    if (type != SOCK_STREAM || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens) return -EINVAL;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int flags = copy < 0 ? -1 : fcntl(copy, F_GETFL);
+    if (flags >= 0 && fcntl(copy, F_SETFL, flags | O_NONBLOCK) == 0) return copy;
+    int error = errno;
+    if (copy >= 0) close(copy);
+    return -error;
+}
+
 int fcio_network_watch(void) {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (fd < 0) return -errno;

@@ -68,6 +68,9 @@ int fcio_membership(int fd, bool join, struct fcio_address group, struct fcio_ad
 int fcio_tcp_connect(struct fcio_address to);
 /// A TCP socket that listens; -EADDRINUSE and the like when it cannot.
 int fcio_tcp_listen(struct fcio_address at);
+/// A copy of a descriptor that this process was started with, if it is a TCP socket that listens; -EINVAL if it does not,
+/// -ENOTSOCK when it is none.
+int fcio_tcp_adopt(int fd);
 /// Hands octets to a connected socket without waiting: how many it took, or a negative errno.
 ssize_t fcio_tcp_send(int fd, const uint8_t *octets, size_t count);
 

@@ -30,14 +30,14 @@ package final class HTTPServer {
     private unowned let reactor: Reactor
 
     /// - Parameter page: the page that was asked for, or nil when there is none.
-    /// - Throws: `ReactorError` or `SystemError` when the address cannot be had.
+    /// - Throws: `ReactorError` or `SystemError` when the socket cannot be had.
     package init(
-        _ address: SocketAddress, reactor: Reactor, limits: HTTPPages.Limits = .init(),
+        _ place: ListeningPlace, reactor: Reactor, limits: HTTPPages.Limits = .init(),
         page: @escaping (Request) -> Page?
     ) throws {
         self.reactor = reactor
         self.page = page
-        let listening = try Reactor.listenTCP(address)
+        let listening = try Reactor.listenTCP(place)
         localAddress = listening.localAddress
         let pages = try HTTPPages(listening.descriptor, limits: limits) { [unowned self] in answer($0) }
         self.pages = pages

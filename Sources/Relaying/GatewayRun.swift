@@ -21,7 +21,7 @@ package struct GatewayOptions: Sendable {
     /// The most hops that packets may have left on that link.
     package var timeToLive: UInt8 = 255
     /// Where `/metrics` (Prometheus) is served over HTTP; nil: nowhere.
-    package var metrics: SocketAddress?
+    package var metrics: ListeningPlace?
     /// Stop with success after so many packets.
     package var count: Int?
     /// Give up after so long: exit status 2 when `count` was asked for and not reached.

@@ -21,7 +21,7 @@ package struct RelayOptions: Sendable {
     /// What the relay serves, within which limits.
     package var relay = RelayConfiguration()
     /// Where `/metrics` (Prometheus) and `/endpoints` (JSON) are served over HTTP; nil: nowhere.
-    package var metrics: SocketAddress?
+    package var metrics: ListeningPlace?
     /// Events are objects, one per line.
     package var json = false
     /// Between two `interval` events.

@@ -15,6 +15,12 @@ package final class OpenFile: Sendable {
         isOpen = Mutex(isOurs)
     }
 
+    /// A descriptor that is the caller's to give away.
+    package init(owning descriptor: Int32) {
+        self.descriptor = descriptor
+        isOpen = Mutex(true)
+    }
+
     /// Makes a file, or empties it.
     package init(creating path: String) throws(SystemError) {
         let opened = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)

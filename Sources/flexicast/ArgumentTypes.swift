@@ -60,6 +60,11 @@ func parseListenAddress(_ text: String) throws -> SocketAddress {
     throw ArgumentProblem("write ADDRESS:PORT, such as :4433, 0.0.0.0:4433 or [2001:db8::1]:4433")
 }
 
+/// Where pages are served: as above, or `-`.
+func parsePagesAddress(_ text: String) throws -> ListeningPlace {
+    text == "-" ? .standardInput : .address(try parseListenAddress(text))
+}
+
 /// Where something is sent: as above, but `:5000` alone is this machine.
 func parseTarget(_ text: String) throws -> SocketAddress {
     try parseListenAddress(text.hasPrefix(":") ? "127.0.0.1" + text : text)

@@ -1,6 +1,7 @@
 import AMT
 import ArgumentParser
 import Relaying
+import Reactor
 import Wire
 
 /// `SOURCE@GROUP:PORT`, `SOURCE@GROUP` for every port, or without `SOURCE@` for every source. IPv6 addresses that a
@@ -99,8 +100,8 @@ struct GatewayCommand: ParsableCommand, Logs {
 
     @Option(
         help: ArgumentHelp("Serve /metrics for Prometheus over HTTP here.", valueName: "addr:port"),
-        transform: parseListenAddress)
-    var metrics: SocketAddress?
+        transform: parsePagesAddress)
+    var metrics: ListeningPlace?
 
     @Option(
         help: ArgumentHelp("Stop after so many packets.", valueName: "n"),

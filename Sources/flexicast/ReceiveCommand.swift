@@ -2,6 +2,7 @@ import ArgumentParser
 import Cryptography
 import Feeds
 import Transport
+import Reactor
 import Wire
 
 struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
@@ -73,8 +74,8 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
 
     @Option(
         help: ArgumentHelp("Serve /metrics for Prometheus and /health here, over HTTP.", valueName: "addr:port"),
-        transform: parseListenAddress)
-    var metrics: SocketAddress?
+        transform: parsePagesAddress)
+    var metrics: ListeningPlace?
 
     @Flag(
         help: """

@@ -1,6 +1,7 @@
 import AMT
 import ArgumentParser
 import Relaying
+import Reactor
 import Wire
 
 /// `ADDRESS` or `ADDRESS:PORT`, such as `192.0.2.1`, `192.0.2.1:2268`, `2001:db8::1` or `[2001:db8::1]:2268`; the port
@@ -125,8 +126,8 @@ struct RelayCommand: ParsableCommand, Logs {
     @Option(
         help: ArgumentHelp(
             "Serve /metrics for Prometheus and /endpoints, a list of tunnels, over HTTP here.", valueName: "addr:port"),
-        transform: parseListenAddress)
-    var metrics: SocketAddress?
+        transform: parsePagesAddress)
+    var metrics: ListeningPlace?
 
     @Option(
         help: ArgumentHelp("Tunnels at once (default: 100000).", valueName: "n"),

@@ -165,8 +165,8 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
         help: ArgumentHelp(
             "Serve a live page, /metrics for Prometheus, /receivers and /health here, over HTTP.",
             valueName: "addr:port"),
-        transform: parseListenAddress)
-    var metrics: SocketAddress?
+        transform: parsePagesAddress)
+    var metrics: ListeningPlace?
 
     @Option(
         help: ArgumentHelp(

@@ -44,12 +44,21 @@ import Testing
     @Test func aDemoShowsWhatCame() throws {
         let directory = try TemporaryDirectory()
         let report = directory.url.appending(path: "report.json")
+        var page = ""
         let (text, status) = try Self.interrupt(
             [
                 "demo", "--network", "loopback", "--items", "1000", "--interval", "50ms", "--receivers", "1",
                 "--unicast", "1", "--report", report.path,
             ]
-        ) { $0.contains("item 100 of") }
+        ) {
+            guard $0.contains("item 100 of") else { return false }
+            // The source's page is where the user is.
+            let address = $0.split(whereSeparator: \.isWhitespace).first { $0.hasPrefix("http://") } ?? ""
+            let script = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+            page = (try? run(Machine.path(of: "python3") ?? "", ["-c", script, String(address)]).output) ?? ""
+            return true
+        }
+        #expect(page.contains("<!doctype html>") || page.contains("<!DOCTYPE html>"), "\(page.prefix(200))")
         #expect(status == 130, "\(text)")
         #expect(text.contains("interrupted after"), "\(text)")
         let object = try JSONSerialization.jsonObject(with: Data(contentsOf: report)) as? [String: Any]

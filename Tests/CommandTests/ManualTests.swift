@@ -65,7 +65,8 @@ import Testing
 
     /// Links within the documents lead to files and headings that there are.
     @Test(arguments: [
-        "README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/campaign.md", "docs/containers.md", "docs/deploying.md",
+        "README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/campaign.md", "docs/containers.md",
+        "docs/deploying.md",
         "docs/measuring.md", "docs/nightly.md", "docs/objects.md", "docs/operating.md", "docs/protocol.md",
     ])
     func linksLeadSomewhere(file: String) throws {

@@ -23,7 +23,9 @@ import Wire
         init(_ limits: HTTPPages.Limits = .init(), io: Reactor.IO = .auto) throws {
             reactor = try Reactor(io: io)
             var page: (HTTPServer.Request) -> HTTPServer.Page? = { _ in nil }
-            server = try HTTPServer(SocketAddress(.v4(0x7f00_0001), port: 0), reactor: reactor, limits: limits) {
+            server = try HTTPServer(
+                .address(SocketAddress(.v4(0x7f00_0001), port: 0)), reactor: reactor, limits: limits
+            ) {
                 page($0)
             }
             page = { [unowned self] request in

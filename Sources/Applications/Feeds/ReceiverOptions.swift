@@ -1,4 +1,5 @@
 import Transport
+import Reactor
 import Wire
 
 /// How items may reach a receiver.
@@ -41,7 +42,7 @@ package struct ReceiverOptions: Sendable {
     /// Relay that carries the flow (AMT): for `auto` when the group is not heard, for `amt` from the start.
     package var relay: RelayChoice?
     /// Where `/metrics` and `/health` are served over HTTP; nil: nowhere.
-    package var metrics: SocketAddress?
+    package var metrics: ListeningPlace?
     /// Between two `interval` events; nil: there are none.
     package var interval: Duration?
     /// Tell the source of path, loss and latency, every ten seconds.

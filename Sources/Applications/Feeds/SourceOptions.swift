@@ -2,6 +2,7 @@ import Flexicast
 import Objects
 import QUIC
 import Transport
+import Reactor
 import Wire
 
 /// What `flexicast source` was asked to do. Plain values: the command line and the tests both fill it in.
@@ -50,7 +51,7 @@ package struct SourceOptions: Sendable {
     /// JSON lines on standard output instead of text.
     package var json = false
     /// Where to serve `/metrics`, `/receivers` and `/health`; nil serves nothing.
-    package var metrics: SocketAddress?
+    package var metrics: ListeningPlace?
     /// How long after SIGTERM receivers may take to get what was published.
     package var drain = Duration.seconds(5)
     /// Time between two reports of the byte counts.

@@ -10,11 +10,16 @@ final class Child {
     private(set) var isRunning = true
 
     /// Starts `command`, whose first word is a path. Must be called on the main thread, see `DemoEventQueue`.
-    init(name: String, index: Int, command: [String], log: URL, events: DemoEventQueue) throws {
+    /// - Parameter input: its standard input; nil for none.
+    init(
+        name: String, index: Int, command: [String], input: OpenFile? = nil, log: URL, events: DemoEventQueue
+    ) throws {
         self.name = name
         self.log = log
         let (output, end) = try OpenFile.pipe()
-        process = try ChildProcess(command, output: .open(end), errors: .open(OpenFile(creating: log.path)))
+        process = try ChildProcess(
+            command, input: input.map { .open($0) } ?? .null, output: .open(end),
+            errors: .open(OpenFile(creating: log.path)))
         end.close()
         startThread(name) { [process] in events.push(.exited(index, status: process.wait())) }
         startThread(name) {

@@ -3,7 +3,9 @@ import Dispatch
 import Feed
 import FoundationEssentials
 import Glibc
+import Reactor
 import System
+import Wire
 
 /// One run of `flexicast demo`: network, processes, losses, a cut, the counts, the verdict.
 ///
@@ -28,6 +30,7 @@ final class DemoRun {
     /// What a child that ends means: before this is set, a failure.
     private var isStopping = false
     private var phase = "starting"
+    private var pageAddress = ""
     private var nextDrawing = DispatchTime.now()
     private var problems: [String] = []
 
@@ -108,6 +111,8 @@ final class DemoRun {
         }
         let certificate = directory.appending(path: "source.pem").path
         let address = network.sourceAddress
+        // Bound here, where the user is, and served by the source, wherever that is.
+        let page = try Reactor.listenTCP(.address(SocketAddress(.v4(0x7f00_0001), port: 0)))
         try startRouters()
         try launch(
             "source", at: 0,
@@ -115,14 +120,16 @@ final class DemoRun {
                 "source", "--feed", feed.file.path, "--poll", "100ms", "--listen", "\(address)", "--group",
                 "\(network.group)", "--interface", network.interface, "--write-certificate", certificate, "--json",
                 "--io", settings.io, "--history", "\(max(settings.items, 1))",
-                "--packet-size", "\(network.packetSize)",
-            ] + (settings.wholeFeed ? ["--whole-feed"] : []))
+                "--packet-size", "\(network.packetSize)", "--metrics", "-",
+            ] + (settings.wholeFeed ? ["--whole-feed"] : []), input: OpenFile(owning: page.descriptor))
         var isListening = false
         try wait(seconds: 15, for: "the source to listen") { line in
             if line?.event == "listening" { isListening = true }
             return isListening
         }
         screen.say("source listens on \(address), flow to \(network.group)")
+        pageAddress = "http://\(page.localAddress)/"
+        screen.say("live page, as long as this runs: \(pageAddress)")
 
         try startRelay()
         for (index, receiver) in board.receivers.enumerated() {
@@ -314,10 +321,10 @@ final class DemoRun {
 
     // MARK: Children
 
-    private func launch(_ name: String, at place: Int, _ arguments: [String]) throws {
+    private func launch(_ name: String, at place: Int, _ arguments: [String], input: OpenFile? = nil) throws {
         let command = network.command([try executablePath()] + arguments, at: place)
         let log = directory.appending(path: "\(name).log")
-        children.append(try Child(name: name, index: place, command: command, log: log, events: events))
+        children.append(try Child(name: name, index: place, command: command, input: input, log: log, events: events))
     }
 
     /// The source is 0, receivers follow, then the relay and the routers.
@@ -398,7 +405,8 @@ final class DemoRun {
     }
 
     private func draw() {
-        screen.draw(board, title: phase, progress: Double(feed.published) / Double(max(settings.items, 1)))
+        screen.draw(
+            board, title: phase, page: pageAddress, progress: Double(feed.published) / Double(max(settings.items, 1)))
         nextDrawing = .now() + .milliseconds(100)
     }
 
@@ -471,18 +479,6 @@ final class DemoRun {
     private func executablePath() throws -> String {
         try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     }
-}
-
-/// The demo was asked to stop.
-struct DemoInterrupted: Error, CustomStringConvertible {
-    let description = "interrupted"
-}
-
-/// Something did not happen in time.
-struct DemoTimeout: Error, CustomStringConvertible {
-    let description: String
-
-    init(_ description: String) { self.description = description }
 }
 
 extension Duration {

@@ -32,14 +32,15 @@ struct DemoScreen {
         }
     }
 
-    /// The view of this moment; `progress` is 0 to 1.
-    mutating func draw(_ board: Scoreboard, title: String, progress: Double) {
+    /// The view of this moment; `progress` is 0 to 1, `page` is where more is to be seen, empty for nowhere.
+    mutating func draw(_ board: Scoreboard, title: String, page: String, progress: Double) {
         guard isTerminal else { return }
         let filled = Int(40 * min(max(progress, 0), 1))
         let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 40 - filled)
         let size = OpenFile.standardOutput.terminalSize ?? (lines: 24, columns: 80)
         let lines = board.view(
-            heading: "\(clock)  [\(bar)]  \(title)", recent: recent, lines: size.lines - 1, columns: size.columns)
+            heading: "\(clock)  [\(bar)]  \(title)", note: page.isEmpty ? "" : "       \(page)", recent: recent,
+            lines: size.lines - 1, columns: size.columns)
         // Up over the last drawing; each line is cleared to its end and so is what remains below.
         var text = drawnLines > 0 ? "\u{1b}[\(drawnLines)A" : "\u{1b}[?25l"
         for line in lines { text += "\r" + line + "\u{1b}[K\n" }

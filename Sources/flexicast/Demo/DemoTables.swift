@@ -59,8 +59,8 @@ func shortPercent(_ percent: Double) -> String {
 extension Scoreboard {
     /// The view while the demo runs, in as many lines and columns at most. Those in trouble are shown first where not all
     /// find room, and what happened last where there is some left.
-    func view(heading: String, recent: [String], lines: Int, columns: Int) -> [String] {
-        let above = [heading, ""]
+    func view(heading: String, note: String = "", recent: [String], lines: Int, columns: Int) -> [String] {
+        let above = [heading, note]
         let below = ["", sourceLine]
         let room = max(1, lines - above.count - below.count - 1)
         // A few lines of what happened last, unless all receivers find room beside more of them.

@@ -8,6 +8,18 @@ struct DemoProblem: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
+/// The demo was asked to stop.
+struct DemoInterrupted: Error, CustomStringConvertible {
+    let description = "interrupted"
+}
+
+/// Something did not happen in time.
+struct DemoTimeout: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+}
+
 /// Programs of the system the demo needs for its networks.
 enum Tool: String, CaseIterable {
     case ip, nft, nsenter, unshare, setpriv

@@ -64,6 +64,14 @@ extension Deployment {
             try world.publish(20, every: .milliseconds(50))
             try world.settle()
             try waitUntil(seconds: 10, "the flow again") { world.source.told.interval?.members == 2 }
+            // They say so: as a return who had fallen back, and else as a new connection that hears it.
+            try waitUntil(seconds: 10, "a word of the flow") {
+                world.receivers[..<2].allSatisfy { receiver in
+                    let events = receiver.told.events.map(\.event)
+                    let heard = events.lastIndex { $0 == "listening" || $0 == "return" }
+                    return heard.map { $0 > (events.lastIndex(of: "connected") ?? .max) } ?? false
+                }
+            }
             try world.stop()
             let after = world.source.told
             #expect(Set(before.items.keys).isDisjoint(with: after.items.keys), "sent twice")

@@ -43,6 +43,8 @@ final class ReceiverRun {
     private var epoch: UInt64 = 0
     private var positionTimer: TimerHandle?
     private var hasListened = false
+    /// Since it heard the flow last, on this connection or on an earlier one.
+    private var hasFallenBack = false
     private var summary = ReceiverSummary()
     /// Items that could not be stored.
     private var failures = 0
@@ -155,18 +157,24 @@ final class ReceiverRun {
             output.report(ReceiverEvent.connected(address: "\(address)"))
             manager?.status("connected to \(address)")
         case .listening(let group):
-            guard !hasListened else { return }
             hasListened = true
-            output.report(ReceiverEvent.listening(group: "\(group)"))
+            // Also when it fell back on an earlier connection: that of a source that was started anew.
+            if hasFallenBack {
+                hasFallenBack = false
+                summary.returns += 1
+                output.report(ReceiverEvent.returned)
+            } else {
+                output.report(ReceiverEvent.listening(group: "\(group)"))
+            }
         case .way(let way):
             summary.steps += 1
             output.report(ReceiverEvent.path(way.rawValue))
         case .fellBack(let reason):
             summary.fallbacks += 1
+            hasFallenBack = true
             output.report(ReceiverEvent.fallback(reason))
-        case .returned:
-            summary.returns += 1
-            output.report(ReceiverEvent.returned)
+        // Told with `.listening`, which comes first.
+        case .returned: break
         case .log(let message): logReceived(message)
         case .object(let object): take(object)
         // Items are asked for whole.

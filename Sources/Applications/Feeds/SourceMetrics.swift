@@ -72,6 +72,12 @@ struct SourceMetrics {
             "flexicast_source_control_errors_total", .counter, "Control streams that broke a rule.",
             counts.controlErrors)
         text.add(
+            "flexicast_source_denied_receivers_total", .counter,
+            "Receivers refused for want of a token, or of one that is known.", endpoint.deniedAccess)
+        text.add(
+            "flexicast_source_ignored_reports_total", .counter, "Reports of receivers beyond what is taken.",
+            endpoint.server.reportsIgnored)
+        text.add(
             "flexicast_source_round_trip_seconds",
             "Smoothed round-trip times of receivers' connections, up to \(Audience.looksPerSecond) looked at each second, in turn.",
             audience.roundTrips)

@@ -69,6 +69,7 @@ extension SourceEndpoint {
 
     private func refuse(_ id: ReceiverID, _ peer: ReceiverPeer, _ reason: String) {
         connections[id.slot]?.gate?.timer = nil
+        deniedAccess += 1
         accessRefused(peer.connection.machine.remoteAddress, reason)
         peer.connection.machine.close(applicationCode: Access.refusal, reason: reason, at: time)
     }

@@ -44,6 +44,8 @@ package final class SourceEndpoint {
     package private(set) var past = Past()
     /// Members that went back to their connections, by reason.
     package private(set) var departures: [LeaveReason: UInt64] = [:]
+    /// Receivers that were refused for want of a token, or of one that is known.
+    package internal(set) var deniedAccess: UInt64 = 0
 
     /// Gets what receivers say of their reception.
     package var onReport: (SocketAddress, ReportMessage) -> Void = { _, _ in }

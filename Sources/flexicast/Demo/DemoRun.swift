@@ -3,6 +3,7 @@ import Dispatch
 import Feed
 import FoundationEssentials
 import Glibc
+import Operation
 import Reactor
 import System
 import Wire
@@ -16,7 +17,7 @@ final class DemoRun {
     private let network: DemoNetwork
     private let events = DemoEventQueue()
     private var feed: DemoFeed
-    private var screen: DemoScreen
+    private var screen: TerminalView
     private var board: Scoreboard
     /// The source (0) and the receivers (1...).
     private var children: [Child] = []
@@ -43,7 +44,7 @@ final class DemoRun {
     /// - Parameter title: said first, if the run is one of two.
     init(_ settings: DemoSettings, title: String? = nil) throws {
         self.settings = settings
-        var screen = DemoScreen()
+        var screen = TerminalView()
         if let title { screen.say(title) }
         directory = try Self.makeDirectory()
         do {
@@ -405,8 +406,12 @@ final class DemoRun {
     }
 
     private func draw() {
-        screen.draw(
-            board, title: phase, page: pageAddress, progress: Double(feed.published) / Double(max(settings.items, 1)))
+        let progress = Double(feed.published) / Double(max(settings.items, 1))
+        let filled = Int(40 * min(max(progress, 0), 1))
+        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 40 - filled)
+        let heading = "\(screen.clock)  [\(bar)]  \(phase)"
+        let note = pageAddress.isEmpty ? "" : "       \(pageAddress)"
+        screen.draw { board.view(heading: heading, note: note, recent: $0, lines: $1) }
         nextDrawing = .now() + .milliseconds(100)
     }
 

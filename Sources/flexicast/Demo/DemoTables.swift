@@ -57,17 +57,17 @@ func shortPercent(_ percent: Double) -> String {
 }
 
 extension Scoreboard {
-    /// The view while the demo runs, in as many lines and columns at most. Those in trouble are shown first where not all
+    /// The view while the demo runs, in as many lines at most. Those in trouble are shown first where not all
     /// find room, and what happened last where there is some left.
-    func view(heading: String, note: String = "", recent: [String], lines: Int, columns: Int) -> [String] {
-        let above = [heading, note]
+    func view(heading: String, note: String = "", recent: [String], lines: Int) -> [String] {
+        let above = note.isEmpty ? [heading, ""] : [heading, note, ""]
         let below = ["", sourceLine]
         let room = max(1, lines - above.count - below.count - 1)
         // A few lines of what happened last, unless all receivers find room beside more of them.
         let table = liveTable(rows: room - min(recent.count + 1, max(4, room - receivers.count)))
         let left = room + 1 - table.count - 1
         let news = left > 0 && !recent.isEmpty ? [""] + recent.suffix(left) : []
-        return (above + table + below + news).prefix(max(1, lines)).map { String($0.prefix(columns)) }
+        return Array((above + table + below + news).prefix(max(1, lines)))
     }
 
     private func isInTrouble(_ receiver: ReceiverScore) -> Bool {

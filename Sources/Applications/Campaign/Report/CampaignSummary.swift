@@ -30,6 +30,6 @@ package struct CampaignSummary {
                 "flow and repair: \(fixed(saving, 2)) times less than the same \(measured.listeners) on unicast (computed)"
             )
         }
-        return lines.map(CampaignView.printable)
+        return lines.map(TerminalView.printable)
     }
 }

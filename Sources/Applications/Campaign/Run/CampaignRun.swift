@@ -23,7 +23,7 @@ package final class CampaignRun {
     let plan: Plan
     let settings: CampaignSettings
     let reactor: Reactor
-    var view = CampaignView()
+    var view = TerminalView()
     private(set) var sessions: [String: HostSession] = [:]
     /// In the order in which they are shown.
     private(set) var roles: [RoleState] = []
@@ -358,7 +358,14 @@ package final class CampaignRun {
 
     private func turn() {
         reactor.turn(timeout: .milliseconds(200))
-        view.draw(drawing)
+        view.draw { recent, room in
+            var lines = drawing()
+            let most = room - recent.count - 1
+            if lines.count > most {
+                lines = lines.prefix(max(0, most - 1)) + ["  … and \(lines.count - most + 1) more"]
+            }
+            return lines + [""] + recent
+        }
     }
 
     private func enter(_ phase: String) { self.phase = phase }

@@ -74,7 +74,7 @@ struct Application {
 
     @Test(
         "Lost, late, twice, out of order, cut off and started again: each object is given out once, or told as lost",
-        arguments: seeds)
+        arguments: [14_578_835_989_749_499_052] + seeds)
     func walk(seed: UInt64) throws {
         for mode in [ObjectAssembler.Mode.whole, .parts] {
             var random = SeededRandom(seed: seed)
@@ -84,6 +84,8 @@ struct Application {
             var assembler = ObjectAssembler(mode: mode, limits: limits)
             var application = Application()
             var wasRestarted = false
+            // Of an object whose length is not known yet, a part whose lifetime ended ends it, also where the part has come.
+            var expired: Set<UInt64> = []
             _ = try assembler.logReceived(
                 LogMessage(epoch: epoch, now: noon, oldest: 0, next: 0, answer: .fresh, first: 0), roundTrip: .zero,
                 at: start)
@@ -120,6 +122,7 @@ struct Application {
                 if random.chance(0.01) {
                     let first = UInt64(random.below(Int(log.next)))
                     let gap = Gap(first: first, count: 1, reason: .lifetime)
+                    expired.insert(first)
                     try assembler.gapReceived(gap)
                     check("gap \(gap)")
                 }
@@ -164,7 +167,7 @@ struct Application {
                 // After a restart an application that takes parts sees for itself when it has all.
                 let isSeen = isHere || wasRestarted && mode == .parts && parts && !isLost
                 #expect(isSeen != isLost, "seed \(seed), \(mode), object \(run)")
-                if !tight, !run.contains(where: application.missing.contains) {
+                if !tight, !run.contains(where: { application.missing.contains($0) || expired.contains($0) }) {
                     #expect(isSeen, "seed \(seed), \(mode), object \(run)")
                 }
             }

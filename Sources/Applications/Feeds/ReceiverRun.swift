@@ -51,17 +51,17 @@ final class ReceiverRun {
     private var known = RecentDigests()
     private var timers: [TimerHandle] = []
     private let manager: ServiceManager?
-    private var sight = ReceiverSight()
+    private var sight: ReceiverSight
     private var server: HTTPServer?
     private var intervalTimer: TimerHandle?
-    private var reception: ReceptionReport
+    private var reception = ReceptionReport()
     private var reportTimer: TimerHandle?
 
     init(_ options: ReceiverOptions, reactor: Reactor, log: Logger) throws {
         self.options = options
         self.reactor = reactor
         self.log = log
-        reception = ReceptionReport(options.path)
+        sight = ReceiverSight(options.path)
         manager = ServiceManager(on: reactor)
         // It may come later, as that of a tunnel does.
         if let name = options.interface {
@@ -126,7 +126,8 @@ final class ReceiverRun {
                 let uncertainty = subscriber.assembler.clock.uncertainty(at: reactor.now)
                 subscriber.report(
                     reception.take(
-                        items: summary.items, lost: subscriber.counts.lost, fallbacks: summary.fallbacks,
+                        way: sight.way, items: summary.items, lost: subscriber.counts.lost,
+                        fallbacks: summary.fallbacks,
                         uncertainty: uncertainty))
                 reportTimer?.schedule(at: reactor.now + ReceptionReport.interval)
             }
@@ -151,7 +152,6 @@ final class ReceiverRun {
 
     private func handle(_ event: Subscriber.Event) {
         sight.handle(event)
-        if options.reports { reception.apply(event) }
         switch event {
         case .connected(let address):
             output.report(ReceiverEvent.connected(address: "\(address)"))

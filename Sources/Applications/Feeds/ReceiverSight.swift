@@ -6,7 +6,7 @@ import Wire
 struct ReceiverSight {
     private(set) var way = ReceiverWay.none
     /// By which way the flow comes when it comes.
-    private var flowWay = ReceiverWay.flow
+    private var flowWay: ReceiverWay
     private var connects: UInt64 = 0
     private var fallbacks: [FallbackReason: UInt64] = [:]
     private var items: [Via: UInt64] = [:]
@@ -14,6 +14,9 @@ struct ReceiverSight {
     private var gaps: UInt64 = 0
     /// At the end of the last interval.
     private var before = (time: Instant(nanoseconds: 0), summary: ReceiverSummary(), latencies: Histogram())
+
+    /// - Parameter path: how the flow is looked for. Where that is by a tunnel from the start, no event tells.
+    init(_ path: PathChoice) { flowWay = path == .amt ? .amt : .flow }
 
     mutating func started(at now: Instant) { before.time = now }
 

@@ -1,5 +1,4 @@
 import Objects
-import Transport
 import Wire
 
 /// What a receiver that was asked to tells the source of its reception.
@@ -9,27 +8,15 @@ struct ReceptionReport {
     /// Latencies that one report is made of; of more, the first.
     static let mostLatencies = 10_000
 
-    private var way = ReportMessage.Way.connection
-    private var lookedFor: ReportMessage.Way
     private var latencies: [Duration] = []
-
-    init(_ path: PathChoice) { lookedFor = path == .amt ? .relay : .group }
-
-    /// Follows by which way parts come.
-    mutating func apply(_ event: Subscriber.Event) {
-        switch event {
-        case .way(let way): lookedFor = way == .amt ? .relay : .group
-        case .listening, .returned: way = lookedFor
-        case .fellBack, .disconnected: way = .connection
-        default: break
-        }
-    }
 
     /// An item has come after so long.
     mutating func add(_ latency: Duration) { if latencies.count < Self.mostLatencies { latencies.append(latency) } }
 
     /// The report of now. The next one has latencies of its own.
-    mutating func take(items: Int, lost: Int, fallbacks: Int, uncertainty: Duration?) -> ReportMessage {
+    /// - Parameter way: by which items come now.
+    mutating func take(way: ReceiverWay, items: Int, lost: Int, fallbacks: Int, uncertainty: Duration?) -> ReportMessage
+    {
         defer { latencies = [] }
         latencies.sort()
         let rank = { (latencies: [Duration], percent: Int) -> UInt64 in
@@ -38,7 +25,12 @@ struct ReceptionReport {
             return latencies[(latencies.count * percent + 99) / 100 - 1].wholeMicroseconds
         }
         var report = ReportMessage()
-        report.way = way
+        report.way =
+            switch way {
+            case .flow: .group
+            case .amt: .relay
+            case .unicast, .none: .connection
+            }
         report.objects = UInt64(items)
         report.packetsLost = UInt64(lost)
         report.fallbacks = UInt64(fallbacks)

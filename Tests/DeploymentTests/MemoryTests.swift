@@ -10,13 +10,17 @@ extension Deployment {
             ProcessInfo.processInfo.environment["FLEXICAST_MEMORY_SECONDS"].flatMap { Double($0) } ?? 30
         /// Growth of resident memory that is no leak: the allocator's own wandering, in KiB.
         static let slack = 4096
+        /// As many ids as a source remembers (`FeedMemory`): from the first poll on that memory is full, and grows no more.
+        static let old = 8192
+        /// What a new receiver is given of them.
+        static let history = 10
 
         /// A thousand packets a second, and a receiver that stops acknowledging: it is evicted, in the end its
         /// connection is given up, and nobody else notices.
         @Test func isFlat() throws {
             let directory = try TemporaryDirectory()
             let network = try Namespaces(places: 4)
-            let feed = try LoadFeed(file: directory.url.appending(path: "feed.atom"))
+            let feed = try LoadFeed(file: directory.url.appending(path: "feed.atom"), old: Self.old)
             let certificate = directory.url.appending(path: "source.pem")
             let address = SocketAddress(network.address(0), port: 4433)
             // Kept for seven seconds, so that a receiver which a busy machine holds up for one lacks nothing.
@@ -26,9 +30,10 @@ extension Deployment {
                     [
                         Ground.program, "source", "--feed", feed.file.path, "--poll", "50ms", "--listen", "\(address)",
                         "--group", "\(network.group)", "--interface", Namespaces.interface, "--write-certificate",
-                        certificate.path, "--history", "10", "--retain-octets", "8388608", "--json",
+                        certificate.path, "--history", "\(Self.history)", "--retain-octets", "8388608", "--json",
                     ], at: 0), log: directory.url.appending(path: "source.log"))
             try waitUntil(seconds: 15, "the source") { source.tell { $0.count("listening") > 0 } }
+            try waitUntil(seconds: 20, "the old items") { source.tell { $0.itemLines } == Self.old }
             let receivers = try (1...3).map { place in
                 // No losses: a lossy member's fair share of the path may be less than this load, and the flow would lag.
                 return try Child(
@@ -42,7 +47,7 @@ extension Deployment {
             let stopped = receivers[2]
             let others = [receivers[0], receivers[1]]
             try waitUntil(seconds: 20, "all to listen") {
-                receivers.allSatisfy { $0.tell { $0.count("listening") > 0 } }
+                receivers.allSatisfy { $0.tell { $0.count("listening") > 0 && $0.itemLines == Self.history } }
             }
 
             // The feed runs ahead of the source by one step only, so that no item is missed.
@@ -51,7 +56,7 @@ extension Deployment {
                 let end = ContinuousClock.now + .seconds(duration)
                 var look = ContinuousClock.now
                 while ContinuousClock.now < end {
-                    let known = source.tell { $0.itemLines }
+                    let known = source.tell { $0.itemLines } - Self.old
                     // Nor do the receivers fall far behind: how much may wait at the source is another test's matter.
                     let isNear = others.allSatisfy { $0.tell { $0.itemLines } > feed.published - 500 }
                     if known == feed.published, isNear {
@@ -82,7 +87,7 @@ extension Deployment {
             }
             #expect(evicted, "the stopped receiver is evicted\n\(source.logTail)")
             #expect(gone, "its connection is given up\n\(source.logTail)")
-            // What is remembered by number of items needs time to fill: at 100 items a second, ids fill in 3 minutes.
+            // What is kept by octets or for a time needs time to fill.
             try load(for: min(200, Self.seconds / 3))
 
             let watched = [source] + others
@@ -112,15 +117,15 @@ extension Deployment {
             // The others have everything and never left the flow.
             for child in others {
                 try waitUntil(seconds: 30, "all items at \(child.name)\n\(child.logTail)") {
-                    child.tell { $0.items.count } == feed.published
+                    child.tell { $0.items.count } == Self.history + feed.published
                 }
                 let status = try child.end()
                 #expect(status == 0)
                 let told = child.told
-                #expect(told.itemLines == feed.published)
+                #expect(told.itemLines == Self.history + feed.published)
                 #expect(told.summary?.fallbacks == 0, "\(child.logTail)")
             }
-            #expect(source.tell { $0.itemLines } == feed.published)
+            #expect(source.tell { $0.itemLines } == Self.old + feed.published)
             try source.end()
             stopped.signal(SIGCONT)
             try stopped.end()
@@ -138,33 +143,43 @@ final class LoadFeed {
     private(set) var published = 0
     private let text: String
 
-    init(file: URL, octets: Int = 12_000) throws {
+    /// - Parameter old: entries without content that the feed holds until the first `publish`.
+    init(file: URL, octets: Int = 12_000, old: Int = 0) throws {
         self.file = file
         let words = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
         let long = (0..<(octets / 5)).map { words[$0 * 7 % 10] }.joined(separator: " ")
         text = String(long.prefix(octets))
-        try publish(0)
+        try write(
+            (0..<old).map {
+                "<entry><id>urn:flexicast:old:\($0)</id><title/><updated>2025-01-01T00:00:00Z</updated></entry>"
+            })
     }
 
     func publish(_ count: Int) throws {
-        var document = """
-            <?xml version="1.0" encoding="utf-8"?>
-            <feed xmlns="http://www.w3.org/2005/Atom"><id>urn:flexicast:load</id><title>Load</title>
-            <updated>2026-01-01T00:00:00Z</updated><author><name>Load</name></author>
-
-            """
+        var entries: [String] = []
         for number in (published..<(published + count)).reversed() {
             let (minute, second) = ((number / 60) % 60, number % 60)
             let time = [number / 3600 % 24, minute, second].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
-            document += """
+            entries.append(
+                """
                 <entry><id>urn:flexicast:load:\(number)</id><title>Item \(number)</title>
                 <updated>2026-01-01T\(time)Z</updated><content>\(number) \(text)</content></entry>
-
-                """
+                """)
         }
-        document += "</feed>\n"
-        try Data(document.utf8).write(to: file, options: .atomic)
+        try write(entries)
         published += count
+    }
+
+    private func write(_ entries: [String]) throws {
+        let document = """
+            <?xml version="1.0" encoding="utf-8"?>
+            <feed xmlns="http://www.w3.org/2005/Atom"><id>urn:flexicast:load</id><title>Load</title>
+            <updated>2026-01-01T00:00:00Z</updated><author><name>Load</name></author>
+            \(entries.joined(separator: "\n"))
+            </feed>
+
+            """
+        try Data(document.utf8).write(to: file, options: .atomic)
     }
 }
 

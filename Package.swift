@@ -98,7 +98,7 @@ let package = Package(
             name: "flexicast",
             dependencies: [
                 "Wire", "AMT", "Feed", "Objects", "Reactor", "Cryptography", "System", "Operation", "Transport",
-                "Feeds", "Campaign", "Relaying", "Measurement", "CCommit", log,
+                "Feeds", "Campaign", "Relaying", "Measurement", "Simulation", "CCommit", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .target(name: "TestShims", path: "Tests/TestShims"),
@@ -173,7 +173,7 @@ let package = Package(
             name: "CommandTests",
             dependencies: [
                 "flexicast", "TestSupport", "Operation", "System", "Transport", "Feeds", "Campaign", "Relaying",
-                "Measurement", "Wire", log,
+                "Measurement", "Simulation", "Wire", log,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: room),
         .testTarget(

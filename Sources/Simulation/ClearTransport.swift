@@ -6,22 +6,23 @@ import Wire
 struct ClearDatagram: Sendable {
     var bytes: [UInt8]
     var plans: [PacketPlan]
+    /// Where its sender sent it; nil to the group.
+    var to: SocketAddress?
 }
 
 /// Carries a `Connection` over the simulated network in the clear: what packet protection and TLS do for it.
 enum ClearTransport {
-    static func transmit(_ connection: inout Connection, at now: Instant) -> ClearDatagram? {
-        var bytes = [UInt8](repeating: 0, count: 1600)
+    /// `room`: octets to write in, used again and again.
+    static func transmit(_ connection: inout Connection, room: inout [UInt8], at now: Instant) -> ClearDatagram? {
         var plans: [PacketPlan] = []
         let datagram: OutgoingDatagram?
         do {
-            var span = bytes.mutableSpan
+            var span = room.mutableSpan
             var writer = ByteWriter(&span)
             datagram = connection.transmit(into: &writer, plans: &plans, at: now)
         }
         guard let datagram else { return nil }
-        bytes.removeLast(bytes.count - datagram.count)
-        return ClearDatagram(bytes: bytes, plans: plans)
+        return ClearDatagram(bytes: Array(room[..<datagram.count]), plans: plans, to: datagram.to)
     }
 
     static func receive(

@@ -62,6 +62,14 @@ public struct Link {
         self.line = line
     }
 
+    /// Whether chance, or a cut, takes a datagram that got here with others at once.
+    mutating func loses(_ random: inout SeededRandom) -> Bool {
+        carried += 1
+        guard isCut || loss > 0 && Double.random(in: 0..<1, using: &random) < loss else { return false }
+        dropped += 1
+        return true
+    }
+
     /// The times at which copies of a datagram sent now arrive. `flowPacket` is its number on the flow.
     mutating func arrivals(
         of octets: Int, flowPacket: UInt64? = nil, at now: Instant, random: inout SeededRandom
@@ -84,6 +92,18 @@ public struct Link {
             now + wait + delay + .nanoseconds(Int64.random(in: 0...max(0, jitter.nanoseconds), using: &random))
         }
     }
+}
+
+/// A branch of the multicast tree: what is lost on it is lost for all behind it, who lose more each for themselves by their
+/// own link for the flow. Receivers on one hear a packet at the same time.
+public struct Branch {
+    /// From the source to where the branch's receivers are.
+    public var link: Link
+    /// Whoever was put on it.
+    public internal(set) var receivers: [Int] = []
+
+    /// A branch without receivers.
+    public init(link: Link = Link()) { self.link = link }
 }
 
 /// The three ways between the source and one receiver.

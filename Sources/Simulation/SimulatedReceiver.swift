@@ -14,6 +14,12 @@ public final class SimulatedReceiver {
     public internal(set) var client: FlowClient
     /// The three ways between it and the source; the tester may change them at any time.
     public var links: ReceiverLinks
+    /// Told of each object, which is not kept in `items` then: in a crowd they would fill memory.
+    var takesObject: ((ReceivedObject) -> Void)?
+    /// Told when its connection ends.
+    var ended: ((CloseReason) -> Void)?
+    /// It sends nothing any more once it is on a flow.
+    var fallsSilent = false
     /// Objects in the order of completion.
     public private(set) var items: [(stream: StreamID, bytes: [UInt8])] = []
     /// From publication to the last octet, of each of them.
@@ -39,8 +45,19 @@ public final class SimulatedReceiver {
 
     var isInGroup = false
     private var keys: [FlowKey] = []
-    private let flow: FlowID
-    let address: SocketAddress
+    var flow: FlowID
+    /// What the source's end of the connection has said of itself in TLS.
+    var serverParameters = TransportParameters()
+    /// Where it is in the multicast tree.
+    var branch: Int?
+    private let configuration: FlowClientConfiguration
+    private let wanted: ConnectionConfiguration
+    private var random: SeededRandom
+    private var port: UInt16 = 50_000
+    /// Where datagrams come from and go to; a NAT may change the port at any time.
+    var address: SocketAddress { SocketAddress(.v4(0x0a00_0000 + UInt32(index) + 1), port: port) }
+    /// It is not there any more: whatever comes is lost.
+    public internal(set) var isGone = false
 
     init(
         index: Int, connection: ConnectionConfiguration, configuration: ReceiverConfiguration, flow: FlowID,
@@ -49,22 +66,45 @@ public final class SimulatedReceiver {
         self.index = index
         self.flow = flow
         self.links = links
-        var random = SeededRandom(from: &seed)
-        address = SocketAddress(.v4(0x0a00_0000 + UInt32(index) + 1), port: 50_000)
-        self.connection = Connection(
-            client: connection, to: source, localID: ConnectionID(random.octets(8))!,
-            serverID: ConnectionID(random.octets(8))!, seed: SeededRandom(from: &random), at: now)
+        wanted = connection
+        random = SeededRandom(from: &seed)
         var client = FlowClientConfiguration()
         client.session = configuration
+        self.configuration = client
         self.client = FlowClient(configuration: client, seed: SeededRandom(from: &random))
-        self.connection.queueHandshakeBytes(ClearTransport.clientHello, at: .initial)
+        self.connection = Self.connection(wanted, to: source, random: &random, at: now)
     }
 
-    var nextDeadline: Instant { min(connection.nextDeadline, client.nextDeadline) }
+    private static func connection(
+        _ configuration: ConnectionConfiguration, to source: SocketAddress, random: inout SeededRandom, at now: Instant
+    ) -> Connection {
+        var connection = Connection(
+            client: configuration, to: source, localID: ConnectionID(random.octets(8))!,
+            serverID: ConnectionID(random.octets(8))!, seed: SeededRandom(from: &random), at: now)
+        connection.queueHandshakeBytes(ClearTransport.clientHello, at: .initial)
+        return connection
+    }
+
+    /// Begins a new connection, with what it has of objects.
+    func reconnect(to source: SocketAddress, at now: Instant) {
+        isInGroup = false
+        keys = []
+        closed = nil
+        client = FlowClient(
+            configuration: configuration, assembler: client.assembler, seed: SeededRandom(from: &random))
+        connection = Self.connection(wanted, to: source, random: &random, at: now)
+    }
+
+    /// A NAT on the way gives it another port.
+    public func rebind() { port = port == .max ? 50_000 : port + 1 }
+
+    var nextDeadline: Instant { isGone ? .distantFuture : min(connection.nextDeadline, Self.nextDeadline(of: &client)) }
+    // By reference, as all of it would be copied.
+    private static func nextDeadline(of client: inout FlowClient) -> Instant { client.nextDeadline }
 
     func timerFired(at now: Instant) {
         if connection.nextDeadline <= now { connection.timerFired(at: now) }
-        if client.nextDeadline <= now { client.timerFired(at: now) }
+        if Self.nextDeadline(of: &client) <= now { client.timerFired(at: now) }
     }
 
     func receive(_ datagram: ClearDatagram, from source: SocketAddress, at now: Instant) {
@@ -91,12 +131,14 @@ public final class SimulatedReceiver {
     /// Joins the flow by the user's wish, after `leaveFlow` or where receivers join nothing by themselves.
     public func joinFlow(at now: Instant) { client.join(flow, at: now) }
 
-    func drain(server: TransportParameters, at now: Instant) {
+    func drain(at now: Instant) {
         while let event = connection.nextEvent() {
             switch event {
             case .handshakeBytes(let level, _):
-                ClearTransport.answerAtClient(&connection, level: level, server: server, at: now)
-            case .closed(let reason): closed = reason
+                ClearTransport.answerAtClient(&connection, level: level, server: serverParameters, at: now)
+            case .closed(let reason):
+                closed = reason
+                ended?(reason)
             default: break
             }
             client.handle(event, on: &connection, at: now)
@@ -108,6 +150,7 @@ public final class SimulatedReceiver {
     private func perform(_ action: ClientAction) {
         switch action {
         case .open: isInGroup = true
+        case .listening where fallsSilent: links.toSource.isCut = true
         case .close: isInGroup = false
         case .installKey(_, let key): keys.append(key)
         case .dropKey(_, let generation): keys.removeAll { $0.generation == generation }
@@ -116,6 +159,10 @@ public final class SimulatedReceiver {
         case .object(let object):
             octetsFromFlow += object.octetsFromFlow
             octetsFromUnicast += UInt64(object.body.count) - object.octetsFromFlow
+            if let takesObject {
+                takesObject(object)
+                break
+            }
             items.append(
                 (StreamID(initiator: .server, bidirectional: false, index: object.first), Array(object.body)))
             latencies.append(object.latency ?? .zero)

@@ -21,28 +21,58 @@ public final class SimulatedSource {
     public internal(set) var server: FlowServer
     /// Secrets by generation, as the sealing side has them.
     private(set) var secrets: [UInt64: [UInt8]] = [:]
-    /// By slot of the server's receivers.
-    var peers: [SimulatedPeer] = []
+    /// The source's ends of connections, by receiver; nil when there is none.
+    var peers: [SimulatedPeer?] = []
+    private var receiverOfSlot: [Int] = []
 
     init(_ server: FlowServer) { self.server = server }
 
     /// The source's flow, as it is now.
     public var flow: FlowSource { server.flow! }
+    /// Whether connections that have ended are forgotten, so that nothing is left of them.
+    var forgets = false
 
-    func accept(_ connection: consuming Connection, at now: Instant) {
-        peers.append(SimulatedPeer(connection, id: server.accept(at: now)))
+    func accept(_ connection: consuming Connection, of receiver: Int, at now: Instant) {
+        let id = server.accept(at: now)
+        while receiverOfSlot.count <= id.slot { receiverOfSlot.append(0) }
+        receiverOfSlot[id.slot] = receiver
+        while peers.count <= receiver { peers.append(nil) }
+        peers[receiver] = SimulatedPeer(connection, id: id)
+    }
+
+    var nextDeadline: Instant { Self.nextDeadline(of: &server) }
+    // By reference, as the whole server would be copied for it.
+    private static func nextDeadline(of server: inout FlowServer) -> Instant { server.nextDeadline }
+
+    /// The next receiver whose connection has something to send.
+    func nextTouched() -> Int? { server.nextTouched().map { receiverOfSlot[$0.slot] } }
+
+    /// Another process in its place: of connections and the flow nothing is left.
+    func restart(_ server: FlowServer) {
+        self.server = server
+        secrets = [:]
+        for index in peers.indices { peers[index] = nil }
+        receiverOfSlot = []
     }
 
     /// Events of a receiver's connection, and what its frames asked for.
     func serve(_ index: Int, client: TransportParameters, at now: Instant) {
-        let peer = peers[index]
+        guard let peer = peers[index] else { return }
+        var isDrained = false
         while let event = peer.connection.nextEvent() {
-            if case .handshakeBytes(let level, _) = event {
+            switch event {
+            case .handshakeBytes(let level, _):
                 ClearTransport.answerAtServer(&peer.connection, level: level, client: client, at: now)
+            case .drained: isDrained = true
+            default: break
             }
             server.handle(event, of: peer.id, on: &peer.connection, at: now)
         }
         server.serve(peer.id, frames: &peer.frames, on: &peer.connection, at: now)
+        if forgets, isDrained {
+            server.forget(peer.id, at: now)
+            peers[index] = nil
+        }
     }
 
     func transmitFlow(at now: Instant) -> ClearDatagram? {

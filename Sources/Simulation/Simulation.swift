@@ -10,6 +10,13 @@ public final class Simulation {
         case toSource(Int, ClearDatagram)
         case toReceiver(Int, ClearDatagram)
         case flow(Int, ClearDatagram, secret: [UInt8])
+        /// To all receivers on a branch.
+        case branch(Int, ClearDatagram, secret: [UInt8])
+        /// A stateless reset arrives at a receiver.
+        case reset(Int)
+        /// A receiver, or the source's end of its connection, may have something to do because time has passed.
+        case receiverDue(Int)
+        case peerDue(Int)
     }
 
     /// The simulated time. It begins a second after the clock's start.
@@ -25,9 +32,24 @@ public final class Simulation {
     private static let fewReceivers = 16
     /// Noon of a day, at the beginning.
     private static let wallClock = WallTime(nanoseconds: 1_800_000_000_000_000_000)
+    private let resetDelay = Duration.milliseconds(10)
     private var queue = EventQueue<Event>()
+    private var room = [UInt8](repeating: 0, count: 1600)
+    /// When the event comes by which each of them is looked at next, so that nobody else need be. Events of other times have
+    /// been overtaken by an earlier one.
+    private var receiverWakes: [Instant] = []
+    private var peerWakes: [Instant] = []
     private var random: SeededRandom
     private let sourceAddress = SocketAddress("192.0.2.1:443")!
+    private let configuration: FlowConfiguration
+    private let service: FlowServerConfiguration
+    private let store: SimulatedStore
+    /// The branches of the multicast tree; receivers that are on none have a link of their own for the flow.
+    public private(set) var branches: [Branch] = []
+    /// What happened so far, in one number: runs with the same seed have the same.
+    public private(set) var digest: UInt64 = 0xcbf2_9ce4_8422_2325
+    /// Datagrams that arrived.
+    public private(set) var deliveries: UInt64 = 0
 
     /// A source with a flow and no receivers.
     /// - Parameters:
@@ -36,26 +58,49 @@ public final class Simulation {
     ///   - history: recent items that a new receiver is given first.
     public init(seed: UInt64, configuration: FlowConfiguration = FlowConfiguration(), history: Int = 0) {
         random = SeededRandom(seed: seed)
+        self.configuration = configuration
+        var service = FlowServerConfiguration()
+        service.history = history
+        service.sendsDatagrams = true
+        self.service = service
+        store = SimulatedStore(epoch: Epoch(from: &random))
+        source = SimulatedSource(
+            Self.server(configuration, service, store, random: &random, wallClock: Self.wallClock, at: now))
+    }
+
+    private static func server(
+        _ configuration: FlowConfiguration, _ service: FlowServerConfiguration, _ store: SimulatedStore,
+        random: inout SeededRandom, wallClock: WallTime, at now: Instant
+    ) -> FlowServer {
+        let log: ObjectLog
+        do { log = try ObjectLog(store) } catch { preconditionFailure("the log cannot be opened: \(error)") }
         let flow = FlowSource(
             flowID: FlowID(random.octets(8))!,
             parameters: FlowParameters(
                 source: IPAddress("192.0.2.1")!, group: IPAddress("232.1.1.1")!, port: 4433, ackDelay: .zero),
-            configuration: configuration, seed: SeededRandom(from: &random), at: now)
-        var service = FlowServerConfiguration()
-        service.history = history
-        service.sendsDatagrams = true
-        source = SimulatedSource(
-            FlowServer(
-                flow: flow, log: try! ObjectLog(MemoryStore(epoch: Epoch(from: &random))),
-                configuration: service, seed: SeededRandom(from: &random), wallClock: Self.wallClock, at: now))
+            configuration: configuration, firstStream: log.next, seed: SeededRandom(from: &random), at: now)
+        return FlowServer(
+            flow: flow, log: log, configuration: service, seed: SeededRandom(from: &random), wallClock: wallClock,
+            at: now)
     }
+
+    /// The source's process ends, and another begins with the same log: all its connections are gone.
+    public func restartSource() {
+        let wallClock = source.server.wallTime(at: now)
+        source.restart(Self.server(configuration, service, store, random: &random, wallClock: wallClock, at: now))
+        source.server.checksInvariants = receivers.count <= Self.fewReceivers
+        for receiver in receivers { receiver.flow = source.flow.flowID }
+    }
+
+    /// Adds a branch of the multicast tree, which receivers can be put on.
+    public func addBranch(_ branch: Branch) { branches.append(branch) }
 
     /// Connects a receiver. `usesFlow` false is an ordinary QUIC client.
     @discardableResult
     public func addReceiver(
         links: ReceiverLinks = ReceiverLinks(), usesFlow: Bool = true,
         configuration: ReceiverConfiguration = ReceiverConfiguration(),
-        connection change: (inout ConnectionConfiguration) -> Void = { _ in }
+        branch: Int? = nil, connection change: (inout ConnectionConfiguration) -> Void = { _ in }
     ) -> SimulatedReceiver {
         var wanted = ConnectionConfiguration.receiver(usesFlow: usesFlow)
         change(&wanted)
@@ -63,15 +108,48 @@ public final class Simulation {
             index: receivers.count, connection: wanted, configuration: configuration, flow: source.flow.flowID,
             links: links, source: sourceAddress, seed: &random, at: now)
         receivers.append(receiver)
+        receiverWakes.append(.distantFuture)
+        peerWakes.append(.distantFuture)
         // It looks at every receiver after each event: in a crowd that would take longer than all else.
         source.server.checksInvariants = receivers.count <= Self.fewReceivers
+        if let branch {
+            receiver.branch = branch
+            branches[branch].receivers.append(receiver.index)
+        }
+        accept(receiver)
+        return receiver
+    }
+
+    /// The source's end of a connection that a receiver begins.
+    private func accept(_ receiver: SimulatedReceiver) {
         let server = Connection(
             server: .source(hasFlow: true), to: receiver.address, localID: ConnectionID(random.octets(8))!,
             clientID: receiver.connection.localConnectionIDs[0], original: receiver.connection.remoteID,
             retrySource: nil, addressValidated: true, resetToken: nil, seed: SeededRandom(from: &random), at: now)
-        source.accept(server, at: now)
+        receiver.serverParameters = server.localParameters
+        source.accept(server, of: receiver.index, at: now)
         pump(receiver.index)
-        return receiver
+    }
+
+    /// A receiver whose connection has ended begins another.
+    public func reconnect(_ receiver: SimulatedReceiver) {
+        if let peer = source.peers[receiver.index] {
+            // The source has not noticed yet, and has two for one address until it does; here it forgets at once.
+            source.server.forget(peer.id, at: now)
+            source.peers[receiver.index] = nil
+        }
+        receiver.reconnect(to: sourceAddress, at: now)
+        accept(receiver)
+    }
+
+    /// A receiver goes for good: it closes its connection, or just is not there any more.
+    public func remove(_ receiver: SimulatedReceiver, closes: Bool) {
+        receiver.ended = nil
+        if closes {
+            receiver.connection.close(applicationCode: 0, at: now)
+            pump(receiver.index)
+        }
+        receiver.isGone = true
     }
 
     /// Publishes an item and returns its stream on the flow. `lifetime`: what is not there after so long does not come.
@@ -92,6 +170,21 @@ public final class Simulation {
         pumpSource()
     }
 
+    /// A branch of the tree carries nothing, or carries again.
+    public func cut(branch: Int, _ isCut: Bool) { branches[branch].link.isCut = isCut }
+
+    /// A receiver leaves the flow by its user's wish; `join` undoes it.
+    public func leave(_ receiver: SimulatedReceiver) {
+        receiver.leaveFlow(at: now)
+        pump(receiver.index)
+    }
+
+    /// A receiver joins the flow by its user's wish, after `leave`.
+    public func join(_ receiver: SimulatedReceiver) {
+        receiver.joinFlow(at: now)
+        pump(receiver.index)
+    }
+
     /// Has a receiver send a frame of the tester's making.
     public func send(_ frame: [UInt8], from receiver: SimulatedReceiver) {
         receiver.connection.sendExtensionFrame(frame, key: .max)
@@ -101,10 +194,18 @@ public final class Simulation {
     /// Lets so much simulated time pass.
     public func run(for duration: Duration) {
         let end = now + duration
+        // The tester may have changed anything since.
+        for index in receivers.indices {
+            wakeReceiver(index)
+            wakePeer(index)
+        }
+        advance(to: end)
+    }
+
+    /// Lets time pass, where nobody has changed anything but by what is below.
+    func advance(to end: Instant) {
         while true {
-            var next = min(queue.next, source.server.nextDeadline)
-            for receiver in receivers { next = min(next, receiver.nextDeadline) }
-            for peer in source.peers { next = min(next, peer.connection.nextDeadline) }
+            let next = min(queue.next, source.nextDeadline)
             guard next <= end else { break }
             // A deadline in the past means "now"; the clock never stands still, or a mistake would hang the run.
             now = max(next, now + .microseconds(1))
@@ -128,40 +229,98 @@ public final class Simulation {
         while let event = queue.take(at: now) {
             switch event {
             case .toSource(let index, let datagram):
-                let peer = source.peers[index]
+                // A source that knows nothing of the connection answers with a stateless reset (RFC 9000 section 10.3).
+                guard let peer = source.peers[index] else {
+                    if !receivers[index].isGone { queue.schedule(.reset(index), at: now + resetDelay) }
+                    continue
+                }
                 ClearTransport.receive(
                     datagram, from: receivers[index].address, into: &peer.connection, extension: &peer.frames, at: now)
                 pumpPeer(index)
+            case .reset(let index):
+                // It may be another connection's by now; a token would tell.
+                guard source.peers[index] == nil else { continue }
+                receivers[index].connection.statelessResetReceived(at: now)
+                pump(index)
             case .toReceiver(let index, let datagram):
+                guard !receivers[index].isGone, datagram.to == receivers[index].address else { continue }
+                note(index, datagram)
                 receivers[index].receive(datagram, from: sourceAddress, at: now)
                 pump(index)
-            case .flow(let index, let packet, let secret):
-                receivers[index].receiveFlow(packet, secret: secret, at: now)
-                pump(index)
+            case .flow(let index, let packet, let secret): deliver(packet, secret, to: index)
+            case .branch(let branch, let packet, let secret):
+                for index in branches[branch].receivers
+                where receivers[index].isInGroup && !receivers[index].links.flow.loses(&random) {
+                    deliver(packet, secret, to: index)
+                }
+            case .receiverDue(let index):
+                guard receiverWakes[index] <= now else { continue }
+                receiverWakes[index] = .distantFuture
+                if receivers[index].nextDeadline <= now {
+                    receivers[index].timerFired(at: now)
+                    pump(index)
+                } else {
+                    wakeReceiver(index)
+                }
+            case .peerDue(let index):
+                guard peerWakes[index] <= now else { continue }
+                peerWakes[index] = .distantFuture
+                guard let peer = source.peers[index] else { continue }
+                if peer.connection.nextDeadline <= now {
+                    peer.connection.timerFired(at: now)
+                    pumpPeer(index)
+                } else {
+                    wakePeer(index)
+                }
             }
         }
-        for receiver in receivers where receiver.nextDeadline <= now {
-            receiver.timerFired(at: now)
-            pump(receiver.index)
-        }
-        for (index, peer) in source.peers.enumerated() where peer.connection.nextDeadline <= now {
-            peer.connection.timerFired(at: now)
-            pumpPeer(index)
-        }
-        if source.server.nextDeadline <= now { source.server.timerFired(at: now) }
+        if source.nextDeadline <= now { source.server.timerFired(at: now) }
         pumpSource()
+    }
+
+    private func deliver(_ packet: ClearDatagram, _ secret: [UInt8], to index: Int) {
+        guard !receivers[index].isGone else { return }
+        note(index, packet)
+        receivers[index].receiveFlow(packet, secret: secret, at: now)
+        pump(index)
+    }
+
+    /// A datagram has arrived.
+    private func note(_ index: Int, _ datagram: ClearDatagram) {
+        deliveries += 1
+        for value in [UInt64(bitPattern: now.nanoseconds), UInt64(index), UInt64(datagram.bytes.count)] {
+            digest = (digest ^ value) &* 0x100_0000_01b3
+        }
     }
 
     /// Does what a receiver has to do now.
     private func pump(_ index: Int) {
         let receiver = receivers[index]
-        receiver.drain(server: source.peers[index].connection.localParameters, at: now)
-        while let datagram = ClearTransport.transmit(&receiver.connection, at: now) {
+        guard !receiver.isGone else { return }
+        receiver.drain(at: now)
+        while let datagram = ClearTransport.transmit(&receiver.connection, room: &room, at: now) {
             for time in receiver.links.toSource.arrivals(of: datagram.bytes.count, at: now, random: &random) {
                 queue.schedule(.toSource(index, datagram), at: time)
             }
         }
-        receiver.drain(server: source.peers[index].connection.localParameters, at: now)
+        receiver.drain(at: now)
+        wakeReceiver(index)
+    }
+
+    /// Has the receiver looked at when its next deadline comes, not in this turn.
+    private func wakeReceiver(_ index: Int) {
+        let due = max(receivers[index].nextDeadline, now + .microseconds(1))
+        guard due < receiverWakes[index] else { return }
+        receiverWakes[index] = due
+        queue.schedule(.receiverDue(index), at: due)
+    }
+
+    private func wakePeer(_ index: Int) {
+        guard let peer = source.peers[index] else { return }
+        let due = max(peer.connection.nextDeadline, now + .microseconds(1))
+        guard due < peerWakes[index] else { return }
+        peerWakes[index] = due
+        queue.schedule(.peerDue(index), at: due)
     }
 
     /// Does what the source has to do now: the flow, and connections that have something to send.
@@ -170,26 +329,35 @@ public final class Simulation {
             source.server.flowWasPumped()
             while let packet = source.transmitFlow(at: now) { send(packet) }
             source.server.settle(at: now)
-            while let id = source.server.nextTouched() { pumpPeer(id.slot) }
+            while let index = source.nextTouched() { pumpPeer(index) }
         } while source.server.isFlowTouched
     }
 
     private func pumpPeer(_ index: Int) {
-        let peer = source.peers[index]
+        guard let peer = source.peers[index] else { return }
         let parameters = receivers[index].connection.localParameters
         source.serve(index, client: parameters, at: now)
-        while let datagram = ClearTransport.transmit(&peer.connection, at: now) {
+        while let datagram = ClearTransport.transmit(&peer.connection, room: &room, at: now) {
             for time in receivers[index].links.fromSource.arrivals(of: datagram.bytes.count, at: now, random: &random) {
                 queue.schedule(.toReceiver(index, datagram), at: time)
             }
         }
         source.serve(index, client: parameters, at: now)
+        wakePeer(index)
     }
 
     private func send(_ packet: ClearDatagram) {
         guard let secret = source.secrets[packet.plans[0].keyGeneration] else {
             preconditionFailure("a packet under a key that was not installed")
         }
+        for branch in branches.indices {
+            for time in branches[branch].link.arrivals(
+                of: packet.bytes.count, flowPacket: packet.plans[0].packetNumber, at: now, random: &random)
+            {
+                queue.schedule(.branch(branch, packet, secret: secret), at: time)
+            }
+        }
+        guard branches.isEmpty else { return }
         for (index, receiver) in receivers.enumerated() where receiver.isInGroup {
             for time in receiver.links.flow.arrivals(
                 of: packet.bytes.count, flowPacket: packet.plans[0].packetNumber, at: now, random: &random)

@@ -12,6 +12,7 @@ struct Flexicast: ParsableCommand {
             """,
         subcommands: [
             SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, CampaignCommand.self,
+            SimulateCommand.self,
             DemoCommand.self, PerfCommand.self, RouterCommand.self, CheckConfigCommand.self,
         ])
 

@@ -25,7 +25,7 @@ import Testing
     private static let commonOfPerf = "Options of all `perf` modes"
     static let sections =
         ["source", "receive", "relay", "gateway", "router"].map { Section($0, shared: common) }
-        + [Section("demo"), Section("check-config")]
+        + [Section("demo"), Section("check-config"), Section("simulate", file: "simulation.md")]
         + ["send", "receive", "flow", "fanout", "relay", "serve", "crypto", "handshake"].map {
             Section("perf", $0, file: "measuring.md", shared: commonOfPerf)
         }
@@ -54,6 +54,7 @@ import Testing
     /// Prose and examples name options that some command has, or one of these of other programs.
     @Test(arguments: [
         "README.md", "SECURITY.md", "docs/operating.md", "docs/measuring.md", "docs/protocol.md", "docs/campaign.md",
+        "docs/simulation.md",
     ])
     func proseNamesOptionsThatThereAre(file: String) throws {
         let others: Set = ["--orphans", "--filter", "--help", "--version"]

@@ -20,36 +20,43 @@ package enum PlanSection: String, CaseIterable, Sendable {
 }
 
 /// What is wrong is gathered, so that all of it can be told at once.
-struct PlanProblems {
-    private(set) var all: [PlanProblem] = []
+package struct PlanProblems {
+    package private(set) var all: [PlanProblem] = []
     /// More are not gathered.
     static let most = 100
 
-    mutating func add(_ line: Int?, _ text: String) {
+    package init() {}
+
+    package mutating func add(_ line: Int?, _ text: String) {
         if all.count < Self.most { all.append(PlanProblem(line: line, text)) }
     }
 }
 
 /// The values of a mapping, by key.
-struct PlanFields {
-    let line: Int
+package struct PlanFields {
+    package let line: Int
     private let name: String
     private var values: [String: YAMLNode] = [:]
 
     /// Reads a mapping whose keys are those of `section`; tells of others, and of those that are there twice.
     init(_ node: YAMLNode, _ section: PlanSection, name: String? = nil, _ problems: inout PlanProblems) {
+        self.init(node, keys: section.keys, name: name ?? section.rawValue, &problems)
+    }
+
+    /// Reads a mapping of these keys; tells of others, and of those that are there twice.
+    package init(_ node: YAMLNode, keys: [String], name: String, _ problems: inout PlanProblems) {
         line = node.line
-        self.name = name ?? section.rawValue
+        self.name = name
         guard case .mapping(let entries) = node.content else {
-            problems.add(node.line, "\(self.name) must be keys with values; \(section.keys.joined(separator: ", "))")
+            problems.add(node.line, "\(self.name) must be keys with values; \(keys.joined(separator: ", "))")
             return
         }
         for entry in entries {
-            guard case .scalar(let key, _) = entry.key.content, section.keys.contains(key) else {
+            guard case .scalar(let key, _) = entry.key.content, keys.contains(key) else {
                 let key = if case .scalar(let key, _) = entry.key.content { "\"\(key)\"" } else { "a list" }
                 problems.add(
                     entry.key.line,
-                    "unknown key \(key) in \(self.name); there are \(section.keys.joined(separator: ", "))")
+                    "unknown key \(key) in \(self.name); there are \(keys.joined(separator: ", "))")
                 continue
             }
             if values.updateValue(entry.value, forKey: key) != nil {
@@ -59,17 +66,17 @@ struct PlanFields {
     }
 
     /// What was written for a key; nil also for nothing.
-    func node(_ key: String) -> YAMLNode? { values[key].flatMap { $0.isNull ? nil : $0 } }
+    package func node(_ key: String) -> YAMLNode? { values[key].flatMap { $0.isNull ? nil : $0 } }
 
-    func line(of key: String) -> Int { values[key]?.line ?? line }
+    package func line(of key: String) -> Int { values[key]?.line ?? line }
 
     /// Tells that a key must be there and is not.
-    func require(_ key: String, _ problems: inout PlanProblems) {
+    package func require(_ key: String, _ problems: inout PlanProblems) {
         if node(key) == nil { problems.add(line, "\(name) needs \(key)") }
     }
 
     /// The value of a key as `read` has it; nil when it is not there, or wrong, which is told.
-    func value<T>(
+    package func value<T>(
         _ key: String, _ expected: String, _ problems: inout PlanProblems, _ read: (String) throws -> T?
     ) -> T? {
         guard let node = node(key) else { return nil }
@@ -85,19 +92,19 @@ struct PlanFields {
         return nil
     }
 
-    func text(_ key: String, _ problems: inout PlanProblems) -> String? {
+    package func text(_ key: String, _ problems: inout PlanProblems) -> String? {
         value(key, "a text, without control characters", &problems) { text in
             text.isEmpty || text.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7f } ? nil : text
         }
     }
 
-    func integer(_ key: String, in range: ClosedRange<Int>, _ problems: inout PlanProblems) -> Int? {
+    package func integer(_ key: String, in range: ClosedRange<Int>, _ problems: inout PlanProblems) -> Int? {
         value(key, "a number from \(range.lowerBound) to \(range.upperBound)", &problems) { text in
             Int(text).flatMap { range.contains($0) ? $0 : nil }
         }
     }
 
-    func duration(_ key: String, _ problems: inout PlanProblems) -> Duration? {
+    package func duration(_ key: String, _ problems: inout PlanProblems) -> Duration? {
         value(key, "a duration such as 250ms, 5s or 2m", &problems) { try readDuration($0) }
     }
 
@@ -122,7 +129,7 @@ struct PlanFields {
     }
 
     /// The parts of a list.
-    func list(_ key: String, _ problems: inout PlanProblems) -> [YAMLNode] {
+    package func list(_ key: String, _ problems: inout PlanProblems) -> [YAMLNode] {
         guard let node = node(key) else { return [] }
         if case .sequence(let nodes) = node.content { return nodes }
         problems.add(node.line, "\(key) must be a list, each part after a hyphen")

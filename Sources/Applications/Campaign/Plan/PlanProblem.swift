@@ -15,6 +15,11 @@ package struct PlanError: Error, Equatable, Sendable, CustomStringConvertible {
     package var file: String
     package var problems: [PlanProblem]
 
+    package init(file: String, problems: [PlanProblem]) {
+        self.file = file
+        self.problems = problems
+    }
+
     /// One line each, as compilers write it.
     package var description: String {
         problems.map { "\(file):\($0.line.map { "\($0):" } ?? "") \($0.text)" }.joined(separator: "\n")

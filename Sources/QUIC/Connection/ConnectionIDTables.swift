@@ -81,15 +81,23 @@ struct RemoteConnectionIDs: Sendable {
     static let limit = 4
     /// RETIRE_CONNECTION_ID frames that may wait to be sent: a peer that makes us owe more is abusing us (CVE-2024-22189).
     static let maxRetirePending = 3 * limit
+    /// Runs of sequence numbers that are told apart. A peer counts up (RFC 9000 section 5.1.1), so that what is missing between
+    /// them is on its way; of one that leaves out more, the lowest that it left out count as received.
+    static let maxReceivedRuns = 4 * limit
 
     private(set) var active: [Entry]
+    /// Sequence numbers that came, in use or not: a frame that is sent again brings no ID back that we have retired.
+    private(set) var received = RangeSet()
     /// Sequence numbers whose RETIRE_CONNECTION_ID frame is to be sent, or sent again.
     private(set) var pendingRetire: [UInt64] = []
     private var retirePriorTo: UInt64 = 0
     /// RETIRE_CONNECTION_ID frames in flight.
     private var unacknowledged = 0
 
-    init(first: ConnectionID) { active = [Entry(sequence: 0, id: first, token: nil)] }
+    init(first: ConnectionID) {
+        active = [Entry(sequence: 0, id: first, token: nil)]
+        received.insert(0)
+    }
 
     var current: ConnectionID { active[0].id }
 
@@ -113,10 +121,12 @@ struct RemoteConnectionIDs: Sendable {
             guard known.sequence == sequence, known.id == id, known.token == token else {
                 throw refuse(.protocolViolation, "sequence \(sequence) contradicts an earlier frame")
             }
-        } else if sequence < self.retirePriorTo {
-            try retireLater(sequence)
-        } else {
-            active.append(Entry(sequence: sequence, id: id, token: token))
+        } else if noteReceived(sequence) {
+            if sequence < self.retirePriorTo {
+                try retireLater(sequence)
+            } else {
+                active.append(Entry(sequence: sequence, id: id, token: token))
+            }
         }
         if retirePriorTo > self.retirePriorTo {
             self.retirePriorTo = retirePriorTo
@@ -130,9 +140,17 @@ struct RemoteConnectionIDs: Sendable {
         }
     }
 
-    /// Goes over to a fresh ID, as when the path changes (RFC 9000 section 9.5); false when there is none.
+    /// False when a frame with this number has come before.
+    private mutating func noteReceived(_ sequence: UInt64) -> Bool {
+        guard received.insert(sequence) else { return false }
+        if received.count > Self.maxReceivedRuns { received.insert(received[0].lowerBound...received[1].upperBound) }
+        return true
+    }
+
+    /// Goes over to a fresh ID, as when the path changes (RFC 9000 section 9.5); false when there is none, or the peer leaves too
+    /// many unacknowledged that we have retired.
     mutating func rotate() -> Bool {
-        guard active.count > 1 else { return false }
+        guard active.count > 1, pendingRetire.count + unacknowledged < Self.maxRetirePending else { return false }
         pendingRetire.append(active.removeFirst().sequence)
         return true
     }

@@ -379,6 +379,31 @@ int fc_tls_advance(fc_tls *tls)
     return outcome;
 }
 
+int fc_tls_agreed(const fc_tls *tls, uint8_t *shared, size_t *shared_length, uint8_t *psk, size_t *psk_length)
+{
+    EVP_PKEY *ours = NULL, *theirs = NULL;
+    EVP_PKEY_CTX *exchange = NULL;
+    int outcome = -1;
+
+    *shared_length = FC_TLS_SHARED;
+    *psk_length = 0;
+    if (SSL_get_tmp_key(tls->ssl, &ours) != 1 || SSL_get_peer_tmp_key(tls->ssl, &theirs) != 1)
+        goto out;
+    exchange = EVP_PKEY_CTX_new(ours, NULL);
+    if (!exchange || EVP_PKEY_derive_init(exchange) != 1 || EVP_PKEY_derive_set_peer(exchange, theirs) != 1
+        || EVP_PKEY_derive(exchange, shared, shared_length) != 1)
+        goto out;
+    if (SSL_session_reused(tls->ssl))
+        *psk_length = SSL_SESSION_get_master_key(SSL_get_session(tls->ssl), psk, FC_TLS_PSK);
+    outcome = 0;
+out:
+    ERR_clear_error();
+    EVP_PKEY_CTX_free(exchange);
+    EVP_PKEY_free(ours);
+    EVP_PKEY_free(theirs);
+    return outcome;
+}
+
 uint8_t fc_tls_alert(const fc_tls *tls)
 {
     if (tls->refusal)

@@ -107,6 +107,15 @@ int fc_tls_receive(fc_tls *tls, const uint8_t *records, size_t length);
 /* Goes as far as the records allow: 1 when the handshake is complete, 0 when it needs more, -1 when it failed. */
 int fc_tls_advance(fc_tls *tls);
 
+/*
+ * Client, after the server's hello and before the end of its flight: what both ends have agreed on, which the secrets of the
+ * handshake come from. `shared` has room for FC_TLS_SHARED octets, `psk` for FC_TLS_PSK; psk_length is 0 without a
+ * resumed session. -1 when OpenSSL does not tell, as for a key exchange that is no Diffie-Hellman of a curve.
+ */
+#define FC_TLS_SHARED 66
+#define FC_TLS_PSK 256
+int fc_tls_agreed(const fc_tls *tls, uint8_t *shared, size_t *shared_length, uint8_t *psk, size_t *psk_length);
+
 /* After a failure: the TLS alert that says why, and a text. */
 uint8_t fc_tls_alert(const fc_tls *tls);
 void fc_tls_reason(const fc_tls *tls, char *text);

@@ -21,15 +21,29 @@ enum HKDF {
         authenticate(hash, key: salt, input)
     }
 
-    /// HKDF-Expand-Label with an empty context. `length` is at most one output of the hash, which is all that QUIC
-    /// ever asks for.
-    static func expandLabel(_ hash: Hash, secret: [UInt8], _ label: String, length: Int) -> [UInt8] {
+    static func digest(_ hash: Hash, _ data: [UInt8]) -> [UInt8] {
+        var out = [UInt8](repeating: 0, count: hash.length)
+        let result =
+            switch hash {
+            case .sha256: unsafe fc_sha256(data, data.count, &out)
+            case .sha384: unsafe fc_sha384(data, data.count, &out)
+            }
+        precondition(result == 0, "OpenSSL refused a digest")
+        return out
+    }
+
+    /// HKDF-Expand-Label. `length` is at most one output of the hash, which is all that QUIC ever asks for.
+    static func expandLabel(
+        _ hash: Hash, secret: [UInt8], _ label: String, context: [UInt8] = [], length: Int
+    ) -> [UInt8] {
         precondition(length <= hash.length)
         let name = "tls13 " + label
         var info: [UInt8] = [UInt8(length >> 8), UInt8(length & 0xff), UInt8(name.utf8.count)]
         info.append(contentsOf: name.utf8)
-        // An empty context, then HKDF-Expand's counter of its first and only block.
-        info += [0, 1]
+        info.append(UInt8(context.count))
+        info += context
+        // HKDF-Expand's counter of its first and only block.
+        info.append(1)
         return Array(authenticate(hash, key: secret, info).prefix(length))
     }
 }

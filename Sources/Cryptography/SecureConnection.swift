@@ -216,6 +216,11 @@ public final class SecureConnection {
             }
         }
         while hasNewKeys { openEarlyPackets(at: now, extension: &`extension`) }
+        // The server's flight is longer than what has come: it goes on when this is acknowledged.
+        if handshakeOpening != nil, handshakeSealing == nil, !handshakeDropped {
+            tls?.announceWriteSecret()
+            takeOutputs(at: now)
+        }
     }
 
     private func open<E: FrameExtension>(

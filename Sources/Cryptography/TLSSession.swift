@@ -8,8 +8,8 @@ import Wire
 /// After `start` and after each `receive`, take `nextOutput` until it is nil; the order matters, because a secret
 /// applies to the handshake octets that follow it.
 ///
-/// With OpenSSL 3.0 a client learns its handshake secret for writing only from the server's whole flight: until then
-/// it cannot acknowledge Handshake packets.
+/// OpenSSL 3.0 tells a client its handshake secret for writing with the server's whole flight; who cannot wait for that
+/// calls `announceWriteSecret`.
 @safe public final class TLSSession {
     /// What a traffic secret is for.
     public enum Direction: Sendable, Equatable {
@@ -48,6 +48,10 @@ import Wire
     private var records: RecordSealer?
     private var started = false
     private var postHandshake = MessageFilter()
+    /// Client: the hellos of both ends, until the secret that comes from them is announced.
+    private var hellos: [UInt8] = []
+    /// Client: the handshake secret for reading, and its suite, until the one for writing is announced.
+    private var readSecret: (suite: CipherSuite, octets: [UInt8])?
     /// Client: what has come of EncryptedExtensions, the first message of the server's Handshake packets; nil after it.
     private var extensions: [UInt8]? = []
 
@@ -104,6 +108,7 @@ import Wire
             throw fail(TransportError(.protocolViolation, "TLS octets at level \(level) instead of \(readLevel)"))
         }
         if level == .application { try filter(bytes) }
+        if level == .initial, role == .client { hellos.append(bytes) }
         if level == .handshake, role == .client { try judgeProtocol(bytes) }
         var next = 0
         while next < bytes.count {
@@ -116,6 +121,23 @@ import Wire
             next += count
         }
         try advance()
+    }
+
+    /// Client: announces the handshake secret for writing, if the server's hello has come and OpenSSL keeps the secret to
+    /// itself still. What is announced is right: the server's secret, which OpenSSL has told, comes out of the same steps.
+    func announceWriteSecret() {
+        guard failure == nil, writeLevel == .initial, let (suite, server) = readSecret else { return }
+        readSecret = nil
+        var shared = [UInt8](repeating: 0, count: Int(FC_TLS_SHARED))
+        var psk = [UInt8](repeating: 0, count: Int(FC_TLS_PSK))
+        var sharedLength = 0
+        var pskLength = 0
+        guard unsafe fc_tls_agreed(tls, &shared, &sharedLength, &psk, &pskLength) == 0,
+            let secrets = HandshakeSecrets(
+                suite, shared: Array(shared.prefix(sharedLength)), psk: Array(psk.prefix(pskLength)), hellos: hellos),
+            secrets.server == server
+        else { return }
+        secretReady(level: .handshake, fromServer: false, suite: suite, secrets.client)
     }
 
     /// The next thing to act on, nil when there is none for now.
@@ -254,6 +276,7 @@ import Wire
 
     /// What is new is sent at the highest level that has a key (RFC 9001 section 4.9).
     fileprivate func messageReady(_ bytes: [UInt8]) {
+        if role == .client, writeLevel == .initial { hellos += bytes }
         if taken < outputs.count, case .handshake(writeLevel, let before)? = outputs.last {
             outputs[outputs.count - 1] = .handshake(writeLevel, before + bytes)
         } else {
@@ -268,10 +291,21 @@ import Wire
             _ = fail(TransportError(.internalError, "TLS agreed on a suite that QUIC does not use"))
             return
         }
+        secretReady(level: level, fromServer: fromServer, suite: suite, secret)
+    }
+
+    private func secretReady(level: ProtectionLevel, fromServer: Bool, suite: CipherSuite, _ secret: [UInt8]) {
         let writing = fromServer == (role == .server)
         if writing {
+            if level == .handshake {
+                hellos = []
+                readSecret = nil
+                // It was announced before OpenSSL did.
+                guard writeLevel < .handshake else { return }
+            }
             writeLevel = level
         } else {
+            if level == .handshake, role == .client { readSecret = (suite, secret) }
             readLevel = level
             records = RecordSealer(suite, secret: secret)
         }

@@ -57,6 +57,32 @@ import Wire
         }
     }
 
+    /// RFC 9002 section 6.2.2.1: the client's secret of the handshake is there with the server's hello, and it is OpenSSL's.
+    @Test(arguments: CipherSuite.allCases, ["X25519", "P-256", "P-384", "P-521", "X448"])
+    func theWriteSecretDoesNotWaitForTheFlight(suite: CipherSuite, group: String) throws {
+        let server = try Self.server(suites: [suite])
+        let client = try Self.client(of: server)
+        try server.useGroups(group)
+        func handshake(resume: [UInt8]? = nil) throws -> TLSPair {
+            let pair = try TLSPair(client, server, resume: resume)
+            var early: [UInt8]?
+            pair.run(chunk: 100) { _, _ in
+                pair.client.attempt { () throws(TransportError) in pair.client.session.announceWriteSecret() }
+                if early == nil { early = pair.client.secrets["handshake write"] }
+                if early == nil { #expect(!pair.client.readable.contains(.handshake)) }
+            }
+            pair.expectSuccess()
+            #expect(early != nil && early == pair.server.secrets["handshake read"])
+            return pair
+        }
+        // The client asks with X25519 first, and for the other groups again.
+        try client.useGroups("X25519:P-256:P-384:P-521:X448")
+        let first = try handshake()
+        #expect(first.client.helloCount == (group == "X25519" ? 1 : 2))
+        let second = try handshake(resume: first.client.tickets[0])
+        #expect(second.client.session.isResumed)
+    }
+
     @Test func chainFromFiles() throws {
         try TestCertificates.withDirectory { directory in
             let server = try TLSContext.server(

@@ -90,7 +90,9 @@ struct AioquicTests {
 
     // MARK: aioquic as server against our client
 
-    private func server(_ arguments: [String] = []) throws -> (RunningServer, URL, TemporaryDirectory) {
+    private func server(
+        _ arguments: [String] = [], names: [String] = ["localhost"]
+    ) throws -> (RunningServer, URL, TemporaryDirectory) {
         let directory = try TemporaryDirectory()
         let key = directory.url.appending(path: "key.pem")
         let certificate = directory.url.appending(path: "cert.pem")
@@ -99,7 +101,8 @@ struct AioquicTests {
             [
                 "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                 "-keyout",
-                key.path, "-out", certificate.path, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                key.path, "-out", certificate.path, "-subj", "/CN=localhost", "-addext",
+                "subjectAltName=" + names.map { "DNS:" + $0 }.joined(separator: ","),
             ])
         guard made.status == 0 else { throw Failure(description: made.errors) }
         let running = try RunningServer(
@@ -119,6 +122,15 @@ struct AioquicTests {
         let result = try TransferClient.exchange(get(Self.size), port: running.port, trust: certificate)
         #expect(result.isFinished)
         #expect(result.answer == pattern(Self.size))
+        withExtendedLifetime(directory) {}
+    }
+
+    /// A flight that is longer than an address which is not proven may be sent (RFC 9000 section 8.1).
+    @Test(arguments: [70, 200]) func hasALongChain(_ names: Int) throws {
+        let (running, certificate, directory) = try server(
+            names: ["localhost"] + (0..<names).map { String(repeating: "n", count: 50) + "\($0).test" })
+        let result = try TransferClient.exchange(get(1000), port: running.port, trust: certificate)
+        #expect(result.answer == pattern(1000))
         withExtendedLifetime(directory) {}
     }
 

@@ -44,8 +44,10 @@ public final class Admission {
         public var tokensRefused: UInt64 = 0
         /// Clients that were admitted here and refused by who asked, with CONNECTION_REFUSED.
         public var refusals: UInt64 = 0
-        /// Datagrams that were not answered.
+        /// Datagrams that deserve no answer.
         public var ignored: UInt64 = 0
+        /// Datagrams that were not answered because too many like them came.
+        public var suppressed: UInt64 = 0
     }
 
     /// Octets of the connection IDs that we hand out: all have as many (RFC 9000 section 10.3.2).
@@ -58,6 +60,11 @@ public final class Admission {
     private let tokens: AddressTokens
     private let resetKey: StatelessResetKey
     private var random: SeededRandom
+    // A budget for each kind of answer, asked before the answer costs anything.
+    private var retries: AnswerBudget
+    private var versionNegotiations: AnswerBudget
+    private var resets: AnswerBudget
+    private var refusals: AnswerBudget
 
     /// The least a client's first destination ID may have (RFC 9000 section 7.2).
     private static let shortestFirstID = 8
@@ -65,16 +72,21 @@ public final class Admission {
     /// - Parameters:
     ///   - resetKey: kept from an earlier run, so that its connections learn of their end; nil makes one.
     ///   - tokenSecret: kept from an earlier run, so that its tokens are known; nil makes one. At least 16 octets.
+    ///   - answersPerSecond: of each kind, a second, beyond what each network may have of them in any case.
     ///   - wallClock: the time of day at `now`, since 1970, by which a token's age is told after a restart.
     public init(
         idLength: Int = 8, requiresRetry: Bool = false, resetKey: StatelessResetKey? = nil, tokenSecret: [UInt8]? = nil,
-        wallClock: Duration = .zero, random: SeededRandom, at now: Instant
+        answersPerSecond: Int = 1000, wallClock: Duration = .zero, random: SeededRandom, at now: Instant
     ) {
         precondition((1...ConnectionID.maxLength).contains(idLength))
         self.idLength = idLength
         self.requiresRetry = requiresRetry
         self.random = random
         self.resetKey = resetKey ?? StatelessResetKey(from: &self.random)
+        retries = AnswerBudget(.retry, common: answersPerSecond, random: &self.random)
+        versionNegotiations = AnswerBudget(.others, common: answersPerSecond, random: &self.random)
+        resets = AnswerBudget(.others, common: answersPerSecond, random: &self.random)
+        refusals = AnswerBudget(.others, common: answersPerSecond, random: &self.random)
         tokens = AddressTokens(
             secret: tokenSecret, wallClock: wallClock, random: SeededRandom(from: &self.random), at: now)
     }
@@ -94,11 +106,11 @@ public final class Admission {
     public func judge(_ datagram: Span<UInt8>, from address: SocketAddress, at now: Instant) -> Decision {
         guard let header = PacketHeader.parse(datagram, at: 0, shortIDLength: idLength) else {
             // An unknown version may have IDs that version 1 has no room for.
-            return versionNegotiation(datagram) ?? ignore()
+            return versionNegotiation(datagram, to: address, at: now)
         }
         switch header.kind {
-        case .unknownVersion: return versionNegotiation(datagram) ?? ignore()
-        case .oneRTT: return reset(header.destination, answering: datagram.count)
+        case .unknownVersion: return versionNegotiation(datagram, to: address, at: now)
+        case .oneRTT: return reset(header.destination, answering: datagram.count, to: address, at: now)
         case .initial: break
         default: return ignore()
         }
@@ -110,12 +122,12 @@ public final class Admission {
             switch tokens.check(datagram.extracting(header.token), client: address, at: now) {
             case .retry(let originalDestination, let retrySource):
                 // The client must have taken the ID from the Retry.
-                guard retrySource == header.destination else { return refuseToken(client) }
+                guard retrySource == header.destination else { return refuseToken(client, at: now) }
                 client.originalDestination = originalDestination
                 client.retrySource = retrySource
                 client.isValidated = true
             case .validated: client.isValidated = true
-            case .refused: return refuseToken(client)
+            case .refused: return refuseToken(client, at: now)
             case .unknown: break
             }
         }
@@ -129,13 +141,23 @@ public final class Admission {
         return .ignore
     }
 
-    private func versionNegotiation(_ datagram: Span<UInt8>) -> Decision? {
-        guard let response = VersionNegotiation.response(to: datagram, random: &random) else { return nil }
+    private func suppress() -> Decision {
+        counters.suppressed += 1
+        return .ignore
+    }
+
+    private func versionNegotiation(_ datagram: Span<UInt8>, to address: SocketAddress, at now: Instant) -> Decision {
+        guard let response = VersionNegotiation.response(to: datagram, random: &random) else { return ignore() }
+        guard versionNegotiations.take(address.address, at: now) else { return suppress() }
         counters.versionNegotiations += 1
         return .reply(response)
     }
 
-    private func reset(_ id: ConnectionID, answering count: Int) -> Decision {
+    private func reset(
+        _ id: ConnectionID, answering count: Int, to address: SocketAddress, at now: Instant
+    ) -> Decision {
+        guard StatelessReset.answers(count) else { return ignore() }
+        guard resets.take(address.address, at: now) else { return suppress() }
         guard
             let packet = StatelessReset.packet(answering: count, token: resetKey.token(for: id), random: &random)
         else { return ignore() }
@@ -144,6 +166,7 @@ public final class Admission {
     }
 
     private func retry(_ client: Client, at now: Instant) -> Decision {
+        guard retries.take(client.address.address, at: now) else { return suppress() }
         // At least as long as a client's own first ID must be, so that it may be used as one.
         var source = client.destination
         // RFC 9000 section 17.2.5.1: another than the client's own.
@@ -159,7 +182,8 @@ public final class Admission {
     }
 
     /// Closes at once with INVALID_TOKEN (RFC 9000 sections 8.1.2 and 8.1.3).
-    private func refuseToken(_ client: Client) -> Decision {
+    private func refuseToken(_ client: Client, at now: Instant) -> Decision {
+        guard refusals.take(client.address.address, at: now) else { return suppress() }
         counters.tokensRefused += 1
         return .reply(Self.refusal(of: client, .invalidToken, reason: ""))
     }
@@ -171,7 +195,12 @@ public final class Admission {
     /// sections 5.2.2 and 20.1) in an Initial packet, far smaller than the one that it answers. Nothing is remembered of it.
     ///
     /// `reason`: what the CONNECTION_CLOSE frame says in words, for the person at the other end.
-    public func refusal(of client: Client, reason: String) -> [UInt8] {
+    /// - Returns: nil when too many have been refused to be told so.
+    public func refusal(of client: Client, reason: String, at now: Instant) -> [UInt8]? {
+        guard refusals.take(client.address.address, at: now) else {
+            counters.suppressed += 1
+            return nil
+        }
         counters.refusals += 1
         return Self.refusal(of: client, .connectionRefused, reason: reason)
     }

@@ -47,12 +47,15 @@ public enum StatelessReset {
     /// The shortest that can pass for a packet: five octets that look random and the token.
     public static let minimumLength = 21
 
+    /// Whether a packet of `received` octets is large enough to be answered.
+    static func answers(_ received: Int) -> Bool { received > minimumLength }
+
     /// The answer to a short-header packet of `received` octets for a connection ID we do not know, or nil when it is
     /// too small to be answered: a reset is always shorter than its cause, so that two endpoints cannot keep
     /// resetting each other (RFC 9000 section 10.3.3).
     public static func packet(answering received: Int, token: [UInt8], random: inout SeededRandom) -> [UInt8]? {
+        guard answers(received) else { return nil }
         let length = min(received - 1, 42)
-        guard length >= minimumLength else { return nil }
         var packet = random.octets(length - token.count)
         packet[0] = packet[0] & 0x3f | 0x40
         return packet + token

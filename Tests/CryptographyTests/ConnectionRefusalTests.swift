@@ -26,7 +26,7 @@ import Wire
             Issue.record("not admitted")
             return
         }
-        var packet = admission.refusal(of: admitted, reason: reason)
+        var packet = admission.refusal(of: admitted, reason: reason, at: now)!
         #expect(packet.count < 1200 / 3)
         #expect(admission.counters.refusals == 1)
         var none = NoExtension()

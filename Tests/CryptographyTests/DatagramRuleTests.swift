@@ -18,7 +18,7 @@ import Wire
     }
 
     /// A long header and what may follow it.
-    private static func long(
+    static func long(
         _ first: UInt8, version: UInt32 = 1, to destination: [UInt8], from source: [UInt8], _ rest: [UInt8]
     ) -> [UInt8] {
         [UInt8].written(capacity: 4000) { writer in

@@ -16,7 +16,7 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         package var accounts = AccountTable.Limits()
         /// Connections whose handshake is not complete, above which a Retry asks for proof of address (RFC 9000 section 8.1.2).
         package var unprovenHandshakes = 64
-        /// Answers to datagrams of no connection, per second.
+        /// Answers of each kind to datagrams of no connection, per second, beyond what `Admission` gives to each network.
         package var statelessAnswers = 1000
         /// Every client is sent a Retry.
         package var alwaysRetry = false
@@ -31,7 +31,6 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         package var refused: [UInt64] = Array(repeating: 0, count: ConnectionRefusal.allCases.count)
         /// First packets that could not be opened; their connections ended with them.
         package var unauthentic: UInt64 = 0
-        package var answersSuppressed: UInt64 = 0
     }
 
     package let socket: UDPSocket
@@ -68,8 +67,6 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
     private var handshaking = 0
     /// Who has which connections. Only connections whose address is validated are in it.
     package private(set) var accounts: AccountTable
-    private let answerRate: TokenRate
-    private var answers = TokenBucket()
 
     package init(
         socket: UDPSocket, tls: TLSContext, configuration: ConnectionConfiguration, limits: Limits = Limits(),
@@ -85,10 +82,9 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
         self.makeExtension = makeExtension
         random = randomSeed()
         admission = Admission(
-            resetKey: resetKey, tokenSecret: tokenSecret,
+            resetKey: resetKey, tokenSecret: tokenSecret, answersPerSecond: limits.statelessAnswers,
             wallClock: .nanoseconds(Int64(clamping: wallClock().nanoseconds)), random: SeededRandom(from: &random),
             at: reactor.now)
-        answerRate = TokenRate(perSecond: limits.statelessAnswers, burst: limits.statelessAnswers)
         socket.handler = self
         reactor.onTurnEnd { [unowned self] in
             if !retired.isEmpty { retired.removeAll() }
@@ -154,18 +150,10 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
             || accounts.verdict(on: client.address, at: reactor.now) != nil
         switch admission.judge(datagram, from: client, at: reactor.now) {
         case .admit(let admitted): return open(admitted)
-        case .reply(let packet): answer(packet, to: client)
+        case .reply(let packet): send(packet, to: client)
         case .ignore: break
         }
         return nil
-    }
-
-    private func answer(_ packet: [UInt8], to client: SocketAddress) {
-        if answers.take(answerRate, at: reactor.now) {
-            send(packet, to: client)
-        } else {
-            counters.answersSuppressed += 1
-        }
     }
 
     private func send(_ bytes: [UInt8], to client: SocketAddress) {
@@ -184,7 +172,9 @@ package final class Listener<Extension: FrameExtension>: DatagramHandler {
     private func open(_ client: Admission.Client) -> ServerPeer? {
         func refuse(_ refusal: ConnectionRefusal) -> ServerPeer? {
             refused(client.address, refusal)
-            answer(admission.refusal(of: client, reason: refusal.text), to: client.address)
+            if let packet = admission.refusal(of: client, reason: refusal.text, at: reactor.now) {
+                send(packet, to: client.address)
+            }
             return nil
         }
         guard peers.count < limits.connections else { return refuse(.connections) }

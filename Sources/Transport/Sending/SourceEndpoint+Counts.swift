@@ -12,7 +12,9 @@ extension SourceEndpoint {
         let door = listener.admission.counters
         // What belongs to no connection was refused, even where it was answered.
         var datagramsDropped = server.datagramsDropped + past.datagramsDropped
-        var rejected = past.rejected + door.ignored + door.resets + door.tokensRefused + door.versionNegotiations
+        var rejected =
+            past.rejected + door.ignored + door.suppressed + door.resets + door.tokensRefused
+            + door.versionNegotiations
         for case .some(let connection) in connections {
             let statistics = connection.peer.connection.machine.statistics
             withStreams += Int(statistics.octetsSentWithStreams)

@@ -151,8 +151,7 @@ public final class OpeningKey {
     ///   - end: index just after the packet.
     ///   - largest: the largest packet number received so far in this space, nil before the first.
     ///   - pathID: path for the nonce, 0 outside multipath.
-    ///   - packetNumberLength: when given, packets with another length are refused: on a multicast flow it is always
-    ///     4 octets, so that whoever joins late decodes every packet.
+    ///   - packetNumberLength: when given, packets with another length are refused.
     /// - Returns: nil when the packet is not authentic; the buffer is then as it was, for a try with another key.
     public func open(
         _ buffer: inout MutableSpan<UInt8>, start: Int, packetNumberOffset: Int, end: Int, largest: UInt64?,
@@ -167,7 +166,7 @@ public final class OpeningKey {
     }
 
     /// Opens packets that lie back to back, as one sender's datagrams do that the kernel has coalesced: at most 64 of them,
-    /// in one call of the library's shim. Their numbers have four octets.
+    /// in one call of the library's shim. Those whose numbers have fewer than four octets are left to the call for one packet.
     ///
     /// - Parameters:
     ///   - buffer: holds the packets, which are changed in place.

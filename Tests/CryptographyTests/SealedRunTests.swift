@@ -107,8 +107,8 @@ import Wire
         }
     }
 
-    /// A packet number of another length is refused, whoever sealed it.
-    @Test func numbersHaveFourOctets() {
+    /// A packet number of another length is left to the call for one packet.
+    @Test func numbersOfARunHaveFourOctets() {
         let secret = PacketProtectionTests.secret(.aes128GCM)
         let (plain, _) = Self.run(1)
         for length in 1...4 {

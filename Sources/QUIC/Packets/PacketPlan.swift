@@ -48,21 +48,23 @@ public struct RunPlan: Sendable, Equatable {
     public var packetSize: Int
     /// Index just after the last packet.
     public var end: Int
-    /// Octets of a header before its packet number, which has four.
-    public var headerLength: Int
+    /// Octets of a header with its packet number.
+    public var payloadOffset: Int
     /// Of the packet at `start`; the next have one more each.
     public var firstPacketNumber: UInt64
     /// Which key seals or opens all of them: 0 first, one more for each key.
     public var keyGeneration: UInt64
 
-    /// A run in `start..<end`, in packets of `packetSize` octets of which the last may have fewer.
+    /// A run in `start..<end`, in packets of `packetSize` octets of which the last may have fewer. Packet numbers have four octets
+    /// where it is to be sealed; what came may have others.
     public init(
-        start: Int, packetSize: Int, end: Int, headerLength: Int, firstPacketNumber: UInt64, keyGeneration: UInt64
+        start: Int, packetSize: Int, end: Int, headerLength: Int, packetNumberLength: Int = 4,
+        firstPacketNumber: UInt64, keyGeneration: UInt64
     ) {
         self.start = start
         self.packetSize = packetSize
         self.end = end
-        self.headerLength = headerLength
+        payloadOffset = headerLength + packetNumberLength
         self.firstPacketNumber = firstPacketNumber
         self.keyGeneration = keyGeneration
     }
@@ -76,6 +78,9 @@ public struct RunPlan: Sendable, Equatable {
             keyGeneration: plan.keyGeneration)
     }
 
+    /// Octets before a packet number of four octets.
+    public var headerLength: Int { payloadOffset - 4 }
+
     /// How many packets there are.
     public var count: Int { (end - start + packetSize - 1) / packetSize }
 
@@ -86,7 +91,7 @@ public struct RunPlan: Sendable, Equatable {
     @inlinable
     public func payload(_ index: Int) -> Range<Int> {
         let begin = start + index * packetSize
-        return (begin + headerLength + 4)..<(min(end, begin + packetSize) - CipherSuite.tagLength)
+        return (begin + payloadOffset)..<(min(end, begin + packetSize) - CipherSuite.tagLength)
     }
 
     /// Some of the packets.

@@ -182,7 +182,8 @@ package final class FlowReception: DatagramHandler {
         return true
     }
 
-    /// Opens packets and hands them on in runs of consecutive numbers: nearly always one.
+    /// Opens packets and hands them on in runs of consecutive numbers: nearly always one. Numbers of other than four octets are
+    /// looked for when no key opens a packet as ours are.
     private func open(_ bytes: inout MutableSpan<UInt8>, packetSize: Int, count: Int, ecn: ECN) {
         var numbers = PacketNumbers(repeating: 0)
         for first in stride(from: 0, to: count, by: numbers.count) {
@@ -211,8 +212,32 @@ package final class FlowReception: DatagramHandler {
                     hand(on: run, bytes.span, ecn)
                 }
             }
-            for _ in 0..<missing.nonzeroBitCount { onRejected() }
+            while missing != 0 {
+                let start = (first + missing.trailingZeroBitCount) * packetSize
+                if !openOne(&bytes, start: start, end: min(end, start + packetSize), ecn: ecn) { onRejected() }
+                missing &= missing - 1
+            }
         }
+    }
+
+    /// Opens a packet whose number may have any length. We send four octets, which whoever joins late can decode; other sources send
+    /// fewer, which are decoded by the largest number before them (RFC 9000 appendix A.3). False: no key opens it.
+    private func openOne(_ bytes: inout MutableSpan<UInt8>, start: Int, end: Int, ecn: ECN) -> Bool {
+        for (key, opening) in keys {
+            guard
+                let opened = opening.open(
+                    &bytes, start: start, packetNumberOffset: start + 1 + flowID.count, end: end,
+                    largest: largest ?? key.firstPacketNumber)
+            else { continue }
+            let run = RunPlan(
+                start: start, packetSize: end - start, end: end, headerLength: 1 + flowID.count,
+                packetNumberLength: Int(opened.firstOctet & 3) + 1, firstPacketNumber: opened.packetNumber,
+                keyGeneration: key.generation)
+            octetsOpened += UInt64(end - start)
+            hand(on: run, bytes.span, ecn)
+            return true
+        }
+        return false
     }
 
     private func hand(on run: RunPlan, _ bytes: Span<UInt8>, _ ecn: ECN) {

@@ -4,8 +4,9 @@ import QUIC
 import System
 import Wire
 
-/// One connection's log in qlog's streaming format, JSON text sequences (draft-ietf-quic-qlog-main-schema section 11.2, with the events
-/// of draft-ietf-quic-qlog-quic-events-13). For debugging: it is written at once and a file stops growing at `maxOctets`.
+/// The log of one connection, or of a source's flow, in qlog's streaming format, JSON text sequences
+/// (draft-ietf-quic-qlog-main-schema-13 section 5, with the events of draft-ietf-quic-qlog-quic-events-13 and the frames of
+/// docs/qlog-flexicast.cddl). For debugging: it is written at once and a file stops growing at `maxOctets`.
 package final class Qlog {
     private let path: String
     private let directory: String
@@ -15,12 +16,21 @@ package final class Qlog {
     private var buffer: [UInt8] = []
     private var octets = 0
     private var lastMetrics: (window: Int, inFlight: Int, rtt: Duration?)?
+    private let frameExtension: any LoggedExtension.Type
 
     package static let maxOctets = 256 << 20
+    /// What docs/qlog-flexicast.cddl defines: a private schema is no URN of the IETF's (main schema section 8.1), and nothing is at this
+    /// address.
+    package static let extensionSchema = "https://flexicast.invalid/122026/quic#flexicast"
     private static let bufferOctets = 64 << 10
 
     /// Begins `directory`/`name`.sqlog, as soon as `keep` is called: until then what is logged is held, as far as there is room.
-    package init(directory: String, name: String, role: Role, groupID: ConnectionID, at now: Instant) {
+    /// - Parameter frames: reads the frames that QUIC does not know.
+    package init(
+        directory: String, name: String, role: Role, groupID: ConnectionID, frames: any LoggedExtension.Type,
+        at now: Instant
+    ) {
+        frameExtension = frames
         path = "\(directory)/\(name).sqlog"
         self.directory = directory
         begin = now
@@ -28,7 +38,7 @@ package final class Qlog {
         record(
             """
             {"file_schema":"urn:ietf:params:qlog:file:sequential","serialization_format":"application/qlog+json-seq",\
-            "title":"flexicast","trace":{"event_schemas":["urn:ietf:params:qlog:events:quic-13"],\
+            "title":"flexicast","trace":{"event_schemas":["urn:ietf:params:qlog:events:quic-13","\(Self.extensionSchema)"],\
             "vantage_point":{"type":"\(role == .client ? "client" : "server")"},"common_fields":{"group_id":"\(groupID)",\
             "time_format":"relative_to_epoch","reference_time":{"clock_type":"monotonic","epoch":"unknown",\
             "wall_clock_time":"\(wall)"}}}}
@@ -53,25 +63,39 @@ package final class Qlog {
     /// Logs `connection` from now on.
     package func attach(to connection: SecureConnection) {
         connection.onPacket = { [unowned self, unowned connection] trace, payload in
-            packet(trace, payload)
+            let exponent =
+                trace.isSent
+                ? connection.machine.localParameters.ackDelayExponent
+                : connection.machine.peerParameters?.ackDelayExponent
+            packet(trace, payload, ackDelayExponent: exponent ?? 3)
             metrics(connection.machine, at: trace.at)
         }
     }
 
-    /// A packet of a multicast flow was opened.
-    package func flowPacket(pathID: UInt64, packetNumber: UInt64, size: Int, payload: Span<UInt8>, at now: Instant) {
-        event(
-            "quic:packet_received", at: now,
-            """
-            {"header":{"packet_type":"1RTT","packet_number":\(packetNumber),"path_id":\(pathID)},\
-            "raw":{"length":\(size)},"frames":[\(Self.frames(payload))]}
-            """)
+    /// Packets of a multicast flow were opened, or are about to be sealed. `pathID`: at a receiver, what it acknowledges them for.
+    package func flowPackets(
+        _ run: RunPlan, of id: ConnectionID, pathID: UInt64? = nil, isSent: Bool, in octets: Span<UInt8>,
+        at now: Instant
+    ) {
+        for index in 0..<run.count {
+            let payload = run.payload(index)
+            let packet = run.packets(index..<(index + 1))
+            let header = jsonObject([
+                "packet_type": "1RTT", "packet_number": packet.firstPacketNumber, "key_phase": run.keyGeneration,
+                "packet_number_length": 4, "dcid": "\(id)", "path_id": pathID,
+            ])
+            record(
+                isSent: isSent, header: header, length: packet.end - packet.start,
+                frames: frames(octets.extracting(payload), ackDelayExponent: 3), at: now)
+        }
     }
 
     package func closed(_ reason: CloseReason, at now: Instant) {
         event(
             "quic:connection_closed", at: now,
-            jsonObject(["initiator": Self.initiator(reason), "reason": "\(reason)"]))
+            jsonObject([
+                "initiator": Self.initiator(reason), "reason": "\(reason)", "trigger": Self.trigger(reason),
+            ]))
         flush()
     }
 
@@ -82,19 +106,34 @@ package final class Qlog {
         }
     }
 
-    private func packet(_ trace: PacketTrace, _ payload: Span<UInt8>) {
+    private static func trigger(_ reason: CloseReason) -> String? {
+        switch reason {
+        case .local(let error), .peer(let error): error.code == .noError ? nil : "error"
+        case .localApplication, .peerApplication: "application"
+        case .idleTimeout: "idle_timeout"
+        case .statelessReset: "stateless_reset"
+        case .versionNegotiation: "version_mismatch"
+        }
+    }
+
+    private func packet(_ trace: PacketTrace, _ payload: Span<UInt8>, ackDelayExponent: UInt8) {
         let type =
             switch trace.level {
             case .initial: "initial"
             case .handshake: "handshake"
             case .application: "1RTT"
             }
+        // Before there are transport parameters, we write microseconds.
+        let exponent = trace.isSent && trace.level != .application ? 0 : ackDelayExponent
+        record(
+            isSent: trace.isSent, header: jsonObject(["packet_type": type, "packet_number": trace.packetNumber]),
+            length: trace.size, frames: frames(payload, ackDelayExponent: exponent), at: trace.at)
+    }
+
+    private func record(isSent: Bool, header: String, length: Int, frames: String, at now: Instant) {
         event(
-            trace.isSent ? "quic:packet_sent" : "quic:packet_received", at: trace.at,
-            """
-            {"header":{"packet_type":"\(type)","packet_number":\(trace.packetNumber)},"raw":{"length":\(trace.size)},\
-            "frames":[\(Self.frames(payload))]}
-            """)
+            isSent ? "quic:packet_sent" : "quic:packet_received", at: now,
+            "{\"header\":\(header),\"raw\":{\"length\":\(length)},\"frames\":[\(frames)]}")
     }
 
     private func metrics(_ machine: borrowing Connection, at now: Instant) {
@@ -108,22 +147,22 @@ package final class Qlog {
             ]))
     }
 
-    private static func frames(_ payload: Span<UInt8>) -> String {
-        LoggedFrame.frames(in: payload).map { frame in
-            var text = "{\"frame_type\":\"\(frame.type)\""
-            for field in frame.fields {
-                text += ",\"\(field.name)\":"
-                switch field.value {
-                case .number(let number): text += String(number)
-                case .flag(let flag): text += flag ? "true" : "false"
-                case .ranges(let ranges):
-                    text += "[" + ranges.map { "[\($0.lowerBound),\($0.upperBound)]" }.joined(separator: ",") + "]"
-                case .text(let string):
-                    text += string.json ?? ""
-                }
-            }
-            return text + "}"
+    private func frames(_ payload: Span<UInt8>, ackDelayExponent: UInt8) -> String {
+        LoggedFrame.frames(in: payload, ackDelayExponent: ackDelayExponent, extension: frameExtension).map { frame in
+            jsonObject(["frame_type": frame.type], and: frame.fields.map { ($0.name, JSONText(Self.json($0.value))) })
         }.joined(separator: ",")
+    }
+
+    private static func json(_ value: LoggedFrame.Value) -> String {
+        switch value {
+        case .number(let number): String(number)
+        case .microseconds(let time): Duration.microseconds(Int64(time)).json ?? ""
+        case .flag(let flag): flag ? "true" : "false"
+        case .ranges(let ranges):
+            "[" + ranges.map { "[\($0.lowerBound),\($0.upperBound)]" }.joined(separator: ",") + "]"
+        case .text(let string): string.json ?? ""
+        case .object(let fields): jsonObject(and: fields.map { ($0.name, JSONText(json($0.value))) })
+        }
     }
 
     private func event(_ name: String, at now: Instant, _ data: String) {

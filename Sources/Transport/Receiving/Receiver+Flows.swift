@@ -104,14 +104,7 @@ extension Receiver {
         case .refused: return 0
         case .path(let path): pathID = path
         }
-        if let qlog {
-            for index in 0..<run.count {
-                let payload = datagrams.extracting(run.payload(index))
-                qlog.flowPacket(
-                    pathID: pathID, packetNumber: run.firstPacketNumber + UInt64(index), size: payload.count,
-                    payload: payload, at: now)
-            }
-        }
+        qlog?.flowPackets(run, of: id, pathID: pathID, isSent: false, in: datagrams, at: now)
         return peer.extension.received(
             id, pathID: pathID, run, in: datagrams, ecn: ecn, on: &peer.connection.machine, at: now)
     }

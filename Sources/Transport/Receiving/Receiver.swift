@@ -56,7 +56,9 @@ package final class Receiver {
             localID: id,
             token: token, resume: ticket, seed: SeededRandom(from: &random), at: reactor.now)
         if let qlogDirectory {
-            qlog = Qlog(directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id, at: reactor.now)
+            qlog = Qlog(
+                directory: qlogDirectory, name: "\(id)_client", role: .client, groupID: id,
+                frames: LoggedFlexicastFrames.self, at: reactor.now)
             try qlog?.keep()
             qlog?.attach(to: connection)
         }

@@ -10,6 +10,8 @@ package struct FlowSealer {
     private var current: (generation: UInt64, key: SealingKey)?
     // Reused, so that a packet allocates nothing.
     private var runs: [RunPlan] = []
+    /// Sees packets in the clear before they are sealed, for a log; nil costs nothing.
+    package var onRun: ((RunPlan, Span<UInt8>) -> Void)?
 
     package init() { runs.reserveCapacity(16) }
 
@@ -30,6 +32,9 @@ package struct FlowSealer {
         var writer = ByteWriter(&buffer)
         flow.transmitRun(of: count, into: &writer, runs: &runs, at: now)
         let octets = writer.offset
+        if let onRun {
+            for run in runs { onRun(run, buffer.span) }
+        }
         for index in runs.indices { seal(&buffer, runs[index]) }
         return octets
     }

@@ -18,6 +18,11 @@ package final class FlowSender {
     private var copies: [FlowCopy] = []
     /// The flow has something to do: `FlowServer.timerFired`, then `pump`.
     package var onTimer: () -> Void = {}
+    /// Sees packets in the clear before they are sealed, for a log.
+    package var onRun: ((RunPlan, Span<UInt8>) -> Void)? {
+        get { sealer.onRun }
+        set { sealer.onRun = newValue }
+    }
     /// Octets of UDP payload sent to the group, and in copies.
     package private(set) var octetsSent: UInt64 = 0
     package private(set) var octetsCopied: UInt64 = 0

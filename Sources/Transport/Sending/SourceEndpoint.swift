@@ -94,6 +94,7 @@ package final class SourceEndpoint {
         listener.onRefused = { [unowned self] address, refusal in
             self.log.refused(address, refusal, at: self.reactor.now)
         }
+        if let qlogDirectory { startFlowLog(directory: qlogDirectory) }
         sender?.onTimer = { [unowned self] in
             self.server.timerFired(at: self.reactor.now)
             pumpFlow()
@@ -149,9 +150,26 @@ package final class SourceEndpoint {
 
     private func startLog(_ peer: ReceiverPeer, directory: String) -> Qlog? {
         guard let id = peer.connection.machine.localConnectionIDs.first else { return nil }
-        let qlog = Qlog(directory: directory, name: "\(id)_server", role: .server, groupID: id, at: reactor.now)
+        let qlog = Qlog(
+            directory: directory, name: "\(id)_server", role: .server, groupID: id,
+            frames: LoggedFlexicastFrames.self, at: reactor.now)
         qlog.attach(to: peer.connection)
         return qlog
+    }
+
+    /// The flow's own log: what left on it, once, whoever hears it.
+    private func startFlowLog(directory: String) {
+        guard let sender, let id = server.flow?.flowID else { return }
+        let qlog = Qlog(
+            directory: directory, name: "\(id)_flow", role: .server, groupID: id,
+            frames: LoggedFlexicastFrames.self, at: reactor.now)
+        do { try qlog.keep() } catch {
+            log.notLogged(error)
+            return
+        }
+        sender.onRun = { [unowned reactor] run, octets in
+            qlog.flowPackets(run, of: id, isSent: true, in: octets, at: reactor.now)
+        }
     }
 
     /// Anybody can begin a connection with another's address: a file is made for those alone who have shown that theirs is

@@ -148,6 +148,17 @@ struct RelayCommand: ParsableCommand, Logs {
     @Flag(help: "Serve source-specific joins only.")
     var sourceSpecificOnly = false
 
+    @Option(
+        help: ArgumentHelp("Age at which the secret behind response MACs is replaced.", valueName: "duration"),
+        transform: parseDuration)
+    var secretLifetime: Duration = .seconds(3600)
+
+    @Option(
+        help: ArgumentHelp(
+            "How long an open tunnel takes the MAC of its last Update again (default: 7 days).", valueName: "duration"),
+        transform: parseDuration)
+    var macLifetime: Duration = RelayConfiguration().repeatedMACLifetime
+
     @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
@@ -176,6 +187,9 @@ struct RelayCommand: ParsableCommand, Logs {
         if queryInterval < .seconds(1) || queryInterval > .seconds(31_744) {
             problems.append("--query-interval must be from 1s to 31744s")
         }
+        if secretLifetime < .seconds(1) || secretLifetime > .seconds(7200) {
+            problems.append("--secret-lifetime must be from 1s to 2h")
+        }
         try refuse(problems)
     }
 
@@ -201,6 +215,8 @@ struct RelayCommand: ParsableCommand, Logs {
         options.relay.endpointsPerAddressLimit = tunnelsPerAddress
         options.relay.gatewayFields = gatewayFields
         options.drain = drain
+        options.relay.secretLifetime = secretLifetime
+        options.relay.repeatedMACLifetime = macLifetime
         options.relay.queryInterval = queryInterval
         options.relay.allowsAnySource = !sourceSpecificOnly
         options.json = common.json

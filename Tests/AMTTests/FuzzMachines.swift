@@ -24,6 +24,7 @@ struct RelayFuzz {
         configuration.sourcesPerGroupLimit = 6
         configuration.upstreamLimit = 16
         configuration.requestPlaces = 256
+        configuration.repeatedMACLifetime = .seconds(60)
         if seed & 1 != 0 { configuration.leaveLatency = .seconds(2) }
         if seed & 2 != 0 { configuration.allowsAnySource = false }
         self.configuration = configuration

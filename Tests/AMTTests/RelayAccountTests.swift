@@ -136,7 +136,7 @@ import Wire
         var told: [Refusal] = []
         while let refusal = box.relay.nextRefusal() { told.append(refusal) }
         #expect(told.map(\.reason) == expected)
-        for reason in RefusalReason.allCases { #expect(box.relay.refusals(reason) == 1, "\(reason)") }
+        for reason in expected { #expect(box.relay.refusals(reason) == 1, "\(reason)") }
         #expect(told.last == Refusal(gateway: address("192.0.2.3:1"), group: group(1), reason: .tunnels))
     }
 

@@ -128,7 +128,7 @@ final class RelayBox {
         #expect(relay.counters.invalidMAC == 0)
         let late = relayBox()
         let other = try #require(late.query(from: a, at: start))
-        late.update(other, from: a, records, at: start + .seconds(3601))
+        #expect(late.query(from: b, at: start + .seconds(3601)) != nil)
         late.update(other, from: a, records, at: start + .seconds(3600 + 251))
         #expect(late.counters.invalidMAC == 1)
     }

@@ -33,6 +33,30 @@ public struct GroupRecord: Hashable, Sendable {
     }
 }
 
+extension GroupRecord {
+    /// With every source instead of the unspecified one, which is how VLC asks for any source over IPv6.
+    var meantByVLC: GroupRecord {
+        guard let source = sources.first, sources.count == 1, source.isUnspecified else { return self }
+        switch kind {
+        case .isInclude, .toInclude, .allow: return GroupRecord(.isExclude, group)
+        case .block: return GroupRecord(.toInclude, group)
+        case .isExclude, .toExclude: return self
+        }
+    }
+}
+
+extension IPAddress {
+    /// Whether packets that a router forwards may come from here: not unspecified, not multicast or broadcast, not of one host
+    /// or link alone (RFC 6890, RFC 4291 sections 2.5.2, 2.5.3 and 2.5.6).
+    public var isSender: Bool {
+        guard !isMulticast, !isUnspecified, !isLoopback else { return false }
+        switch self {
+        case .v4(let bits): return bits != .max && bits >> 16 != 0xa9fe
+        case .v6(let bits): return bits >> 118 != 0x3fa
+        }
+    }
+}
+
 /// The report inside a Membership Update: IGMPv3 or MLDv2; IGMPv2 and MLDv1 are understood (RFC 7450 section 5.1.5.6).
 public struct MembershipReport: Hashable, Sendable {
     /// The most records that are read from one packet.

@@ -5,7 +5,7 @@ extension Relay {
     /// A tunnel for a gateway that asks for something; nil when it asks for nothing, or there is no room
     /// (RFC 7450 section 5.3.3.4).
     mutating func open(
-        _ gateway: SocketAddress, to local: IPAddress, for records: [GroupRecord], at now: Instant
+        _ gateway: SocketAddress, to local: IPAddress, by proof: Proof, for records: [GroupRecord], at now: Instant
     ) -> Int? {
         let joins = records.contains { record in
             switch record.kind {
@@ -23,7 +23,7 @@ extension Relay {
             return nil
         }
         let endpoint = Endpoint(
-            gateway: gateway, local: local, deadline: now + configuration.membershipInterval,
+            gateway: gateway, local: local, deadline: now + configuration.membershipInterval, proof: proof,
             pathMTU: configuration.pathMTU(from: local), heardAt: now)
         let slot: Int
         if let free = freeSlots.popLast() {
@@ -65,7 +65,7 @@ extension Relay {
         let limit = configuration.sourcesPerGroupLimit
         let isKnown = endpoints[slot].groups.contains { $0.group == record.group }
         let sources = record.sources.filter {
-            $0.isIPv4 == record.group.isIPv4 && !$0.isMulticast && configuration.sources.permits($0)
+            $0.isIPv4 == record.group.isIPv4 && $0.isSender && configuration.sources.permits($0)
         }
         counters.ignoredSources += UInt64(record.sources.count - sources.count)
         let gateway = endpoints[slot].gateway

@@ -44,6 +44,10 @@ public struct Relay: Sendable {
         /// The entry in the heap that counts; others of this slot are stale.
         var scheduled = Instant.distantFuture
         var unreachable = 0
+        /// The MAC and nonce that its last Update bore, and what was declared with them.
+        var proof: Proof
+        /// Updates since then that bore none of ours.
+        var refusedProofs = 0
         /// The largest IP packet that gets to the gateway, as configured, or less as the network has told.
         var pathMTU: Int
         /// The gateway passes marks of congestion on.
@@ -56,6 +60,20 @@ public struct Relay: Sendable {
         var isOpen = true
 
         var nextDeadline: Instant { groups.reduce(deadline) { min($0, $1.state.nextDeadline) } }
+    }
+
+    /// What an Update bore that was accepted.
+    struct Proof: Sendable {
+        var mac: ResponseMAC
+        var nonce: UInt32
+        var declaresECN: Bool
+        /// Since when it is the tunnel's.
+        var since: Instant
+
+        /// Takes as long whichever bits differ.
+        func isRepeated(by mac: ResponseMAC, _ nonce: UInt32) -> Bool {
+            (self.mac.bits ^ mac.bits) | UInt64(self.nonce ^ nonce) == 0
+        }
     }
 
     /// How it behaves.
@@ -145,7 +163,7 @@ public struct Relay: Sendable {
         case .teardown(let mac, let nonce, let old):
             counters.teardowns += 1
             // The fields count, not where the message comes from: the gateway has moved (RFC 7450 section 5.3.3.5).
-            guard declaration(in: mac, gateway: old, nonce: nonce, at: now) != nil else {
+            guard proof(mac, gateway: old, nonce: nonce, at: now) != nil else {
                 counters.invalidMAC += 1
                 return nil
             }
@@ -214,8 +232,9 @@ public struct Relay: Sendable {
         _ packet: Span<UInt8>, mac: ResponseMAC, nonce: UInt32, from gateway: SocketAddress, to local: IPAddress,
         at now: Instant
     ) {
-        guard let declaresECN = declaration(in: mac, gateway: gateway, nonce: nonce, at: now) else {
+        guard let proof = proof(mac, gateway: gateway, nonce: nonce, at: now) else {
             counters.invalidMAC += 1
+            if let slot = slots[gateway] { endpoints[slot].refusedProofs += 1 }
             return
         }
         let report: MembershipReport
@@ -227,15 +246,19 @@ public struct Relay: Sendable {
             counters.invalidReports += 1
             return
         }
-        let records = report.records.filter { isServed($0, isOldVersion: report.isOldVersion, from: gateway) }
+        let records = report.records.map(\.meantByVLC).filter {
+            isServed($0, isOldVersion: report.isOldVersion, from: gateway)
+        }
         counters.ignoredRecords += UInt64(report.records.count - records.count)
         let known = slots[gateway]
-        guard let slot = known ?? open(gateway, to: local, for: records, at: now) else { return }
+        guard let slot = known ?? open(gateway, to: local, by: proof, for: records, at: now) else { return }
         endpoints[slot].local = local
         endpoints[slot].heardAt = now
         endpoints[slot].deadline = now + configuration.membershipInterval
         endpoints[slot].unreachable = 0
-        endpoints[slot].isECNCapable = declaresECN
+        endpoints[slot].isECNCapable = proof.declaresECN
+        endpoints[slot].proof = proof
+        endpoints[slot].refusedProofs = 0
         for record in records { apply(record, to: slot, at: now) }
         settle(slot)
     }
@@ -271,17 +294,23 @@ public struct Relay: Sendable {
         return ResponseMAC(secret.hash(words))
     }
 
-    /// What E was in the Request that a MAC of ours answers; nil when it is none of ours. A comparison is one of two
-    /// machine words, whose time does not depend on them.
-    private mutating func declaration(
-        in mac: ResponseMAC, gateway: SocketAddress, nonce: UInt32, at now: Instant
-    ) -> Bool? {
+    /// What a MAC of ours proves; nil when it is none. Comparisons are of machine words, whose time does not depend on them.
+    ///
+    /// An open tunnel's last MAC counts for `repeatedMACLifetime` even when its secret is gone: VLC and others ask once and
+    /// repeat what they got. Who opens a tunnel needs one of a secret that is there.
+    private mutating func proof(
+        _ mac: ResponseMAC, gateway: SocketAddress, nonce: UInt32, at now: Instant
+    ) -> Proof? {
+        if let slot = slots[gateway] {
+            let last = endpoints[slot].proof
+            if last.isRepeated(by: mac, nonce), now - last.since < configuration.repeatedMACLifetime { return last }
+        }
         renewSecret(at: now)
         for secret in [secret, previousSecret] {
             guard let secret else { continue }
             for declaresECN in [true, false]
             where mac == self.mac(secret, gateway: gateway, nonce: nonce, declaresECN: declaresECN) {
-                return declaresECN
+                return Proof(mac: mac, nonce: nonce, declaresECN: declaresECN, since: now)
             }
         }
         return nil
@@ -384,6 +413,7 @@ public struct Relay: Sendable {
             endpoints[entry.slot].scheduled = .distantFuture
             if endpoints[entry.slot].deadline <= now {
                 counters.endpointsExpired += 1
+                if endpoints[entry.slot].refusedProofs > 0 { refuse(endpoints[entry.slot].gateway, nil, .oldMAC) }
                 close(entry.slot)
                 continue
             }

@@ -73,6 +73,8 @@ public enum RefusalReason: Int, Sendable, CaseIterable {
     case sourceNotServed
     /// The record names no sources where it has to (RFC 4604 section 2.2).
     case anySource
+    /// The tunnel ended although its gateway sent Updates: their MAC was too old, or none of ours.
+    case oldMAC
 
     /// A word for metrics.
     public var label: String {
@@ -85,6 +87,7 @@ public enum RefusalReason: Int, Sendable, CaseIterable {
         case .groupNotServed: "group_not_served"
         case .sourceNotServed: "source_not_served"
         case .anySource: "any_source"
+        case .oldMAC: "old_mac"
         }
     }
 }
@@ -100,6 +103,7 @@ extension RefusalReason: CustomStringConvertible {
         case .groupNotServed: "the group is not served"
         case .sourceNotServed: "the source is not served"
         case .anySource: "the group is served by source only"
+        case .oldMAC: "the tunnel ended: the MAC of the gateway's Updates is too old"
         }
     }
 }

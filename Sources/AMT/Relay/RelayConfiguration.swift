@@ -29,6 +29,9 @@ public struct RelayConfiguration: Sendable {
     public var leaveLatency: Duration = .zero
     /// Age at which the secret behind response MACs is replaced, at most two hours (RFC 7450 section 5.3.6).
     public var secretLifetime: Duration = .seconds(3600)
+    /// How long an open tunnel accepts the MAC and nonce of its last Update again, beyond the secrets' time: for gateways that
+    /// ask once and repeat what they got, such as VLC.
+    public var repeatedMACLifetime: Duration = .seconds(7 * 86_400)
     /// When Queries carry the gateway's address and port (RFC 7450 section 5.1.4).
     public var gatewayFields = GatewayFields.auto
     /// Groups outside the source-specific ranges, and any-source joins of them, are served too.

@@ -1,5 +1,6 @@
 import AMT
 import Logging
+import Operation
 import Reactor
 import Wire
 
@@ -12,7 +13,9 @@ final class PlainUpstream: DatagramHandler {
     private let sockets: [UDPSocket]
     private let groups: [SocketAddress]
     private let interface: String?
+    private unowned let reactor: Reactor
     private let log: Logger
+    private var budget = LogBudget()
     private var identification: UInt16 = 0
     /// Packets of one channel that came together.
     var onPackets: (_ source: IPAddress, _ group: IPAddress, _ packets: [[UInt8]]) -> Void = { _, _, _ in }
@@ -20,6 +23,7 @@ final class PlainUpstream: DatagramHandler {
     init(groups: [SocketAddress], interface: String?, reactor: Reactor, log: Logger) throws(ReactorError) {
         self.groups = groups
         self.interface = interface
+        self.reactor = reactor
         self.log = log
         var options = UDPOptions()
         options.reuseAddress = true
@@ -50,12 +54,14 @@ final class PlainUpstream: DatagramHandler {
             isConfigured = true
             do throws(ReactorError) {
                 try body(socket)
-                log.info("\(what)", metadata: ["channel": "\(channel)"])
+                guard budget.take(at: reactor.now) else { continue }
+                log.info("\(what)", metadata: ["channel": "\(channel)", "untold": "\(budget.untold)"])
             } catch {
+                guard budget.take(at: reactor.now) else { continue }
                 log.error("cannot \(what)", metadata: ["channel": "\(channel)", "reason": "\(error)"])
             }
         }
-        if !isConfigured, what == "join" {
+        if !isConfigured, what == "join", budget.take(at: reactor.now) {
             log.notice("a gateway asks for a group that is not configured", metadata: ["channel": "\(channel)"])
         }
     }

@@ -28,6 +28,7 @@ final class UpstreamJoins {
     private(set) var failures: UInt64 = 0
     private var failed: Set<Channel> = []
     private var failureLog = LogBudget()
+    private var changeLog = LogBudget()
     private var timer: TimerHandle?
 
     init(interface: String?, reactor: Reactor, log: Logger) {
@@ -55,7 +56,7 @@ final class UpstreamJoins {
             try shards[index].socket.join(group: channel.group, source: channel.source, interface: interface)
             shards[index].channels[channel.group] = channel
             count += 1
-            log.info("joined", metadata: ["channel": "\(channel)"])
+            tell("joined", channel)
             return true
         } catch {
             if failureLog.take(at: reactor.now) {
@@ -70,15 +71,23 @@ final class UpstreamJoins {
         guard let index = shards.firstIndex(where: { $0.channels[channel.group] == channel }) else { return }
         shards[index].channels[channel.group] = nil
         count -= 1
-        log.info("left", metadata: ["channel": "\(channel)"])
+        tell("left", channel)
         do throws(ReactorError) {
             try shards[index].socket.leave(group: channel.group, source: channel.source, interface: interface)
         } catch {
-            log.warning("cannot leave", metadata: ["channel": "\(channel)", "reason": "\(error)"])
+            if failureLog.take(at: reactor.now) {
+                log.warning("cannot leave", metadata: ["channel": "\(channel)", "reason": "\(error)"])
+            }
         }
         guard shards[index].channels.isEmpty else { return }
         shards[index].socket.close()
         shards.remove(at: index)
+    }
+
+    /// Gateways make us join and leave as often as they like: the log has a budget.
+    private func tell(_ what: String, _ channel: Channel) {
+        guard changeLog.take(at: reactor.now) else { return }
+        log.info("\(what)", metadata: ["channel": "\(channel)", "untold": "\(changeLog.untold)"])
     }
 
     func close() {

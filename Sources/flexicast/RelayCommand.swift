@@ -159,6 +159,13 @@ struct RelayCommand: ParsableCommand, Logs {
         transform: parseDuration)
     var macLifetime: Duration = RelayConfiguration().repeatedMACLifetime
 
+    @Option(
+        help: ArgumentHelp(
+            "Requests a second that one address without a tunnel is answered; five times as many at once (default: 20).",
+            valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000, "a number of Requests"))
+    var requestsPerAddress = 20
+
     @OptionGroup var configuration: ConfigurationOptions
     @OptionGroup var common: CommonOptions
 
@@ -215,6 +222,8 @@ struct RelayCommand: ParsableCommand, Logs {
         options.relay.endpointsPerAddressLimit = tunnelsPerAddress
         options.relay.gatewayFields = gatewayFields
         options.drain = drain
+        options.relay.requestRate = requestsPerAddress
+        options.relay.requestBurst = 5 * requestsPerAddress
         options.relay.secretLifetime = secretLifetime
         options.relay.repeatedMACLifetime = macLifetime
         options.relay.queryInterval = queryInterval

@@ -104,6 +104,65 @@ import Wire
         #expect(relay.query(from: stranger(100), at: start)?.isLimited == true)
     }
 
+    /// Forged Requests in the name of a tunnel's address, of its network, or of the tunnel itself take nothing from it.
+    @Test(arguments: ["192.0.2.1:1001", "[2001:db8::1]:1001"])
+    func tunnelsHaveABudgetOfTheirOwn(victim: String) throws {
+        let relay = relayBox()
+        let victim = address(victim)
+        let isIPv4 = victim.address.isIPv4
+        let others = [
+            victim, SocketAddress(victim.address, port: 7),
+            isIPv4 ? address("192.0.2.1:9") : address("[2001:db8::77]:9"),
+        ]
+        let record = GroupRecord(.isInclude, group, [s1])
+        relay.join(victim, [record])
+        var now = start
+        var lost = 0
+        // Ten minutes of a hundred a second from each, and the gateway comes every minute.
+        for number in 1...60_000 {
+            now += .milliseconds(10)
+            for other in others { _ = relay.receive(hex("0300000000000001"), from: other, at: now) }
+            guard number % 6000 == 0 else { continue }
+            relay.timerFired(at: now)
+            if let query = relay.query(from: victim, at: now) {
+                relay.update(query, from: victim, [record], at: now)
+            } else {
+                lost += 1
+            }
+        }
+        #expect(lost == 0 && relay.endpointCount == 1 && slot(relay, s1, group) != nil)
+        // The flood itself is held down, of strangers more than of the tunnel.
+        #expect(relay.counters.rateLimited > 60_000)
+        let answers = (0..<5000).count { _ in relay.query(from: victim, at: now) != nil }
+        #expect(answers <= 1000)
+    }
+
+    /// What a tunnel may change is bounded, whatever its MAC.
+    @Test func updatesOfATunnelAreBounded() throws {
+        let relay = relayBox()
+        relay.join(a, [GroupRecord(.isInclude, group, [s1])])
+        _ = relay.changes()
+        let query = try #require(relay.query(from: a, at: start))
+        var changes = 0
+        for number in 0..<20_000 {
+            let record = GroupRecord(number % 2 == 0 ? .block : .allow, group, [s1])
+            relay.update(query, from: a, [record], at: start + .microseconds(100 * number))
+            changes += relay.changes().count
+        }
+        // Two seconds at a hundred, and two hundred at once; those of another tunnel are its own.
+        let heeded = 20_000 - Int(relay.counters.rateLimited)
+        #expect((390...401).contains(heeded) && changes <= heeded && changes > 100)
+        relay.join(stranger(1), [GroupRecord(.isInclude, group, [ip("10.0.0.2")])], at: start + .seconds(2))
+        #expect(slot(relay, ip("10.0.0.2"), group) != nil)
+        // Forged ones use nothing up.
+        var forged = query
+        forged.mac = ResponseMAC(query.mac.bits ^ 1)
+        let later = start + .seconds(100)
+        for _ in 0..<1000 { relay.update(forged, from: a, [], at: later) }
+        relay.update(query, from: a, [GroupRecord(.allow, group, [ip("10.0.0.3")])], at: later)
+        #expect(slot(relay, ip("10.0.0.3"), group) != nil)
+    }
+
     // MARK: the response MAC
 
     @Test(arguments: ["[2001:db8::2]:5", "[2001:db9::1]:5", "[2001:db8::1]:6"])

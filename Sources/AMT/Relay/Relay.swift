@@ -46,6 +46,9 @@ public struct Relay: Sendable {
         var unreachable = 0
         /// The MAC and nonce that its last Update bore, and what was declared with them.
         var proof: Proof
+        /// Requests and Updates that it may still send.
+        var requests = TokenBucket()
+        var updates = TokenBucket()
         /// Updates since then that bore none of ours.
         var refusedProofs = 0
         /// The largest IP packet that gets to the gateway, as configured, or less as the network has told.
@@ -106,6 +109,8 @@ public struct Relay: Sendable {
     var deadlines = DeadlineHeap()
     private var limiter: RequestLimiter
     private let strangerRate: TokenRate
+    private let tunnelRequestRate: TokenRate
+    private let tunnelUpdateRate: TokenRate
     private var strangers = TokenBucket()
     private var secret: SipHash
     private var previousSecret: SipHash?
@@ -123,6 +128,10 @@ public struct Relay: Sendable {
             rate: TokenRate(perSecond: configuration.requestRate, burst: configuration.requestBurst),
             places: configuration.requestPlaces, key: SipHash(key: (random.next(), random.next())))
         strangerRate = TokenRate(perSecond: configuration.strangerRate, burst: configuration.strangerBurst)
+        tunnelRequestRate = TokenRate(
+            perSecond: configuration.tunnelRequestRate, burst: 2 * configuration.tunnelRequestRate)
+        tunnelUpdateRate = TokenRate(
+            perSecond: configuration.tunnelUpdateRate, burst: 2 * configuration.tunnelUpdateRate)
     }
 
     /// Takes another configuration's limits on tunnels, rates, groups and sources, for what comes from now on: tunnels that are there stay,
@@ -181,10 +190,7 @@ public struct Relay: Sendable {
         _ nonce: UInt32, from gateway: SocketAddress, to local: IPAddress, at now: Instant
     ) -> [UInt8]? {
         counters.discoveries += 1
-        guard limiter.take(gateway.address, at: now), strangers.take(strangerRate, at: now) else {
-            counters.rateLimited += 1
-            return nil
-        }
+        guard isAnswered(gateway, at: now) else { return nil }
         let relay = (gateway.address.isIPv4 ? configuration.advertisedIPv4 : configuration.advertisedIPv6) ?? local
         guard relay.isIPv4 == gateway.address.isIPv4, !relay.isUnspecified else { return nil }
         return Message.advertisement(nonce: nonce, relay: relay).bytes
@@ -196,11 +202,8 @@ public struct Relay: Sendable {
         _ request: Message.Request, from gateway: SocketAddress, at now: Instant
     ) -> [UInt8]? {
         counters.requests += 1
+        guard isAnswered(gateway, at: now) else { return nil }
         let isKnown = slots[gateway] != nil
-        guard limiter.take(gateway.address, at: now), isKnown || strangers.take(strangerRate, at: now) else {
-            counters.rateLimited += 1
-            return nil
-        }
         renewSecret(at: now)
         var query = Message.Query(
             mac: mac(secret, gateway: gateway, nonce: request.nonce, declaresECN: request.declaresECN),
@@ -211,6 +214,19 @@ public struct Relay: Sendable {
             family: request.family, maximumResponse: configuration.queryResponse, robustness: configuration.robustness,
             interval: configuration.queryInterval)
         return Message.query(query).bytes(datagram: general.packet())
+    }
+
+    /// Whether a Discovery or Request is answered now. A gateway that has a tunnel has shown that it is where it says, and has a
+    /// budget of its own: what others do in the name of its address, or of its network, takes none of it.
+    private mutating func isAnswered(_ gateway: SocketAddress, at now: Instant) -> Bool {
+        let isAnswered =
+            if let slot = slots[gateway] {
+                endpoints[slot].requests.take(tunnelRequestRate, at: now)
+            } else {
+                limiter.take(gateway.address, at: now) && strangers.take(strangerRate, at: now)
+            }
+        if !isAnswered { counters.rateLimited += 1 }
+        return isAnswered
     }
 
     private var isNearlyFull: Bool {
@@ -235,6 +251,11 @@ public struct Relay: Sendable {
         guard let proof = proof(mac, gateway: gateway, nonce: nonce, at: now) else {
             counters.invalidMAC += 1
             if let slot = slots[gateway] { endpoints[slot].refusedProofs += 1 }
+            return
+        }
+        // After the MAC, so that none but the gateway itself uses it up.
+        if let slot = slots[gateway], !endpoints[slot].updates.take(tunnelUpdateRate, at: now) {
+            counters.rateLimited += 1
             return
         }
         let report: MembershipReport

@@ -59,9 +59,14 @@ public struct RelayConfiguration: Sendable {
     public var sourcesPerGroupLimit = 64
     /// Joins towards the network at once.
     public var upstreamLimit = 4096
-    /// Requests and Discoveries per second that one address is answered.
+    /// Requests and Discoveries per second that one tunnel is answered, and twice as many at once. Who forges its address and port
+    /// can use them up, so that there are more than any gateway needs.
+    public var tunnelRequestRate = 500
+    /// Membership Updates per second of one tunnel that are heeded, and twice as many at once.
+    public var tunnelUpdateRate = 100
+    /// Requests and Discoveries per second that strangers at one address are answered.
     public var requestRate = 20
-    /// Requests and Discoveries at once that one address is answered.
+    /// Requests and Discoveries at once that strangers at one address are answered.
     public var requestBurst = 100
     /// Requests and Discoveries per second that senders without a tunnel are answered, all together: what a flood from
     /// forged addresses can make the relay do. Gateways that have a tunnel are not counted here.

@@ -10,7 +10,7 @@ public struct RelayCounters: Sendable, Equatable {
     public var teardowns: UInt64 = 0
     /// Messages that only gateways should get, of unknown type or version, or too short.
     public var unexpected: UInt64 = 0
-    /// Discoveries and Requests not answered because of the rate of their sender, or of all strangers.
+    /// Discoveries and Requests not answered, and Updates not heeded, because of the rate of their sender, or of all strangers.
     public var rateLimited: UInt64 = 0
     /// Updates and Teardowns whose MAC is not ours: forged, or of a secret long gone.
     public var invalidMAC: UInt64 = 0

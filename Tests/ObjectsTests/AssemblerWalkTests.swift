@@ -131,7 +131,7 @@ struct Application {
             var cursor = assembler.statement
             serving: while true {
                 switch log.read(cursor) {
-                case .edge: break serving
+                case .edge, .stored: break serving
                 case .gap(let gap):
                     cursor.settle(gap.range)
                     try assembler.gapReceived(gap)

@@ -137,10 +137,10 @@ import Wire
                 case .gone: try #require(number < log.oldest && !isKept)
                 case .void(let gap):
                     for number in gap.range { try #require(states[Int(number)] == .void, "seed \(seed), step \(step)") }
-                case .beyond: Issue.record("\(number) is not beyond")
+                case .stored, .beyond: Issue.record("\(number) is not beyond, and in memory")
                 }
             }
-            #expect(log.expired.count <= log.partCount + 1)
+            #expect(log.forgotten.count <= log.partCount + 1)
             #expect(log.lifetimes.count <= 2 * log.objectCount + 66)
         }
     }

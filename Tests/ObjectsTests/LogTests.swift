@@ -248,7 +248,7 @@ extension ObjectLog {
             switch reading {
             case .part(let part): cursor.settle(part.sequence)
             case .gap(let gap): cursor.settle(gap.range)
-            case .edge: break
+            case .edge, .stored: break
             }
         }
         #expect(told.count == 6 && told[0] == .gap(Gap(first: 0, count: 1, reason: .retention)))
@@ -313,7 +313,7 @@ extension ObjectLog {
                 case .gone(let gap):
                     #expect(gap.first == sequence && gap.range.upperBound == log.oldest, "\(at)")
                     sequence = log.oldest
-                case .beyond:
+                case .stored, .beyond:
                     Issue.record("beyond at \(sequence), \(at)")
                     sequence = log.next
                 }

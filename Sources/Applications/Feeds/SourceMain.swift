@@ -251,7 +251,7 @@ private func missing(
             if part.header.count == 1 { held.insert(SHA256Digest(of: Array(part.body))) }
             number += 1
         case .void(let gap), .gone(let gap): number = gap.range.upperBound
-        case .beyond: number = log.next
+        case .stored, .beyond: number += 1
         }
     }
     return documents.filter { !held.contains(SHA256Digest(of: $0.bytes)) }

@@ -5,7 +5,7 @@ import QUIC
 extension FlowServer {
     /// What does not hold of it, in words; nil when all does. It looks at every receiver and every part of the log, so that
     /// it costs too much to be called after each event where there are many.
-    public func checkInvariants() -> String? { checkReceivers() ?? log.checkInvariants() }
+    public func checkInvariants() -> String? { checkReceivers() ?? checkReads() ?? log.checkInvariants() }
 
     private func checkReceivers() -> String? {
         if let problem = checkMembers() { return problem }

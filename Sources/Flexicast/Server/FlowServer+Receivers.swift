@@ -53,6 +53,7 @@ extension FlowServer {
         seats[slot].repairs = []
         seats[slot].messages = []
         seats[slot].streams = [:]
+        leaveReads(slot)
         leaveTurns(slot, at: now)
         settle(at: now)
     }
@@ -237,7 +238,10 @@ extension FlowServer {
         var room = connection.sendRoom
         // What may be handed over now, of what all receivers share.
         var allowance = unicast == nil ? Int.max : unicast!.allowance(slot) ?? 0
-        while room.octets > 0 {
+        // What was read for it, in a turn that it gave back meanwhile.
+        var granted = unicast != nil && seats[slot].reading == .ended ? StoredReads.octets : 0
+        if seats[slot].reading == .ended { seats[slot].reading = .none }
+        parts: while room.octets > 0 {
             guard held + seats[slot].messages.count < Self.controlOctets else {
                 if !wasFull { controlWaits += 1 }
                 break
@@ -263,10 +267,29 @@ extension FlowServer {
                 room.octets -= Self.gapCost
                 continue
             case .part(let found): part = found
+            case .stored(let stored):
+                if let found = reads.part(next.sequence) {
+                    guard seats[slot].wants.include(found.header.name) else {
+                        tellGap(slot, Gap(first: next.sequence, count: 1, reason: .unwanted))
+                        room.octets -= Self.gapCost
+                        continue
+                    }
+                    part = found
+                    break
+                }
+                guard seats[slot].reading != .asked else { break parts }
+                // In its turn, which others have while the disk works.
+                if Int(stored.octets) > allowance, takeTurn(slot, at: now) == nil {
+                    isWanting = true
+                    break parts
+                }
+                read(next.sequence, for: slot)
+                break parts
             }
             // One that the receiver takes only piece by piece goes alone.
             guard UInt64(part.streamLength) <= room.streamWindow || room.openStreams == 0 else { break }
-            if part.streamLength > allowance {
+            let isGranted = part.streamLength <= granted
+            if !isGranted, part.streamLength > allowance {
                 guard let turn = takeTurn(slot, at: now) else {
                     isWanting = true
                     break
@@ -286,7 +309,10 @@ extension FlowServer {
                 seats[slot].openedStream = nil
                 if log.nextLifetimeEnd != nil { seats[slot].streams[stream] = next.sequence }
             }
-            if unicast != nil {
+            if isGranted {
+                granted -= part.streamLength
+                unicast?.charge(part.streamLength, at: now)
+            } else if unicast != nil {
                 unicast!.spend(slot, part.streamLength)
                 allowance -= part.streamLength
             }

@@ -108,6 +108,15 @@ public struct FlowServer: Sendable {
     /// Numbers of parts whose lifetime has ended, for receivers whose connections may still be sending them.
     var ended = IndexedRing(filler: UInt64(0)..<0)
 
+    /// What is read from the log's store.
+    var reads = StoredReads()
+    /// Parts that were read from the log's store.
+    public internal(set) var storedPartsRead: UInt64 = 0
+    /// Reads of the log's store that failed; who needed them waits and is served when they can be read again.
+    public internal(set) var readFailures: UInt64 = 0
+    /// Why the last of them failed.
+    public internal(set) var lastReadFailure: String?
+
     /// Objects published.
     public internal(set) var objectCount: UInt64 = 0
     /// Sequence numbers that receivers were told nothing will come for, because they are not kept any more.
@@ -346,6 +355,9 @@ public struct FlowServer: Sendable {
         return nil
     }
 
+    /// Whether `nextTouched` has somebody to name.
+    public var hasTouched: Bool { touchedTaken < touched.count }
+
     /// Notes that a receiver's connection has something to send.
     mutating func touch(_ slot: Int) {
         guard !seats[slot].isTouched else { return }
@@ -420,7 +432,7 @@ public struct FlowServer: Sendable {
         min(
             min(flow?.nextDeadline ?? .distantFuture, retriesGroup ? nextGroupRetry : .distantFuture),
             min(
-                log.nextLifetimeEnd ?? .distantFuture,
+                min(log.nextLifetimeEnd ?? .distantFuture, reads.deadline),
                 min(
                     awaited.isEmpty ? .distantFuture : awaited[awaited.base].until,
                     unicast?.nextTurn ?? .distantFuture)))
@@ -440,6 +452,7 @@ public struct FlowServer: Sendable {
         defer { assertInvariants() }
         if flow != nil { flow!.timerFired(at: now) }
         settle(at: now)
+        reads.timerFired(at: now)
         endLifetimes(at: now)
         if retriesGroup, now >= nextGroupRetry {
             nextGroupRetry = now + configuration.groupRetry / 8

@@ -43,6 +43,14 @@ struct Seat: Sendable {
         case unstated
     }
 
+    /// Parts that are read from the log's store for it.
+    enum Reading: Sendable {
+        case none
+        case asked
+        /// They are there, or gone. It had its turn before, and may be handed what was read without another.
+        case ended
+    }
+
     // In this order the small ones fill what is left between the large: there is one of these for each receiver.
     var remote = SocketAddress(.v4(0), port: 0)
     var epoch: UInt32
@@ -50,6 +58,7 @@ struct Seat: Sendable {
     var isTouched = false
     var isValidated = false
     var way = Way.none
+    var reading = Reading.none
     var local: IPAddress?
     /// The flow is kept alive for it, and where it is sent copies they go out.
     var isAttached = false

@@ -122,10 +122,8 @@ extension ObjectLog {
         statistics.objectsAbandoned += 1
         guard object.parts > 0 else { return nil }
         // Its first ones may be forgotten.
-        while !parts.isEmpty, parts[parts.count - 1].header.object == object.first {
-            octetCount -= parts[parts.count - 1].streamLength
-            parts.removeLast()
-        }
+        let places = places(of: object.first)
+        remove(places)
         return Gap(first: object.first, count: object.parts, reason: .void)
     }
 
@@ -202,12 +200,17 @@ extension ObjectLog {
 
     private mutating func publish(_ part: consuming Part, isStored: Bool) {
         statistics.partsAppended += 1
+        var isKept = false
         do {
-            if isStored { try store.append(part) }
+            if isStored {
+                try store.append(part)
+                isKept = true
+            }
         } catch {
             // The flow goes on: after a restart the part is void.
             statistics.storeFailures += 1
         }
+        if !isKept, memory != nil { noteUnstored(part.sequence) }
         keep(part)
     }
 }

@@ -45,17 +45,17 @@ extension ObjectLog {
         if let object = open, let end = object.end, end <= now {
             open = nil
             statistics.objectsExpired += 1
-            _ = remove(object.first, from: parts.firstIndex(from: max(object.first, oldest)))
+            forget(places(of: object.first), .lifetime)
             return (object.first..<(object.first + object.parts), true)
         }
         while let (end, first) = lifetimes.next, end <= now {
             lifetimes.removeFirst()
-            let index = parts.firstIndex(from: max(first, oldest))
+            let places = places(of: first)
             // Else retention has forgotten it.
-            guard index < parts.count, parts[index].header.object == first else { continue }
+            guard !places.isEmpty else { continue }
             objectCount -= 1
             statistics.objectsExpired += 1
-            return (remove(first, from: index), false)
+            return (forget(places, .lifetime), false)
         }
         return nil
     }
@@ -65,73 +65,9 @@ extension ObjectLog {
         lifetimes.insert(end, first)
         // Those that retention has forgotten leave when there are as many of them as of the others.
         guard lifetimes.count > 2 * objectCount + Self.mostForgotten else { return }
-        let kept = parts.isEmpty ? next : parts[0].header.object
+        let kept = partCount == 0 ? next : place(0).object
         lifetimes.keep { $0 >= kept }
     }
 
     private static var mostForgotten: Int { 64 }
-
-    /// Removes the parts of an object, which are in a row from one place on.
-    private mutating func remove(_ object: UInt64, from index: Int) -> Range<UInt64> {
-        var end = index
-        while end < parts.count, parts[end].header.object == object {
-            octetCount -= parts[end].streamLength
-            end += 1
-        }
-        guard end > index else { return next..<next }
-        let range = parts[index].sequence..<(parts[end - 1].sequence + 1)
-        parts.remove(index..<end)
-        addExpired(range)
-        return range
-    }
-
-    /// Ranges become one where no part is kept between them, so that there are no more of them than parts, and one.
-    private mutating func addExpired(_ range: Range<UInt64>) {
-        var place = (0..<expired.count).partitionPoint { expired[$0].lowerBound < range.lowerBound }
-        var range = range
-        if place > 0, !hasPart(in: expired[place - 1].upperBound..<range.lowerBound) {
-            place -= 1
-            range = expired.remove(at: place).lowerBound..<range.upperBound
-        }
-        if place < expired.count, !hasPart(in: range.upperBound..<expired[place].lowerBound) {
-            range = range.lowerBound..<expired.remove(at: place).upperBound
-        }
-        expired.insert(range, at: place)
-    }
-
-    private func hasPart(in range: Range<UInt64>) -> Bool {
-        let index = parts.firstIndex(from: range.lowerBound)
-        return index < parts.count && parts[index].sequence < range.upperBound
-    }
-
-    /// What there is under numbers without a part, from the first of them on.
-    func hole(_ range: Range<UInt64>) -> LogEntry {
-        let place = (0..<expired.count).partitionPoint { expired[$0].upperBound <= range.lowerBound }
-        guard place < expired.count, expired[place].lowerBound < range.upperBound else {
-            return .void(Gap(range, .void))
-        }
-        let known = expired[place]
-        return known.lowerBound <= range.lowerBound
-            ? .gone(Gap(range.lowerBound..<min(known.upperBound, range.upperBound), .lifetime))
-            : .void(Gap(range.lowerBound..<known.lowerBound, .void))
-    }
-
-    /// What lies below the oldest number is gone anyhow.
-    mutating func forgetExpired() {
-        guard let first = expired.first, first.lowerBound < oldest else { return }
-        expired.removeFirst((0..<expired.count).partitionPoint { expired[$0].upperBound <= oldest })
-    }
-
-    /// What does not hold of the numbers whose lifetime is over, in words.
-    func checkExpired() -> String? {
-        var place = oldest
-        for range in expired {
-            if range.isEmpty || range.lowerBound < place || range.upperBound > next {
-                return "the expired numbers \(range) are out of order, or beyond the live edge \(next)"
-            }
-            if hasPart(in: range) { return "a part of the expired numbers \(range) is kept" }
-            place = range.upperBound
-        }
-        return nil
-    }
 }

@@ -4,6 +4,8 @@ import Wire
 public enum LogEntry: Sendable, Equatable {
     /// The part of this number.
     case part(Part)
+    /// The part of this number is to be read from the store.
+    case stored(StoredPart)
     /// No part has, or will have, these numbers: the one asked for and those behind it up to the next part.
     case void(Gap)
     /// The one asked for and those behind it are no longer kept, for the gap's reason.
@@ -16,6 +18,8 @@ public enum LogEntry: Sendable, Equatable {
 public enum LogReading: Sendable, Equatable {
     /// The next part that the cursor has not settled.
     case part(Part)
+    /// It is to be read from the store.
+    case stored(StoredPart)
     /// Tell these, and settle them.
     case gap(Gap)
     /// All up to the live edge is settled or was read.
@@ -27,6 +31,11 @@ extension ObjectLog {
     public func part(at sequence: UInt64) -> LogEntry {
         guard sequence < next else { return .beyond }
         guard sequence >= oldest else { return .gone(Gap(sequence..<oldest, .retention)) }
+        let place = older.firstIndex(from: sequence)
+        if place < older.count {
+            let found = older[place]
+            return found.sequence == sequence ? .stored(found) : hole(sequence..<found.sequence)
+        }
         let index = parts.firstIndex(from: sequence)
         guard index < parts.count else { return hole(sequence..<next) }
         let found = parts[index].sequence
@@ -39,6 +48,7 @@ extension ObjectLog {
         guard let run = cursor.nextRun(from: sequence, below: next) else { return .edge }
         switch part(at: run.lowerBound) {
         case .beyond: return .edge
+        case .stored(let part): return .stored(part)
         case .void(let gap), .gone(let gap):
             // No more than what the cursor has not settled: nothing is told twice.
             return .gap(Gap(run.clamped(to: gap.range), gap.reason))
@@ -78,27 +88,25 @@ extension ObjectLog {
 
     /// The first number from which on all objects are kept whole: a newcomer can do nothing with the rest of one.
     private var oldestWhole: UInt64 {
-        guard !parts.isEmpty, parts[0].header.index > 0 else { return oldest }
-        let object = parts[0].header.object
-        var index = 0
-        while index < parts.count, parts[index].header.object == object { index += 1 }
-        return index < parts.count ? parts[index].sequence : next
+        guard partCount > 0, case let (sequence, object) = place(0), sequence > object else { return oldest }
+        let index = places(of: object).upperBound
+        return index < partCount ? place(index).sequence : next
     }
 
     /// The number of the first part of the newest `count` objects.
     public func first(ofNewest count: Int) -> UInt64 {
         var left = count
         var first = next
-        var index = parts.count
+        var index = partCount
         while index > 0 {
-            let object = parts[index - 1].header.object
+            let (sequence, object) = place(index - 1)
             if object != first {
                 // The first parts of one that is longer than what is kept are gone.
                 guard left > 0, object >= oldest else { break }
                 left -= 1
                 first = object
             }
-            index -= Int(clamping: parts[index - 1].sequence - object) + 1
+            index -= Int(clamping: sequence - object) + 1
         }
         return first
     }
@@ -108,8 +116,8 @@ extension ObjectLog {
 
     /// When the oldest object is too old; nil when there is none or age is no limit.
     public var nextExpiry: WallTime? {
-        guard let age = retention.age, objectCount > 0, !parts.isEmpty else { return nil }
-        return parts[0].header.published + age
+        guard let age = retention.age, objectCount > 0, partCount > 0 else { return nil }
+        return (older.isEmpty ? parts[0].header.published : older[0].published) + age
     }
 
     mutating func applyRetention(at now: WallTime?) {
@@ -117,8 +125,9 @@ extension ObjectLog {
         while objectCount > 0, isOverLimit(at: now) { forgetOldest() }
         // One that is longer than all that is kept passes through.
         if let limit = retention.octets, objectCount == (open == nil ? 1 : 0) {
-            while octetCount > limit, parts.count > 1 { forgetFirstPart() }
+            while octetCount > limit, partCount > 1 { forgetFirstPart() }
         }
+        applyMemoryLimit()
         guard oldest != before else { return }
         do {
             try store.trim(below: oldest)
@@ -139,47 +148,56 @@ extension ObjectLog {
     }
 
     private mutating func forgetOldest() {
-        guard !parts.isEmpty else { return }
-        let object = parts[0].header.object
-        repeat { forgetFirstPart() } while !parts.isEmpty && parts[0].header.object == object
+        guard partCount > 0 else { return }
+        let object = place(0).object
+        repeat { forgetFirstPart() } while partCount > 0 && place(0).object == object
         objectCount -= 1
         statistics.objectsForgotten += 1
     }
 
     private mutating func forgetFirstPart() {
-        octetCount -= parts[0].streamLength
-        parts.removeFirst()
-        oldest = parts.isEmpty ? next : parts[0].sequence
-        forgetExpired()
+        if older.isEmpty {
+            octetCount -= parts[0].streamLength
+            heldOctets -= parts[0].streamLength
+            parts.removeFirst()
+        } else {
+            octetCount -= Int(older[0].octets)
+            older.removeFirst()
+        }
+        oldest = partCount == 0 ? next : place(0).sequence
+        forgetBelowOldest()
     }
 
     /// What does not hold of it, in words; nil when all does.
     public func checkInvariants() -> String? {
         if oldest > next { return "the oldest number \(oldest) lies above the live edge \(next)" }
         if next > reserved { return "the live edge \(next) lies above what is reserved, \(reserved)" }
-        var place = oldest
+        var edge = oldest
         var objects = 0
         var octets = 0
-        for index in 0..<parts.count {
-            let part = parts[index]
-            if part.sequence < place { return "part \(part.sequence) comes after \(place)" }
+        var before: StoredPart?
+        for index in 0..<partCount {
+            let part = index < older.count ? older[index] : StoredPart(parts[index - older.count])
+            if part.sequence < edge { return "part \(part.sequence) comes after \(edge)" }
             if part.sequence >= next { return "part \(part.sequence) lies beyond the live edge \(next)" }
-            let follows = index > 0 && parts[index - 1].header.object == part.header.object
-            // Of the first object the first parts may be gone, when it is longer than what is kept.
-            if index > 0, part.header.index != (follows ? parts[index - 1].header.index + 1 : 0) {
+            let follows = before?.object == part.object
+            // Of the first object the first parts may be gone, when it is longer than what is kept; of one that is open, some.
+            let wanted = follows ? (before?.index ?? 0) + 1 : 0
+            if index > 0, part.index != wanted, part.object != open?.first {
                 return
-                    "part \(part.sequence) is number \(part.header.index) of an object whose earlier parts are not kept"
+                    "part \(part.sequence) is number \(part.index) of an object whose earlier parts are not kept"
             }
-            if part.header.count == part.header.index + 1 { objects += 1 }
-            octets += part.streamLength
-            place = part.sequence + 1
+            if part.isLast { objects += 1 }
+            octets += Int(part.octets)
+            edge = part.sequence + 1
+            before = part
         }
-        if let problem = checkExpired() { return problem }
+        if let problem = checkForgotten() { return problem }
         if objects != objectCount { return "\(objects) objects are kept, and \(objectCount) are counted" }
         if octets != octetCount { return "\(octets) octets are kept, and \(octetCount) are counted" }
-        if let last = parts.isEmpty ? nil : parts[parts.count - 1].header, last.count != last.index + 1, open == nil {
-            return "the last object is not whole, and none is open"
-        }
+        let held = (0..<parts.count).reduce(0) { $0 + parts[$1].streamLength }
+        if held != heldOctets { return "\(held) octets are in memory, and \(heldOctets) are counted" }
+        if let before, !before.isLast, open == nil { return "the last object is not whole, and none is open" }
         if let limit = retention.octets, octets > limit { return "\(octets) octets are kept, \(limit) may be" }
         if let limit = retention.objects, objects > max(limit, 1) {
             return "\(objects) objects are kept, \(limit) may be"

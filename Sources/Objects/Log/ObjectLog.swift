@@ -1,8 +1,12 @@
 /// The objects that a source has published, as parts by sequence number: what the flow and every receiver's cursor read
 /// from.
 ///
-///     append ──> next │                       oldest …………………… next
-///                     └──> LogStore            gone │ part part void part │ beyond
+///     append ──> next │             oldest ………………………………………………… next
+///                     └──> LogStore  gone │ in the store ┊ part part void part │ beyond
+///
+/// With a store that parts can be read from again, the newest are held in memory up to a limit, and of older ones only what
+/// and how large they are: whoever needs one reads it there (`LogEntry.stored`). One that its store does not have stays in
+/// memory, and is forgotten with its object when there is no room for it.
 ///
 /// Numbers are reserved in blocks, so that not every object waits for the store. Those left over when a log is opened again
 /// are void, and told as such. An object is forgotten whole, oldest first (`Retention`).
@@ -26,32 +30,47 @@ public struct ObjectLog: Sendable {
     public internal(set) var objectCount = 0
     /// Octets kept, those of whole streams: preludes are counted in.
     public internal(set) var octetCount = 0
+    /// Octets of those parts that are in memory.
+    public internal(set) var heldOctets = 0
+    /// Octets of parts that memory may hold, but for those that wait for the store, and for the newest part; nil for any number.
+    public let memory: Int?
     /// Counts since the log was opened.
     public internal(set) var statistics = LogStatistics()
     /// Where it outlives the process, if it does.
     public internal(set) var store: any LogStore
 
-    var parts = PartQueue()
+    /// Parts that are in the store alone: all of them are below those in memory.
+    var older = SequenceQueue<StoredPart>()
+    var parts = SequenceQueue<Part>()
+    /// Numbers of parts in memory that the store does not have, ascending; those that have left stay until the ones before
+    /// them have left too.
+    var unstored: [Range<UInt64>] = []
     /// When objects that are whole end, of those that do.
     var lifetimes = LifetimeQueue()
-    /// Numbers from `oldest` on of parts whose lifetime was over, ascending: no two without a part between them.
-    var expired: [Range<UInt64>] = []
+    /// Numbers from `oldest` on of parts that were forgotten before older ones, ascending: no two without a part between them.
+    var forgotten: [Forgotten] = []
     /// Up to where numbers are reserved.
     var reserved: UInt64
     var open: OpenObject?
 
     /// Parts kept.
-    public var partCount: Int { parts.count }
+    public var partCount: Int { older.count + parts.count }
     /// Whether an object has begun and not ended.
     public var isObjectOpen: Bool { open != nil }
 
     /// A log with what `store` holds. An object that it holds not all parts of is void.
-    public init(_ store: some LogStore, retention: Retention = Retention()) throws(LogError) {
+    /// - Parameter memory: octets of parts to hold in memory, where the store has a reader; nil for all.
+    public init(_ store: some LogStore, retention: Retention = Retention(), memory: Int? = nil) throws(LogError) {
         self.store = store
         self.retention = retention
+        self.memory = store.reader == nil ? nil : memory
         let stored: StoredLog
         do {
-            stored = try self.store.load()
+            if let memory = self.memory {
+                stored = try self.store.load(holding: memory)
+            } else {
+                stored = try self.store.load()
+            }
         } catch {
             throw .store(error.reason)
         }
@@ -68,31 +87,44 @@ public struct ObjectLog: Sendable {
             throw .store("it holds numbers \(stored.oldest) to \(stored.next), which cannot be")
         }
         var place = stored.oldest
-        var object: [Part] = []
-        for part in stored.parts {
-            guard part.sequence >= place, part.sequence < stored.next else {
+        var object: [StoredPart] = []
+        let count = stored.older.count
+        for index in 0..<(count + stored.parts.count) {
+            let part = index < count ? stored.older[index] : StoredPart(stored.parts[index - count])
+            guard part.sequence >= place, part.sequence < stored.next, part.index <= part.sequence else {
                 throw .store("part \(part.sequence) is out of order, or was never reserved")
             }
             place = part.sequence + 1
-            if part.header.index == 0 { object = [] }
-            guard part.header.index == UInt64(object.count),
-                object.isEmpty || part.header.object == object[0].sequence
-            else {
-                object = []
+            if part.index == 0 { object.removeAll(keepingCapacity: true) }
+            guard part.index == UInt64(object.count), object.isEmpty || part.object == object[0].sequence else {
+                object.removeAll(keepingCapacity: true)
                 continue
             }
             object.append(part)
-            guard part.header.count == UInt64(object.count) else { continue }
-            for part in object { keep(part) }
+            guard part.isLast else { continue }
+            for step in (0..<object.count).reversed() {
+                if index - step < count {
+                    keep(object[object.count - 1 - step])
+                } else {
+                    keep(stored.parts[index - step - count])
+                }
+            }
             objectCount += 1
-            object = []
+            object.removeAll(keepingCapacity: true)
         }
     }
 
     /// Holds a part whose object is, or may become, whole.
     mutating func keep(_ part: consuming Part) {
         octetCount += part.streamLength
+        heldOctets += part.streamLength
         parts.append(part)
+    }
+
+    /// The same for one that is in the store alone.
+    private mutating func keep(_ part: StoredPart) {
+        octetCount += Int(part.octets)
+        older.append(part)
     }
 }
 
@@ -110,6 +142,8 @@ public struct LogStatistics: Sendable, Equatable {
     public var objectsAbandoned: UInt64 = 0
     /// Numbers that were left out because a block did not follow the one before, or was too small.
     public var numbersLeftOut: UInt64 = 0
+    /// Objects that were forgotten because neither memory nor the store had room for them, or the store lost them.
+    public var objectsLost: UInt64 = 0
     /// Times that the store failed to keep or to trim; the log went on without.
     public var storeFailures: UInt64 = 0
 }

@@ -47,6 +47,9 @@ package final class SourceEndpoint {
     /// Receivers that were refused for want of a token, or of one that is known.
     package internal(set) var deniedAccess: UInt64 = 0
 
+    private let reader: (any PartReader)?
+    private var read: Mailbox<(Range<UInt64>, Result<[Part], LogStoreError>)>?
+
     /// Gets what receivers say of their reception.
     package var onReport: (SocketAddress, ReportMessage) -> Void = { _, _ in }
 
@@ -77,6 +80,7 @@ package final class SourceEndpoint {
         self.reactor = reactor
         self.log = SourceLog(log)
         self.server = server
+        reader = server.log.store.reader
         self.sender = sender
         var configuration = ConnectionConfiguration.source(hasFlow: sender != nil)
         configuration.maxDatagramSize = maxDatagramSize
@@ -95,6 +99,12 @@ package final class SourceEndpoint {
             self.log.refused(address, refusal, at: self.reactor.now)
         }
         if let qlogDirectory { startFlowLog(directory: qlogDirectory) }
+        if reader != nil {
+            read = reactor.mailbox { [weak self] numbers, result in
+                guard let self else { return }
+                self.server.partsRead(numbers, result, at: self.reactor.now)
+            }
+        }
         sender?.onTimer = { [unowned self] in
             self.server.timerFired(at: self.reactor.now)
             pumpFlow()
@@ -246,7 +256,9 @@ package final class SourceEndpoint {
     private func turnEnded() {
         // The flow first: what it hands to unicast paths leaves in this turn too.
         if server.isFlowTouched { pumpFlow() }
-        while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
+        repeat {
+            while let id = server.nextTouched() { connections[id.slot]?.peer.pump() }
+        } while beginReads()
         // Who has connected or waits for a turn was served after the flow's timer was set, if there is one.
         // A deadline that has passed meanwhile is not put off again and again.
         // In place: read from here, the whole server would be copied.
@@ -255,6 +267,18 @@ package final class SourceEndpoint {
         deadline = next
         let wake = withServer { $0.nextWake(after: reactor.now) }
         if let sender { sender.schedule(at: wake) } else { serverTimer?.schedule(at: wake) }
+    }
+
+    /// Has parts read that receivers need and memory does not hold.
+    /// - Returns: whether somebody need not wait for that any more.
+    private func beginReads() -> Bool {
+        while let numbers = server.nextRead() {
+            guard let reader, let read else {
+                preconditionFailure("a log without a reader has left parts to its store")
+            }
+            reader.read(numbers) { result in read.send((numbers, result)) }
+        }
+        return server.hasTouched
     }
 
     private func pumpFlow() {

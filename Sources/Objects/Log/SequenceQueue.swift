@@ -1,15 +1,28 @@
 import Wire
 
-/// The parts of a log by ascending sequence number: in at the end, out at the front.
-struct PartQueue: Sendable {
-    private var storage: [Part] = []
+/// Something that has a number in a log.
+protocol Numbered {
+    var sequence: UInt64 { get }
+    /// Holds nothing any more that takes room elsewhere.
+    mutating func letGo()
+}
+
+extension Part: Numbered {}
+
+extension StoredPart: Numbered {
+    mutating func letGo() {}
+}
+
+/// Parts of a log by ascending sequence number: in at the end, out at the front.
+struct SequenceQueue<Element: Numbered & Sendable>: Sendable {
+    private var storage: [Element] = []
     private var head = 0
 
     var count: Int { storage.count - head }
     var isEmpty: Bool { count == 0 }
 
     /// The `index`-th part from the front, read where it is.
-    subscript(index: Int) -> Part {
+    subscript(index: Int) -> Element {
         @inline(__always)
         _read {
             precondition(index >= 0)
@@ -17,7 +30,7 @@ struct PartQueue: Sendable {
         }
     }
 
-    mutating func append(_ part: consuming Part) { storage.append(part) }
+    mutating func append(_ part: consuming Element) { storage.append(part) }
 
     mutating func removeFirst() {
         // Given up at once, for its octets are what counts; the place itself goes with many others.

@@ -9,7 +9,7 @@ struct LogDatabase: ~Copyable {
     /// "FCLG", by which our databases are known (https://www.sqlite.org/fileformat.html, section 1.3.10).
     static let applicationID: Int64 = 0x4643_4c47
     /// The version of the tables below; a database of a newer one is refused.
-    static let schema: Int64 = 1
+    static let schema: Int64 = 2
     /// Parts deleted in one transaction.
     static let partsPerDeletion = 256
     /// Octets that the write-ahead log keeps on disk when all in it was brought over.
@@ -39,8 +39,12 @@ struct LogDatabase: ~Copyable {
     init(_ path: String, octetLimit: Int, fresh: Epoch, startsAnew: Bool) throws(LogStoreError) {
         let database = try Database(path)
         let isNew = try Self.isNew(database)
-        try Self.configure(database, octetLimit: octetLimit)
-        if isNew { try Self.create(in: database, epoch: fresh) }
+        try Self.configure(database, octetLimit: octetLimit, isNew: isNew)
+        if isNew {
+            try Self.create(in: database, epoch: fresh)
+        } else if try database.integer("PRAGMA user_version") == 1 {
+            try Self.bringUpToDate(database)
+        }
         if !isNew, startsAnew { try Self.replaceEpoch(in: database, with: fresh) }
 
         var row: (epoch: Epoch, next: Int64, oldest: Int64)?
@@ -60,7 +64,7 @@ struct LogDatabase: ~Copyable {
                 "\(path) is damaged (its parts and the numbers it reserved do not fit); "
                     + "move it away with its -wal file, and the source begins a new epoch")
         }
-        let insertion = try database.prepare("INSERT INTO part (sequence, checksum, stream) VALUES (?, ?, ?)")
+        let insertion = try database.prepare(Self.insertion)
         let reservation = try database.prepare("UPDATE log SET next = ?1 WHERE next = ?2")
         let trimming = try database.prepare("UPDATE log SET oldest = ?1")
         let deletion = try database.prepare(
@@ -79,6 +83,11 @@ struct LogDatabase: ~Copyable {
         self.trimming = trimming
         self.deletion = deletion
     }
+
+    private static let insertion = """
+        INSERT INTO part (sequence, place, is_last, published, octets, body, checksum, stream)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        """
 
     // MARK: opening
 
@@ -101,7 +110,11 @@ struct LogDatabase: ~Copyable {
         return false
     }
 
-    private static func configure(_ database: borrowing Database, octetLimit: Int) throws(LogStoreError) {
+    private static func configure(
+        _ database: borrowing Database, octetLimit: Int, isNew: Bool
+    ) throws(LogStoreError) {
+        // So that room that is not needed any more can be given back, a little at a time. Later it takes VACUUM.
+        if isNew { try database.execute("PRAGMA auto_vacuum = INCREMENTAL") }
         // Debian's SQLite overwrites what is deleted unless told otherwise: many times the writing, for nothing here.
         try database.execute("PRAGMA secure_delete = OFF")
         var mode: [UInt8] = []
@@ -124,13 +137,61 @@ struct LogDatabase: ~Copyable {
             CREATE TABLE log (
                 id INTEGER PRIMARY KEY CHECK (id = 1), epoch_high INTEGER NOT NULL, epoch_low INTEGER NOT NULL,
                 next INTEGER NOT NULL, oldest INTEGER NOT NULL) STRICT;
-            CREATE TABLE part (
-                sequence INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, stream BLOB NOT NULL) STRICT;
+            \(partTable)
             INSERT INTO log VALUES (1, \(Int64(bitPattern: epoch.high)), \(Int64(bitPattern: epoch.low)), 0, 0);
             PRAGMA application_id = \(applicationID);
             PRAGMA user_version = \(schema);
             COMMIT
             """)
+    }
+
+    /// `place`: which part of its object it is. `body`: by what an object is known that is all in one part. The index has what a
+    /// source reads as it starts, without the streams between.
+    private static let partTable = """
+        CREATE TABLE part (
+            sequence INTEGER PRIMARY KEY, place INTEGER NOT NULL, is_last INTEGER NOT NULL, published INTEGER NOT NULL,
+            octets INTEGER NOT NULL, body INTEGER NOT NULL, checksum INTEGER NOT NULL, stream BLOB NOT NULL) STRICT;
+        CREATE INDEX part_facts ON part (sequence, place, is_last, published, octets, body);
+        """
+
+    /// From version 1, whose parts had their number, checksum and stream alone.
+    private static func bringUpToDate(_ database: borrowing Database) throws(LogStoreError) {
+        try database.transaction { () throws(LogStoreError) in
+            try database.execute("ALTER TABLE part RENAME TO part_1")
+            try database.execute(partTable)
+            let insertion = try database.prepare(Self.insertion)
+            let all = try database.prepare("SELECT sequence, checksum, stream FROM part_1 ORDER BY sequence")
+            try database.read(all) { (row) throws(LogStoreError) in
+                guard let part = Self.part(row) else { return }
+                try insert(part, by: insertion, into: database)
+            }
+            try database.execute("DROP TABLE part_1; PRAGMA user_version = \(schema)")
+        }
+        // What it takes no more leaves the file.
+        try database.execute("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")
+    }
+
+    private static func insert(
+        _ part: Part, by insertion: borrowing Statement, into database: borrowing Database
+    ) throws(LogStoreError) {
+        let stream = part.stream
+        let facts = StoredPart(part)
+        let isWhole = facts.isLast && facts.index == 0
+        try database.run(
+            insertion,
+            [
+                Int64(part.sequence), Int64(facts.index), facts.isLast ? 1 : 0, facts.published.nanoseconds,
+                Int64(facts.octets), isWhole ? checksum(part.body) : 0, checksum(stream[...]),
+            ], octets: stream)
+    }
+
+    /// The part of a row with number, checksum and stream; nil when its octets are not what was written.
+    static func part(_ row: borrowing Statement) -> Part? {
+        guard let stream = row.octets(2, limit: ObjectLimits.preludeOctets + ObjectLimits.partOctets),
+            checksum(stream[...]) == row.integer(1), let part = try? Part(stream: stream),
+            Int64(part.sequence) == row.integer(0)
+        else { return nil }
+        return part
     }
 
     private static func replaceEpoch(in database: borrowing Database, with epoch: Epoch) throws(LogStoreError) {
@@ -172,8 +233,7 @@ struct LogDatabase: ~Copyable {
             if trimmed > oldest { try database.run(trimming, [Int64(trimmed)]) }
             let deleted = try database.run(deletion, [Int64(trimmed)])
             for part in parts where part.sequence >= trimmed {
-                let stream = part.stream
-                try database.run(insertion, [Int64(part.sequence), Self.checksum(stream)], octets: stream)
+                try Self.insert(part, by: insertion, into: database)
             }
             return deleted
         }
@@ -184,31 +244,75 @@ struct LogDatabase: ~Copyable {
     /// Brings what is in the write-ahead log into the database, so that its room is used again.
     func checkpoint() { try? database.execute("PRAGMA wal_checkpoint(RESTART)") }
 
-    /// All parts that are kept, ascending, and how many were left out because their octets are not what was written.
-    func parts() throws(LogStoreError) -> (parts: [Part], damaged: UInt64) {
-        var parts: [Part] = []
+    /// What is kept, ascending, and the newest parts of at most so many octets; and how many were left out because their octets
+    /// are not what was written. Of the others that is found out as they are read.
+    func parts(holding octets: Int) throws(LogStoreError) -> (older: [StoredPart], parts: [Part], damaged: UInt64) {
+        var facts: [StoredPart] = []
         var damaged: UInt64 = 0
-        let all = try database.prepare(
-            "SELECT sequence, checksum, stream FROM part WHERE sequence >= ? ORDER BY sequence")
-        try database.read(all, [Int64(oldest)]) { row in
-            guard let stream = row.octets(2, limit: ObjectLimits.preludeOctets + ObjectLimits.partOctets),
-                Self.checksum(stream) == row.integer(1), let part = try? Part(stream: stream),
-                Int64(part.sequence) == row.integer(0),
+        let index = try database.prepare(
+            """
+            SELECT sequence, place, is_last, published, octets FROM part INDEXED BY part_facts
+            WHERE sequence >= ? ORDER BY sequence
+            """)
+        try database.read(index, [Int64(oldest)]) { row in
+            let sequence = row.integer(0)
+            guard let place = UInt64(exactly: row.integer(1)), let octets = UInt32(exactly: row.integer(4)),
                 // In a damaged file even SQLite's own order may be broken.
-                part.sequence >= parts.last.map({ $0.sequence + 1 }) ?? oldest, part.sequence < next
+                sequence >= Int64(facts.last.map { $0.sequence + 1 } ?? oldest), sequence < Int64(next),
+                place <= sequence, octets <= ObjectLimits.streamOctets
             else {
                 damaged += 1
                 return
             }
-            parts.append(part)
+            facts.append(
+                StoredPart(
+                    sequence: UInt64(sequence), index: place, published: WallTime(nanoseconds: row.integer(3)),
+                    octets: octets, isLast: row.integer(2) != 0))
         }
-        return (parts, damaged)
+        var sum = 0
+        var first = facts.count
+        while first > 0, case let more = sum + Int(facts[first - 1].octets), more <= octets {
+            sum = more
+            first -= 1
+        }
+        var parts: [Part] = []
+        parts.reserveCapacity(facts.count - first)
+        var place = first
+        let all = try database.prepare(
+            "SELECT sequence, checksum, stream FROM part WHERE sequence >= ? ORDER BY sequence")
+        if first < facts.count {
+            try database.read(all, [Int64(facts[first].sequence)]) { row in
+                guard place < facts.count else { return }
+                // The index and the table may contradict each other in a damaged file.
+                guard let part = Self.part(row),
+                    let found = facts[place...].first(where: { $0.sequence >= part.sequence }),
+                    found == StoredPart(part)
+                else {
+                    damaged += 1
+                    return
+                }
+                place = (facts[place...].firstIndex { $0.sequence == part.sequence } ?? place) + 1
+                parts.append(part)
+            }
+        }
+        return (Array(facts[..<first]), parts, damaged)
+    }
+
+    /// By what objects are known whose one part has all their octets, of those that are kept.
+    func bodies() throws(LogStoreError) -> Set<Int64> {
+        var found: Set<Int64> = []
+        let index = try database.prepare(
+            "SELECT body FROM part INDEXED BY part_facts WHERE sequence >= ? AND is_last = 1 AND place = 0")
+        try database.read(index, [Int64(oldest)]) { row in found.insert(row.integer(0)) }
+        return found
     }
 
     /// The first eight octets of the SHA-256: SQLite itself does not notice a changed octet within a part.
-    private static func checksum(_ octets: [UInt8]) -> Int64 {
+    static func checksum(_ octets: ArraySlice<UInt8>) -> Int64 {
         var digest = [UInt8](repeating: 0, count: 32)
-        let result = unsafe fc_sha256(octets, octets.count, &digest)
+        let result = unsafe octets.withUnsafeBufferPointer { octets in
+            unsafe fc_sha256(octets.baseAddress, octets.count, &digest)
+        }
         precondition(result == 0, "OpenSSL refused SHA-256")
         return digest[..<8].reduce(0) { $0 << 8 | Int64($1) }
     }

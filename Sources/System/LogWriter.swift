@@ -31,14 +31,19 @@ final class LogWriter: Sendable {
 
     // MARK: what is asked of it
 
-    func load() throws(LogStoreError) -> StoredLog {
+    func load(holding octets: Int) throws(LogStoreError) -> StoredLog {
         try withDatabase { (database) throws(LogStoreError) in
-            let (parts, damaged) = try database.parts()
+            let (older, parts, damaged) = try database.parts(holding: octets)
             counts.withLock { $0.partsDamaged += damaged }
             // What is in hand was given to nobody.
             let next = queue.change { $0.reserved }
-            return StoredLog(epoch: database.epoch, next: next, oldest: database.oldest, parts: parts)
+            return StoredLog(
+                epoch: database.epoch, next: next, oldest: database.oldest, older: older, parts: parts)
         }
+    }
+
+    func bodies() throws(LogStoreError) -> Set<Int64> {
+        try withDatabase { (database) throws(LogStoreError) in try database.bodies() }
     }
 
     func reserve(_ count: UInt64) throws(LogStoreError) -> UInt64 {

@@ -18,8 +18,15 @@ public struct SQLiteLogStore: LogStore {
     /// Closes the store as the last copy goes.
     private final class Handle: Sendable {
         let writer: LogWriter
-        init(_ writer: LogWriter) { self.writer = writer }
-        deinit { writer.close() }
+        let reader: LogReader
+        init(_ writer: LogWriter, _ reader: LogReader) { (self.writer, self.reader) = (writer, reader) }
+        deinit { close() }
+
+        func close() {
+            // First, so that the last to close the database is who may tidy up behind it.
+            reader.close()
+            writer.close()
+        }
     }
 
     /// Opens the log in `directory`, or makes one with a new epoch. A directory that is missing is made.
@@ -38,16 +45,36 @@ public struct SQLiteLogStore: LogStore {
         random: inout some RandomNumberGenerator
     ) throws(LogStoreError) {
         let fresh = Epoch(from: &random)
-        handle = Handle(
-            try LogWriter(directory: directory, limits: limits, fresh: fresh, startsAnew: startsAnew))
+        let writer = try LogWriter(directory: directory, limits: limits, fresh: fresh, startsAnew: startsAnew)
+        handle = Handle(writer, LogReader("\(directory)/\(Self.fileName)"))
     }
 
     /// The epoch, the numbers, and all parts; those are left out, and counted, whose octets are not what was written.
     /// Throws when the database cannot be read, or what waits cannot be written.
     public mutating func load() throws(LogStoreError) -> StoredLog {
-        try flush()
-        return try handle.writer.load()
+        try load(holding: .max)
     }
+
+    /// The same, but of parts beyond the newest so many octets only what they are.
+    public mutating func load(holding octets: Int) throws(LogStoreError) -> StoredLog {
+        try flush()
+        return try handle.writer.load(holding: octets)
+    }
+
+    /// Those of these objects that the log does not hold, each in one part.
+    public func missing(_ bodies: [[UInt8]]) throws(LogStoreError) -> [Bool] {
+        guard !bodies.isEmpty else { return [] }
+        let held = try handle.writer.bodies()
+        return bodies.map { !held.contains(LogDatabase.checksum($0[...])) }
+    }
+
+    public var reader: (any PartReader)? { handle.reader }
+
+    /// All that does not wait for the disk.
+    public var readable: UInt64 { handle.writer.queue.change { $0.firstWaiting } }
+
+    /// Why the last attempt to write failed; nil when it did not.
+    public var trouble: String? { handle.writer.queue.change { $0.lastFailure } }
 
     /// Gives out numbers that are on disk as reserved already. If there are too few it blocks until they are, at the most for
     /// one commit that is under way and one of its own, and throws when they cannot be.
@@ -79,7 +106,7 @@ public struct SQLiteLogStore: LogStore {
     /// Writes what waits and gives the directory back; after it the store takes nothing more. Throws when something could
     /// not be written, which is lost.
     public func close() throws(LogStoreError) {
-        handle.writer.close()
+        handle.close()
         let lost = handle.writer.queue.change { ($0.lost, $0.lastFailure) }
         if lost.0 > 0 { throw LogStoreError("\(lost.0) parts were not kept: \(lost.1 ?? "")") }
     }

@@ -90,6 +90,8 @@ struct WriteQueue: Sendable {
         self.isDeleting = isDeleting
     }
 
+    /// Parts below it do not wait.
+    var firstWaiting: UInt64 { batches.first?.parts.first?.sequence ?? nextSequence }
     private var isHurried: Bool { settled < hurriedParts || trimDone < hurriedTrim }
     private var hasWork: Bool { !batches.isEmpty || trimAsked > trimDone || isDeleting }
     private var wantsBlock: Bool {

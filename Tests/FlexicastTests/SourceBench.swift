@@ -29,7 +29,11 @@ final class SourceBench {
     /// Longer than the flow of the bench takes.
     static let longOctets = 20_000
 
-    init(retention: Retention = Retention(), service change: (inout FlowServerConfiguration) -> Void = { _ in }) {
+    init(
+        retention: Retention = Retention(), store: any LogStore = MemoryStore(epoch: SourceBench.epoch),
+        memory: Int? = nil,
+        service change: (inout FlowServerConfiguration) -> Void = { _ in }
+    ) {
         var configuration = FlowConfiguration()
         configuration.initialRate = .max
         configuration.skipInterval = 1 << 40
@@ -42,7 +46,7 @@ final class SourceBench {
             flow: FlowSource(
                 flowID: World.flowID, parameters: World.parameters, configuration: configuration,
                 seed: SeededRandom(seed: 5), at: now),
-            log: try! ObjectLog(MemoryStore(epoch: Self.epoch), retention: retention),
+            log: try! ObjectLog(store, retention: retention, memory: memory),
             configuration: service, seed: SeededRandom(seed: 6), wallClock: WallTime(nanoseconds: 0), at: now)
         server.checksInvariants = true
     }

@@ -91,7 +91,7 @@ import Wire
         try scratch.sqlite("PRAGMA user_version = 7")
         #expect(
             scratch.refusal().hasPrefix(
-                "\(scratch.database) has version 7 of the log's tables, and this program knows up to 1"))
+                "\(scratch.database) has version 7 of the log's tables, and this program knows up to 2"))
     }
 
     @Test func aTransactionIsWholeOrNothing() throws {

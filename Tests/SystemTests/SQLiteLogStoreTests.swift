@@ -130,6 +130,67 @@ import Wire
         #expect(try memory.append(name: "c", body: [3], published: noon) == 0..<1)
     }
 
+    /// Of what is older than memory has room for only the facts are read; the parts are there to be read later.
+    @Test func olderPartsAreReadLater() async throws {
+        let scratch = try ScratchStore()
+        var store = try scratch.open()
+        _ = try store.reserve(100)
+        for sequence in UInt64(0)..<100 { try store.append(samplePart(sequence)) }
+        #expect(store.readable <= 100)
+        try store.flush()
+        #expect(store.readable == 100)
+        let all = try store.load()
+        let octets = all.parts.suffix(7).reduce(0) { $0 + $1.streamLength }
+        let stored = try store.load(holding: octets)
+        #expect(stored.parts == Array(all.parts.suffix(7)))
+        #expect(stored.older == all.parts.dropLast(7).map { StoredPart($0) })
+        #expect(try await read(store, 20..<30).get() == Array(all.parts[20..<30]))
+        // As if octets changed on disk.
+        try scratch.sqlite("UPDATE part SET checksum = 5 WHERE sequence = 21")
+        #expect(try await read(store, 20..<30).get() == all.parts[20..<30].filter { $0.sequence != 21 })
+        try scratch.sqlite("ALTER TABLE part RENAME TO gone")
+        let failure = await read(store, 20..<30)
+        #expect(throws: LogStoreError.self) { try failure.get() }
+        try scratch.sqlite("ALTER TABLE gone RENAME TO part")
+        #expect(try await read(store, 40..<41).get() == [samplePart(40)])
+        let objects = try store.missing([Array(samplePart(3).body), [1, 2, 3]])
+        #expect(objects == [false, true])
+        try store.close()
+        let closed = await read(store, 20..<30)
+        #expect(throws: LogStoreError("the store is closed")) { try closed.get() }
+    }
+
+    private func read(_ store: SQLiteLogStore, _ numbers: Range<UInt64>) async -> Result<[Part], LogStoreError> {
+        await withCheckedContinuation { continuation in
+            store.reader?.read(numbers) { continuation.resume(returning: $0) }
+        }
+    }
+
+    /// A database of the first version goes on with all that is in it.
+    @Test func theFirstVersion() throws {
+        let scratch = try ScratchStore()
+        var store = try scratch.open()
+        let before = try store.load()
+        _ = try store.reserve(50)
+        for sequence in UInt64(0)..<50 { try store.append(samplePart(sequence)) }
+        try store.close()
+        try scratch.sqlite(
+            """
+            CREATE TABLE old (sequence INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, stream BLOB NOT NULL) STRICT;
+            INSERT INTO old SELECT sequence, checksum, stream FROM part;
+            DROP TABLE part; ALTER TABLE old RENAME TO part; UPDATE part SET checksum = 1 WHERE sequence = 9;
+            PRAGMA user_version = 1
+            """)
+        store = try scratch.open()
+        let after = try store.load()
+        #expect(after.epoch == before.epoch && after.next == 50)
+        #expect(after.parts == (0..<50).filter { $0 != 9 }.map { samplePart($0) })
+        #expect(try store.missing([Array(samplePart(3).body)]) == [false])
+        try store.close()
+        store = try scratch.open()
+        #expect(try store.load() == after)
+    }
+
     /// A directory from a backup, whose numbers were given on.
     @Test func anotherEpochOnDemand() throws {
         let scratch = try ScratchStore()

@@ -68,13 +68,14 @@ public struct SQLiteLogStore: LogStore {
         return bodies.map { !held.contains(LogDatabase.checksum($0[...])) }
     }
 
+    /// Reads on a thread of its own.
     public var reader: (any PartReader)? { handle.reader }
 
     /// All that does not wait for the disk.
     public var readable: UInt64 { handle.writer.queue.change { $0.firstWaiting } }
 
-    /// Why the last attempt to write failed; nil when it did not.
-    public var trouble: String? { handle.writer.queue.change { $0.lastFailure } }
+    /// Why the last attempt to write failed, or that the disk does not keep up.
+    public var trouble: String? { handle.writer.queue.change { $0.trouble } }
 
     /// Gives out numbers that are on disk as reserved already. If there are too few it blocks until they are, at the most for
     /// one commit that is under way and one of its own, and throws when they cannot be.

@@ -92,6 +92,11 @@ struct WriteQueue: Sendable {
 
     /// Parts below it do not wait.
     var firstWaiting: UInt64 { batches.first?.parts.first?.sequence ?? nextSequence }
+    /// Why what comes now may not be written.
+    var trouble: String? {
+        if let lastFailure { return lastFailure }
+        return octets > octetLimit / 2 ? "the disk is too slow: \(octets) octets wait for it" : nil
+    }
     private var isHurried: Bool { settled < hurriedParts || trimDone < hurriedTrim }
     private var hasWork: Bool { !batches.isEmpty || trimAsked > trimDone || isDeleting }
     private var wantsBlock: Bool {

@@ -121,24 +121,23 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
 
     @Option(
         help: ArgumentHelp(
-            "How many items are kept for receivers that come back or are slow (default: 100000).", valueName: "n"),
-        transform: parseInteger(in: 1...10_000_000, "a number of items"))
-    var retain = Retained.items
+            """
+            What is kept for receivers that come back or are slow: so many items, so long, and so many octets of them, such as \
+            100000,30d,10GB (default: 100000 items and 64MiB, of any age). With --state more is kept than memory holds.
+            """,
+            valueName: "limits"),
+        transform: { try RetentionArgument($0) })
+    var retain: RetentionArgument?
 
     @Option(
-        help: ArgumentHelp("How many octets of them (default: 67108864).", valueName: "octets"),
+        help: ArgumentHelp("As octets in --retain, which is the newer form.", valueName: "octets"),
         transform: parseInteger(in: 1 << 20...1 << 40, "a number of octets"))
-    var retainOctets = Retained.octets
+    var retainOctets: Int?
 
     @Option(
-        help: ArgumentHelp("How long each of them (default: as long as there is room).", valueName: "duration"),
+        help: ArgumentHelp("As a time in --retain, which is the newer form.", valueName: "duration"),
         transform: parseDuration)
     var retainFor: Duration?
-
-    private enum Retained {
-        static let items = SourceOptions.usualRetention.objects ?? 0
-        static let octets = SourceOptions.usualRetention.octets ?? 0
-    }
 
     @Option(
         help: ArgumentHelp("Connections at once, of all receivers (default: 20000).", valueName: "n"),
@@ -238,6 +237,12 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
                 problems.append("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
             }
         }
+        if retain?.octets != nil, retainOctets != nil {
+            problems.append("--retain-octets and the octets in --retain say the same; leave --retain-octets out")
+        }
+        if retain?.age != nil, retainFor != nil {
+            problems.append("--retain-for and the time in --retain say the same; leave --retain-for out")
+        }
         if wholeFeed, feed.count > 1 {
             problems.append("--whole-feed sends one feed; leave it out, or run a source for each --feed")
         }
@@ -273,7 +278,10 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
         options.flow.zeroCopy = zeroCopy
         if case .fixed(let delay) = ackDelay { options.flow.acknowledgementDelay = delay }
         options.history = history
-        options.retention = Retention(objects: retain, octets: retainOctets, age: retainFor)
+        let usual = SourceOptions.usualRetention
+        options.retention = Retention(
+            objects: retain?.objects ?? usual.objects, octets: retain?.octets ?? retainOctets ?? usual.octets,
+            age: retain?.age ?? retainFor)
         options.connections = connections
         options.connectionsPerAddress = connectionsPerAddress
         options.access = access

@@ -116,6 +116,59 @@ import Testing
         unchanged.close()
     }
 
+    /// With its place noted, a store looks at no file at the start but those that `feed.atom` needs.
+    @Test func aStartLooksAtFewFiles() throws {
+        let scratch = try Scratch()
+        let first = try open(scratch, newest: 3)
+        for day in 1...9 { _ = try first.store(try Documents.item("a:\(day)", day)) }
+        first.flush()
+        first.note(position: [1, 10, 3])
+        first.close()
+        let before = try scratch.read("out/feed.atom")
+        // Would be told of if it were looked at.
+        try scratch.write("broken", to: "out/\(name("a:10"))")
+        var log = LogLines()
+        var store = try open(scratch, newest: 3, log: log)
+        #expect(store.position == [1, 10, 3] && log.visible.isEmpty)
+        #expect(store.counters.feedsWritten == 0)
+        store.close()
+        #expect(try scratch.read("out/feed.atom") == before)
+        // Without a feed that can be read all of them are.
+        try scratch.write("<feed", to: "out/feed.atom")
+        log = LogLines()
+        store = try open(scratch, newest: 3, log: log)
+        store.close()
+        #expect(log.visible.count == 1 && store.position == [1, 10, 3])
+        #expect(try scratch.read("out/feed.atom") == before)
+        // As it is with the place that an earlier version has noted.
+        try scratch.write("\u{1}\n\u{3}", to: "out/position")
+        log = LogLines()
+        store = try open(scratch, newest: 3, log: log)
+        store.close()
+        #expect(log.visible.count == 1 && store.position == [1, 10, 3])
+    }
+
+    /// Killed at any moment: what is on disk and not in `feed.atom` gets there, because it is noted or because it comes again.
+    @Test(arguments: [true, false]) func whatTheFeedLacksIsFound(isNoted: Bool) throws {
+        let scratch = try Scratch()
+        let first = try open(scratch, newest: 3)
+        for day in 1...5 { _ = try first.store(try Documents.item("a:\(day)", day)) }
+        first.flush()
+        first.note(position: [1])
+        first.close()
+        let late = try Documents.item("a:6", 6)
+        try scratch.write(String(decoding: late, as: UTF8.self), to: "out/\(name("a:6"))")
+        let directory = try DurableDirectory(path: scratch.file("out"))
+        try StoredPlace(position: [2], unlisted: isNoted ? [name("a:6"), "../../etc/passwd"] : []).write(to: directory)
+        directory.unlock()
+        let store = try open(scratch, newest: 3)
+        if !isNoted { #expect(try store.store(late).outcome == .known) }
+        #expect(try store.store(try Documents.item("a:1", 1)).outcome == .known)
+        store.flush()
+        #expect(try feed(scratch).map(\.id) == ["a:6", "a:5", "a:4"])
+        store.close()
+    }
+
     @Test func whatIsNoItemIsRefused() throws {
         let scratch = try Scratch()
         let store = try open(scratch)

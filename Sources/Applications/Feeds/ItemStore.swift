@@ -63,7 +63,7 @@ package struct StoredItem: Sendable {
 ///
 /// An item's file is `<sha256 of atom:id>.xml`. It is written under a temporary name, made durable and renamed, so it
 /// is whole or absent whenever the process is killed. `feed.atom` follows: it is replaced as a whole after each burst
-/// of items, and made anew from the items' files at the start.
+/// of items. What it lacks at the start is named in `position` (`StoredPlace`); without the two, all files are looked at.
 ///
 /// A store has a thread, which ends with `close`.
 package final class ItemStore: Sendable {
@@ -138,9 +138,6 @@ package final class ItemStore: Sendable {
     private let ended = DispatchSemaphore(value: 0)
 
     static let feedName = "feed.atom"
-    static let positionName = "position"
-    static let positionBytes = 1 << 16
-
     /// What `note(position:)` was told last before the process that had the directory ended.
     package let position: [UInt8]?
 
@@ -152,10 +149,11 @@ package final class ItemStore: Sendable {
         directory = try openDirectory(path)
         newestCount = max(1, newest)
         self.logger = logger
-        position = try directory.read(Self.positionName, limit: Self.positionBytes)
+        let place = try StoredPlace.read(directory)
+        position = place?.position
         let absolute = URL(filePath: path).standardizedFileURL.path()
         writer = AtomWriter(id: Self.identifier(of: absolute), title: "Flexicast: " + absolute)
-        let (found, isStale) = try Self.takeStock(directory, newest: newestCount, logger: logger)
+        let (found, isStale) = try Self.takeStock(directory, place, newest: newestCount, logger: logger)
         shelf.withLock { shelf in
             shelf.newest = found
             shelf.feedIsStale = isStale
@@ -182,29 +180,17 @@ package final class ItemStore: Sendable {
             && name.utf8.prefix(64).allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
     }
 
-    /// Removes temporary files and finds the newest items: those that came last, and those that `feed.atom` names.
+    /// Finds the newest items: those in `feed.atom`, and those noted as not in it yet. What came after that comes again.
     private static func takeStock(
-        _ directory: DurableDirectory, newest: Int, logger: Logger
+        _ directory: DurableDirectory, _ place: StoredPlace?, newest: Int, logger: Logger
     ) throws(FileError) -> (newest: [FeedItem], feedIsStale: Bool) {
-        var arrivals: [(name: String, modified: Int64)] = []
-        for name in try fileNames(in: directory.path) {
-            if name.hasPrefix(DurableDirectory.temporaryPrefix) {
-                logger.info("removing \(directory.path)/\(name), which was not finished")
-                try directory.remove(name)
-            } else if isItemName(name), let status = try directory.status(of: name) {
-                arrivals.append((name, status.modified))
-            }
-        }
-        arrivals.sort { ($0.modified, $0.name) > ($1.modified, $1.name) }
-        var names = Set(arrivals.prefix(4 * newest).map(\.name))
-        let all = Set(arrivals.map(\.name))
-        var inFeed: [FeedItem] = []
-        if let bytes = try? directory.read(feedName, limit: FeedLimits.documentBytes) {
-            inFeed = (try? FeedParser.parse(bytes))?.items ?? []
-        }
-        for item in inFeed {
-            let name = fileName(of: item.id)
-            if all.contains(name) { names.insert(name) }
+        let feed = try? directory.read(feedName, limit: FeedLimits.documentBytes)
+        let inFeed = feed.flatMap { (try? FeedParser.parse($0))?.items }
+        var names = Set((inFeed ?? []).map { fileName(of: $0.id) })
+        if let fresh = place?.unlisted, inFeed != nil || feed == nil && !fresh.isEmpty {
+            names.formUnion(fresh.filter(isItemName))
+        } else {
+            names = try lookAtAll(directory, newest: newest, listed: names, logger: logger)
         }
         var found: [FeedItem] = []
         for name in names.sorted() {
@@ -216,7 +202,25 @@ package final class ItemStore: Sendable {
             }
         }
         found = selection(found, count: newest)
-        return (found, found.map(\.ownContent) != inFeed.map(\.ownContent))
+        return (found, found.map(\.ownContent) != (inFeed ?? []).map(\.ownContent))
+    }
+
+    /// Removes temporary files, and finds the items that came last, beside those that `feed.atom` lists.
+    private static func lookAtAll(
+        _ directory: DurableDirectory, newest: Int, listed: Set<String>, logger: Logger
+    ) throws(FileError) -> Set<String> {
+        var arrivals: [(name: String, modified: Int64)] = []
+        for name in try fileNames(in: directory.path) {
+            if name.hasPrefix(DurableDirectory.temporaryPrefix) {
+                logger.info("removing \(directory.path)/\(name), which was not finished")
+                try directory.remove(name)
+            } else if isItemName(name), let status = try directory.status(of: name) {
+                arrivals.append((name, status.modified))
+            }
+        }
+        arrivals.sort { ($0.modified, $0.name) > ($1.modified, $1.name) }
+        let all = Set(arrivals.map(\.name))
+        return all.intersection(listed).union(arrivals.prefix(4 * newest).map(\.name))
     }
 
     private static func fileName(of id: String) -> String { "\(SHA256Digest(of: Array(id.utf8))).xml" }
@@ -299,6 +303,10 @@ package final class ItemStore: Sendable {
             shelf.newest.removeAll { $0.id == item.id }
             shelf.newest = Self.selection([item] + shelf.newest, count: newestCount)
             shelf.feedIsStale = true
+        } else if stored.outcome == .known, !shelf.newest.contains(where: { $0.id == item.id }) {
+            // It was stored as a process ended that had not noted it yet.
+            let newest = Self.selection([item] + shelf.newest, count: newestCount)
+            if newest.contains(where: { $0.id == item.id }) { (shelf.newest, shelf.feedIsStale) = (newest, true) }
         }
         if stored.outcome != .outdated {
             if shelf.versions.count >= Self.rememberedIDs { shelf.versions.removeAll(keepingCapacity: true) }
@@ -402,14 +410,14 @@ package final class ItemStore: Sendable {
             if isClosed || refused.due ?? .distantFuture <= Date() { tryAgain(&refused, isLast: isClosed) }
             let now = Date()
             let due = lastFeed.addingTimeInterval(Self.feedPause)
-            let isStale = shelf.withLock { shelf in
+            let (isStale, unlisted) = shelf.withLock { shelf in
                 if now >= due || isClosed { writeFeed(&shelf) }
-                return shelf.feedIsStale
+                return (shelf.feedIsStale, shelf.feedIsStale ? shelf.newest.map { Self.fileName(of: $0.id) } : [])
             }
             // At once, so that who is killed is sent next to nothing again; where the disk refuses it, not all the time.
             if noted != nil || now >= due || isClosed, let bytes = position, refused.jobs.isEmpty {
                 do throws(FileError) {
-                    try directory.write(bytes, as: Self.positionName)
+                    try StoredPlace(position: bytes, unlisted: unlisted).write(to: directory)
                     position = nil
                 } catch { logger.error("the position in the source's log is not stored: \(error)") }
             }

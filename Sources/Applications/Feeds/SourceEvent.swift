@@ -15,6 +15,9 @@ package enum SourceEvent: Sendable {
     case feed(bytes: Int, sha256: String)
     /// What a receiver says of its reception. Nobody has verified it.
     case report(address: String, ReportMessage)
+    /// What is published is in memory alone from now on, for this reason; nil: it comes to the disk again. `waiting`: octets
+    /// that are written as soon as there is room. `refused`: parts that were more than may wait.
+    case log(reason: String?, waiting: Int, refused: UInt64)
     case interval(SourceCounts)
     case summary(SourceCounts)
 }
@@ -39,6 +42,13 @@ extension SourceEvent: EventLine {
                     "latency_p50_ms": report.median.microseconds, "latency_p95_ms": report.percent95.microseconds,
                     "clock_uncertainty_ms": report.uncertainty.microseconds,
                 ])
+        case .log(let reason, let waiting, let refused):
+            event(
+                "log",
+                [
+                    "state": reason == nil ? "disk" : "memory", "reason": reason, "waiting_bytes": waiting,
+                    "refused_parts": refused,
+                ])
         case .interval(let counts): event("interval", counts.json)
         case .summary(let counts): event("summary", counts.json)
         }
@@ -51,6 +61,8 @@ extension SourceEvent: EventLine {
             "listening on \(address), \(group.isEmpty ? "no flow" : "flow to \(group)"); receivers trust \(certificate)"
         case .item(_, let title, let updated, let bytes, _): "\(updated)  \(title)  (\(bytes) B)"
         case .feed(let bytes, _): "the whole feed  (\(bytes) B)"
+        case .log(let reason, _, _):
+            reason.map { "items are in memory alone: \($0)" } ?? "items are on disk again"
         case .interval, .report: nil
         case .summary(let counts):
             """

@@ -53,11 +53,11 @@ package func runSource(
     // or follows with the next change.
     let publishMissing = { (recorded: [Publication.Document]) in
         if options.wholeFeed, broadcaster.endpoint.server.log.objectCount > 0 { return }
-        for document in missing(recorded, from: broadcaster.endpoint.server.log) { send(document) }
+        for document in missing(recorded, from: store, log: log) { send(document) }
     }
     publishMissing(try feeds.add(options.feeds))
 
-    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience) { feeds.counters }
+    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience, store: store) { feeds.counters }
     let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: pages.page) }
     defer { metrics?.close() }
     let drain = Drain(broadcaster, for: options.drain, on: reactor)
@@ -93,13 +93,22 @@ package func runSource(
             wall: Reactor.timeOfDay())
     }
     note(broadcaster.counts)
+    var durability = Durability(store)
     let interval = options.reportInterval
     var next = reactor.now + interval
     var ticker: TimerHandle?
     ticker = reactor.timer(at: next) {
         let counts = broadcaster.counts
         output.report(SourceEvent.interval(counts))
-        manager?.status(status(counts))
+        if let event = durability.look() {
+            output.report(event)
+            if let reason = durability.trouble {
+                log.error("items are kept in memory alone", metadata: ["reason": "\(reason)"])
+            } else {
+                log.notice("items are kept on disk again")
+            }
+        }
+        manager?.status(durability.trouble.map { "items in memory alone: \($0)" } ?? status(counts))
         if metrics != nil { note(counts) }
         if zeroCopy != counts.zeroCopy {
             zeroCopy = counts.zeroCopy
@@ -231,28 +240,28 @@ func makeLog(_ options: SourceOptions) throws -> (log: ObjectLog, store: SQLiteL
     guard let directory = options.stateDirectory else { return (memoryLog(retention: options.retention), nil) }
     var random = randomSeed()
     do {
-        let store = try SQLiteLogStore(directory: directory + "/log", random: &random)
-        return (try ObjectLog(store, retention: options.retention), store)
+        var limits = SQLiteLogLimits(databaseOctets: .max)
+        // Small items take half a page of the file more than they have octets.
+        if let octets = options.retention.octets {
+            limits.databaseOctets = max(SQLiteLogLimits.usualDatabaseOctets, 2 * octets)
+        }
+        let store = try SQLiteLogStore(directory: directory + "/log", limits: limits, random: &random)
+        return (try ObjectLog(store, retention: options.retention, memory: SourceOptions.heldOctets), store)
     } catch let error as LogStoreError {
         throw EndpointError("the items of earlier runs cannot be read: \(error.reason)")
     }
 }
 
-/// Those of the documents that the log does not hold.
+/// Those of the documents that the log does not hold. Where that cannot be read they are sent again: receivers know them.
 private func missing(
-    _ documents: [Publication.Document], from log: ObjectLog
+    _ documents: [Publication.Document], from store: SQLiteLogStore?, log: Logger
 ) -> [Publication.Document] {
-    guard !documents.isEmpty else { return [] }
-    var held: Set<SHA256Digest> = []
-    var number = log.oldest
-    while number < log.next {
-        switch log.part(at: number) {
-        case .part(let part):
-            if part.header.count == 1 { held.insert(SHA256Digest(of: Array(part.body))) }
-            number += 1
-        case .void(let gap), .gone(let gap): number = gap.range.upperBound
-        case .stored, .beyond: number += 1
-        }
+    guard let store else { return documents }
+    do {
+        let missing = try store.missing(documents.map(\.bytes))
+        return zip(documents, missing).filter(\.1).map(\.0)
+    } catch {
+        log.error("the log on disk cannot be read", metadata: ["reason": "\(error.reason)"])
+        return documents
     }
-    return documents.filter { !held.contains(SHA256Digest(of: $0.bytes)) }
 }

@@ -1,5 +1,6 @@
 import Flexicast
 import Operation
+import System
 import Transport
 import Wire
 
@@ -8,6 +9,8 @@ import Wire
 struct SourceMetrics {
     let broadcaster: Broadcaster
     let audience: Audience
+    /// Where items are kept; nil without a directory for them.
+    let store: SQLiteLogStore?
     let feed: () -> FeedCounters
 
     /// Receivers in one answer at `/receivers`.
@@ -28,7 +31,8 @@ struct SourceMetrics {
         let counts = broadcaster.counts
         let feed = feed()
         return jsonObject([
-            "status": "up", "receivers": counts.receivers, "members": counts.members, "items": counts.items,
+            "status": "up", "log": store.map { $0.trouble == nil ? "disk" : "memory" } ?? "memory",
+            "receivers": counts.receivers, "members": counts.members, "items": counts.items,
             "polls": feed.polls, "failed_polls": feed.failures.values.reduce(0, +),
         ])
     }
@@ -84,6 +88,7 @@ struct SourceMetrics {
         text.add(
             "flexicast_source_left_receivers_total", .counter, "Connections that have ended.",
             endpoint.listener.counters.closed)
+        if let store { add(store, to: &text) }
         if let flow = endpoint.server.flow { add(flow, to: &text) }
         add(feed(), to: &text)
         text.add(
@@ -113,6 +118,33 @@ struct SourceMetrics {
         text.add(
             "flexicast_source_flow_held_bytes", .gauge, "Octets kept for repair until all members have them.",
             flow.octetsHeld)
+    }
+
+    private func add(_ store: SQLiteLogStore, to text: inout MetricsText) {
+        let counts = store.statistics
+        let server = broadcaster.endpoint.server
+        text.add(
+            "flexicast_source_log_durable", .gauge, "1 when what is published comes to the disk, 0 when it cannot.",
+            store.trouble == nil ? 1 : 0)
+        text.add(
+            "flexicast_source_log_bytes", .gauge, "Octets of parts that are kept.",
+            [
+                ([("place", "memory")], server.log.heldOctets),
+                ([("place", "disk_only")], server.log.octetCount - server.log.heldOctets),
+                ([("place", "waiting")], counts.waitingOctets),
+            ])
+        text.add("flexicast_source_log_failed_commits_total", .counter, "Commits that failed.", counts.failures)
+        text.add(
+            "flexicast_source_log_lost_objects_total", .counter,
+            "Items that neither memory nor the disk had room for, or whose octets on disk are damaged.",
+            server.log.statistics.objectsLost)
+        text.add(
+            "flexicast_source_log_read_parts_total", .counter, "Parts read from the disk for receivers.",
+            server.storedPartsRead)
+        text.add(
+            "flexicast_source_log_failed_reads_total", .counter,
+            "Reads for receivers that failed, and are tried again.",
+            server.readFailures)
     }
 
     private func add(_ feed: FeedCounters, to text: inout MetricsText) {

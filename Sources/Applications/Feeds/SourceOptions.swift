@@ -40,6 +40,8 @@ package struct SourceOptions: Sendable {
     package var retention = Self.usualRetention
     /// A hundred thousand items and 64 MiB, however old.
     package static let usualRetention = Retention(objects: 100_000, octets: 64 << 20)
+    /// Octets of items that memory holds where there is a state directory: older ones are read from there.
+    package static let heldOctets = 64 << 20
     /// File of tokens, one of which a receiver has to show; nil serves everybody.
     package var access: String?
     /// Directory that remembers which items were seen across restarts; nil forgets.

@@ -116,12 +116,27 @@ extension ObjectLog {
                 guard parts[0].header.object != open?.first else { return }
                 lose(parts[0].header.object)
             } else {
-                guard first < readable else { return }
+                guard first < readable else {
+                    // What waits may take as much memory again, and the newest that the store has refused stay.
+                    guard heldOctets > 2 * memory, let lost = oldestUnstored else { return }
+                    lose(lost)
+                    continue
+                }
                 older.append(StoredPart(parts[0]))
                 heldOctets -= parts[0].streamLength
                 parts.removeFirst()
             }
         }
+    }
+
+    /// The oldest object that the store has not all parts of, but for one that is open.
+    private var oldestUnstored: UInt64? {
+        for range in unstored {
+            let index = parts.firstIndex(from: range.lowerBound)
+            guard index < parts.count, range.contains(parts[index].sequence) else { continue }
+            return parts[index].header.object == open?.first ? nil : parts[index].header.object
+        }
+        return nil
     }
 
     /// The store does not have a part that it should: its object is forgotten, and told as gone.

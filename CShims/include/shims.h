@@ -10,6 +10,7 @@
 #include "io_ring.h"
 #include "io_zerocopy.h"
 #include "meter.h"
+#include "nats_door.h"
 #include "process.h"
 #include "service.h"
 #include "tls.h"

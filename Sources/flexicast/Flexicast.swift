@@ -11,8 +11,8 @@ struct Flexicast: ParsableCommand {
             Exit status: 0 done, 1 failed, 2 ran but below the asked limit, 64 bad usage.
             """,
         subcommands: [
-            SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self, CampaignCommand.self,
-            SimulateCommand.self,
+            SourceCommand.self, PollCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self,
+            CampaignCommand.self, SimulateCommand.self,
             DemoCommand.self, PerfCommand.self, RouterCommand.self, CheckConfigCommand.self,
         ])
 

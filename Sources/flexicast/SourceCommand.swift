@@ -18,7 +18,9 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
     @Option(
         help: ArgumentHelp(
             "Atom or RSS feed: an http, https or file URL, or a path; may be given again.", valueName: "url"))
-    var feed: [String]
+    var feed: [String] = []
+
+    @OptionGroup var distributedLog: DistributedLogOptions
 
     @Option(
         help: ArgumentHelp("Time between two polls (default: 5s).", valueName: "duration"), transform: parseDuration)
@@ -214,7 +216,13 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
     }
 
     func validate() throws {
-        var problems: [String] = []
+        var problems = distributedLog.problems
+        if feed.isEmpty, distributedLog.log == nil {
+            problems.append("nothing to send; give --feed, or --log with a log that flexicast poll fills")
+        }
+        if !feed.isEmpty, distributedLog.log != nil {
+            problems.append("--feed and --log exclude each other; flexicast poll --feed … --log … fills the log")
+        }
         if (certificate == nil) != (key == nil) {
             problems.append("--certificate and --key go together; give both, or neither for a self-signed one")
         }
@@ -226,17 +234,7 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
         if let rateFloor, rateFloor > rate ?? FlowOptions.usualRate {
             problems.append("--rate-floor is above --rate; give a lower floor, or let the flow send more")
         }
-        for (index, feed) in feed.enumerated() {
-            if feed.isEmpty { problems.append("--feed is empty; give a URL or a path") }
-            if self.feed[..<index].contains(feed) {
-                problems.append("--feed \(FeedLocation.shown(feed)) is given twice")
-            }
-            if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
-                !["http", "https", "file"].contains(scheme)
-            {
-                problems.append("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
-            }
-        }
+        problems += feedProblems(feed)
         if retain?.octets != nil, retainOctets != nil {
             problems.append("--retain-octets and the octets in --retain say the same; leave --retain-octets out")
         }
@@ -260,6 +258,7 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
 
     var options: SourceOptions {
         var options = SourceOptions(feeds: feed, listen: listen)
+        options.distributedLog = distributedLog.place
         options.pollInterval = poll
         options.flow.group = group
         options.flow.replicates = replicate

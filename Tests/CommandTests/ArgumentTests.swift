@@ -134,7 +134,7 @@ import Wire
 
     /// Each refusal exits with 64 and names what would be accepted.
     @Test(arguments: [
-        (["source", "--listen", ":1"], "Missing expected argument '--feed"),
+        (["source", "--listen", ":1"], "nothing to send; give --feed"),
         (["source", "--feed", "x", "--listen", "239.1.1.1:1"], "is a multicast group"),
         (["source", "--feed", "x", "--listen", "1.2.3"], "write ADDRESS:PORT"),
         (["source", "--feed", "x", "--listen", ":1", "--group", "1.2.3.4:5"], "is not a multicast address"),

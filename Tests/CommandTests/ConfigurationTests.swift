@@ -246,7 +246,7 @@ import Wire
         #expect(bad.status == 1)
         let lines = bad.output.split(separator: "\n")
         #expect(lines.count == 4, "\(bad.output)")
-        #expect(lines.contains { $0.contains("[source]: Missing expected argument '--feed") })
+        #expect(lines.contains { $0.contains("[source]: nothing to send; give --feed") })
         #expect(lines.contains { $0.hasPrefix("\(file):5: --trust: ") && $0.contains(missing) })
         #expect(lines.contains { $0.hasPrefix("\(file):7: ") })
         #expect(lines.contains { $0.hasPrefix("\(file):8: ") })

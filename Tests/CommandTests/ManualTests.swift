@@ -24,7 +24,7 @@ import Testing
     private static let common = "Options of all commands"
     private static let commonOfPerf = "Options of all `perf` modes"
     static let sections =
-        ["source", "receive", "relay", "gateway", "router"].map { Section($0, shared: common) }
+        ["source", "poll", "receive", "relay", "gateway", "router"].map { Section($0, shared: common) }
         + [Section("demo"), Section("check-config"), Section("simulate", file: "simulation.md")]
         + ["send", "receive", "flow", "fanout", "relay", "serve", "crypto", "handshake"].map {
             Section("perf", $0, file: "measuring.md", shared: commonOfPerf)
@@ -54,7 +54,7 @@ import Testing
     /// Prose and examples name options that some command has, or one of these of other programs.
     @Test(arguments: [
         "README.md", "SECURITY.md", "docs/operating.md", "docs/measuring.md", "docs/protocol.md", "docs/campaign.md",
-        "docs/simulation.md",
+        "docs/simulation.md", "docs/scaling.md",
     ])
     func proseNamesOptionsThatThereAre(file: String) throws {
         let others: Set = ["--orphans", "--filter", "--help", "--version"]
@@ -69,6 +69,7 @@ import Testing
         "README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/campaign.md", "docs/containers.md",
         "docs/deploying.md",
         "docs/measuring.md", "docs/nightly.md", "docs/objects.md", "docs/operating.md", "docs/protocol.md",
+        "docs/scaling.md",
     ])
     func linksLeadSomewhere(file: String) throws {
         let place = Machine.root.appending(path: file)

@@ -44,6 +44,8 @@ struct EventLine: Decodable, Sendable {
     var next: Int?
     var way: String?
     var latency_ms: Double?
+    var state: String?
+    var sequence: Int?
 }
 
 /// What a process has told so far.

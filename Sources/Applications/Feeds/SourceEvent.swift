@@ -13,6 +13,10 @@ package enum SourceEvent: Sendable {
     case item(id: String, title: String, updated: String, bytes: Int, sha256: String)
     /// The whole feed goes out, with the items that are told of next.
     case feed(bytes: Int, sha256: String)
+    /// How it stands with the distributed log: `following`, or what is wrong with it.
+    case followed(state: String, reason: String)
+    /// An object of the distributed log goes out. `sequence` is that of its first part.
+    case object(sequence: UInt64, name: String, bytes: Int, parts: UInt64)
     /// What a receiver says of its reception. Nobody has verified it.
     case report(address: String, ReportMessage)
     /// What is published is in memory alone from now on, for this reason; nil: it comes to the disk again. `waiting`: octets
@@ -33,6 +37,9 @@ extension SourceEvent: EventLine {
             event("item", ["id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256])
         case .feed(let bytes, let sha256):
             event("feed", ["bytes": bytes, "sha256": sha256])
+        case .followed(let state, let reason): event("log", ["state": state, "reason": reason])
+        case .object(let sequence, let name, let bytes, let parts):
+            event("object", ["sequence": sequence, "name": name, "bytes": bytes, "parts": parts])
         case .report(let address, let report):
             event(
                 "report",
@@ -63,6 +70,8 @@ extension SourceEvent: EventLine {
         case .feed(let bytes, _): "the whole feed  (\(bytes) B)"
         case .log(let reason, _, _):
             reason.map { "items are in memory alone: \($0)" } ?? "items are on disk again"
+        case .followed(let state, let reason): "log: \(state)\(reason.isEmpty ? "" : ": ")\(reason)"
+        case .object(let sequence, let name, let bytes, _): "\(sequence)  \(name)  (\(bytes) B)"
         case .interval, .report: nil
         case .summary(let counts):
             """

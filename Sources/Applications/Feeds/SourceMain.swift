@@ -29,11 +29,17 @@ package func runSource(
     // Nobody else uses it as long as this runs.
     let home = try options.stateDirectory.map { try openDirectory($0) }
     defer { home?.unlock() }
-    let (objects, store) = try makeLog(options)
+    let head = try options.distributedLog.map {
+        try LogHead($0, options.retention, output: output, on: reactor, log: log)
+    }
+    defer { head?.stop() }
+    if let head, !head.load() { return head.status }
+    let (objects, store) = try head?.takeLog().map { ($0, nil) } ?? makeLog(options)
     var broadcast = try broadcast(options, objects, home)
     broadcast.inherited = try inheritedSocket(for: options.listen, log: log)
     let broadcaster = try Broadcaster(broadcast, on: reactor, log: log)
     broadcaster.endpoint.onReport = { output.report(SourceEvent.report(address: "\($0)", $1)) }
+    head?.publish(by: broadcaster)
     let certificate = CertificateWatch(broadcaster, output: options.certificateOutput, log: log)
     try certificate.start(on: reactor)
     let manager = ServiceManager(on: reactor)
@@ -73,6 +79,7 @@ package func runSource(
     try reactor.onSignal(SIGTERM) {
         if drain.begin() {
             feeds.stop()
+            head?.stop()
             output.report(SourceEvent.draining)
             manager?.stopping("receivers get what was published")
         }
@@ -128,7 +135,7 @@ package func runSource(
     } catch { log.error("the last items are not on disk", metadata: ["reason": "\(error.reason)"]) }
     output.report(SourceEvent.summary(broadcaster.counts))
     output.flush()
-    return 0
+    return head?.status ?? 0
 }
 
 /// For the service manager.

@@ -3,12 +3,15 @@ import Objects
 import QUIC
 import Transport
 import Reactor
+import System
 import Wire
 
 /// What `flexicast source` was asked to do. Plain values: the command line and the tests both fill it in.
 package struct SourceOptions: Sendable {
     /// `http:` or `https:` URLs, `file:` URLs, or paths, each once.
     package var feeds: [String]
+    /// The log that is followed instead of feeds; nil: feeds are polled.
+    package var distributedLog: LogPlace?
     /// Time between two polls of a feed.
     package var pollInterval: Duration = .seconds(5)
     /// Where receivers connect. An unspecified address listens on every interface.

@@ -74,3 +74,30 @@ extension FlowServer {
         return Int(clamping: log.next - lowest) * ObjectLimits.partOctets
     }
 }
+
+// What a log brings that this one follows.
+extension FlowServer {
+    /// Sends the next part of the followed log to every receiver, or tells all that nothing comes for these numbers. Throws
+    /// what `ObjectLog.follow` does.
+    public mutating func follow(_ entry: FollowedEntry, at now: Instant) throws(LogError) {
+        defer { assertInvariants(logHasGrown: true) }
+        var taken: (number: UInt64, onFlow: Bool, isLast: Bool)?
+        let gaps = try log.follow(entry) { part in
+            taken = (
+                part.sequence, Self.give(part, to: &flow, isTouched: &isFlowTouched),
+                part.header.count == part.header.index + 1
+            )
+        }
+        for gap in gaps {
+            for slot in seats.indices where seats[slot].isConnected {
+                tellGap(slot, gap)
+                touch(slot)
+            }
+        }
+        if let taken {
+            if taken.isLast { objectCount += 1 }
+            hand(taken.number, onFlow: taken.onFlow)
+        }
+        settle(at: now)
+    }
+}

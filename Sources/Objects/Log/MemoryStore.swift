@@ -2,10 +2,15 @@
 /// the log has them.
 public struct MemoryStore: LogStore {
     private let epoch: Epoch
-    private var next: UInt64 = 0
+    private var next: UInt64
 
-    /// - Parameter epoch: one that no log had before; numbers begin at 0.
-    public init(epoch: Epoch) { self.epoch = epoch }
+    /// - Parameters:
+    ///   - epoch: one that no log had before.
+    ///   - next: where numbers begin.
+    public init(epoch: Epoch, from next: UInt64 = 0) {
+        self.epoch = epoch
+        self.next = next
+    }
 
     /// What there is before the first reservation: nothing. Never throws.
     public mutating func load() throws(LogStoreError) -> StoredLog { StoredLog(epoch: epoch, next: next, oldest: next) }

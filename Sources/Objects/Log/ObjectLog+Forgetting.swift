@@ -57,7 +57,7 @@ extension ObjectLog {
     }
 
     /// Ranges become one where no part is kept between them, so that there are no more of them than parts, and one.
-    private mutating func add(_ new: Forgotten) {
+    mutating func add(_ new: Forgotten) {
         var place = (0..<forgotten.count).partitionPoint { forgotten[$0].range.lowerBound < new.range.lowerBound }
         var new = new
         if place > 0, !hasPart(in: forgotten[place - 1].range.upperBound..<new.range.lowerBound) {

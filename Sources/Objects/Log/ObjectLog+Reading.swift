@@ -75,6 +75,9 @@ extension ObjectLog {
         let cursor: Cursor
         if message.epoch == epoch, message.cursor.end <= next {
             (answer, cursor) = (.taken, message.cursor)
+        } else if message.epoch == epoch, isFollower {
+            // Another head had read on already: what comes here next was given out there, and is sent once more.
+            (answer, cursor) = (.taken, message.cursor.clamped(below: next))
         } else if message.epoch == nil {
             (answer, cursor) = (.fresh, Cursor(position: min(max(message.cursor.position, start, oldestWhole), next)))
         } else {

@@ -49,6 +49,8 @@ public struct ObjectLog: Sendable {
     var lifetimes = LifetimeQueue()
     /// Numbers from `oldest` on of parts that were forgotten before older ones, ascending: no two without a part between them.
     var forgotten: [Forgotten] = []
+    /// The numbers are those of a log that others follow too: a position beyond the live edge here is one of theirs.
+    public let isFollower: Bool
     /// Up to where numbers are reserved.
     var reserved: UInt64
     var open: OpenObject?
@@ -61,7 +63,12 @@ public struct ObjectLog: Sendable {
     /// A log with what `store` holds. An object that it holds not all parts of is void.
     /// - Parameter memory: octets of parts to hold in memory, where the store has a reader; nil for all.
     public init(_ store: some LogStore, retention: Retention = Retention(), memory: Int? = nil) throws(LogError) {
+        try self.init(store, retention: retention, memory: memory, isFollower: false)
+    }
+
+    init(_ store: some LogStore, retention: Retention, memory: Int?, isFollower: Bool) throws(LogError) {
         self.store = store
+        self.isFollower = isFollower
         self.retention = retention
         self.memory = store.reader == nil ? nil : memory
         let stored: StoredLog

@@ -40,6 +40,13 @@ public struct Cursor: Sendable {
         sequence < liveEdge ? settled.firstMissing(in: sequence..<liveEdge) : nil
     }
 
+    /// The same with nothing settled from `end` on.
+    func clamped(below end: UInt64) -> Cursor {
+        var cursor = Cursor(position: min(position, end))
+        for range in settled.ranges where range.lowerBound < end { cursor.settle(range.clamped(to: 0..<end)) }
+        return cursor
+    }
+
     /// How many numbers below `liveEdge` are not settled.
     public func unsettled(below liveEdge: UInt64) -> UInt64 { settled.missingCount(below: liveEdge) }
 

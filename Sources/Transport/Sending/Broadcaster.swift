@@ -278,6 +278,12 @@ public final class Broadcaster {
         try finish(object)
     }
 
+    /// Sends what the log that this one follows has under its next numbers. Nothing else may be published then.
+    /// - Throws: what `ObjectLog.follow` does.
+    package func follow(_ entry: FollowedEntry) throws(LogError) {
+        try source.withServer { server throws(LogError) in try server.follow(entry, at: self.reactor.now) }
+    }
+
     // MARK: Datagrams
 
     /// Octets of the largest datagram: it fits one packet of the flow, and one of any receiver's connection.

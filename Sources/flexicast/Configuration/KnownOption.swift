@@ -18,7 +18,7 @@ struct KnownOption: Equatable, Sendable {
 
     /// The commands that files and variables may configure.
     static let commands: [(name: String, type: any ParsableCommand.Type)] =
-        [SourceCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self]
+        [SourceCommand.self, PollCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self]
         .map { ($0.configuration.commandName ?? "", $0) }
 
     static func command(_ name: String) -> (any ParsableCommand.Type)? { commands.first { $0.name == name }?.type }

@@ -1,0 +1,123 @@
+import Foundation
+import TestSupport
+import Testing
+import Wire
+
+/// A log in NATS JetStream: one fills it, sources send what is in it.
+@Suite(
+    "A distributed log",
+    .enabled(
+        if: Ground.obstacle(needing: NATSServers.tools) == nil, "\(Ground.obstacle(needing: NATSServers.tools) ?? "")"))
+struct DistributedLogTests {
+    @Test(
+        "A source sends what others append, by the log's numbers; what is lost or no object is told, and the rest is whole"
+    )
+    func oneServer() throws {
+        let stage = try LogStage(servers: 1, heads: 1, receivers: 1)
+        let plain = PlainAppender(network: stage.network, place: 0, server: stage.network.address(0))
+        // The source waits for a log that is not there yet, and says so.
+        let head = try stage.startHead(0)
+        try head.awaitEvent("log")
+        #expect(head.told.events.first { $0.event == "log" }?.state == "missing")
+        let poller = try stage.startPoller(0)
+        try head.awaitEvent("listening")
+        try stage.feed.publish(upTo: 3)
+        let receiver = try stage.startReceiver(0)
+        try waitUntil(seconds: 20, "3 items\n\(receiver.logTail)\n\(head.logTail)\n\(poller.logTail)") {
+            receiver.tell { $0.items.count == 3 }
+        }
+        // Another program, with an object of two parts, one whose second part never comes, and a message that is none.
+        let subject = "flexicast.news"
+        let entry =
+            "<entry xmlns=\"http://www.w3.org/2005/Atom\"><id>urn:a</id><title>a</title><updated>2026-01-01T00:00:00Z</updated></entry>"
+        try plain.request(subject, "half", headers: ["Flexicast-Part": "1/2"])
+        try plain.request(subject, "none", headers: ["Flexicast-Part": "many"])
+        try plain.request(
+            subject, String(entry.prefix(40)), headers: ["Flexicast-Part": "1/2", "Flexicast-Name": "urn:a"])
+        let answer = try plain.request(subject, String(entry.dropFirst(40)), headers: ["Flexicast-Part": "2/2"])
+        #expect(answer.contains("\"seq\":7") || answer.contains("\"seq\": 7"), "\(answer)")
+        try waitUntil(seconds: 10, "the item of two parts\n\(receiver.logTail)\n\(head.logTail)") {
+            receiver.tell { $0.items["urn:a"] == "\(SHA256DigestOf(entry))" }
+        }
+        #expect(head.log.contains("message 5"))
+
+        // A purge while the source does not look, and what comes afterwards.
+        head.signal(SIGSTOP)
+        try plain.request(subject, "gone")
+        try plain.request("$JS.API.STREAM.PURGE.news", "")
+        try stage.feed.publish(upTo: 4)
+        Thread.sleep(forTimeInterval: 0.5)
+        head.signal(SIGCONT)
+        try waitUntil(seconds: 20, "the item after the purge\n\(receiver.logTail)\n\(head.logTail)") {
+            receiver.tell { $0.items.count == 5 }
+        }
+        // A newcomer has what the source keeps, and a source that begins has what the log keeps.
+        let second = try stage.startReceiver(1, "second")
+        try waitUntil(seconds: 10, "all items at a newcomer\n\(second.logTail)") { second.tell { $0.items.count == 5 } }
+        #expect(second.told.items == receiver.told.items)
+        #expect(receiver.told.itemLines == 5)
+        #expect(try poller.end() == 0)
+        #expect(try head.end() == 0)
+    }
+}
+
+private func SHA256DigestOf(_ text: String) -> String {
+    String(fileName(text).dropLast(4))
+}
+
+/// Places of a distributed log: first its servers, then sources, then a receiver's each. The poller runs beside the first server.
+final class LogStage {
+    let network: Namespaces
+    let directory: TemporaryDirectory
+    let feed: SampleEntries
+    let servers: NATSServers
+    private let serverCount: Int
+    private let headCount: Int
+    static let port: UInt16 = 4433
+
+    init(servers: Int, heads: Int, receivers: Int, options: String = "") throws {
+        (serverCount, headCount) = (servers, heads)
+        directory = try TemporaryDirectory()
+        network = try Namespaces(places: servers + heads + receivers + 2)
+        feed = try SampleEntries(file: directory.url.appending(path: "feed.atom"))
+        try feed.publish(upTo: 0)
+        self.servers = try NATSServers(network, at: Array(0..<servers), in: directory.url, options: options)
+    }
+
+    func place(ofHead index: Int) -> Int { serverCount + index }
+    func place(ofReceiver index: Int) -> Int { serverCount + headCount + index }
+    func address(ofHead index: Int) -> SocketAddress {
+        SocketAddress(network.address(place(ofHead: index)), port: Self.port)
+    }
+
+    func startHead(_ index: Int, _ options: [String] = []) throws -> Child {
+        try Child(
+            "head-\(index)",
+            network.command(
+                [
+                    Ground.program, "source", "--log", servers.log("news"), "--listen", "\(address(ofHead: index))",
+                    "--group", "232.77.0.\(index + 1):4477", "--interface", Namespaces.interface, "--json",
+                ] + options, at: place(ofHead: index)), log: directory.url.appending(path: "head-\(index).log"))
+    }
+
+    func startPoller(_ index: Int, _ options: [String] = []) throws -> Child {
+        try Child(
+            "poller-\(index)",
+            network.command(
+                [
+                    Ground.program, "poll", "--feed", directory.url.appending(path: "feed.atom").path, "--poll", "50ms",
+                    "--log", servers.log("news"), "--json", "--retain-octets", "67108864",
+                ] + options, at: index), log: directory.url.appending(path: "poller-\(index).log"))
+    }
+
+    func startReceiver(_ index: Int, _ name: String? = nil, _ options: [String] = []) throws -> Child {
+        let name = name ?? "receiver-\(index)"
+        let heads = (0..<headCount).map { "\(address(ofHead: $0))" }.joined(separator: ",")
+        return try Child(
+            name,
+            network.command(
+                [Ground.program, "receive", heads, "--insecure", "--interface", Namespaces.interface, "--json"]
+                    + options,
+                at: place(ofReceiver: index)), log: directory.url.appending(path: "\(name).log"))
+    }
+}

@@ -113,6 +113,21 @@ struct ServerName: Equatable {
     }
 }
 
+/// One or several of them, with commas between: `a.example:4433,b.example:4433`.
+struct ServerNames: Equatable {
+    var first: ServerName
+    var others: [ServerName]
+
+    init(_ text: String) throws {
+        let names = try text.split(separator: ",", omittingEmptySubsequences: false).map { try ServerName(String($0)) }
+        // Split gives one piece at least.
+        (first, others) = (names[0], Array(names.dropFirst()))
+        for (index, name) in names.enumerated() where names[..<index].contains(name) {
+            throw ArgumentProblem("\(name.host):\(name.port) is given twice; give each source once")
+        }
+    }
+}
+
 /// `--path auto|multicast|amt|unicast`.
 func parsePath(_ text: String) throws -> PathChoice {
     if let path = PathChoice(rawValue: text) { return path }

@@ -15,8 +15,10 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
             """)
 
     @Argument(
-        help: ArgumentHelp("Source to connect to, HOST:PORT.", valueName: "server"), transform: { try ServerName($0) })
-    var server: ServerName
+        help: ArgumentHelp(
+            "Source to connect to, HOST:PORT; several of one distributed log with commas between them.",
+            valueName: "server"), transform: { try ServerNames($0) })
+    var server: ServerNames
 
     @Option(
         help: ArgumentHelp(
@@ -128,7 +130,8 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
     }
 
     var options: ReceiverOptions {
-        var options = ReceiverOptions(host: server.host, port: server.port)
+        var options = ReceiverOptions(host: server.first.host, port: server.first.port)
+        options.others = server.others.map { Subscriber.Source(host: $0.host, port: $0.port) }
         options.trust = insecure ? .anyone : trust ?? .system
         options.tokenFile = tokenFile
         options.path = path

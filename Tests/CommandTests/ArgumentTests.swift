@@ -32,6 +32,11 @@ import Wire
         #expect(try ServerName("example.org:4433").host == "example.org")
         #expect(try ServerName("[2001:db8::1]:4433").host == "2001:db8::1")
         #expect(try ServerName("192.0.2.1:4433").port == 4433)
+        let several = try ServerNames("a.example:1,[2001:db8::1]:2,a.example:3")
+        #expect(several.first.host == "a.example" && several.others.map(\.port) == [2, 3])
+        for text in ["", "a.example:1,", ",a.example:1", "a.example:1,a.example:1", "a.example:1 b.example:1"] {
+            #expect(throws: ArgumentProblem.self) { try ServerNames(text) }
+        }
     }
 
     @Test(arguments: [

@@ -133,11 +133,11 @@ import Wire
         let receive = try #require(
             try Flexicast.parseAsRoot(try expanded(["receive", "--config=\(file)", "--output", "-"])) as? ReceiveCommand
         )
-        #expect(receive.server == (try ServerName("file.example:1")))
+        #expect(receive.server == (try ServerNames("file.example:1")))
         let other = try #require(
             try Flexicast.parseAsRoot(try expanded(["receive", "--output", "-", "a.example:2", "--config", file]))
                 as? ReceiveCommand)
-        #expect(other.server == (try ServerName("a.example:2")))
+        #expect(other.server == (try ServerNames("a.example:2")))
         // The file may be named by a variable.
         #expect(try expanded(["receive"], ["FLEXICAST_RECEIVE_CONFIG": file]).contains("file.example:1"))
     }

@@ -61,6 +61,52 @@ struct DistributedLogTests {
     }
 }
 
+extension DistributedLogTests {
+    @Test("Receivers of a source that is gone go on at another where they were; that of one that ends at once")
+    func failOver() throws {
+        let stage = try LogStage(servers: 1, heads: 2, receivers: 4)
+        let poller = try stage.startPoller(0)
+        var heads = try (0..<2).map { try stage.startHead($0) }
+        for head in heads { try head.awaitEvent("listening") }
+        let receivers = try (0..<4).map { try stage.startReceiver($0, nil, $0 % 2 == 0 ? ["--path", "unicast"] : []) }
+        for receiver in receivers { try receiver.awaitEvent("connected") }
+        var published = 0
+        func publish(_ count: Int) throws {
+            for _ in 0..<count {
+                published += 1
+                try stage.feed.publish(upTo: published)
+                Thread.sleep(forTimeInterval: 0.06)
+            }
+        }
+        func settle(_ what: String) throws {
+            for receiver in receivers {
+                try waitUntil(seconds: 20, "\(what): \(published) items\n\(receiver.logTail)\n\(poller.logTail)") {
+                    receiver.tell { $0.items.count } == published
+                }
+            }
+        }
+        try publish(20)
+        try settle("before")
+        // Killed, then ended in order: the other head has all receivers each time.
+        for (index, signal) in [(0, SIGKILL), (1, SIGTERM)] {
+            try heads[index].end(signal)
+            try publish(20)
+            try settle("without head \(index)")
+            heads[index] = try stage.startHead(index)
+            try heads[index].awaitEvent("listening")
+        }
+        for receiver in receivers {
+            let told = receiver.told
+            #expect(told.itemLines == published, "\(receiver.name): items told twice")
+            #expect(told.count("gap") == 0)
+            #expect(told.items == receivers[0].told.items)
+            // In the same epoch, whichever head it is.
+            #expect(told.events.filter { $0.event == "position" }.dropFirst().allSatisfy { $0.answer == "taken" })
+            #expect(try receiver.end() == 0)
+        }
+    }
+}
+
 private func SHA256DigestOf(_ text: String) -> String {
     String(fileName(text).dropLast(4))
 }

@@ -28,6 +28,8 @@ package struct ReceiverOptions: Sendable {
     /// Host name or address literal, without brackets: also what the source's certificate must name.
     package var host: String
     package var port: UInt16
+    /// Other sources of the same log.
+    package var others: [Subscriber.Source] = []
     package var trust: TrustChoice = .system
     /// File of the token that is shown to a source that asks for one.
     package var tokenFile: String?
@@ -64,6 +66,7 @@ package struct ReceiverOptions: Sendable {
 extension ReceiverOptions {
     var subscription: Subscriber.Options {
         var subscription = Subscriber.Options(host: host, port: port)
+        subscription.others = others
         subscription.trust = trust
         subscription.usesFlow = path != .unicast
         subscription.interface = interface

@@ -21,6 +21,9 @@ package final class Receiver {
     /// Octets of a large item, for the size of memory to keep ready.
     package static var largeItemOctets: Int { 16 << 20 }
 
+    /// How long a source may be silent where there are others. A receiver asks for a sign of life in a third of it.
+    package static var patienceWithOthers: Duration { .seconds(2) }
+
     package let reactor: Reactor
     package let log: Logger
     package let access: FlowAccess
@@ -38,7 +41,7 @@ package final class Receiver {
     package init(
         to remote: SocketAddress, serverName: String, tls: TLSContext, usesFlow: Bool, access: FlowAccess,
         wants: Wants = .everything, reports: Bool = false, qlogDirectory: String? = nil, token: [UInt8] = [],
-        ticket: [UInt8]? = nil, shows accessToken: AccessToken? = nil,
+        ticket: [UInt8]? = nil, shows accessToken: AccessToken? = nil, hasOthers: Bool = false,
         assembler: ObjectAssembler = ObjectAssembler(), grant: ReceiverGrant = ReceiverGrant(), reactor: Reactor,
         log: Logger
     ) throws {
@@ -50,6 +53,7 @@ package final class Receiver {
         var configuration = ConnectionConfiguration.receiver(usesFlow: usesFlow, grant: grant)
         // When a source is back after a while, its receivers are to know it soon, and not all in the same moment.
         configuration.unansweredKeepAlive = .milliseconds(Int64.random(in: 750...1000, using: &random))
+        if hasOthers { configuration.parameters.maxIdleTimeout = Self.patienceWithOthers }
         guard let id = ConnectionID(random.octets(8)) else { preconditionFailure("eight octets make an ID") }
         let connection = try SecureConnection(
             client: configuration, tls: tls, serverName: serverName, to: remote,

@@ -17,6 +17,9 @@ public final class Subscriber {
         public var host: String
         /// UDP port of the source.
         public var port: UInt16
+        /// Other sources with the same objects under the same numbers: heads of one distributed log. Each receiver begins at another
+        /// of all of them, and goes on at the next where it was when its own is gone.
+        public var others: [Source] = []
         /// Which certificates are believed.
         public var trust = TrustChoice.system
         /// Objects whose names begin with one of these are wanted; empty: all. A flow brings everything.
@@ -102,9 +105,9 @@ public final class Subscriber {
     private let reactor: Reactor
     private let log: Logger
     private var tls: TLSContext
-    private var addresses: [IPAddress]
+    private var places: [Place]
     /// Which of them is tried next.
-    private var nextAddress = 0
+    private var nextPlace = 0
     package private(set) var receiver: Receiver?
     /// Attempts that were begun before that of `receiver` and have not come about yet.
     private var rivals: [Receiver] = []
@@ -123,8 +126,8 @@ public final class Subscriber {
     /// Where the receiver is in the source's log, from connection to connection.
     private var kept: ObjectAssembler
     private var order: PartOrder
-    private var ticket: [UInt8]?
-    private var token: [UInt8] = []
+    /// What sources have given for the next connection with them.
+    private var passes: [Source: Pass] = [:]
     /// What earlier connections received.
     private var past = Counts()
     private var retry: TimerHandle?
@@ -166,13 +169,12 @@ public final class Subscriber {
             kept = ObjectAssembler(mode: mode, limits: limits)
         }
         order = PartOrder(limit: options.heldOctets)
-        addresses = Self.alternating(try Resolver.addresses(of: options.host))
-        guard !addresses.isEmpty else { throw EndpointError("\(options.host) has no address") }
+        places = try Self.places(options, random: &random)
         footing = Footing(local: nil, interface: options.interface)
         reactor.onTurnEnd { [weak self] in self?.release() }
         retry = reactor.timer { [unowned self] in connect() }
         race = reactor.timer { [unowned self] in
-            nextAddress += 1
+            nextPlace += 1
             begin()
         }
         do throws(ReactorError) {
@@ -235,11 +237,9 @@ public final class Subscriber {
     private func connect() {
         retry?.schedule(at: .distantFuture)
         // All of them failed: the name may stand for others by now.
-        if nextAddress >= addresses.count {
-            nextAddress = 0
-            if let found = try? Resolver.addresses(of: options.host), !found.isEmpty {
-                addresses = Self.alternating(found)
-            }
+        if nextPlace >= places.count {
+            nextPlace = 0
+            if let found = try? Self.places(options, random: &random) { places = found }
         }
         attempts += 1
         readTrust()
@@ -247,41 +247,43 @@ public final class Subscriber {
         begin()
     }
 
+    /// Who was let go sooner waits before it tries another source, as it would before it tries the same.
+    private static let leastStay = Duration.seconds(1)
+    /// Within this time, at random, receivers turn to another source.
+    private static let mostHaste = Duration.milliseconds(100)
+
     /// The least time between attempts at two addresses (RFC 8305 section 5).
     private static let raceDelay = Duration.milliseconds(250)
 
-    /// Addresses of both versions take turns, that of the first one first (RFC 8305 section 4).
-    static func alternating(_ addresses: [IPAddress]) -> [IPAddress] {
-        let first = addresses.filter { $0.isIPv4 == addresses[0].isIPv4 }
-        let second = addresses.filter { $0.isIPv4 != addresses[0].isIPv4 }
-        return (0..<max(first.count, second.count)).flatMap { index in
-            [first, second].compactMap { $0.indices.contains(index) ? $0[index] : nil }
-        }
+    /// There is more than one source. Two addresses of two versions are most often one's.
+    private var hasOthers: Bool {
+        !options.others.isEmpty || places.count { $0.address.isIPv4 } > 1 || places.count { !$0.address.isIPv4 } > 1
     }
 
     /// Begins an attempt at the address whose turn it is, beside those that are under way. The next follows soon, if there is one.
     private func begin() {
-        guard nextAddress < addresses.count else { return }
-        let address = addresses[nextAddress]
-        if nextAddress + 1 < addresses.count { race?.schedule(at: reactor.now + Self.raceDelay) }
+        guard nextPlace < places.count else { return }
+        let place = places[nextPlace]
+        let pass = passes[place.source] ?? Pass()
+        if nextPlace + 1 < places.count { race?.schedule(at: reactor.now + Self.raceDelay) }
         do {
             let receiver = try Receiver(
-                to: SocketAddress(address, port: options.port), serverName: options.host, tls: tls,
+                to: place.remote, serverName: place.source.host, tls: tls,
                 usesFlow: options.usesFlow,
                 access: FlowAccess(interface: options.interface, native: options.joinsGroup, relay: options.relay),
                 wants: options.prefixes.isEmpty ? .everything : .named(options.prefixes),
-                reports: options.reports, qlogDirectory: options.qlogDirectory, token: token, ticket: ticket,
-                shows: options.accessToken, assembler: kept, reactor: reactor,
+                reports: options.reports, qlogDirectory: options.qlogDirectory, token: pass.token, ticket: pass.ticket,
+                shows: options.accessToken, hasOthers: hasOthers, assembler: kept, reactor: reactor,
                 log: log)
             if let earlier = self.receiver { rivals.append(earlier) }
             self.receiver = receiver
             receiver.onEvent = { [unowned self, unowned receiver] event in handle(event, of: receiver) }
             receiver.start()
         } catch {
-            log.error("cannot connect", metadata: ["address": "\(address)", "reason": "\(error)"])
+            log.error("cannot connect", metadata: ["address": "\(place.remote)", "reason": "\(error)"])
             lastFailure = "\(error)"
-            guard receiver == nil, nextAddress + 1 >= addresses.count else { return }
-            nextAddress += 1
+            guard receiver == nil, nextPlace + 1 >= places.count else { return }
+            nextPlace += 1
             tryAgain()
         }
     }
@@ -293,8 +295,8 @@ public final class Subscriber {
         rivals = []
         receiver = winner
         for other in others { drop(other) }
-        let address = winner.peer.connection.machine.remoteAddress.address
-        nextAddress = addresses.firstIndex(of: address) ?? nextAddress
+        let remote = winner.peer.connection.machine.remoteAddress
+        nextPlace = places.firstIndex { $0.remote == remote } ?? nextPlace
     }
 
     /// One of several attempts has failed; the others go on, and the next address has its turn.
@@ -304,7 +306,7 @@ public final class Subscriber {
             metadata: ["address": "\(loser.peer.connection.machine.remoteAddress)", "reason": "\(reason)"])
         if loser === receiver { receiver = rivals.removeLast() } else { rivals.removeAll { $0 === loser } }
         drop(loser)
-        if nextAddress + 1 < addresses.count { race?.schedule(at: reactor.now) }
+        if nextPlace + 1 < places.count { race?.schedule(at: reactor.now) }
     }
 
     /// Of an attempt nothing is kept.
@@ -337,7 +339,7 @@ public final class Subscriber {
         receiver.onEvent = { _ in }
         receiver.close()
         keep()
-        nextAddress = 0
+        nextPlace = 0
         connect()
     }
 
@@ -351,8 +353,13 @@ public final class Subscriber {
         guard let receiver else { return }
         kept = receiver.peer.extension.assembler
         past.add(receiver)
-        ticket = receiver.sessionTicket ?? ticket
-        if !receiver.addressToken.isEmpty { token = receiver.addressToken }
+        let remote = receiver.peer.connection.machine.remoteAddress
+        if let source = places.first(where: { $0.remote == remote })?.source {
+            var pass = passes[source] ?? Pass()
+            pass.ticket = receiver.sessionTicket ?? pass.ticket
+            if !receiver.addressToken.isEmpty { pass.token = receiver.addressToken }
+            passes[source] = pass
+        }
         retired.append(receiver)
         self.receiver = nil
     }
@@ -369,8 +376,16 @@ public final class Subscriber {
         }
         race?.schedule(at: .distantFuture)
         // One that never came about says that this address is of no use.
-        if attempts > 0 { nextAddress += 1 }
+        if attempts > 0 { nextPlace += 1 }
         keep()
+        if attempts == 0, hasOthers, reactor.now - connectedAt >= Self.leastStay, accessRefusal == nil {
+            // Another has what this one had. All that it served come in these moments, and not all to the same one.
+            places.append(places.remove(at: min(nextPlace, places.count - 1)))
+            nextPlace = 0
+            retry?.schedule(at: reactor.now + Self.mostHaste * Double.random(in: 0...1, using: &random))
+            onEvent(.disconnected(reason))
+            return
+        }
         // Without a connection that had come about there would be no end to it.
         if reason == .statelessReset, attempts == 0 {
             retry?.schedule(at: reactor.now + ReconnectPause.afterReset(random: &random))

@@ -41,6 +41,9 @@ struct FollowedLogTests {
             case .part(let part):
                 given.append("\(part.sequence) \(String(decoding: part.body, as: UTF8.self))")
                 cursor.settle(part.sequence)
+            case .stored(let part):
+                given.append("\(part.sequence) on a disk that it has not")
+                cursor.settle(part.sequence)
             case .gap(let gap):
                 given.append("\(gap.first)+\(gap.count) \(gap.reason)")
                 cursor.settle(gap.range)

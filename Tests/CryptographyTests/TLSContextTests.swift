@@ -78,6 +78,9 @@ import Testing
                 #expect(fields.count == 3 && fields[1].count == 64)
                 #expect(fields.last.map { hex(String($0)) } == pair.client.secrets[end])
             }
+            client.logFlowSecret([0xa, 0xbc], of: ConnectionID([1, 0xff])!, suite: .chaCha20Poly1305)
+            let all = try String(contentsOfFile: path, encoding: .utf8)
+            #expect(all.hasSuffix("\nFLEXICAST_FLOW_SECRET_1303 01ff 0abc\n"))
         }
     }
 }

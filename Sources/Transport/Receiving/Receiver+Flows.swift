@@ -21,7 +21,9 @@ extension Receiver {
         case .closeTunnel(let id):
             flows[id]?.closeTunnel()
             onEvent(.way(.multicast))
-        case .installKey(let id, let key): flows[id]?.install(key)
+        case .installKey(let id, let key):
+            flows[id]?.install(key)
+            tls.logFlowSecret(key.secret, of: id, suite: key.suite)
         case .dropKey(let id, let generation): flows[id]?.drop(generation)
         case .listening(let id): if let flow = flows[id] { onEvent(.listening(group: flow.group)) }
         case .returned: onEvent(.returned)

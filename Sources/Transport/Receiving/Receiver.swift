@@ -27,6 +27,8 @@ package final class Receiver {
     package let reactor: Reactor
     package let log: Logger
     package let access: FlowAccess
+    /// Whose key log gets the flows' secrets.
+    package let tls: TLSContext
     package var flows: [FlowID: FlowReception] = [:]
     /// Those of them whose packets come on the connection's own way.
     package var replicated: [FlowReception] = []
@@ -48,6 +50,7 @@ package final class Receiver {
         self.reactor = reactor
         self.log = log
         self.access = access
+        self.tls = tls
         self.accessToken = accessToken
         var random = randomSeed()
         var configuration = ConnectionConfiguration.receiver(usesFlow: usesFlow, grant: grant)

@@ -18,6 +18,8 @@ package final class FlowSender {
     private var copies: [FlowCopy] = []
     /// The flow has something to do: `FlowServer.timerFired`, then `pump`.
     package var onTimer: () -> Void = {}
+    /// A key of the flow is about to be used, for a log.
+    package var onKey: (FlowKey) -> Void = { _ in }
     /// Sees packets in the clear before they are sealed, for a log.
     package var onRun: ((RunPlan, Span<UInt8>) -> Void)? {
         get { sealer.onRun }
@@ -70,7 +72,10 @@ package final class FlowSender {
     package func pump(_ server: inout FlowServer) {
         let now = reactor.now
         server.settle(at: now)
-        while let change = server.nextKeyChange() { sealer.take(change) }
+        while let change = server.nextKeyChange() {
+            sealer.take(change)
+            if case .install(let key) = change { onKey(key) }
+        }
         server.collectCopies(into: &copies)
         if let socket = copies.isEmpty ? groupSocket : copySocket {
             let before = octetsSent

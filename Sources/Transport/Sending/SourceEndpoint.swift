@@ -98,6 +98,11 @@ package final class SourceEndpoint {
         listener.onRefused = { [unowned self] address, refusal in
             self.log.refused(address, refusal, at: self.reactor.now)
         }
+        if let sender, let id = self.server.flow?.flowID {
+            sender.onKey = { [unowned listener] key in
+                listener.tls.logFlowSecret(key.secret, of: id, suite: key.suite)
+            }
+        }
         if let qlogDirectory { startFlowLog(directory: qlogDirectory) }
         if reader != nil {
             read = reactor.mailbox { [weak self] numbers, result in

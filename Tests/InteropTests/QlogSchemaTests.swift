@@ -98,6 +98,31 @@ struct QlogSchemaTests {
         #expect(throws: Failure.self) { try counts(in: directory.url, ".sqlog") }
     }
 
+    /// What qvis's loader asks of a file, by its source: the header's names, and categories that it knows.
+    @Test func aFileForQvis() throws {
+        let directory = try TemporaryDirectory()
+        try write([0x0e, 3, 2, 2, 9, 9, 0, 0], to: directory.url)
+        let script = Machine.root.appending(path: "Packaging/qlog-for-qvis").path
+        let result = try run(Machine.python, [script, directory.url.appending(path: "a.sqlog").path])
+        #expect(result.status == 0, "\(result.errors)")
+        let data = try Data(contentsOf: directory.url.appending(path: "a.qvis.sqlog"))
+        let records = try data.split(separator: 0x1e).map {
+            try #require(try JSONSerialization.jsonObject(with: Data($0)) as? [String: Any])
+        }
+        #expect(records[0]["qlog_version"] as? String == "0.3")
+        #expect(records[0]["qlog_format"] as? String == "JSON-SEQ")
+        let trace = try #require(records[0]["trace"] as? [String: Any])
+        #expect((trace["vantage_point"] as? [String: String])?["type"] == "client")
+        #expect((trace["common_fields"] as? [String: Any])?["time_format"] as? String == "relative")
+        #expect(
+            records.dropFirst().map { $0["name"] as? String } == [
+                "transport:packet_received", "connectivity:connection_closed",
+            ])
+        let frames = (records[1]["data"] as? [String: Any])?["frames"] as? [[String: Any]]
+        #expect(frames?.first?["length"] as? Int == 2)
+        #expect(frames?.last?["payload_length"] as? Int == 2)
+    }
+
     /// A source, its flow and a receiver: three files, in which nothing is unknown, and the flow's has what left on it.
     @Test func aWholeRun() throws {
         let directory = try TemporaryDirectory()

@@ -131,7 +131,8 @@ let package = Package(
         .testTarget(
             name: "TransportTests",
             dependencies: [
-                "Operation", "Transport", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography", "Reactor", log,
+                "Operation", "Transport", "System", "Wire", "QUIC", "Objects", "Flexicast", "Cryptography", "Reactor",
+                log,
             ], swiftSettings: room),
         .testTarget(
             name: "FeedsTests",

@@ -12,6 +12,9 @@ struct LogDatabase: ~Copyable {
     static let schema: Int64 = 2
     /// Parts deleted in one transaction.
     static let partsPerDeletion = 256
+    /// Pages that stay free, and those given back after a commit.
+    static let sparePages: Int64 = 1024
+    static let pagesPerShrinking = 512
     /// Octets that the write-ahead log keeps on disk when all in it was brought over.
     static let writeAheadOctets = 16 << 20
 
@@ -238,7 +241,17 @@ struct LogDatabase: ~Copyable {
             return deleted
         }
         oldest = max(oldest, trimmed)
+        // What is written is written, whatever comes of it.
+        try? shrink()
         return deleted == Self.partsPerDeletion
+    }
+
+    /// Gives some of the room back that is not needed any more, if that is much: what a log needs again stays.
+    private func shrink() throws(LogStoreError) {
+        let free = try database.integer("PRAGMA freelist_count") ?? 0
+        let all = try database.integer("PRAGMA page_count") ?? 0
+        guard free > max(Self.sparePages, all / 4) else { return }
+        try database.execute("PRAGMA incremental_vacuum(\(Self.pagesPerShrinking))")
     }
 
     /// Brings what is in the write-ahead log into the database, so that its room is used again.

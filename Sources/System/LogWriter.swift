@@ -11,6 +11,11 @@ final class LogWriter: Sendable {
     private let database: Mutex<LogDatabase?>
     private let counts = Mutex(SQLiteLogStatistics())
     private let directory: Mutex<DirectoryLock?>
+    private let lastRoom: Mutex<ReserveFile>
+
+    /// Numbers reserved where the disk takes nothing more, with the last room there is: the source goes on with them until it
+    /// does.
+    static let lastBlock: UInt64 = 1 << 20
 
     /// Takes the directory, opens the database in it and starts the thread.
     init(directory path: String, limits: SQLiteLogLimits, fresh: Epoch, startsAnew: Bool) throws(LogStoreError) {
@@ -18,6 +23,9 @@ final class LogWriter: Sendable {
         let opened = try LogDatabase(
             "\(path)/\(SQLiteLogStore.fileName)", octetLimit: limits.databaseOctets, fresh: fresh,
             startsAnew: startsAnew)
+        var room = ReserveFile("\(path)/reserve")
+        room.keep(at: monotonicNow())
+        lastRoom = Mutex(room)
         // SQLite makes its files' content durable, and of their names only that of the write-ahead log.
         try lock.sync()
         queue = Monitor(
@@ -161,7 +169,23 @@ final class LogWriter: Sendable {
                 guard database != nil else { return }
                 try reserve(count, in: &database!)
             }
-        } catch { queue.change { $0.reservationFailed(at: monotonicNow()) } }
+        } catch {
+            reserveWithLastRoom()
+            queue.change { $0.reservationFailed(at: monotonicNow()) }
+        }
+    }
+
+    /// The disk takes nothing more.
+    private func reserveWithLastRoom() {
+        let hadRoom = lastRoom.withLock { room in
+            defer { room.release() }
+            return room.isKept
+        }
+        guard hadRoom else { return }
+        try? database.withLock { (database) throws(LogStoreError) in
+            guard database != nil else { return }
+            try reserve(Self.lastBlock, in: &database!)
+        }
     }
 
     private func end() {
@@ -196,8 +220,10 @@ final class LogWriter: Sendable {
                     counts.octetsWritten += UInt64(part.streamLength)
                 }
             }
+            lastRoom.withLock { $0.keep(at: monotonicNow()) }
             queue.change { $0.written(trimmed: trimmed, isDeleting: isDeleting) }
         } catch {
+            reserveWithLastRoom()
             queue.change { $0.failed(error.reason, at: monotonicNow()) }
         }
         queue.wake()

@@ -8,7 +8,8 @@ import Wire
 
 /// A process that writes is killed again and again, at any moment.
 @Suite struct KilledWriterTests {
-    static let kills = 50
+    /// `FLEXICAST_KILLS` makes them more.
+    static let kills = ProcessInfo.processInfo.environment["FLEXICAST_KILLS"].flatMap { Int($0) } ?? 50
 
     /// What the killed processes had been promised.
     struct Promised {
@@ -79,6 +80,9 @@ import Wire
             #expect(zip(sequences, sequences.dropFirst()).allSatisfy { $0 < $1 })
             #expect(promised.safe.filter { $0 >= stored.oldest }.isSubset(of: sequences), "seed \(seed)")
             #expect(stored.parts.allSatisfy { $0 == samplePart($0.sequence) })
+            // As a source opens it: some of them are there, and of the others what they are.
+            let held = try store.load(holding: random.below(200_000))
+            #expect(held.older + held.parts.map { StoredPart($0) } == stored.parts.map { StoredPart($0) })
             #expect(store.statistics.partsDamaged == 0)
             promised.oldest = stored.oldest
             promised.safe = promised.safe.filter { $0 >= stored.oldest }

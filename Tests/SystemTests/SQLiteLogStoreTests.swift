@@ -191,6 +191,53 @@ import Wire
         #expect(try store.load() == after)
     }
 
+    /// 2000 objects of 10 kB in a second: prints what an append adds to an object's way, and how long commits took meanwhile.
+    @Test func whatAnAppendTakes() throws {
+        let scratch = try ScratchStore()
+        let store = try scratch.open()
+        var log = try ObjectLog(store, memory: 1 << 20)
+        let body = [UInt8](repeating: 7, count: 10_000)
+        var times: [Duration] = []
+        let begin = ContinuousClock.now
+        for index in 0..<2000 {
+            let start = ContinuousClock.now
+            try log.append(name: "\(index)", body: body, published: WallTime(nanoseconds: 0))
+            times.append(ContinuousClock.now - start)
+            guard index % 20 == 19 else { continue }
+            let pause = begin + .milliseconds(10 * (index / 20 + 1)) - ContinuousClock.now
+            Thread.sleep(forTimeInterval: max(0, pause / .seconds(1)))
+        }
+        try store.flush()
+        times.sort()
+        let counts = store.statistics
+        print(
+            "2000 appends in \(ContinuousClock.now - begin): p50 \(times[1000]), p99 \(times[1980]), longest \(times[1999]);",
+            "\(counts.commits) commits, the longest \(counts.longestCommit)")
+        #expect(log.statistics.storeFailures == 0 && counts.partsWritten == 2000)
+        #expect(counts.commits < 400, "many objects go in one commit")
+    }
+
+    /// Room that is not needed any more is given back while the log goes on.
+    @Test func theFileShrinks() throws {
+        let scratch = try ScratchStore()
+        var store = try scratch.open()
+        _ = try store.reserve(4000)
+        for sequence in UInt64(0)..<200 {
+            let header = PartHeader(sequence: sequence, length: 200_000, published: WallTime(nanoseconds: 0))
+            try store.append(try Part(header, body: [UInt8](repeating: 9, count: 200_000)))
+        }
+        try store.flush()
+        func size() throws -> Int64 { try Database(scratch.database).integer("PRAGMA page_count") ?? 0 }
+        let before = try size()
+        try store.trim(below: 199)
+        for sequence in UInt64(200)..<300 where try size() > before / 2 {
+            try store.append(samplePart(sequence))
+            try store.flush()
+        }
+        #expect(try size() <= before / 2 && before > 9000)
+        #expect(try store.load().parts.first?.sequence == 199)
+    }
+
     /// A directory from a backup, whose numbers were given on.
     @Test func anotherEpochOnDemand() throws {
         let scratch = try ScratchStore()

@@ -5,6 +5,7 @@ import Logging
 import Objects
 import QUIC
 import Reactor
+import System
 import Testing
 import Wire
 
@@ -23,7 +24,7 @@ import Wire
 
         init(
             group: UInt8, retention: Retention = Retention(objects: 1000, octets: 8 << 20), history: Int = 0,
-            waiting: Broadcaster.Waiting = .everybody
+            waiting: Broadcaster.Waiting = .everybody, objects: ObjectLog? = nil
         ) throws {
             reactor = try Reactor(io: .epoll)
             self.group = SocketAddress(.v4(0xef4d_6400 | UInt32(group)), port: 4500 + UInt16(group))
@@ -34,6 +35,7 @@ import Wire
             options.retention = retention
             options.waiting = waiting
             options.history = history
+            options.objects = objects
             broadcaster = try Broadcaster(options, on: reactor, log: quiet())
             certificate = FileManager.default.temporaryDirectory.appending(path: "broadcaster-\(UUID()).pem")
             try Data(broadcaster.certificatePEM.utf8).write(to: certificate)
@@ -63,6 +65,33 @@ import Wire
             }
             return true
         }
+    }
+
+    /// A log on disk that is larger than memory: who comes late is read the old ones by a thread, and who is there goes on.
+    @Test(arguments: [true, false]) func oldObjectsComeFromTheDisk(usesFlow: Bool) throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "broadcaster-\(UUID())")
+        defer { try? FileManager.default.removeItem(at: directory) }
+        var random = SystemRandomNumberGenerator()
+        let store = try SQLiteLogStore(directory: directory.path, random: &random)
+        let stage = try Stage(
+            group: usesFlow ? 31 : 32, history: 10_000, objects: try ObjectLog(store, memory: 200_000))
+        let bodies = (0..<400).map { index in (0..<5000).map { UInt8(truncatingIfNeeded: $0 &* (index + 3)) } }
+        for (index, body) in bodies[..<300].enumerated() { try stage.broadcaster.publish(name: "\(index)", body) }
+        try store.flush()
+        try stage.broadcaster.publish(name: "300", bodies[300])
+        let server = { stage.broadcaster.endpoint.server }
+        #expect(server().log.heldOctets < 300_000 && server().log.objectCount == 301)
+        let late = try stage.subscriber(.whole, usesFlow: usesFlow)
+        #expect(stage.turn { late.whole.count > 20 })
+        for (index, body) in bodies.enumerated().dropFirst(301) {
+            try stage.broadcaster.publish(name: "\(index)", body)
+            stage.reactor.turn(timeout: .zero)
+        }
+        #expect(stage.turn { late.whole.count == 400 })
+        #expect(late.whole.allSatisfy { $0.body == bodies[Int($0.name) ?? 0] })
+        #expect(Set(late.whole.map { $0.name }).count == 400 && late.gaps == 0)
+        #expect(server().storedPartsRead > 200 && server().readFailures == 0)
+        try store.close()
     }
 
     /// A subscriber and what it has been given.

@@ -111,6 +111,17 @@ struct ReadableStore: LogStore {
         #expect(log.checkInvariants() == nil && log.objectCount == 11)
     }
 
+    /// The same while what it took before still waits to be written: that stays, and of what it did not take the newest.
+    @Test func aStoreThatTakesNothingForLong() throws {
+        var log = try Self.log(memory: 500)
+        Self.change(&log) { $0.behind = 1000 }
+        for _ in 0..<5 { try log.append(body: Self.body, published: noon) }
+        Self.change(&log) { $0.isFull = true }
+        for _ in 0..<20 { try log.append(body: Self.body, published: noon) }
+        #expect(Self.whereIs(log, 0..<25) == "mmmmm" + String(repeating: "g", count: 17) + "mmm")
+        #expect(log.heldOctets <= 1000 && log.objectCount == 8 && log.checkInvariants() == nil)
+    }
+
     @Test func whatTheStoreHasLost() throws {
         var log = try Self.log(memory: 300_000)
         try log.append(body: Self.body, published: noon)

@@ -107,6 +107,68 @@ extension DistributedLogTests {
     }
 }
 
+extension DistributedLogTests {
+    @Test(
+        "TLS and who we are come from files; what is wrong with them is told, tried again, and mended without a restart"
+    )
+    func credentials() throws {
+        let stage = try LogStage(servers: 1, heads: 1, receivers: 1) { directory, address in
+            try shell([
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                "-days", "1",
+                "-keyout", directory.appending(path: "key.pem").path, "-out", directory.appending(path: "ca.pem").path,
+                "-subj", "/CN=\(address)", "-addext", "subjectAltName=IP:\(address)",
+            ])
+            return """
+                authorization { user: head, password: "open: sesame" }
+                tls { cert_file: "\(directory.path)/ca.pem", key_file: "\(directory.path)/key.pem" }
+                """
+        }
+        let login = stage.directory.url.appending(path: "login")
+        func write(_ text: String) throws { try text.write(to: login, atomically: true, encoding: .utf8) }
+        let options = [
+            "--log-ca", stage.directory.url.appending(path: "ca.pem").path, "--log-credentials", login.path,
+        ]
+        func state(_ child: Child) -> String? { child.told.events.last { $0.event == "log" }?.state }
+        try write("head:wrong\n")
+        let poller = try stage.startPoller(0, options)
+        let head = try stage.startHead(0, options)
+        for child in [poller, head] {
+            try waitUntil(seconds: 10, "\(child.name) to be refused\n\(child.logTail)") { state(child) == "refused" }
+            #expect(!child.log.contains("wrong\n") && !child.log.contains("sesame"))
+        }
+        // Without TLS, and with authorities that are not the server's.
+        let plain = try stage.startPoller(0, ["--log-credentials", login.path])
+        try waitUntil(seconds: 10, "one without TLS\n\(plain.logTail)") { state(plain) != nil }
+        #expect(state(plain) != "polling")
+        try plain.end(SIGKILL)
+        try write("head:open: sesame\n")
+        try stage.feed.publish(upTo: 2)
+        let receiver = try stage.startReceiver(0)
+        try waitUntil(seconds: 30, "2 items\n\(poller.logTail)\n\(head.logTail)\n\(receiver.logTail)") {
+            receiver.tell { $0.items.count == 2 }
+        }
+        #expect(state(poller) == "polling" && state(head) == "following")
+        #expect(try poller.end() == 0)
+    }
+
+    @Test("A log that no server answers for is told and tried; a head ends at once when it is asked to")
+    func nobody() throws {
+        let directory = try TemporaryDirectory()
+        let place = try Place()
+        for log in ["nats://no.such.host.invalid/news", "nats://127.0.0.1:1/news"] {
+            let child = try Child(
+                "head",
+                place.command([Ground.program, "source", "--log", log, "--listen", "127.0.0.1:0", "--json"]),
+                log: directory.url.appending(path: "head.log"))
+            try child.awaitEvent("log")
+            #expect(child.told.events.last?.state == "unreachable", "\(child.logTail)")
+            #expect(child.told.count("listening") == 0)
+            #expect(try child.end(SIGINT) == 0)
+        }
+    }
+}
+
 private func SHA256DigestOf(_ text: String) -> String {
     String(fileName(text).dropLast(4))
 }
@@ -121,13 +183,17 @@ final class LogStage {
     private let headCount: Int
     static let port: UInt16 = 4433
 
-    init(servers: Int, heads: Int, receivers: Int, options: String = "") throws {
+    /// `options`: of the servers, from the directory for files and the first one's address.
+    init(
+        servers: Int, heads: Int, receivers: Int, options: (URL, IPAddress) throws -> String = { _, _ in "" }
+    ) throws {
         (serverCount, headCount) = (servers, heads)
         directory = try TemporaryDirectory()
         network = try Namespaces(places: servers + heads + receivers + 2)
         feed = try SampleEntries(file: directory.url.appending(path: "feed.atom"))
         try feed.publish(upTo: 0)
-        self.servers = try NATSServers(network, at: Array(0..<servers), in: directory.url, options: options)
+        self.servers = try NATSServers(
+            network, at: Array(0..<servers), in: directory.url, options: options(directory.url, network.address(0)))
     }
 
     func place(ofHead index: Int) -> Int { serverCount + index }

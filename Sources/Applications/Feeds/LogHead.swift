@@ -27,8 +27,8 @@ final class LogHead {
     private(set) var counters = Counters()
 
     struct Counters: Sendable {
-        /// It follows the log now.
-        var isFollowing = false
+        /// What is wrong with the log now; nil when it is followed.
+        var problem: String?
         /// Messages that were no object.
         var refused: UInt64 = 0
         /// Numbers of messages that the log has no more, and that were not read before.
@@ -89,11 +89,11 @@ final class LogHead {
             isLoaded = true
             reactor.stop()
         case .state(nil):
-            counters.isFollowing = true
+            counters.problem = nil
             log.notice("the log is followed", metadata: ["log": "\(place)"])
             output.report(SourceEvent.followed(state: "following", reason: ""))
         case .state(let problem?):
-            counters.isFollowing = false
+            counters.problem = problem.kind.rawValue
             log.error("the log is not followed: it is tried again", metadata: ["reason": "\(problem)"])
             output.report(SourceEvent.followed(state: problem.kind.rawValue, reason: problem.reason))
         case .refused(let reason):
@@ -105,6 +105,18 @@ final class LogHead {
             status = 1
             reactor.stop()
         }
+    }
+
+    func add(to text: inout MetricsText) {
+        text.add(
+            "flexicast_source_log_followed", .gauge, "Whether the distributed log is followed now, 1 or 0.",
+            counters.problem == nil ? 1 : 0)
+        text.add(
+            "flexicast_source_log_refused_messages_total", .counter, "Messages of the log that were no object.",
+            counters.refused)
+        text.add(
+            "flexicast_source_log_lost_messages_total", .counter, "Messages that the log lost before they were read.",
+            counters.lost)
     }
 
     private func take(_ entry: FollowedEntry) {

@@ -63,7 +63,7 @@ package func runSource(
     }
     publishMissing(try feeds.add(options.feeds))
 
-    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience, store: store) { feeds.counters }
+    let pages = SourceMetrics(broadcaster: broadcaster, audience: audience, store: store, head: head) { feeds.counters }
     let metrics = try options.metrics.map { try HTTPServer($0, reactor: reactor, page: pages.page) }
     defer { metrics?.close() }
     let drain = Drain(broadcaster, for: options.drain, on: reactor)

@@ -11,6 +11,8 @@ struct SourceMetrics {
     let audience: Audience
     /// Where items are kept; nil without a directory for them.
     let store: SQLiteLogStore?
+    /// Where a distributed log is followed.
+    let head: LogHead?
     let feed: () -> FeedCounters
 
     /// Receivers in one answer at `/receivers`.
@@ -31,7 +33,8 @@ struct SourceMetrics {
         let counts = broadcaster.counts
         let feed = feed()
         return jsonObject([
-            "status": "up", "log": store.map { $0.trouble == nil ? "disk" : "memory" } ?? "memory",
+            "status": "up", "log": head.map { $0.counters.problem ?? "following" }
+                ?? (store.map { $0.trouble == nil ? "disk" : "memory" } ?? "memory"),
             "receivers": counts.receivers, "members": counts.members, "items": counts.items,
             "polls": feed.polls, "failed_polls": feed.failures.values.reduce(0, +),
         ])
@@ -94,6 +97,7 @@ struct SourceMetrics {
         text.add(
             "flexicast_source_certificate_expiry_timestamp_seconds", .gauge, "When the certificate ends, in Unix time.",
             broadcaster.certificate.validUntil)
+        head?.add(to: &text)
         return text
     }
 

@@ -52,6 +52,8 @@ struct EventLine: Decodable, Sendable {
 struct Told: Sendable {
     /// Digest by id, the latest version.
     var items: [String: String] = [:]
+    /// Number in the source's log by id, of the latest version.
+    var sequences: [String: Int] = [:]
     /// Every item line, doubles included.
     var itemLines = 0
     var vias: [String: Int] = [:]
@@ -80,7 +82,10 @@ struct Told: Sendable {
         switch line.event {
         case "item":
             itemLines += 1
-            if let id = line.id { items[id] = line.sha256 }
+            if let id = line.id {
+                items[id] = line.sha256
+                sequences[id] = line.sequence
+            }
             if let via = line.via { vias[via, default: 0] += 1 }
             if let latency = line.latency_ms { latencies.append(latency) }
         case "interval":

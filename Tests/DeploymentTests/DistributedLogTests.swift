@@ -152,6 +152,42 @@ extension DistributedLogTests {
         #expect(try poller.end() == 0)
     }
 
+    @Test("A log without room; one that is deleted and made anew, and what receivers notice of it")
+    func otherLog() throws {
+        let stage = try LogStage(servers: 1, heads: 1, receivers: 1)
+        let plain = PlainAppender(network: stage.network, place: 0, server: stage.network.address(0))
+        func state(_ child: Child) -> String? { child.told.events.last { $0.event == "log" }?.state }
+        let large = try stage.startPoller(0, ["--retain-octets", "8589934592"])
+        try waitUntil(seconds: 10, "no room\n\(large.logTail)") { state(large) == "full" }
+        #expect(try large.end() == 0)
+        let poller = try stage.startPoller(0)
+        try stage.feed.publish(upTo: 3)
+        var head = try stage.startHead(0)
+        let receiver = try stage.startReceiver(0)
+        try waitUntil(seconds: 20, "3 items\n\(receiver.logTail)\n\(head.logTail)") {
+            receiver.tell { $0.items.count == 3 }
+        }
+        #expect(try poller.end() == 0)
+        try plain.request("$JS.API.STREAM.DELETE.news", "")
+        try waitUntil(seconds: 10, "the deletion to be seen\n\(head.logTail)") { state(head) == "missing" }
+        #expect(head.isRunning)
+        let again = try stage.startPoller(0)
+        try waitUntil(seconds: 20, "the head to end\n\(head.logTail)") { !head.isRunning }
+        #expect(try head.end() == 1)
+        #expect(head.told.events.contains { $0.event == "log" && $0.state == "replaced" })
+        // In another epoch everything is sent again, and the receiver knows it by its octets.
+        head = try stage.startHead(0)
+        try head.awaitEvent("listening")
+        try waitUntil(seconds: 10, "the receiver to be back\n\(receiver.logTail)") {
+            receiver.told.events.last { $0.event == "position" }?.answer == "otherEpoch"
+        }
+        try stage.feed.publish(upTo: 4)
+        try waitUntil(seconds: 20, "the fourth item\n\(receiver.logTail)\n\(again.logTail)") {
+            receiver.tell { $0.items.count == 4 }
+        }
+        #expect(receiver.told.itemLines == 4)
+    }
+
     @Test("A log that no server answers for is told and tried; a head ends at once when it is asked to")
     func nobody() throws {
         let directory = try TemporaryDirectory()

@@ -97,6 +97,11 @@ struct LogClusterTests {
                 told.items.allSatisfy { id, digest in appended[id, default: digest] == digest },
                 "\(receiver.name): other octets")
             #expect(told.items == receivers[0].told.items, "\(receiver.name): other octets")
+            // Under the same numbers, wherever they came from, and never from the beginning again.
+            #expect(told.sequences == receivers[0].told.sequences, "\(receiver.name): other numbers")
+            #expect(Set(told.sequences.values).count == objects)
+            let answers = told.events.filter { $0.event == "position" }.map(\.answer)
+            #expect(answers.dropFirst().allSatisfy { $0 == "taken" }, "\(receiver.name): \(answers)")
             #expect(try receiver.end() == 0)
         }
         #expect(Double(appended.count) > Double(objects) * 0.9)

@@ -6,11 +6,11 @@ import Transport
     @Test func itemLineKeepsTheContractsNamesAndOrder() {
         let event = ReceiverEvent.item(
             id: "urn:uuid:1", title: "a \"b\" \\ c\n\u{1}é", updated: "2026-11-01T00:00:00Z", bytes: 12, sha256: "ab",
-            via: .mixed, latency: .microseconds(12_034))
+            sequence: 5, via: .mixed, latency: .microseconds(12_034))
         #expect(
             event.json == #"""
                 {"event":"item","id":"urn:uuid:1","title":"a \"b\" \\ c\n\u0001é","updated":"2026-11-01T00:00:00Z",\#
-                "bytes":12,"sha256":"ab","via":"mixed","latency_ms":12.034}
+                "bytes":12,"sha256":"ab","sequence":5,"via":"mixed","latency_ms":12.034}
                 """#)
     }
 
@@ -51,7 +51,7 @@ import Transport
         for (duration, text) in [(Duration.zero, "0.000"), (.milliseconds(5), "5.000"), (.nanoseconds(1_500), "0.001")]
         {
             let event = ReceiverEvent.item(
-                id: "", title: "", updated: "", bytes: 0, sha256: "", via: .flow, latency: duration)
+                id: "", title: "", updated: "", bytes: 0, sha256: "", sequence: 0, via: .flow, latency: duration)
             #expect(event.json.hasSuffix("\"latency_ms\":\(text)}"))
         }
     }

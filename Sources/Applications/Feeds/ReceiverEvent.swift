@@ -18,8 +18,11 @@ package enum ReceiverEvent: Sendable {
     /// The flow is heard again after a fallback.
     case returned
     /// An item is complete, and on disk when it goes to a directory. `sha256` is of its octets, in hexadecimal. `latency` counts from its
-    /// publication, by the source's clock as it is estimated here, to its last octet.
-    case item(id: String, title: String, updated: String, bytes: Int, sha256: String, via: Via, latency: Duration)
+    /// publication, by the source's clock as it is estimated here, to its last octet. `sequence` is the number of its object in the source's
+    /// log, which all sources of a distributed log have alike.
+    case item(
+        id: String, title: String, updated: String, bytes: Int, sha256: String, sequence: UInt64, via: Via,
+        latency: Duration)
     /// What came since the last one.
     case interval(ReceiverInterval)
     /// Metrics are served there.
@@ -97,12 +100,12 @@ extension ReceiverEvent: EventLine {
             event("fallback", ["reason": reason.rawValue])
         case .returned:
             event("return")
-        case .item(let id, let title, let updated, let bytes, let sha256, let via, let latency):
+        case .item(let id, let title, let updated, let bytes, let sha256, let sequence, let via, let latency):
             event(
                 "item",
                 [
                     "id": id, "title": title, "updated": updated, "bytes": bytes, "sha256": sha256,
-                    "via": via.rawValue, "latency_ms": latency,
+                    "sequence": sequence, "via": via.rawValue, "latency_ms": latency,
                 ])
         case .interval(let interval):
             event(
@@ -136,7 +139,7 @@ extension ReceiverEvent: EventLine {
             "missing for good: \(count) part\(count == 1 ? "" : "s") of items from number \(first) on, \(reason)"
         case .fallback(let reason): "back on unicast: \(reason.rawValue)"
         case .returned: "on the flow again"
-        case .item(_, let title, let updated, let bytes, _, let via, _):
+        case .item(_, let title, let updated, let bytes, _, _, let via, _):
             "\(updated)  \(title)  (\(bytes) B, \(via.rawValue))"
         case .interval(let interval):
             "\(interval.way.rawValue): \(interval.items) items, \(interval.bitsPerSecond / 1000) kbit/s, "

@@ -252,7 +252,7 @@ final class ReceiverRun {
         let log = log
         store.submit(Array(object.body), order: ItemOrder(session: epoch, position: object.first)) { result in
             // The item is on disk all the same.
-            guard mailbox.send((result, object.via, object.latency)) else {
+            guard mailbox.send((result, object.first, object.via, object.latency)) else {
                 log.error("a stored item was not reported: too much waits")
                 return
             }
@@ -260,14 +260,14 @@ final class ReceiverRun {
     }
 
     private lazy var stored = reactor.mailbox(
-        of: (Result<StoredItem, ItemStoreError>, Via, Duration?).self
-    ) { [unowned self] result, via, latency in
+        of: (Result<StoredItem, ItemStoreError>, UInt64, Via, Duration?).self
+    ) { [unowned self] result, sequence, via, latency in
         switch result {
         case .success(let item):
             guard item.outcome == .new || item.outcome == .edited else { return }
             report(
-                id: item.id, title: item.title, updated: item.updated, bytes: item.bytes, digest: item.sha256, via: via,
-                latency: latency)
+                id: item.id, title: item.title, updated: item.updated, bytes: item.bytes, digest: item.sha256,
+                sequence: sequence, via: via, latency: latency)
         case .failure(let error):
             failures += 1
             log.error("item not stored", metadata: ["reason": "\(error)"])
@@ -289,12 +289,13 @@ final class ReceiverRun {
             if case .standardOutput = options.output { writer.write(document) }
             report(
                 id: item.id, title: item.title, updated: item.updated, bytes: document.count, digest: digest,
-                via: received.via, latency: received.latency)
+                sequence: received.first, via: received.via, latency: received.latency)
         }
     }
 
     private func report(
-        id: String, title: String, updated: String, bytes: Int, digest: SHA256Digest, via: Via, latency: Duration?
+        id: String, title: String, updated: String, bytes: Int, digest: SHA256Digest, sequence: UInt64, via: Via,
+        latency: Duration?
     ) {
         summary.items += 1
         sight.took(via, latency)
@@ -302,8 +303,8 @@ final class ReceiverRun {
         if options.reports, let latency { reception.add(latency) }
         output.report(
             ReceiverEvent.item(
-                id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", via: via,
-                latency: latency ?? .zero))
+                id: id, title: title, updated: updated, bytes: bytes, sha256: "\(digest)", sequence: sequence,
+                via: via, latency: latency ?? .zero))
         if let count = options.count, summary.items >= count { reactor.stop() }
     }
 

@@ -78,9 +78,10 @@ extension DistributedLogTests {
                 Thread.sleep(forTimeInterval: 0.06)
             }
         }
+        // Less than an attempt at a source that is dead takes until it is given up.
         func settle(_ what: String) throws {
             for receiver in receivers {
-                try waitUntil(seconds: 20, "\(what): \(published) items\n\(receiver.logTail)\n\(poller.logTail)") {
+                try waitUntil(seconds: 9, "\(what): \(published) items\n\(receiver.logTail)\n\(poller.logTail)") {
                     receiver.tell { $0.items.count } == published
                 }
             }

@@ -5,18 +5,26 @@ import Reactor
 import Wire
 
 /// Joins of groups that nobody reads by a socket of their own: they make the network, and the interface, carry the packets
-/// that a `PacketCapture` sees. The kernel allows a socket 20 groups, so that they are spread over many.
+/// that a `PacketCapture` sees. The kernel allows a socket 20 groups of 10 sources, so that they are spread over many.
 final class UpstreamJoins {
     /// `net.ipv4.igmp_max_memberships`, its default.
     static let groupsPerSocket = 20
+    /// `net.ipv4.igmp_max_msf`, its default; IPv6 allows more.
+    static let sourcesPerGroup = 10
 
     /// What cannot be joined, for lack of an interface or of room in the kernel, is tried again after this.
     static let retryInterval = Duration.seconds(5)
 
     private struct Shard {
         var socket: UDPSocket
-        /// At most one channel of a group each, so that the limit on sources of a group is never met.
-        var channels: [IPAddress: Channel] = [:]
+        /// By group: any source, or some sources.
+        var channels: [IPAddress: Set<Channel>] = [:]
+
+        func hasRoom(for channel: Channel) -> Bool {
+            guard let others = channels[channel.group] else { return channels.count < groupsPerSocket }
+            return channel.source != nil && others.count < sourcesPerGroup
+                && !others.contains(Channel(source: nil, group: channel.group))
+        }
     }
 
     private unowned let reactor: Reactor
@@ -54,7 +62,7 @@ final class UpstreamJoins {
         do throws(ReactorError) {
             let index = try shard(for: channel)
             try shards[index].socket.join(group: channel.group, source: channel.source, interface: interface)
-            shards[index].channels[channel.group] = channel
+            shards[index].channels[channel.group, default: []].insert(channel)
             count += 1
             tell("joined", channel)
             return true
@@ -68,8 +76,10 @@ final class UpstreamJoins {
 
     func leave(_ channel: Channel) {
         guard failed.remove(channel) == nil else { return }
-        guard let index = shards.firstIndex(where: { $0.channels[channel.group] == channel }) else { return }
-        shards[index].channels[channel.group] = nil
+        let found = shards.firstIndex { $0.channels[channel.group]?.contains(channel) ?? false }
+        guard let index = found else { return }
+        shards[index].channels[channel.group]?.remove(channel)
+        if shards[index].channels[channel.group]?.isEmpty ?? false { shards[index].channels[channel.group] = nil }
         count -= 1
         tell("left", channel)
         do throws(ReactorError) {
@@ -100,8 +110,7 @@ final class UpstreamJoins {
     private func shard(for channel: Channel) throws(ReactorError) -> Int {
         let isIPv4 = channel.group.isIPv4
         let index = shards.firstIndex { shard in
-            shard.socket.localAddress.address.isIPv4 == isIPv4 && shard.channels.count < Self.groupsPerSocket
-                && shard.channels[channel.group] == nil
+            shard.socket.localAddress.address.isIPv4 == isIPv4 && shard.hasRoom(for: channel)
         }
         if let index { return index }
         var options = UDPOptions()

@@ -140,6 +140,32 @@ struct RelayCommand: ParsableCommand, Logs {
     var tunnelsPerAddress = 1024
 
     @Option(
+        help: ArgumentHelp("Channels joined at once (default: 4096).", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000, "a number of channels"))
+    var channels = 4096
+
+    @Option(
+        help: ArgumentHelp(
+            "Channels joined at once for the tunnels of one IPv4 address or IPv6 /64 (default: 1024).", valueName: "n"),
+        transform: parseInteger(in: 1...1_000_000, "a number of channels"))
+    var channelsPerAddress = 1024
+
+    @Option(
+        help: ArgumentHelp("Channels of one tunnel at once (default: 256).", valueName: "n"),
+        transform: parseInteger(in: 1...65_535, "a number of channels"))
+    var channelsPerTunnel = 256
+
+    @Option(
+        help: ArgumentHelp("Groups of one tunnel at once (default: 64).", valueName: "n"),
+        transform: parseInteger(in: 1...65_535, "a number of groups"))
+    var groupsPerTunnel = 64
+
+    @Option(
+        help: ArgumentHelp("Sources of one group in one tunnel at once (default: 64).", valueName: "n"),
+        transform: parseInteger(in: 1...2048, "a number of sources"))
+    var sourcesPerGroup = 64
+
+    @Option(
         help: ArgumentHelp(
             "Tell gateways their address, which lets them end a tunnel they left: auto not to those known to drop it.",
             valueName: "auto|always|never"))
@@ -174,9 +200,9 @@ struct RelayCommand: ParsableCommand, Logs {
         let again = try ConfiguredCommand.reloading(
             Self.self,
             changeable: [
-                "tunnels", "tunnels-per-address", "tunnel-rate", "channel-rate", "allow-group", "deny-group",
-                "allow-source",
-                "deny-source",
+                "tunnels", "tunnels-per-address", "channels", "channels-per-address", "channels-per-tunnel",
+                "groups-per-tunnel", "sources-per-group", "tunnel-rate", "channel-rate", "allow-group", "deny-group",
+                "allow-source", "deny-source",
             ], log: log)
         throw ExitCode(try runRelay(options, reload: { again()?.options }, log: log))
     }
@@ -220,6 +246,11 @@ struct RelayCommand: ParsableCommand, Logs {
         options.metrics = metrics
         options.relay.endpointLimit = tunnels
         options.relay.endpointsPerAddressLimit = tunnelsPerAddress
+        options.relay.upstreamLimit = channels
+        options.relay.channelsPerAddressLimit = channelsPerAddress
+        options.relay.channelsPerEndpointLimit = channelsPerTunnel
+        options.relay.groupsPerEndpointLimit = groupsPerTunnel
+        options.relay.sourcesPerGroupLimit = sourcesPerGroup
         options.relay.gatewayFields = gatewayFields
         options.drain = drain
         options.relay.requestRate = requestsPerAddress

@@ -300,4 +300,16 @@ let channel6 = Channel(source: ip("2001:db8::5"), group: ip("ff3e::8000:1"))
         tunnel.exchange()
         #expect(tunnel.events.contains(.limited))
     }
+
+    /// A relay that begins to drain reaches those it serves with their next Query, and they hear it once.
+    @Test func limitedWhileServed() {
+        let tunnel = Tunnel()
+        tunnel.gateway.subscribe(channel4, at: tunnel.now)
+        tunnel.exchange()
+        #expect(tunnel.gateway.isJoined && !tunnel.events.contains(.limited))
+        tunnel.relay.drain()
+        tunnel.run(.seconds(400))
+        #expect(tunnel.events.filter { $0 == .limited }.count == 1)
+        #expect(tunnel.gateway.isJoined && tunnel.relay.endpointCount == 1)
+    }
 }

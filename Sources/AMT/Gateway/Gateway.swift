@@ -45,6 +45,8 @@ public struct Gateway: Sendable {
     public private(set) var relay: SocketAddress?
     /// Whether the relay was told what is wanted, and nothing speaks against it since.
     public internal(set) var isJoined = false
+    /// The last Query told gateways to look for another relay.
+    private var isToldToGo = false
 
     var pending = Pending.nothing
     var attempts = 0
@@ -351,7 +353,9 @@ public struct Gateway: Sendable {
         pending = .nothing
         attempts = 0
         retryAt = .distantFuture
-        if query.isLimited, !isJoined { events.append(.limited) }
+        // A relay that begins to drain, or has no room for what is wanted, says so to those it serves, too.
+        if query.isLimited, !isJoined || !isToldToGo { events.append(.limited) }
+        isToldToGo = query.isLimited
         // A translator gave us another address or port: the relay keeps sending to the old one until told otherwise
         // (RFC 7450 sections 5.2.3.5.4 and 5.2.3.7.1).
         if isJoined, let old, let before = old.gateway, let here = query.gateway, before != here {

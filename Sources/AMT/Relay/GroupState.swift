@@ -99,6 +99,9 @@ struct GroupState: Hashable, Sendable {
         requested.removeAll { $0.deadline <= now }
     }
 
+    /// As if `sources` had not been asked for: what is refused stands in no state, so that it is asked for again with the next report.
+    mutating func forget(_ sources: [IPAddress]) { requested.removeAll { sources.contains($0.source) } }
+
     /// Moves `sources` to A or X.
     private mutating func request(
         _ sources: [IPAddress], until deadline: Instant, limit: Int, extending: Bool = true

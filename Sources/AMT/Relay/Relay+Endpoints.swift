@@ -98,6 +98,7 @@ extension Relay {
         var after = before
         body(&after)
         guard after != before else { return }
+        follow(group, of: slot, from: before, to: &after)
         if after.isGone {
             if let index { endpoints[slot].groups.remove(at: index) }
         } else if let index {
@@ -105,19 +106,25 @@ extension Relay {
         } else {
             endpoints[slot].groups.append((group, after))
         }
-        follow(group, of: slot, from: before, to: after)
     }
 
     /// Moves the endpoint between the lists of members, which are the forwarding table and the merger of what all
     /// endpoints want (RFC 7450 section 5.3.3.4). New lists come first, so that a group which only changes its
-    /// kind is never left by everybody in between.
-    private mutating func follow(_ group: IPAddress, of slot: Int, from old: GroupState, to new: GroupState) {
-        if new.isExclude, !old.isExclude { add(slot, to: Channel(source: nil, group: group)) }
+    /// kind is never left by everybody in between. What is refused is taken out of the new state.
+    private mutating func follow(
+        _ group: IPAddress, of slot: Int, from old: GroupState, to new: inout GroupState
+    ) {
+        if new.isExclude, !old.isExclude, !add(slot, to: Channel(source: nil, group: group)) {
+            new = old
+            return
+        }
         if !new.isExclude {
+            var refused: [IPAddress] = []
             for each in new.requested
             where old.isExclude || !old.requested.contains(where: { $0.source == each.source }) {
-                add(slot, to: Channel(source: each.source, group: group))
+                if !add(slot, to: Channel(source: each.source, group: group)) { refused.append(each.source) }
             }
+            if !refused.isEmpty { new.forget(refused) }
         }
         if old.isExclude {
             if !new.isExclude { remove(slot, from: Channel(source: nil, group: group)) }
@@ -129,17 +136,21 @@ extension Relay {
         }
     }
 
-    private mutating func add(_ slot: Int, to channel: Channel) {
+    /// False: refused.
+    private mutating func add(_ slot: Int, to channel: Channel) -> Bool {
+        let known = members[channel]
+        let site = Self.site(endpoints[slot].gateway.address)
+        if let reason = refusal(of: slot, at: site, isNew: known == nil) {
+            counters.refusedJoins += 1
+            if reason == .channels { endpoints[slot].lacksChannels = true }
+            refuse(endpoints[slot].gateway, channel.group, reason)
+            return false
+        }
         let index: Int
-        if let known = members[channel] {
+        if let known {
             index = known
         } else {
-            guard members.count < configuration.upstreamLimit else {
-                counters.refusedJoins += 1
-                refuse(endpoints[slot].gateway, channel.group, .channels)
-                return
-            }
-            let state = ChannelState(account: openAccount(channel))
+            let state = ChannelState(payer: site, account: openAccount(channel))
             if let free = freeChannels.popLast() {
                 index = free
                 channels[index] = state
@@ -147,6 +158,7 @@ extension Relay {
                 index = channels.count
                 channels.append(state)
             }
+            charge(site, 1)
             members[channel] = index
             changes.append(.join(channel))
         }
@@ -155,21 +167,49 @@ extension Relay {
         counted.joins = 1
         account(counted, channels[index].account)
         endpoints[slot].joins += 1
+        endpoints[slot].channels += 1
+        return true
+    }
+
+    /// Why the tunnel in `slot` may not have one channel more, which is joined upstream only for it if `isNew`.
+    private func refusal(of slot: Int, at site: IPAddress, isNew: Bool) -> RefusalReason? {
+        guard endpoints[slot].channels < configuration.channelsPerEndpointLimit else { return .channelsOfTunnel }
+        guard isNew else { return nil }
+        let own = channelsOfAddress[site, default: 0]
+        guard own < configuration.channelsPerAddressLimit else { return .channelsOfAddress }
+        let limit = configuration.upstreamLimit
+        let kept = own < RelayConfiguration.fewChannels ? 0 : limit * RelayConfiguration.keptPercent / 100
+        return members.count < limit - kept ? nil : .channels
     }
 
     private mutating func remove(_ slot: Int, from channel: Channel) {
         guard let index = members[channel], let place = channels[index].slots.firstIndex(of: slot) else { return }
+        endpoints[slot].channels -= 1
         let last = channels[index].slots.count - 1
+        let payer = channels[index].payer
         if last > 0 {
             channels[index].slots.swapAt(place, last)
             channels[index].slots.removeLast()
+            // Another one's from now on, if this was the one it was joined for.
+            if payer == Self.site(endpoints[slot].gateway.address) {
+                let next = Self.site(endpoints[channels[index].slots[0]].gateway.address)
+                channels[index].payer = next
+                charge(payer, -1)
+                charge(next, 1)
+            }
             return
         }
         members[channel] = nil
+        charge(payer, -1)
         closeAccount(channels[index].account)
         channels[index] = ChannelState()
         freeChannels.append(index)
         changes.append(.leave(channel))
+    }
+
+    private mutating func charge(_ site: IPAddress, _ change: Int) {
+        let count = channelsOfAddress[site, default: 0] + change
+        channelsOfAddress[site] = count > 0 ? count : nil
     }
 
     /// After a change: the endpoint is known at the heap by its earliest deadline.

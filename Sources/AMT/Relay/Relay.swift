@@ -49,6 +49,10 @@ public struct Relay: Sendable {
         /// Requests and Updates that it may still send.
         var requests = TokenBucket()
         var updates = TokenBucket()
+        /// Channels that it has, any-source groups among them.
+        var channels = 0
+        /// Its last Update asked for a channel for which the relay had no room.
+        var lacksChannels = false
         /// Updates since then that bore none of ours.
         var refusedProofs = 0
         /// The largest IP packet that gets to the gateway, as configured, or less as the network has told.
@@ -93,6 +97,8 @@ public struct Relay: Sendable {
     var freeSlots: [Int] = []
     var slots: [SocketAddress: Int] = [:]
     var endpointsOfAddress: [IPAddress: Int] = [:]
+    /// Channels that are joined for the tunnels of an address.
+    var channelsOfAddress: [IPAddress: Int] = [:]
     /// Where in `channels` this source of a group is, or (source nil) every source of it.
     var members: [Channel: Int] = [:]
     var channels: [ChannelState] = []
@@ -139,6 +145,11 @@ public struct Relay: Sendable {
     public mutating func useLimits(of other: RelayConfiguration) {
         configuration.endpointLimit = other.endpointLimit
         configuration.endpointsPerAddressLimit = other.endpointsPerAddressLimit
+        configuration.groupsPerEndpointLimit = other.groupsPerEndpointLimit
+        configuration.sourcesPerGroupLimit = other.sourcesPerGroupLimit
+        configuration.channelsPerEndpointLimit = other.channelsPerEndpointLimit
+        configuration.channelsPerAddressLimit = other.channelsPerAddressLimit
+        configuration.upstreamLimit = other.upstreamLimit
         configuration.endpointRate = other.endpointRate
         configuration.channelRate = other.channelRate
         configuration.groups = other.groups
@@ -203,12 +214,11 @@ public struct Relay: Sendable {
     ) -> [UInt8]? {
         counters.requests += 1
         guard isAnswered(gateway, at: now) else { return nil }
-        let isKnown = slots[gateway] != nil
         renewSecret(at: now)
         var query = Message.Query(
             mac: mac(secret, gateway: gateway, nonce: request.nonce, declaresECN: request.declaresECN),
             nonce: request.nonce,
-            isLimited: isDraining || (!isKnown && isNearlyFull))
+            isLimited: isDraining || (slots[gateway].map { lacksChannels($0) } ?? isNearlyFull))
         if carriesGatewayFields(request, from: gateway) { query.gateway = gateway }
         let general = GeneralQuery(
             family: request.family, maximumResponse: configuration.queryResponse, robustness: configuration.robustness,
@@ -229,9 +239,13 @@ public struct Relay: Sendable {
         return isAnswered
     }
 
+    /// Whether newcomers do better elsewhere.
     private var isNearlyFull: Bool {
         slots.count * 100 >= configuration.endpointLimit * configuration.nearlyFullPercent
+            || members.count * 100 >= configuration.upstreamLimit * configuration.nearlyFullPercent
     }
+
+    private func lacksChannels(_ slot: Int) -> Bool { endpoints[slot].lacksChannels }
 
     private func carriesGatewayFields(_ request: Message.Request, from gateway: SocketAddress) -> Bool {
         switch configuration.gatewayFields {
@@ -280,6 +294,7 @@ public struct Relay: Sendable {
         endpoints[slot].isECNCapable = proof.declaresECN
         endpoints[slot].proof = proof
         endpoints[slot].refusedProofs = 0
+        endpoints[slot].lacksChannels = false
         for record in records { apply(record, to: slot, at: now) }
         settle(slot)
     }

@@ -65,8 +65,12 @@ public enum RefusalReason: Int, Sendable, CaseIterable {
     case groupsOfTunnel
     /// `sourcesPerGroupLimit` is reached.
     case sourcesOfGroup
-    /// `upstreamLimit` is reached.
+    /// `upstreamLimit` is reached, or all but what is kept for others.
     case channels
+    /// `channelsPerEndpointLimit` is reached.
+    case channelsOfTunnel
+    /// `channelsPerAddressLimit` is reached.
+    case channelsOfAddress
     /// `groups` does not permit the group.
     case groupNotServed
     /// `sources` does not permit the source.
@@ -84,6 +88,8 @@ public enum RefusalReason: Int, Sendable, CaseIterable {
         case .groupsOfTunnel: "groups_of_tunnel"
         case .sourcesOfGroup: "sources_of_group"
         case .channels: "channels"
+        case .channelsOfTunnel: "channels_of_tunnel"
+        case .channelsOfAddress: "channels_of_address"
         case .groupNotServed: "group_not_served"
         case .sourceNotServed: "source_not_served"
         case .anySource: "any_source"
@@ -100,6 +106,8 @@ extension RefusalReason: CustomStringConvertible {
         case .groupsOfTunnel: "too many groups in one tunnel"
         case .sourcesOfGroup: "too many sources of one group"
         case .channels: "too many channels"
+        case .channelsOfTunnel: "too many channels in one tunnel"
+        case .channelsOfAddress: "too many channels of one address"
         case .groupNotServed: "the group is not served"
         case .sourceNotServed: "the source is not served"
         case .anySource: "the group is served by source only"
@@ -131,6 +139,8 @@ extension Relay {
     struct ChannelState: Sendable {
         /// Endpoints that asked for it.
         var slots: [Int] = []
+        /// Whom it is counted for: an address or network (`site`) of one of them.
+        var payer = IPAddress.v4(0)
         var budget = RateBudget()
         /// Where in `accounts` it is, if it is one of those accounted for one by one.
         var account: Int32 = -1

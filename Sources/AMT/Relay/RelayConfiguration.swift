@@ -57,8 +57,17 @@ public struct RelayConfiguration: Sendable {
     public var groupsPerEndpointLimit = 64
     /// Sources of one group in one tunnel at once.
     public var sourcesPerGroupLimit = 64
+    /// Channels of one tunnel at once.
+    public var channelsPerEndpointLimit = 256
+    /// Joins towards the network at once for the tunnels of one IPv4 address or IPv6 /64. A channel that several want is counted for
+    /// one of them.
+    public var channelsPerAddressLimit = 1024
     /// Joins towards the network at once.
     public var upstreamLimit = 4096
+    /// Share of `upstreamLimit`, in percent, that is kept for addresses with fewer than `fewChannels`.
+    public static let keptPercent = 25
+    /// See `keptPercent`.
+    public static let fewChannels = 16
     /// Requests and Discoveries per second that one tunnel is answered, and twice as many at once. Who forges its address and port
     /// can use them up, so that there are more than any gateway needs.
     public var tunnelRequestRate = 500
@@ -75,7 +84,7 @@ public struct RelayConfiguration: Sendable {
     public var strangerBurst = 2_000
     /// Places of the table that counts requests; a power of two.
     public var requestPlaces = 1 << 16
-    /// Share of `endpointLimit`, in percent, from which new gateways are told to go elsewhere (L flag).
+    /// Share of `endpointLimit` or `upstreamLimit`, in percent, from which new gateways are told to go elsewhere (L flag).
     public var nearlyFullPercent = 90
     /// ICMP errors in a row, without a word from the gateway between them, that end a tunnel (RFC 7450 section 5.3.3.6.4).
     public var unreachableLimit = 3

@@ -17,6 +17,7 @@ final class PlainUpstream: DatagramHandler {
     private let log: Logger
     private var budget = LogBudget()
     private var identification: UInt16 = 0
+    private var joined: Set<Channel> = []
     /// Packets of one channel that came together.
     var onPackets: (_ source: IPAddress, _ group: IPAddress, _ packets: [[UInt8]]) -> Void = { _, _, _ in }
 
@@ -34,13 +35,25 @@ final class PlainUpstream: DatagramHandler {
         for socket in sockets { socket.handler = self }
     }
 
+    /// Joins everything anew, since interfaces are others now.
+    func joinAgain() {
+        for channel in joined {
+            for (socket, group) in zip(sockets, groups) where group.address == channel.group {
+                // Where it is joined still, the kernel says no.
+                try? socket.join(group: channel.group, source: channel.source, interface: interface)
+            }
+        }
+    }
+
     func join(_ channel: Channel) {
+        joined.insert(channel)
         change("join", channel) { socket throws(ReactorError) in
             try socket.join(group: channel.group, source: channel.source, interface: interface)
         }
     }
 
     func leave(_ channel: Channel) {
+        joined.remove(channel)
         change("leave", channel) { socket throws(ReactorError) in
             try socket.leave(group: channel.group, source: channel.source, interface: interface)
         }

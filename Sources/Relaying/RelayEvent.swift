@@ -111,7 +111,6 @@ extension RelayReport {
 
 extension RelayServer {
     package var report: RelayReport {
-        capture?.updateDrops()
         var report = RelayReport()
         report.endpoints = relay.endpointCount
         report.channels = relay.upstreamCount
@@ -120,7 +119,7 @@ extension RelayServer {
         report.bytesOut = Int(relay.forwarding.octetsOut)
         report.unwanted = Int(relay.forwarding.unwanted)
         report.tooLarge = Int(relay.forwarding.tooLarge)
-        report.drops = Int(relay.forwarding.queueFull + (capture?.kernelDrops ?? 0) + controlDrops)
+        report.drops = Int(relay.forwarding.queueFull + captureDrops + controlDrops)
         report.rateLimited = Int(relay.counters.rateLimited)
         report.invalidMAC = Int(relay.counters.invalidMAC)
         report.refused = Int(relay.counters.refusedEndpoints + relay.counters.refusedJoins)

@@ -18,13 +18,15 @@ extension RelayServer {
     }
 
     var metrics: MetricsText {
-        capture?.updateDrops()
         let counters = relay.counters
         var text = MetricsText()
         text.add("flexicast_relay_tunnels", .gauge, "Tunnels that are open.", relay.endpointCount)
         text.add("flexicast_relay_channels", .gauge, "Channels that are joined.", relay.upstreamCount)
         text.add(
             "flexicast_relay_draining", .gauge, "1 while gateways are told to go elsewhere.", relay.isDraining ? 1 : 0)
+        text.add(
+            "flexicast_relay_upstream", .gauge, "1 while the interface that multicast comes in by can be listened to.",
+            hasUpstream ? 1 : 0)
         text.add(
             "flexicast_relay_received_packets_total", .counter, "Multicast packets captured.",
             relay.forwarding.packetsIn)
@@ -40,7 +42,7 @@ extension RelayServer {
                 ("hops", relay.forwarding.expired),
                 ("tunnel_rate", relay.forwarding.overRate), ("channel_rate", relay.forwarding.overChannelRate),
                 ("queue_full", relay.forwarding.queueFull), ("damaged", relay.forwarding.damaged),
-                ("capture", capture?.kernelDrops ?? 0), ("control", controlDrops),
+                ("capture", captureDrops), ("control", controlDrops),
             ])
         text.add(
             "flexicast_relay_messages_total", "Messages of gateways.", by: "type",

@@ -22,8 +22,23 @@ package final class RelayServer: DatagramHandler {
     package var controlDrops: UInt64 { reactor.counters.kernelDrops }
     /// System calls beside the reactor's: captures.
     package private(set) var captureCalls: UInt64 = 0
-    /// nil: multicast comes by ordinary sockets.
-    package let capture: PacketCapture?
+    /// nil: multicast comes by ordinary sockets, or its interface is not there.
+    package private(set) var capture: PacketCapture?
+    private var captureWatch: FileWatch?
+    /// Captured packets that the kernel dropped, those of interfaces that are gone included.
+    package var captureDrops: UInt64 {
+        capture?.updateDrops()
+        return formerDrops + (capture?.kernelDrops ?? 0)
+    }
+    private var formerDrops: UInt64 = 0
+    /// Whether the interface that multicast comes in by is there and can be listened to.
+    package var hasUpstream: Bool { (upstream == nil || upstreamIndex != nil) && (plain != nil || capture != nil) }
+    private let upstream: String?
+    /// The number of `upstream`, which is another one when it was made again; nil: there is none.
+    private var upstreamIndex: UInt32?
+    /// Those that there are, when there is no `upstream`.
+    private var interfaces: Set<UInt32> = []
+    private var network: NetworkWatch?
     private let plain: PlainUpstream?
     let joins: UpstreamJoins
 
@@ -39,11 +54,14 @@ package final class RelayServer: DatagramHandler {
     package init(_ options: RelayOptions, reactor: Reactor, log: Logger) throws {
         self.reactor = reactor
         self.log = log
+        upstream = options.upstream
+        upstreamIndex = options.upstream.flatMap { try? NetworkInterface.index(of: $0) }
+        if let upstream, upstreamIndex == nil {
+            log.error("the upstream interface is not there; it is waited for", metadata: ["interface": "\(upstream)"])
+        }
         if options.groups.isEmpty {
-            capture = try PacketCapture(interface: options.upstream, prefix: [6, 0])
             plain = nil
         } else {
-            capture = nil
             plain = try PlainUpstream(
                 groups: options.groups, interface: options.upstream, reactor: reactor, log: log)
         }
@@ -77,7 +95,9 @@ package final class RelayServer: DatagramHandler {
         plain?.onPackets = { [unowned self] source, group, packets in
             send(relay.packetsReceived(packets, from: source, to: group, at: self.reactor.now))
         }
-        if let capture { try reactor.watch(capture.descriptor) { [unowned self] _ in forward(capture) } }
+        if upstream == nil { interfaces = Self.interfaceNumbers() }
+        if plain == nil, upstream == nil || upstreamIndex != nil { try startCapture() }
+        network = try NetworkWatch(on: reactor) { [unowned self] in networkChanged() }
         for isIPv4 in [true, false] where (isIPv4 ? socket4 : socket6) != nil {
             do throws(ReactorError) {
                 networkErrors[isIPv4] = try reactor.watchNetworkErrors(isIPv4: isIPv4) { [unowned self] octets in
@@ -107,6 +127,47 @@ package final class RelayServer: DatagramHandler {
         return mtus
     }
 
+    // MARK: the upstream interface
+
+    private func startCapture() throws(ReactorError) {
+        let capture = try PacketCapture(interface: upstream, prefix: [6, 0])
+        captureWatch = try reactor.watch(capture.descriptor) { [unowned self] _ in forward(capture) }
+        self.capture = capture
+    }
+
+    private static func interfaceNumbers() -> Set<UInt32> {
+        let interfaces = (try? NetworkInterface.all()) ?? []
+        return Set(interfaces.compactMap { try? NetworkInterface.index(of: $0.name) })
+    }
+
+    /// An interface that was made again has forgotten who listens on it.
+    private func networkChanged() {
+        if let upstream {
+            let index = try? NetworkInterface.index(of: upstream)
+            guard index != upstreamIndex else { return }
+            upstreamIndex = index
+            if plain == nil {
+                formerDrops = captureDrops
+                captureWatch?.cancel()
+                captureWatch = nil
+                capture = nil
+            }
+            guard index != nil else {
+                return log.error("the upstream interface is gone", metadata: ["interface": "\(upstream)"])
+            }
+            log.notice("the upstream interface is there", metadata: ["interface": "\(upstream)"])
+            do throws(ReactorError) { if plain == nil { try startCapture() } } catch {
+                log.error(
+                    "multicast cannot be captured", metadata: ["interface": "\(upstream)", "reason": "\(error)"])
+            }
+        } else {
+            let now = Self.interfaceNumbers()
+            guard now != interfaces else { return }
+            interfaces = now
+        }
+        if let plain { plain.joinAgain() } else { joins.joinAgain() }
+    }
+
     package var time: Instant { reactor.now }
 
     /// Takes the limits of another configuration.
@@ -116,6 +177,8 @@ package final class RelayServer: DatagramHandler {
     package func drain() { relay.drain() }
 
     package func close() {
+        network = nil
+        captureWatch?.cancel()
         joins.close()
         plain?.close()
         for socket in sockets { socket.close() }

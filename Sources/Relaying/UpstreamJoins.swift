@@ -74,6 +74,17 @@ final class UpstreamJoins {
         }
     }
 
+    /// Joins everything anew, since interfaces are others now. What was joined stays so until then.
+    func joinAgain() {
+        let old = shards
+        let channels = old.flatMap { $0.channels.values.joined() } + failed
+        shards = []
+        failed = []
+        count = 0
+        for channel in channels { join(channel) }
+        for shard in old { shard.socket.close() }
+    }
+
     func leave(_ channel: Channel) {
         guard failed.remove(channel) == nil else { return }
         let found = shards.firstIndex { $0.channels[channel.group]?.contains(channel) ?? false }

@@ -230,6 +230,51 @@ struct AMTDeploymentTests {
         try waitUntil(seconds: 10, "the group to be left\n\(relay.logTail)") { try !isMember() }
     }
 
+    /// An upstream interface that comes late, and one that is deleted and made again: packets flow without a restart, and both
+    /// states are told.
+    @Test(arguments: [false, true]) func upstreamInterfacesMayComeAndGo(isPlain: Bool) throws {
+        let stage = try AMTStage(receivers: 1)
+        let place = stage.relayPlace
+        try place.shell("ip link del src0")
+        let relay = try stage.startRelay(isPlain ? ["--group", "232.74.0.1:5000"] : [], isPrivileged: !isPlain)
+        #expect(relay.log.contains("it is waited for"))
+        let gateway = try stage.start(
+            "gateway", at: stage.receiverPlaces[0],
+            [
+                "gateway", "--relay", stage.relayAddress(for: 0, isIPv4: true), "--group", "10.74.9.2@232.74.0.1:5000",
+                "--to", "127.0.0.1:9999", "--json",
+            ])
+        try gateway.awaitEvent("joined")
+        for round in 1...2 {
+            let sender = try Place()
+            try place.shell(
+                """
+                ip link add src0 type veth peer name eth0 netns \(sender.identifier) && \
+                ip addr add 10.74.9.1/24 dev src0 && ip link set src0 up
+                """)
+            try sender.shell(
+                "ip addr add 10.74.9.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.74.9.1")
+            try waitUntil(seconds: 20, "the join\n\(relay.logTail)") {
+                try place.shell("ip maddr show dev src0").contains("232.74.0.1")
+            }
+            let before = gateway.told.interval?.packets ?? 0
+            try waitUntil(seconds: 20, "packets in round \(round)\n\(relay.logTail)") {
+                try sender.shell(
+                    """
+                    python3 -c "import socket; s = socket.socket(2, 2); s.setsockopt(0, 33, 8); \
+                    s.sendto(b'x', ('232.74.0.1', 5000))"
+                    """)
+                return (gateway.told.interval?.packets ?? 0) > before
+            }
+            try place.shell("ip link del src0")
+            try waitUntil(seconds: 10, "the interface to be missed\n\(relay.logTail)") {
+                relay.log.components(separatedBy: "the upstream interface is gone").count == round + 1
+            }
+        }
+        #expect(try gateway.end(SIGTERM) == 0)
+        #expect(try relay.end(SIGTERM) == 0)
+    }
+
     /// Without a privilege: ordinary sockets for the groups that were configured.
     @Test func relayWithoutPrivilege() throws {
         let stage = try AMTStage(receivers: 1)

@@ -260,6 +260,25 @@ import Wire
         #expect(server.packet()?.frames.contains(.stopSending(id)) == false)
     }
 
+    /// RFC 9000 section 3.5: a STOP_SENDING that waits to be sent, first or again, is of no use when the stream's end is known,
+    /// which its last octets are still missing of.
+    @Test(arguments: [false, true]) func aStreamWhoseEndIsKnownIsNotStopped(isAgain: Bool) throws {
+        var (_, server) = makePair(server: .small(data: 10_000, stream: 1000, streams: 3))
+        for id in [StreamID(2), StreamID(6)] {
+            try server.receive(id, 0, [1])
+            server.stopSending(id, code: 0)
+            if isAgain {
+                let stop = try unwrap(server.packet())
+                #expect(stop.frames.contains(.stopSending(id)))
+                server.lose(stop)
+            }
+        }
+        try server.receive(StreamID(2), 500, [1, 2, 3], fin: true)
+        try server.resetReceived(StreamID(6), code: 1, finalSize: 700)
+        let sent = server.packets().flatMap(\.frames)
+        for id in [StreamID(2), StreamID(6)] { #expect(!sent.contains(.stopSending(id))) }
+    }
+
     @Test func stoppingWhatIsCompleteForgetsIt() throws {
         var (_, server) = makePair()
         try server.receive(StreamID(2), 0, [1, 2, 3], fin: true)

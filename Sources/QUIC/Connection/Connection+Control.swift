@@ -32,14 +32,10 @@ extension Connection {
             guard let value = reader.varint() else { throw truncated() }
             try streams.streamsBlockedReceived(bidirectional: type == FrameType.streamsBlockedBidirectional, value)
         case FrameType.newToken: try newTokenReceived(&reader)
-        case FrameType.newConnectionID: try newConnectionIDReceived(&reader)
+        case FrameType.newConnectionID: try newConnectionIDReceived(type, &reader, pathID: 0)
         case FrameType.retireConnectionID:
             guard let sequence = reader.varint() else { throw truncated() }
-            if let id = try localIDs.retire(sequence, usedInPacket: packet.destination) {
-                events.append(.connectionIDRetired(id))
-                // One for one: those asked for before are on their way.
-                if localIDs.wanted > 0 { events.append(.connectionIDsWanted(1)) }
-            }
+            try connectionIDRetired(sequence, packet: packet)
         case FrameType.pathChallenge:
             guard let data = reader.uint64() else { throw truncated() }
             pathChallengeReceived(data, from: packet.from)
@@ -53,7 +49,8 @@ extension Connection {
                 throw TransportError(.protocolViolation, "HANDSHAKE_DONE from a client", frameType: type)
             }
             confirm(at: now)
-        case FrameType.pathAbandon...FrameType.pathCIDsBlocked: try multipathReceived(type, &reader, at: now)
+        case FrameType.pathAbandon...FrameType.pathCIDsBlocked:
+            try multipathReceived(type, &reader, packet: packet, at: now)
         default: return false
         }
         return true
@@ -91,24 +88,37 @@ extension Connection {
         events.append(.newToken(token))
     }
 
+    private mutating func connectionIDRetired(
+        _ sequence: UInt64, packet: ReceivedPacket
+    ) throws(TransportError) {
+        guard let id = try localIDs.retire(sequence, usedInPacket: packet.destination) else { return }
+        events.append(.connectionIDRetired(id))
+        // One for one: those asked for before are on their way.
+        if localIDs.wanted > 0 { events.append(.connectionIDsWanted(1)) }
+    }
+
+    /// `pathID`: whose IDs these are. Of others than the one unicast path they are checked and not kept: no packet of ours goes
+    /// there.
     @_lifetime(reader: copy reader)
-    private mutating func newConnectionIDReceived(_ reader: inout ByteReader) throws(TransportError) {
+    private mutating func newConnectionIDReceived(
+        _ type: UInt64, _ reader: inout ByteReader, pathID: UInt64
+    ) throws(TransportError) {
         guard let sequence = reader.varint(), let retirePriorTo = reader.varint(), let length = reader.uint8(),
             // RFC 9000 section 19.15.
-            (1...20).contains(length), let id = reader.connectionID(Int(length)), let token = reader.array(16)
-        else {
-            throw TransportError(
-                .frameEncodingError, "malformed NEW_CONNECTION_ID", frameType: FrameType.newConnectionID)
-        }
+            (1...20).contains(length), let id = reader.connectionID(Int(length)), let token = reader.array(16),
+            retirePriorTo <= sequence
+        else { throw TransportError(.frameEncodingError, "malformed NEW_CONNECTION_ID", frameType: type) }
+        guard pathID == 0 else { return }
         try remoteIDs.add(sequence: sequence, retirePriorTo: retirePriorTo, id: id, token: token)
     }
 
-    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, so that all but PATH_ABANDON are checked and
-    /// need no answer. Path IDs stay below the limit that we named, and never moved (draft-ietf-quic-multipath-21 sections 4.6 and
-    /// 4.7).
+    /// Frames of draft-ietf-quic-multipath-21 section 4. We run one unicast path, of ID 0, whose connection IDs are renewed by
+    /// these frames or by those of RFC 9000, in one row of sequence numbers (draft-ietf-quic-multipath-21 section 3.2). For
+    /// others we issue none, so that the peer cannot open any: their IDs are for flows. Path IDs stay below the limit that we
+    /// named, and never moved (draft-ietf-quic-multipath-21 sections 4.6 and 4.7).
     @_lifetime(reader: copy reader)
     private mutating func multipathReceived(
-        _ type: UInt64, _ reader: inout ByteReader, at now: Instant
+        _ type: UInt64, _ reader: inout ByteReader, packet: ReceivedPacket, at now: Instant
     ) throws(TransportError) {
         func malformed() -> TransportError {
             TransportError(
@@ -138,12 +148,15 @@ extension Connection {
                 throw TransportError(.noError, "the peer abandoned the only unicast path", frameType: type)
             }
             try pathAbandoned(first, at: now)
-        case FrameType.pathStatusBackup, FrameType.pathStatusAvailable, FrameType.pathRetireConnectionID:
+        case FrameType.pathStatusBackup, FrameType.pathStatusAvailable:
             guard reader.varint() != nil else { throw malformed() }
-        case FrameType.pathNewConnectionID:
-            guard let sequence = reader.varint(), let retire = reader.varint(), retire <= sequence,
-                let length = reader.uint8(), (1...20).contains(length), reader.skip(Int(length) + 16)
-            else { throw malformed() }
+        case FrameType.pathRetireConnectionID:
+            guard let sequence = reader.varint() else { throw malformed() }
+            // What comes late for a path that is gone is ignored (draft-ietf-quic-multipath-21 section 4).
+            guard !abandonedPaths.contains(first) else { break }
+            guard first == 0 else { throw violation("an ID of path \(first) is retired, and there was none") }
+            try connectionIDRetired(sequence, packet: packet)
+        case FrameType.pathNewConnectionID: try newConnectionIDReceived(type, &reader, pathID: first)
         case FrameType.pathCIDsBlocked:
             guard let next = reader.varint() else { throw malformed() }
             // Only path 0 has any.

@@ -61,6 +61,76 @@ import Wire
         #expect(Self.answer(to: [0x7e, 0x7c, 5, 0]) == .protocolViolation)
     }
 
+    /// PATH_NEW_CONNECTION_ID of `path`.
+    private static func newID(_ sequence: UInt8, path: UInt8 = 0, retirePriorTo: UInt8 = 0) -> [UInt8] {
+        [0x7e, 0x78, path, sequence, retirePriorTo, 8] + [UInt8](repeating: sequence, count: 24)
+    }
+
+    /// Section 3.2: a peer renews the IDs of path 0 by the frames of either kind, as often as it likes.
+    @Test func idsOfTheOnlyPathAreRenewed() {
+        var pair = Self.pair()
+        var number: UInt64 = 1000
+        func say(_ payload: [UInt8], _ pair: inout ClearPair) {
+            number += 1
+            ClearPair.inject(payload, number: number, from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        }
+        for sequence in UInt8(1)...12 {
+            let plain = [0x18, sequence, sequence] + Self.newID(sequence).dropFirst(5)
+            say(sequence % 3 == 0 ? plain : Self.newID(sequence, retirePriorTo: sequence), &pair)
+            #expect(pair.server.remoteID == ConnectionID([UInt8](repeating: sequence, count: 8)))
+            var sent: [UInt8] = []
+            while let (bytes, plans) = ClearPair.transmit(&pair.server, at: pair.now) {
+                sent += plans.flatMap { ClearPair.payload(of: $0, in: bytes) }
+                for plan in plans {
+                    say([0x02] + [UInt8].written(capacity: 8) { $0.varint(plan.packetNumber) } + [0, 0, 0], &pair)
+                }
+            }
+            #expect(sent.contains([0x19, sequence - 1]))
+        }
+        #expect(pair.server.isActive == true)
+    }
+
+    /// IDs of ours that a peer retires by PATH_RETIRE_CONNECTION_ID are replaced.
+    @Test func idsThatThePeerRetiresAreReplaced() {
+        var pair = Self.pair()
+        for round in UInt8(1)...6 {
+            let id = ConnectionID([UInt8](repeating: round, count: 8))!
+            pair.server.provideConnectionID(id, resetToken: [UInt8](repeating: round, count: 16))
+            ClearPair.inject(
+                [0x7e, 0x79, 0, round], number: 1000 + UInt64(round), from: ClearPair.clientAddress, to: &pair.server,
+                at: pair.now)
+            var retired: [ConnectionID] = []
+            var wanted = 0
+            while let event = pair.server.nextEvent() {
+                if case .connectionIDRetired(let id) = event { retired.append(id) }
+                if case .connectionIDsWanted(let count) = event { wanted += count }
+            }
+            #expect(retired == [id] && wanted == 1)
+        }
+        #expect(pair.server.isActive == true)
+    }
+
+    /// Further paths have no IDs of ours, and what the peer issues for them changes nothing here.
+    @Test func furtherPathsHaveNoIDs() {
+        #expect(Self.answer(to: [0x7e, 0x79, 3, 0]) == .protocolViolation, "it was never issued")
+        #expect(Self.answer(to: [0x7e, 0x79, 0, 9]) == .protocolViolation, "nor was this one")
+        #expect(Self.answer(to: [0x7e, 0x75, 3, 0, 0x7e, 0x79, 3, 0]) == nil, "late, on an abandoned path")
+        for (sequence, retirePriorTo) in [(0, 0), (1, 1), (9, 4)] as [(UInt8, UInt8)] {
+            #expect(Self.answer(to: Self.newID(sequence, path: 3, retirePriorTo: retirePriorTo)) == nil)
+        }
+        #expect(Self.answer(to: Self.newID(1, path: 3, retirePriorTo: 2)) == .frameEncodingError)
+        #expect(
+            Self.answer(to: Self.newID(1) + Self.newID(2) + Self.newID(3) + Self.newID(4)) == .connectionIDLimitError)
+        var pair = Self.pair()
+        let before = pair.server.remoteID
+        for sequence in UInt8(0)...20 {
+            ClearPair.inject(
+                Self.newID(sequence, path: 3, retirePriorTo: sequence), number: 1000 + UInt64(sequence),
+                from: ClearPair.clientAddress, to: &pair.server, at: pair.now)
+        }
+        #expect(pair.server.remoteID == before && pair.server.isActive == true)
+    }
+
     /// Section 3.4: PATH_ABANDON is answered with PATH_ABANDON, once, and what came on the path is acknowledged before it goes.
     @Test func anAbandonedPathIsAbandoned() {
         var pair = Self.pair()

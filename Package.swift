@@ -113,6 +113,7 @@ let package = Package(
             swiftSettings: room),
         .testTarget(name: "AMTTests", dependencies: ["AMT", "Wire"], swiftSettings: room),
         .testTarget(name: "ObjectsTests", dependencies: ["Objects", "Wire"], swiftSettings: room),
+        .executableTarget(name: "FeedDump", dependencies: ["Feed"], path: "Tests/FeedDump", swiftSettings: room),
         .testTarget(name: "FeedTests", dependencies: ["Feed"], swiftSettings: room),
         .testTarget(
             name: "CryptographyTests", dependencies: ["TestSupport", "Cryptography", "CShims", "QUIC", "Wire"],

@@ -1,5 +1,6 @@
 #include "xml.h"
 
+#include <libxml/HTMLparser.h>
 #include <libxml/parser.h>
 #include <libxml/parserInternals.h>
 #include <limits.h>
@@ -111,7 +112,11 @@ static void started(void *user, const xmlChar *local, const xmlChar *prefix, con
     put_number(xml, (size_t)xmlSAX2GetColumnNumber(xml->parser));
     put_name(xml, prefix, local);
     put_number(xml, (size_t)namespace_count);
-    for (int i = 0; i < 2 * namespace_count; i++) put_text(xml, namespaces[i]);
+    for (int i = 0; i < namespace_count; i++) {
+        const xmlChar *uri_octets = namespaces[2 * i + 1];
+        put_text(xml, namespaces[2 * i]);
+        put_value(xml, uri_octets, uri_octets == NULL ? 0 : (size_t)xmlStrlen(uri_octets));
+    }
     put_number(xml, (size_t)attribute_count);
     for (int i = 0; i < attribute_count; i++) {
         const xmlChar **attribute = attributes + 5 * i; /* local, prefix, URI, value, end of the value */
@@ -158,6 +163,8 @@ static void found_document_type(void *user, const xmlChar *name, const xmlChar *
 }
 
 static void found_error(void *user, reported_error error) {
+    /* A namespace's name need not be a URI for a document to be well-formed. */
+    if (error->code == XML_WAR_NS_URI || error->code == XML_WAR_NS_URI_RELATIVE) return;
     if (error->level >= XML_ERR_ERROR) fail(user, error->code);
 }
 
@@ -218,4 +225,9 @@ void fc_xml_close(struct fc_xml *xml) {
     xmlFreeParserCtxt(xml->parser);
     free(xml->events);
     free(xml);
+}
+
+uint32_t fc_html_entity(const char *name) {
+    const htmlEntityDesc *entity = htmlEntityLookup((const xmlChar *)name);
+    return entity == NULL ? 0 : entity->value;
 }

@@ -48,3 +48,6 @@ size_t fc_xml_push(struct fc_xml *, const uint8_t *text, size_t count, bool last
 void fc_xml_take(struct fc_xml *, uint8_t *into);
 
 void fc_xml_close(struct fc_xml *);
+
+/* The character that an entity of HTML stands for ("nbsp"); 0 when there is none with this name. */
+uint32_t fc_html_entity(const char *name);

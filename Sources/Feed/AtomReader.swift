@@ -203,7 +203,7 @@ final class AtomReader: DocumentReader {
             throw .unusableItem("the item \(id) is larger than \(FeedLimits.itemBytes) bytes")
         }
         return FeedItem(
-            id: id, title: entry.title ?? "", updated: updated, date: Timestamp.rfc3339(updated), document: head.bytes,
+            id: id, title: entry.title ?? "", updated: updated, date: Timestamp.any(updated), document: head.bytes,
             sourceRange: source ?? 0..<0)
     }
 

@@ -24,6 +24,8 @@ public struct FeedDocument: Sendable, Equatable {
     public var items: [FeedItem]
     /// One reason for each item that cannot be used (no id, too large). The others are not held up by it.
     public var unusable: [String]
+    /// What is wrong with the document that was read in spite of it, with its line and column; nil when nothing is.
+    public var fault: String?
 }
 
 /// One item of a feed, with everything a receiver needs to show it without the feed around it.

@@ -43,3 +43,19 @@ public enum FeedError: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 }
+
+extension FeedError {
+    /// The fault as it is told when the document is read in spite of it; nil when it must not be.
+    func recoverable(in bytes: [UInt8]) -> FeedError? {
+        switch self {
+        case .malformed, .truncated, .unknownEncoding: return self
+        case .invalidEncoding(let name, let offset):
+            let before = bytes.prefix(offset)
+            let column = offset - (before.lastIndex(of: 10) ?? -1)
+            return .malformed(
+                line: 1 + before.lazy.filter { $0 == 10 }.count, column: column,
+                reason: "the byte at offset \(offset) is not valid \(name)")
+        default: return nil
+        }
+    }
+}

@@ -12,20 +12,49 @@ public enum FeedParser {
     ///     its user information and query, which are nothing for those who get the items.
     ///   - charset: the encoding that the answer to the request named. It counts for more than what the document says of
     ///     itself (RFC 7303 section 3.2).
+    ///   - strict: refuse what is not well-formed XML in the encoding that it names. Without this its good items are read,
+    ///     and the document's `fault` tells what is wrong.
     /// - Throws: why it is no feed that we can use.
     public static func parse(
-        _ bytes: [UInt8], base: String? = nil, charset: String? = nil
+        _ bytes: [UInt8], base: String? = nil, charset: String? = nil, strict: Bool = false
     ) throws(FeedError) -> FeedDocument {
-        try parse(bytes, base: base, charset: charset, chunk: XMLRun.chunk)
+        do throws(FeedError) {
+            return try parse(bytes, base: base, charset: charset, chunk: XMLRun.chunk)
+        } catch {
+            guard !strict, let fault = error.recoverable(in: bytes) else { throw error }
+            let text: [UInt8]
+            do throws(FeedError) {
+                let found = TextEncoding.recover(bytes, charset: charset)
+                guard !found.contains(0) else { throw fault }
+                text = try MarkupRepair.repaired(found)
+            } catch { throw fault }
+            do throws(FeedError) {
+                var document = try parse(text: text, base: base.map(PublicAddress.published), chunk: XMLRun.chunk)
+                // A document that breaks off before its first item has nothing to show.
+                if case .truncated = fault, document.items.isEmpty { throw fault }
+                document.fault = fault.description
+                return document
+            } catch {
+                switch error {
+                case .malformed, .truncated, .empty: throw fault
+                default: throw error
+                }
+            }
+        }
     }
 
     /// As above, with the octets that the XML parser gets at a time.
     static func parse(
         _ bytes: [UInt8], base: String? = nil, charset: String? = nil, chunk: Int
     ) throws(FeedError) -> FeedDocument {
-        let base = base.map(PublicAddress.published)
-        return try XMLRun.parse(bytes, limit: FeedLimits.documentBytes, charset: charset, chunk: chunk) {
-            (root, scope) throws(FeedError) in
+        let limit = FeedLimits.documentBytes
+        guard bytes.count <= limit else { throw .tooLarge(bytes: bytes.count, limit: limit) }
+        let text = try TextEncoding.decode(bytes, charset: charset)
+        return try parse(text: text, base: base.map(PublicAddress.published), chunk: chunk)
+    }
+
+    private static func parse(text: [UInt8], base: String?, chunk: Int) throws(FeedError) -> FeedDocument {
+        try XMLRun.parse(text: text, chunk: chunk) { (root, scope) throws(FeedError) in
             if root.isAtom("feed") { return AtomReader(root: root, scope: scope, retrieved: base) }
             if root.uri.isEmpty, root.local == "rss" { return RSSReader(retrieved: base) }
             if root.local.lowercased() == "html" { throw .webPage }

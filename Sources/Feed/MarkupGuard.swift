@@ -10,20 +10,25 @@ enum MarkupGuard {
     private enum Place { case text, tag, singleQuoted, doubleQuoted }
 
     /// - Parameter text: UTF-8 without an XML declaration.
-    static func check(_ text: [UInt8]) throws(FeedError) {
+    /// - Returns: the same, with blanks for a document type declaration that declares nothing itself. The one that it
+    ///   names is nothing that we would fetch.
+    static func checked(_ text: [UInt8]) throws(FeedError) -> [UInt8] {
         guard let first = text.first(where: { $0 > 0x20 }) else { throw .empty }
         guard first == UInt8(ascii: "<") else {
             throw .malformed(line: 1, column: 1, reason: "this is not XML: it does not begin with '<'")
         }
         // Some parsers end a text here and others do not, so that a limit checked by one holds for no other.
         if let at = text.firstIndex(of: 0) { throw malformed(text, at, "a NUL, a character that XML does not allow") }
-        try checkProlog(text)
+        var text = text
+        try checkProlog(&text)
         try checkTags(text)
+        return text
     }
 
     /// Looks at what comes before the root element (XML 1.0 section 2.8).
-    private static func checkProlog(_ text: [UInt8]) throws(FeedError) {
+    private static func checkProlog(_ text: inout [UInt8]) throws(FeedError) {
         var at = 0
+        var hasType = false
         while true {
             while at < text.count, text[at] <= 0x20 { at += 1 }
             if at < text.count, let end = skip(text, at) {
@@ -33,12 +38,33 @@ enum MarkupGuard {
             let rest = text[at...]
             if rest.starts(with: "<!".utf8) {
                 let head = String(decoding: rest.prefix(200), as: UTF8.self).lowercased()
-                throw head.split(whereSeparator: \.isWhitespace).dropFirst().first?.hasPrefix("html") == true
-                    ? .webPage : .documentType
+                let name = head.split(whereSeparator: \.isWhitespace).dropFirst().first
+                if name?.hasPrefix("html") == true { throw .webPage }
+                guard !hasType, head.hasPrefix("<!doctype"), let end = endOfType(text, at) else { throw .documentType }
+                for place in at..<end where text[place] != 10 { text[place] = 0x20 }
+                hasType = true
+                at = end
+                continue
             }
             if String(decoding: rest.prefix(5), as: UTF8.self).lowercased() == "<html" { throw .webPage }
             return
         }
+    }
+
+    /// The index after a document type declaration that has no declarations of its own.
+    private static func endOfType(_ text: [UInt8], _ start: Int) -> Int? {
+        var quote: UInt8?
+        for at in start..<text.count {
+            switch text[at] {
+            case UInt8(ascii: "'"), UInt8(ascii: "\""):
+                if quote == nil { quote = text[at] } else if quote == text[at] { quote = nil }
+            case UInt8(ascii: ">") where quote == nil: return at + 1
+            case UInt8(ascii: "<") where quote == nil && at > start: return nil
+            case UInt8(ascii: "[") where quote == nil: return nil
+            default: break
+            }
+        }
+        return nil
     }
 
     private static func checkTags(_ text: [UInt8]) throws(FeedError) {

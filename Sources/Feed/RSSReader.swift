@@ -140,7 +140,7 @@ final class RSSReader: DocumentReader {
         guard id.utf8.count <= FeedLimits.idBytes else {
             throw .unusableItem("its guid is longer than \(FeedLimits.idBytes) bytes")
         }
-        let published = item["pubDate"].flatMap(Timestamp.rfc822) ?? item["dc:date"].flatMap(Timestamp.rfc3339)
+        let published = item["pubDate"].flatMap(Timestamp.any) ?? item["dc:date"].flatMap(Timestamp.any)
         let date = published ?? Date(timeIntervalSince1970: 0)
         let updated = Timestamp.text(date)
         let html = item["content:encoded"] ?? item["description"]

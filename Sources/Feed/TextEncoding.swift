@@ -29,6 +29,44 @@ enum TextEncoding {
         return withoutDeclaration(text[...])
     }
 
+    /// As `decode`, of a document that it does not take: what is impossible becomes U+FFFD, or the character of
+    /// Windows-1252 where nothing beyond ASCII is UTF-8. Something may stand before the XML declaration.
+    static func recover(_ bytes: [UInt8], charset: String? = nil) -> [UInt8] {
+        let bytes = fromDeclaration(bytes)
+        if let text = try? decode(bytes, charset: charset) { return text }
+        if let (form, mark) = unicodeForm(bytes) {
+            switch form {
+            case .utf8: break
+            case .utf16(let littleEndian):
+                let units = stride(from: mark, to: bytes.count - 1, by: 2).map { at in
+                    littleEndian
+                        ? UInt16(bytes[at]) | UInt16(bytes[at + 1]) << 8
+                        : UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1])
+                }
+                return withoutDeclaration(Array(String(decoding: units, as: UTF16.self).utf8)[...])
+            case .utf32(let littleEndian):
+                let units = stride(from: mark, to: bytes.count - 3, by: 4).map { at in
+                    let octets = littleEndian ? bytes[at..<at + 4].reversed() : Array(bytes[at..<at + 4])
+                    return octets.reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+                }
+                return withoutDeclaration(Array(String(decoding: units, as: UTF32.self).utf8)[...])
+            }
+        }
+        let text = String(decoding: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? bytes[3...] : bytes[...], as: UTF8.self)
+        let isUTF8 = text.unicodeScalars.contains { $0.value >= 0x80 && $0.value != 0xFFFD }
+        let found = isUTF8 ? Array(text.utf8) : singleByte(bytes, upper: { windows1252[Int($0) - 0x80] ?? UInt16($0) })
+        return withoutDeclaration(found[...])
+    }
+
+    /// From the XML declaration on, when something else stands before it that is no feed.
+    private static func fromDeclaration(_ bytes: [UInt8]) -> [UInt8] {
+        let head = String(decoding: bytes.prefix(4096).map { $0 < 0x80 ? $0 : 0x3F }, as: UTF8.self)
+        guard unicodeForm(bytes) == nil, let found = head.firstRange(of: "<?xml ") else { return bytes }
+        let before = head[..<found.lowerBound].lowercased()
+        guard !["<rss", "<feed", "rdf"].contains(where: before.contains) else { return bytes }
+        return Array(bytes[head.utf8.distance(from: head.startIndex, to: found.lowerBound)...])
+    }
+
     /// Nil for a label that we do not know.
     private static func decode(_ bytes: [UInt8], label: String) throws(FeedError) -> [UInt8]? {
         switch label {
@@ -38,8 +76,8 @@ enum TextEncoding {
                 throw .invalidEncoding("US-ASCII", offset: offset)
             }
             return bytes
-        case "iso-8859-1", "latin1", "iso8859-1", "iso_8859-1": return singleByte(bytes, upper: { UInt16($0) })
-        case "windows-1252", "cp1252":
+        // Whoever says ISO-8859-1 means Windows-1252, which has characters where the other has controls.
+        case "iso-8859-1", "latin1", "iso8859-1", "iso_8859-1", "windows-1252", "cp1252":
             return singleByte(bytes, upper: { windows1252[Int($0) - 0x80] ?? UInt16($0) })
         default: return legacy[label].flatMap { convert(bytes, from: $0) }
         }
@@ -178,6 +216,7 @@ enum TextEncoding {
         }
         for (name, labels) in [
             "CP874": ["windows-874", "tis-620", "iso-8859-11"],
+            "KOI8-R": ["koi8-r", "koi8", "cskoi8r"], "KOI8-U": ["koi8-u"],
             "IBM866": ["ibm866", "cp866", "866"],
             "MACINTOSH": ["macintosh", "x-mac-roman"],
             "CP932": ["shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j", "cp932"],

@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// The two spellings of a date in feeds: RFC 3339 in Atom, RFC 822 (as RFC 2822 amends it) in RSS.
+/// The spellings of a date in feeds: RFC 3339 in Atom, RFC 822 (as RFC 2822 amends it) in RSS, and what feeds have instead.
 public enum Timestamp {
     /// RFC 3339 section 5.6, for one "2025-09-05T09:49:57Z". Nil when it is none.
     public static func rfc3339(_ text: String) -> Date? {
@@ -58,7 +58,7 @@ public enum Timestamp {
         var offset = 0
         if let zone = scanner.word() {
             // RFC 2822 section 4.3: unknown zone names count as UTC.
-            offset = 60 * (zones[zone.uppercased()] ?? 0)
+            offset = zones[zone.uppercased()] ?? 0
         } else if !scanner.atEnd {
             guard let minutes = scanner.numericOffset(colon: false) else { return nil }
             offset = minutes
@@ -80,11 +80,8 @@ public enum Timestamp {
             + "\(padded(rest / 3600, 2)):\(padded(rest / 60 % 60, 2)):\(padded(rest % 60, 2))Z"
     }
 
-    private static let months = [
+    static let months = [
         "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ]
-    private static let zones = [
-        "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
     ]
 
     private static func padded(_ value: Int, _ width: Int) -> String {
@@ -92,7 +89,7 @@ public enum Timestamp {
         return String(repeating: "0", count: max(0, width - digits.count)) + digits
     }
 
-    private static func date(
+    static func date(
         _ year: Int, _ month: Int, _ day: Int, _ hour: Int, _ minute: Int, _ second: Int, offsetMinutes: Int,
         fraction: Double
     ) -> Date? {
@@ -131,7 +128,7 @@ public enum Timestamp {
         return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * marchMonth + 2) / 5 + 1)
     }
 
-    private struct Scanner {
+    struct Scanner {
         private let bytes: [UInt8]
         private var at = 0
 
@@ -147,6 +144,9 @@ public enum Timestamp {
             defer { at += 1 }
             return Int(bytes[at]) - 0x30
         }
+
+        /// How many digits follow.
+        var digits: Int { bytes[at...].prefix(8).prefix { (0x30...0x39).contains($0) }.count }
 
         mutating func number(digits: ClosedRange<Int>) -> Int? {
             var value = 0

@@ -71,3 +71,21 @@ extension TextEncoding {
         }
     }
 }
+
+/// References to characters as HTML has them.
+enum HTMLEntity {
+    /// - Parameter name: what stands between "&" and ";": "nbsp", "#160" or "#xA0".
+    /// - Returns: nil when that is nothing known. The value need not be a character of XML.
+    static func value(_ name: String) -> UInt32? {
+        if name.hasPrefix("#") {
+            let isHex = name.hasPrefix("#x") || name.hasPrefix("#X")
+            let digits = name.dropFirst(isHex ? 2 : 1)
+            guard digits.utf8.allSatisfy({ $0 != 0x2B && $0 != 0x2D }) else { return nil }
+            return UInt32(digits, radix: isHex ? 16 : 10)
+        }
+        guard !name.utf8.isEmpty, name.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else { return nil }
+        if name == "apos" { return 0x27 }
+        let value = unsafe fc_html_entity(name)
+        return value == 0 ? nil : value
+    }
+}

@@ -35,8 +35,14 @@ struct XMLRun {
         readerForRoot: @escaping ReaderForRoot
     ) throws(FeedError) -> FeedDocument {
         guard bytes.count <= limit else { throw .tooLarge(bytes: bytes.count, limit: limit) }
-        let text = try TextEncoding.decode(bytes, charset: charset)
-        try MarkupGuard.check(text)
+        return try parse(text: TextEncoding.decode(bytes, charset: charset), chunk: chunk, readerForRoot: readerForRoot)
+    }
+
+    /// As above, of what is decoded.
+    static func parse(
+        text: [UInt8], chunk: Int = chunk, readerForRoot: @escaping ReaderForRoot
+    ) throws(FeedError) -> FeedDocument {
+        let text = try MarkupGuard.checked(text)
         var run = XMLRun(readerForRoot: readerForRoot)
         return try run.parse(text, chunk: chunk)
     }

@@ -68,6 +68,9 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
 
     @OptionGroup var datagramLimit: DatagramSizeOptions
 
+    @Flag(help: "Refuse a feed that is not well-formed; without it, what is good in it is read and the fault told.")
+    var strict = false
+
     @Flag(help: "Send the whole feed as one document each time that it changes, not only what has changed.")
     var wholeFeed = false
 
@@ -260,6 +263,7 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
         var options = SourceOptions(feeds: feed, listen: listen)
         options.distributedLog = distributedLog.place
         options.pollInterval = poll
+        options.strict = strict
         options.flow.group = group
         options.flow.replicates = replicate
         options.groupRetry = groupRetry

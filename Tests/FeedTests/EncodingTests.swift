@@ -29,7 +29,7 @@ enum Written: String, CaseIterable {
 @Suite struct EncodingTests {
     private func error(_ bytes: [UInt8], charset: String? = nil) -> FeedError? {
         do throws(FeedError) {
-            _ = try FeedParser.parse(bytes, charset: charset)
+            _ = try FeedParser.parse(bytes, charset: charset, strict: true)
             return nil
         } catch { return error }
     }

@@ -7,7 +7,7 @@ import Testing
 @Suite struct XMLDoorTests {
     private func error(_ text: String) -> FeedError? {
         do throws(FeedError) {
-            _ = try FeedParser.parse(Array(text.utf8))
+            _ = try FeedParser.parse(Array(text.utf8), strict: true)
             return nil
         } catch { return error }
     }
@@ -42,10 +42,6 @@ import Testing
             (channel(item("<description>a\u{1}b</description>") + second), "character"),
             (channel(item("<itunes:author>x</itunes:author>") + second), "prefix"),
             ("\n<?xml version=\"1.0\" encoding=\"UTF-8\"?>" + channel(item("")), "declaration"),
-            (
-                "<?xml version=\"1.0\"?>\n<!DOCTYPE rss PUBLIC \"-//Netscape Communications//DTD RSS 0.91//EN\" "
-                    + "\"http://my.netscape.com/publish/formats/rss-0.91.dtd\">\n" + channel(item("")), "DOCTYPE"
-            ),
             (channel(item("<a:b:c xmlns:a=\"urn:a\"/>")), "more than one ':'"),
             (channel(item("<a:b xmlns:a=\"urn:a\" xmlns:c=\"urn:a\" a:d=\"\" c:d=\"\"/>")), "twice"),
             (channel(item("<!-- a -- b -->")), "'--'"),
@@ -156,9 +152,14 @@ import Testing
 
     /// A comment that begins as if it ended hid what follows it.
     @Test(arguments: types) func aHiddenDocumentTypeIsRefused(_ type: String) {
-        #expect(error(type + "<rss>&a;</rss>") == .documentType)
-        #expect(error("<!--><rss-->" + type + "<rss>&a;</rss>") == .documentType)
-        #expect(error("<!-- --><!--->--><?x?>\n" + type + "<rss>&a;</rss>") == .documentType)
+        for start in ["", "<!--><rss-->", "<!-- --><!--->--><?x?>\n"] {
+            let found = error(start + type + "<rss>&a;</rss>")
+            if type.contains("[") {
+                #expect(found == .documentType)
+            } else {
+                #expect(found?.description.contains("entity") == true)
+            }
+        }
     }
 
     @Test(.timeLimit(.minutes(1))) func undefinedEntitiesEndIt() {

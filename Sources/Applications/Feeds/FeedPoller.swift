@@ -45,6 +45,8 @@ package final class FeedPoller: Sendable {
         /// For one poll as a whole, from the request to the last octet.
         package var timeout: Duration = .seconds(60)
         package var bodyLimit = FeedLimits.documentBytes
+        /// A document that is not well-formed fails as a whole.
+        package var isStrict = false
 
         package init(location: FeedLocation, interval: Duration = .seconds(5)) {
             self.location = location
@@ -59,6 +61,7 @@ package final class FeedPoller: Sendable {
         var web: WebFetcher?
         var lastDigest: SHA256Digest?
         var unusable: [String] = []
+        var fault: String?
         var failing: FeedFailure.Kind?
         var saveFailed = false
         var movedTo: URL?
@@ -225,7 +228,11 @@ package final class FeedPoller: Sendable {
     ) throws(FeedError) -> News {
         var base: String?
         if case .web = configuration.location { base = configuration.location.published }
-        let document = try FeedParser.parse(bytes, base: base, charset: charset)
+        let document = try FeedParser.parse(bytes, base: base, charset: charset, strict: configuration.isStrict)
+        if document.fault != work.fault, let fault = document.fault {
+            logger.warning("\(configuration.location) is read in spite of a fault: \(fault)")
+        }
+        work.fault = document.fault
         if document.unusable != work.unusable, let first = document.unusable.first {
             let all = document.unusable.count + document.items.count
             logger.warning("\(document.unusable.count) of \(all) items are left out: \(first)")

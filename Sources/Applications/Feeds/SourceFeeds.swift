@@ -22,6 +22,7 @@ final class SourceFeeds {
     private var interval: Duration
     private let directory: String?
     private let isWhole: Bool
+    private let isStrict: Bool
     private let log: Logger
     private let send: @Sendable (Publication) -> Bool
 
@@ -33,6 +34,7 @@ final class SourceFeeds {
         directory = options.stateDirectory
         interval = options.pollInterval
         isWhole = options.wholeFeed
+        isStrict = options.strict
         self.log = log
         self.send = send
     }
@@ -60,9 +62,9 @@ final class SourceFeeds {
                 Publication(changed, of: feed, at: location, asWholeFeed: isWhole)
             }
             if !state.history.isEmpty { recorded += publication(state.history.map(\.item), nil).documents }
-            let poller = FeedPoller(
-                FeedPoller.Configuration(location: location, interval: interval), state: state, logger: log
-            ) { [log, send] items, feed in
+            var configuration = FeedPoller.Configuration(location: location, interval: interval)
+            configuration.isStrict = isStrict
+            let poller = FeedPoller(configuration, state: state, logger: log) { [log, send] items, feed in
                 // The poller hands over a feed at a time: this takes a source that has not had a turn for 65 536 polls, or that stops.
                 guard send(publication(items.map(\.item), feed)) else {
                     log.error("items were not sent: too much waits", metadata: ["items": "\(items.count)"])

@@ -14,6 +14,8 @@ package struct SourceOptions: Sendable {
     package var distributedLog: LogPlace?
     /// Time between two polls of a feed.
     package var pollInterval: Duration = .seconds(5)
+    /// A feed that is not well-formed is refused, instead of what is good in it being read.
+    package var strict = false
     /// Where receivers connect. An unspecified address listens on every interface.
     package var listen: SocketAddress
     /// The flow, if there is one.

@@ -30,6 +30,7 @@ final class AtomReader: DocumentReader {
         var updated: String?
         var published: String?
         var source: Range<Int>?
+        var link = ""
     }
 
     /// What an entry takes from its feed (RFC 4287 section 4.2.11), in this order. The feed's `updated` is not taken:
@@ -55,6 +56,10 @@ final class AtomReader: DocumentReader {
         if entry != nil {
             if depth == entryDepth + 1, element.uri == Namespace.atom {
                 capture(element, of: ["id", "title", "updated", "published"])
+                let relation = element.attributes["rel"] ?? "alternate"
+                if element.local == "link", entry?.link.isEmpty == true, relation == "alternate" {
+                    entry?.link = element.attributes["href"] ?? ""
+                }
                 if element.local == "source" {
                     let start = bodyCount
                     entry?.source = start..<start
@@ -168,7 +173,11 @@ final class AtomReader: DocumentReader {
 
     private func complete(_ recorded: RecordedEntry) throws(FeedError) -> FeedItem {
         var entry = recorded
-        let id = entry.id
+        var id = entry.id
+        if id.isEmpty, !isEntryDocument, let own = substitute(for: entry) {
+            id = own
+            entry.body.element((entry.root.prefix.isEmpty ? "" : entry.root.prefix + ":") + "id", [], id)
+        }
         guard !id.isEmpty else { throw .unusableItem("an entry has no atom:id (title \"\(entry.title ?? "")\")") }
         guard id.utf8.count <= FeedLimits.idBytes else {
             throw .unusableItem("its atom:id is longer than \(FeedLimits.idBytes) bytes")
@@ -205,6 +214,16 @@ final class AtomReader: DocumentReader {
         return FeedItem(
             id: id, title: entry.title ?? "", updated: updated, date: Timestamp.any(updated), document: head.bytes,
             sourceRange: source ?? 0..<0)
+    }
+
+    /// The id of an entry without one: its link, by which readers know it, else what it says first.
+    private func substitute(for entry: RecordedEntry) -> String? {
+        if !entry.link.isEmpty {
+            return Reference.resolve(entry.link, against: inheritedAttributes(of: entry)["xml:base"] ?? retrieved)
+        }
+        if let title = entry.title, !title.isEmpty { return "urn:x-atom-title:" + Reference.encoded(title) }
+        let start = String(decoding: entry.body.bytes.prefix(400), as: UTF8.self).trimmed
+        return start.isEmpty ? nil : "urn:x-atom-text:" + Reference.encoded(start)
     }
 
     /// The entry's own attributes, with `xml:base`, `xml:lang` and `xml:space` as they are in force.

@@ -6,8 +6,10 @@ public struct FeedDocument: Sendable, Equatable {
     enum Format: Sendable, Equatable {
         /// RFC 4287.
         case atom
-        /// RSS 2.0.
+        /// RSS 0.9x, 1.0 and 2.0.
         case rss
+        /// JSON Feed 1.1.
+        case json
     }
 
     /// What it was written in.
@@ -68,7 +70,7 @@ public enum FeedLimits {
     /// Octets of one item's entry document.
     public static let itemBytes = 16 << 20
     /// Items in one feed document.
-    public static let items = 10_000
+    public static let items = 200_000
     /// Octets of an item's id.
     public static let idBytes = 4096
     /// Namespace declarations in scope at one place.
@@ -83,4 +85,6 @@ enum Namespace {
     static let xml = "http://www.w3.org/XML/1998/namespace"
     static let content = "http://purl.org/rss/1.0/modules/content/"
     static let dublinCore = "http://purl.org/dc/elements/1.1/"
+    static let dublinTerms = "http://purl.org/dc/terms/"
+    static let rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 }

@@ -34,7 +34,7 @@ public enum FeedError: Error, Equatable, Sendable, CustomStringConvertible {
         case .invalidEncoding(let name, let offset): "the byte at offset \(offset) is not valid \(name)"
         case .documentType: "the document has a DOCTYPE, which a feed must not use"
         case .webPage: "this is a web page (HTML), not an Atom or RSS feed"
-        case .wrongRoot(let name): "the root element is <\(name)>; an Atom <feed> or an RSS 2.0 <rss> is expected"
+        case .wrongRoot(let name): "the root element is <\(name)>; an Atom <feed>, an <rss> or an <rdf:RDF> is expected"
         case .truncated(let line): "the document is cut off at line \(line)"
         case .malformed(let line, let column, let reason):
             "the XML is malformed at line \(line), column \(column): \(reason)"

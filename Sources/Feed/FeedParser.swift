@@ -1,4 +1,4 @@
-/// Reads Atom 1.0 (RFC 4287) and RSS 2.0 documents.
+/// Reads feeds in Atom 1.0 (RFC 4287) and 0.3, RSS 0.9x, 1.0 and 2.0, and JSON Feed 1.1.
 ///
 /// The XML itself is read by libxml2. What reaches it is valid UTF-8 of bounded size without a document type declaration,
 /// so there is no entity to expand and nothing to fetch. What comes from a feed, from a source over the network and from
@@ -21,17 +21,18 @@ public enum FeedParser {
         do throws(FeedError) {
             return try parse(bytes, base: base, charset: charset, chunk: XMLRun.chunk)
         } catch {
-            guard !strict, let fault = error.recoverable(in: bytes) else { throw error }
-            let text: [UInt8]
+            guard !strict, !JSONFeed.isLikely(bytes), let fault = error.recoverable(in: bytes) else { throw error }
+            let repaired: (text: [UInt8], isCutOff: Bool)
             do throws(FeedError) {
                 let found = TextEncoding.recover(bytes, charset: charset)
                 guard !found.contains(0) else { throw fault }
-                text = try MarkupRepair.repaired(found)
+                repaired = try MarkupRepair.repaired(found)
             } catch { throw fault }
             do throws(FeedError) {
-                var document = try parse(text: text, base: base.map(PublicAddress.published), chunk: XMLRun.chunk)
+                var document = try parse(
+                    text: repaired.text, base: base.map(PublicAddress.published), chunk: XMLRun.chunk)
                 // A document that breaks off before its first item has nothing to show.
-                if case .truncated = fault, document.items.isEmpty { throw fault }
+                if repaired.isCutOff, document.items.isEmpty { throw fault }
                 document.fault = fault.description
                 return document
             } catch {
@@ -50,13 +51,16 @@ public enum FeedParser {
         let limit = FeedLimits.documentBytes
         guard bytes.count <= limit else { throw .tooLarge(bytes: bytes.count, limit: limit) }
         let text = try TextEncoding.decode(bytes, charset: charset)
+        if JSONFeed.isLikely(text) {
+            return try JSONFeed.document(text, retrieved: base.map(PublicAddress.published))
+        }
         return try parse(text: text, base: base.map(PublicAddress.published), chunk: chunk)
     }
 
     private static func parse(text: [UInt8], base: String?, chunk: Int) throws(FeedError) -> FeedDocument {
         try XMLRun.parse(text: text, chunk: chunk) { (root, scope) throws(FeedError) in
             if root.isAtom("feed") { return AtomReader(root: root, scope: scope, retrieved: base) }
-            if root.uri.isEmpty, root.local == "rss" { return RSSReader(retrieved: base) }
+            if RSSReader.isRoot(root) { return RSSReader(root: root, retrieved: base) }
             if root.local.lowercased() == "html" { throw .webPage }
             throw .wrongRoot(root.local)
         }

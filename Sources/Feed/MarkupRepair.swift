@@ -15,13 +15,14 @@ struct MarkupRepair {
     private var rootDeclares: Set<String> = ["xml"]
     private var prefixes: Set<String> = []
     private var hasEnded = false
+    private var isCutOff = false
 
     /// - Parameter text: UTF-8 without an XML declaration.
     /// - Throws: when elements are nested deeper than `FeedLimits.depth`, or more prefixes are used than may be declared.
-    static func repaired(_ text: [UInt8]) throws(FeedError) -> [UInt8] {
+    static func repaired(_ text: [UInt8]) throws(FeedError) -> (text: [UInt8], isCutOff: Bool) {
         var repair = MarkupRepair(text: text)
         try repair.run()
-        return repair.out
+        return (repair.out, repair.isCutOff)
     }
 
     private init(text: [UInt8]) {
@@ -34,6 +35,7 @@ struct MarkupRepair {
             if text[at] == UInt8(ascii: "<") { try markup() } else { character() }
         }
         if !hasEnded {
+            isCutOff = true
             if let item {
                 out.removeSubrange(item.at...)
                 open.removeSubrange(item.depth...)
@@ -285,11 +287,11 @@ extension Namespace {
     /// What the prefixes mean that feeds use without declaring them.
     static let wellKnown = [
         "atom": atom, "content": content, "dc": dublinCore, "xhtml": xhtml,
-        "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+        "rdf": rdf,
         "itunes": "http://www.itunes.com/dtds/podcast-1.0.dtd", "media": "http://search.yahoo.com/mrss/",
         "slash": "http://purl.org/rss/1.0/modules/slash/", "sy": "http://purl.org/rss/1.0/modules/syndication/",
         "wfw": "http://wellformedweb.org/CommentAPI/", "geo": "http://www.w3.org/2003/01/geo/wgs84_pos#",
         "georss": "http://www.georss.org/georss", "feedburner": "http://rssnamespace.org/feedburner/ext/1.0",
-        "dcterms": "http://purl.org/dc/terms/", "thr": "http://purl.org/syndication/thread/1.0",
+        "dcterms": dublinTerms, "thr": "http://purl.org/syndication/thread/1.0",
     ]
 }

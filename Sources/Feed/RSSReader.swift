@@ -1,55 +1,56 @@
-import FoundationEssentials
-
-/// Makes Atom entries of the items of an RSS 2.0 channel.
-///
-/// | RSS | Atom |
-/// |---|---|
-/// | guid, else link, else title | id (an address stays as it is, other text becomes a URN) |
-/// | title | title |
-/// | link, else a guid that is a permanent link | link rel="alternate" |
-/// | pubDate, else dc:date | updated and published; 1970 when there is none, so that it never changes by itself |
-/// | content:encoded, else description | content type="html" (the description becomes the summary beside it) |
-/// | author, else dc:creator, else the channel's title | author |
-/// | category, enclosure, comments | category, link rel="enclosure", link rel="replies" |
-/// | elements of other namespaces | kept |
+/// Reads RSS in all its versions: 0.9x and 2.0, and the two that are RDF, 0.90 and 1.0, which have their items beside the
+/// channel. `ItemFields` says what becomes of an item.
 final class RSSReader: DocumentReader {
     private let retrieved: String?
-    private var feed = FeedDocument(format: .rss, title: "", id: "", updated: "", link: "", items: [], unusable: [])
-    private var channel = Fields()
-    private var items: [Fields] = []
-    private var item: Fields?
-    private var text: String?
-    private var fieldKey = ""
-    private var fieldAttributes: [String: String] = [:]
+    private let root: ElementStart
+    private var channel = ItemFields()
+    private var items: [ItemFields] = []
+    private var item: ItemFields?
+    private var field: OpenField?
     private var extensionFragment: FragmentRecorder?
     private var inChannel = false
+    private var outside = 0
 
-    private struct Fields {
-        struct Field {
-            var text: String
-            var attributes: [String: String]
-        }
-        /// By local name, with a namespace letter for the few modules that are understood.
-        var values: [String: [Field]] = [:]
-        var extensions: [FragmentRecorder] = []
-
-        subscript(_ key: String) -> String? {
-            values[key]?.lazy.map { $0.text.trimmed }.first { !$0.isEmpty }
-        }
+    /// An element of the channel or an item whose content is collected.
+    private struct OpenField {
+        var key: String
+        var attributes: [String: String]
+        var text = ""
+        /// The same as HTML, which counts when there are elements within.
+        var markup = ""
+        var hasMarkup = false
+        /// As it is written, for an element that is kept so.
+        var fragment: FragmentRecorder?
     }
 
-    init(retrieved: String?) { self.retrieved = retrieved }
+    init(root: ElementStart, retrieved: String?) {
+        self.root = root
+        self.retrieved = retrieved
+    }
 
     /// The vocabulary of RSS, which some feeds put into a namespace of its own.
-    private static let ownNamespaces: Set<String> = [
-        "", "http://backend.userland.com/rss2", "http://blogs.law.harvard.edu/tech/rss",
+    static let ownNamespaces: Set<String> = [
+        "", "http://backend.userland.com/rss", "http://backend.userland.com/rss2",
+        "http://blogs.law.harvard.edu/tech/rss",
+        "http://backend.userland.com/rss091", "http://backend.userland.com/rss092",
+        "http://backend.userland.com/rss2/", "http://purl.org/rss/1.0/", "http://purl.org/net/rss1.1#",
+        "http://my.netscape.com/rdf/simple/0.9/", "http://my.netscape.com/publish/formats/rss-0.91.dtd",
+        "http://channel.netscape.com/rdf/simple/0.9/",
     ]
+
+    static func isRoot(_ root: ElementStart) -> Bool {
+        if root.uri == Namespace.rdf, root.local == "RDF" { return true }
+        return root.local.lowercased() == "rss" && ownNamespaces.contains(root.uri)
+    }
 
     private static func key(_ element: ElementStart) -> String? {
         switch element.uri {
         case _ where ownNamespaces.contains(element.uri): element.local
         case Namespace.content where element.local == "encoded": "content:encoded"
-        case Namespace.dublinCore where element.local == "creator" || element.local == "date": "dc:" + element.local
+        case Namespace.xhtml where element.local == "body" || element.local == "div": "xhtml:body"
+        case Namespace.dublinCore
+        where ["creator", "date", "title", "description", "subject"].contains(element.local): "dc:" + element.local
+        case Namespace.dublinTerms where ["issued", "created", "modified"].contains(element.local): "dc:date"
         case Namespace.atom: "atom:" + element.local
         default: nil
         }
@@ -60,170 +61,128 @@ final class RSSReader: DocumentReader {
             extensionFragment?.start(element, scope: scope)
             return
         }
+        if field != nil {
+            field?.hasMarkup = true
+            field?.markup += HTML.startTag(element)
+            field?.fragment?.start(element, scope: scope)
+            return
+        }
         let key = Self.key(element)
         switch depth {
-        case 1: inChannel = key == "channel"
-        case 2 where inChannel && key == "item":
+        case 1 where key == "channel":
+            inChannel = true
+            channel.attributes.merge(element.attributes) { $1 }
+        case 1 where key == "item", 2 where inChannel && key == "item":
             guard items.count < FeedLimits.items else { throw .tooManyItems(limit: FeedLimits.items) }
-            item = Fields()
-        case 2 where inChannel, 3 where item != nil:
+            if depth == 1, root.local != "RDF" { outside += 1 }
+            item = ItemFields(attributes: element.attributes)
+        default:
+            guard depth == fieldDepth, item != nil || inChannel else { return }
             if let key {
-                text = ""
-                fieldKey = key
-                fieldAttributes = element.attributes
+                field = OpenField(key: key, attributes: element.attributes)
+                guard item != nil, element.uri == Namespace.atom else { return }
+                field?.fragment = FragmentRecorder()
+                field?.fragment?.start(element, scope: scope)
             } else if item != nil {
                 extensionFragment = FragmentRecorder()
                 extensionFragment?.start(element, scope: scope)
             }
-        default: break
         }
     }
 
+    /// How deep the elements of what is open are.
+    private var fieldDepth: Int { item != nil ? itemDepth + 1 : 2 }
+    private var itemDepth: Int { inChannel ? 2 : 1 }
+
     func text(_ more: String) {
-        if extensionFragment != nil { extensionFragment?.text(more) } else { text?.append(more) }
+        if extensionFragment != nil {
+            extensionFragment?.text(more)
+        } else if field != nil {
+            field?.text += more
+            field?.markup += HTML.escaped(more)
+            field?.fragment?.text(more)
+        }
     }
 
     func comment(_ text: String) { extensionFragment?.comment(text) }
     func instruction(_ target: String, _ data: String?) { extensionFragment?.instruction(target, data) }
 
     func end(_ element: ElementStart, depth: Int) throws(FeedError) {
-        let fieldDepth = item == nil ? 2 : 3
         if extensionFragment != nil { extensionFragment?.end(element) }
+        field?.fragment?.end(element)
         if depth == fieldDepth {
             if let fragment = extensionFragment {
                 item?.extensions.append(fragment)
                 extensionFragment = nil
-            } else if let text {
-                let field = Fields.Field(text: text, attributes: fieldAttributes)
-                if item != nil {
-                    item?.values[fieldKey, default: []].append(field)
-                } else {
-                    channel.values[fieldKey, default: []].append(field)
-                }
-                self.text = nil
+            } else if let done = field {
+                note(done)
+                field = nil
             }
-        } else if depth == 2, let done = item {
+        } else if field != nil, extensionFragment == nil {
+            field?.markup += HTML.endTag(element)
+        } else if let done = item, depth == itemDepth {
             items.append(done)
             item = nil
+        } else if depth == 1 {
+            inChannel = false
         }
     }
 
-    // MARK: - Making entries
+    private func note(_ field: OpenField) {
+        let text = field.hasMarkup ? field.markup : field.text
+        let value = ItemFields.Field(
+            text: text, attributes: field.attributes, fragment: field.fragment,
+            isMarkup: field.hasMarkup || field.key == "xhtml:body")
+        if item != nil {
+            item?.values[field.key, default: []].append(value)
+        } else {
+            channel.values[field.key, default: []].append(value)
+        }
+    }
 
     func finish() throws(FeedError) -> FeedDocument {
-        let selfLink = channel.values["atom:link"]?.first { $0.attributes["rel"] == "self" }?.attributes["href"]
-        feed.title = (channel["title"] ?? "").oneLine
-        feed.link = channel["link"] ?? ""
-        feed.id = selfLink ?? feed.link
-        feed.updated = channel["lastBuildDate"] ?? channel["pubDate"] ?? ""
-        for item in items {
-            do throws(FeedError) { feed.items.append(try entry(item)) } catch {
-                feed.unusable.append(error.description)
+        for (name, value) in root.attributes where name.hasPrefix("xml:") && channel.attributes[name] == nil {
+            channel.attributes[name] = value
+        }
+        var document = EntryComposer(channel: channel, retrieved: retrieved).document(items, format: .rss)
+        if outside > 0 {
+            document.fault = "\(outside) \(outside == 1 ? "item stands" : "items stand") outside of the channel"
+        }
+        return document
+    }
+}
+
+/// Writes the elements within an RSS element as the HTML that they are meant to be.
+enum HTML {
+    private static let void: Set<String> = [
+        "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
+    ]
+
+    private static func name(_ element: ElementStart) -> String {
+        element.uri == Namespace.xhtml ? element.local : element.qualified
+    }
+
+    static func startTag(_ element: ElementStart) -> String {
+        let attributes = element.attributes.sorted { $0.key < $1.key }
+            .map { " \($0.key)=\"\(escaped($0.value).replacing("\"", with: "&quot;"))\"" }
+        return "<\(name(element))\(attributes.joined())\(void.contains(name(element)) ? " />" : ">")"
+    }
+
+    static func endTag(_ element: ElementStart) -> String {
+        void.contains(name(element)) ? "" : "</\(name(element))>"
+    }
+
+    static func escaped(_ text: String) -> String {
+        guard text.utf8.contains(where: { $0 == 0x26 || $0 == 0x3C || $0 == 0x3E }) else { return text }
+        var out = ""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "&": out += "&amp;"
+            case "<": out += "&lt;"
+            case ">": out += "&gt;"
+            default: out.unicodeScalars.append(scalar)
             }
         }
-        return feed
-    }
-
-    private func id(_ item: Fields) -> String? {
-        if let guid = item["guid"] {
-            return Reference.hasScheme(guid) ? guid : "urn:x-rss-guid:" + Reference.encoded(guid)
-        }
-        if let link = item["link"] { return Reference.resolve(link, against: channel["link"] ?? retrieved) }
-        if let title = item["title"] { return "urn:x-rss-title:" + Reference.encoded(title) }
-        return item["description"].map { "urn:x-rss-text:" + Reference.encoded(String($0.prefix(200))) }
-    }
-
-    private func entry(_ item: Fields) throws(FeedError) -> FeedItem {
-        guard let id = id(item) else {
-            throw .unusableItem("an item has none of guid, link, title and description")
-        }
-        guard id.utf8.count <= FeedLimits.idBytes else {
-            throw .unusableItem("its guid is longer than \(FeedLimits.idBytes) bytes")
-        }
-        let published = item["pubDate"].flatMap(Timestamp.any) ?? item["dc:date"].flatMap(Timestamp.any)
-        let date = published ?? Date(timeIntervalSince1970: 0)
-        let updated = Timestamp.text(date)
-        let html = item["content:encoded"] ?? item["description"]
-        let title = item["title"] ?? ""
-
-        var namespaces = ["": Namespace.atom]
-        for fragment in item.extensions { namespaces.merge(fragment.needed) { first, _ in first } }
-        let kept = item.extensions.filter { $0.needed.allSatisfy { namespaces[$0.key] == $0.value } }
-        var out = FragmentRecorder()
-        out.raw("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<entry".utf8)
-        for (prefix, uri) in namespaces.sorted(by: { $0.key < $1.key }) {
-            out.attribute(prefix.isEmpty ? "xmlns" : "xmlns:\(prefix)", uri)
-        }
-        // HTML in an item may be relative to the channel's page.
-        if let base = channel["link"] ?? retrieved, Reference.hasScheme(base) { out.attribute("xml:base", base) }
-        if let language = channel["language"] { out.attribute("xml:lang", language) }
-        out.raw(">".utf8)
-        out.element("id", [], id)
-        let titleIsHTML = title.contains("&") || title.contains("<")
-        out.element("title", titleIsHTML ? [("type", "html")] : [], title)
-        out.element("updated", [], updated)
-        if published != nil { out.element("published", [], updated) }
-        author(of: item, into: &out)
-        links(of: item, id: id, into: &out)
-        for category in item.values["category"] ?? [] where !category.text.trimmed.isEmpty {
-            var attributes = [("term", category.text.trimmed)]
-            if let domain = category.attributes["domain"], Reference.hasScheme(domain) {
-                attributes.append(("scheme", domain))
-            }
-            out.element("category", attributes)
-        }
-        if item["content:encoded"] != nil, let summary = item["description"] {
-            out.element("summary", [("type", "html")], summary)
-        }
-        if let html { out.element("content", [("type", "html")], html) }
-        for fragment in kept { out.raw(fragment.bytes) }
-        let start = out.bytes.count
-        source(into: &out)
-        let range = start..<out.bytes.count
-        out.raw("</entry>\n".utf8)
-        guard !out.overflowed, !item.extensions.contains(where: { $0.overflowed }) else {
-            throw .unusableItem("the item \(id) is larger than \(FeedLimits.itemBytes) bytes")
-        }
-        return FeedItem(
-            id: id, title: (titleIsHTML ? title.withoutMarkup : title).oneLine, updated: updated, date: date,
-            document: out.bytes, sourceRange: range.isEmpty ? 0..<0 : range)
-    }
-
-    /// RSS writes `address (name)`, Dublin Core a name.
-    private func author(of item: Fields, into out: inout FragmentRecorder) {
-        var name = item["dc:creator"] ?? item["author"] ?? channel["title"] ?? "unknown"
-        var address: String?
-        if let author = item["author"], let open = author.firstIndex(of: "("), author.hasSuffix(")") {
-            address = String(author[..<open]).trimmed
-            name = String(author[author.index(after: open)...].dropLast())
-        } else if let author = item["author"], author.contains("@"), !author.contains(" ") {
-            address = author
-        }
-        out.raw("<author>".utf8)
-        out.element("name", [], name)
-        if let address, address.contains("@") { out.element("email", [], address) }
-        out.raw("</author>".utf8)
-    }
-
-    private func links(of item: Fields, id: String, into out: inout FragmentRecorder) {
-        let isPermanent = item.values["guid"]?.first?.attributes["isPermaLink"] != "false"
-        let permanent = isPermanent && (id.hasPrefix("http://") || id.hasPrefix("https://")) ? id : nil
-        if let link = item["link"] ?? permanent { out.element("link", [("rel", "alternate"), ("href", link)]) }
-        for enclosure in item.values["enclosure"] ?? [] {
-            guard let address = enclosure.attributes["url"] else { continue }
-            var attributes = [("rel", "enclosure"), ("href", address)]
-            for name in ["type", "length"] { enclosure.attributes[name].map { attributes.append((name, $0)) } }
-            out.element("link", attributes)
-        }
-        if let comments = item["comments"] { out.element("link", [("rel", "replies"), ("href", comments)]) }
-    }
-
-    private func source(into out: inout FragmentRecorder) {
-        guard !feed.id.isEmpty || !feed.title.isEmpty else { return }
-        out.raw("<source>".utf8)
-        if Reference.hasScheme(feed.id) { out.element("id", [], feed.id) }
-        if !feed.title.isEmpty { out.element("title", [], feed.title) }
-        if !feed.link.isEmpty { out.element("link", [("rel", "alternate"), ("href", feed.link)]) }
-        out.raw("</source>".utf8)
+        return out
     }
 }

@@ -30,7 +30,7 @@ enum TextEncoding {
     }
 
     /// As `decode`, of a document that it does not take: what is impossible becomes U+FFFD, or the character of
-    /// Windows-1252 where nothing beyond ASCII is UTF-8. Something may stand before the XML declaration.
+    /// Windows-1252 where most that is beyond ASCII is no UTF-8. Something may stand before the XML declaration.
     static func recover(_ bytes: [UInt8], charset: String? = nil) -> [UInt8] {
         let bytes = fromDeclaration(bytes)
         if let text = try? decode(bytes, charset: charset) { return text }
@@ -53,7 +53,8 @@ enum TextEncoding {
             }
         }
         let text = String(decoding: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? bytes[3...] : bytes[...], as: UTF8.self)
-        let isUTF8 = text.unicodeScalars.contains { $0.value >= 0x80 && $0.value != 0xFFFD }
+        let beyond = text.unicodeScalars.lazy.filter { $0.value >= 0x80 }
+        let isUTF8 = 2 * beyond.count { $0.value != 0xFFFD } >= beyond.count
         let found = isUTF8 ? Array(text.utf8) : singleByte(bytes, upper: { windows1252[Int($0) - 0x80] ?? UInt16($0) })
         return withoutDeclaration(found[...])
     }

@@ -23,6 +23,7 @@ struct XMLRun {
     private var scope = NamespaceScope()
     private var open: [ElementStart] = []
     private var rootName: String?
+    private var isOldAtom = false
 
     /// - Parameters:
     ///   - bytes: the document in any encoding that `TextEncoding` reads.
@@ -95,6 +96,7 @@ struct XMLRun {
             element.prefix = String(tag.name[..<colon])
             element.local = String(tag.name[tag.name.index(after: colon)...])
         }
+        element.moveOldAtom()
         scope.push(element.declarations)
         guard scope.count <= FeedLimits.namespaces else {
             throw malformed("more than \(FeedLimits.namespaces) namespaces are in scope")
@@ -105,6 +107,8 @@ struct XMLRun {
             })
         else { throw malformed(Self.reason(201)) }
         element.uri = uri
+        if open.isEmpty { isOldAtom = tag.declarations.values.contains(ElementStart.oldAtom) && element.isAtom("feed") }
+        if isOldAtom { element.renameOldAtom() }
         open.append(element)
         if let reader {
             try reader.start(element, scope: scope, depth: open.count - 1)
@@ -124,7 +128,8 @@ struct XMLRun {
         }
         let lines = lineCount(text)
         let rootHasEnded = rootName != nil && open.isEmpty
-        if !rootHasEnded, fault.line >= lines - 1, !endsWithRoot(text) { return .truncated(line: lines) }
+        let isElsewhere = [9, 26, 42, 62, 201].contains(fault.code)
+        if !isElsewhere, !rootHasEnded, fault.line >= lines - 1, !endsWithRoot(text) { return .truncated(line: lines) }
         return .malformed(line: fault.line, column: fault.column, reason: Self.reason(fault.code))
     }
 

@@ -32,7 +32,6 @@ import Testing
                 e = E.fromstring(document)
                 assert e.tag == A + 'entry'
                 for name in ('id', 'title', 'updated'): assert len(e.findall(A + name)) == 1, name
-                assert e.find(A + 'author/' + A + 'name').text
                 assert ':' in e.find(A + 'id').text
                 assert e.find(A + 'content') is not None or e.find(A + 'link') is not None or e.find(A + 'title').text
                 for l in e.findall(A + 'link'): assert l.get('href')
@@ -57,7 +56,7 @@ import Testing
         let items = try FeedParser.parse(Samples.rss).items
         let first = String(decoding: items[0].document, as: UTF8.self)
         #expect(first.contains("<m:rating m:by=\"me\"><m:stars>5</m:stars></m:rating>"))
-        #expect(first.contains("<author><name>Channel &amp; Co</name></author>"))
+        #expect(!first.contains("<author>"))
         let second = String(decoding: items[1].document, as: UTF8.self)
         #expect(second.contains("<author><name>Jo Doe</name><email>jo@example.org</email></author>"))
         #expect(second.contains("xml:lang=\"en\""))

@@ -88,7 +88,7 @@ import Testing
             "junk <!DOCTYPE rss [<!ENTITY a 'secret'>]>", "<!DOCTYPE rss><!DOCTYPE rss [<!ENTITY a 'secret'>]>",
         ])
     func noEntityIsExpanded(_ type: String) throws {
-        let text = type + Self.described("&a;<x/>")
+        let text = type + Self.described("&a;")
         guard let feed = try? FeedParser.parse(Array(text.utf8)) else { return }
         let item = String(decoding: try #require(feed.items.first).document, as: UTF8.self)
         #expect(item.contains("&amp;a;") && !item.contains("secret"), "\(item)")

@@ -67,7 +67,7 @@ enum Samples {
           <pubDate>Thu, 4 Sep 25 09:00 EDT</pubDate></item>
         <item><link>/three</link><description>3</description></item>
         <item><title>Only a title</title></item>
-        <item><category>nothing</category></item>
+        <item></item>
         </channel></rss>
         """.utf8)
 

@@ -15,11 +15,10 @@ public struct AtomWriter: Sendable {
         self.title = title
     }
 
-    /// A feed of `items`, newest first. Each item brings its own namespaces, language and base, so it stands in this
+    /// A feed of `items` in this order. Each item brings its own namespaces, language and base, so it stands in this
     /// feed as it stood in its own.
     public func document(_ items: [FeedItem]) -> [UInt8] {
-        let sorted = Self.newestFirst(items)
-        let newest = sorted.first?.date ?? Date(timeIntervalSince1970: 0)
+        let newest = items.compactMap(\.date).max() ?? Date(timeIntervalSince1970: 0)
         var out = FragmentRecorder(unlimited: true)
         out.raw("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<feed xmlns=\"\(Namespace.atom)\">\n".utf8)
         out.element("id", [], id)
@@ -29,7 +28,7 @@ public struct AtomWriter: Sendable {
         out.raw("<author><name>".utf8)
         out.text(title)
         out.raw("</name></author>\n".utf8)
-        for item in sorted { out.raw(Self.withoutDeclaration(item.document)) }
+        for item in items { out.raw(Self.withoutDeclaration(item.document)) }
         out.raw("</feed>\n".utf8)
         return out.bytes
     }

@@ -24,9 +24,10 @@ public struct FeedChange: Sendable, Equatable {
 /// What a source remembers of a feed, so that each version of an item is sent once. A pure value: a copy is a
 /// transaction that can be thrown away.
 ///
-/// A version is new when its id is unknown, and edited when its `updated` or its own content differs from the version
-/// last seen. Caches in front of a feed answer with different ages, so the version before the last is also known: when
-/// it shows up again with its older date it is not an edit.
+/// A version is new when its id is unknown, and edited when what is the item's own differs from every version that is
+/// remembered of it. Caches in front of a feed answer with different ages, so a version that comes back is not an edit.
+/// Nor are counters (of comments, of votes), and what the item has from the feed around it. No rule looks at a date, since
+/// publishers' clocks go back.
 public struct FeedMemory: Sendable, Equatable, Codable {
     /// Ids beyond this number are forgotten, the longest unseen first.
     public let capacity: Int
@@ -36,17 +37,48 @@ public struct FeedMemory: Sendable, Equatable, Codable {
     public private(set) var documentCount = 0
     /// Items that came twice in one document.
     public private(set) var duplicates = 0
-    /// Items that came back in the version before their last.
+    /// Items that came back in an earlier version.
     public private(set) var stale = 0
+    /// Whether the last document had edits that wait, because their items had too many in this hour.
+    public var holdsBack: Bool { heldBack ?? 0 > 0 }
+    private var heldBack: Int?
     /// Ids given up for `capacity`.
     public private(set) var forgotten = 0
     private var known: [String: Version] = [:]
 
+    /// Edits of one item that are sent in an hour; the one in force then follows when the hour is over.
+    public static let editsPerHour = 6
+    /// Earlier versions of an item that are told when they come back.
+    static let versions = 8
+
     private struct Version: Sendable, Equatable, Codable {
         var updated: String
         var digest: Data
+        /// What an earlier release wrote in place of `earlier`.
         var previous: Data?
+        /// Digests of the versions before, the latest last.
+        var earlier: [Data]?
         var seen: Int
+        /// When the hour began in which edits are counted.
+        var hour: Duration?
+        var edits: Int?
+
+        func had(_ found: Data) -> Bool { previous == found || earlier?.contains(found) == true }
+
+        /// Whether one more edit may go out.
+        mutating func mayEdit(at now: Duration) -> Bool {
+            // A clock that starts anew with the machine begins a new hour.
+            if hour.map({ now < $0 || now - $0 >= .seconds(3600) }) ?? true { (hour, edits) = (now, 0) }
+            return edits ?? 0 < FeedMemory.editsPerHour
+        }
+
+        mutating func edit(_ found: Data, _ updated: String) {
+            earlier = Array(((earlier ?? previous.map { [$0] } ?? []) + [digest]).suffix(FeedMemory.versions))
+            previous = nil
+            digest = found
+            self.updated = updated
+            edits = (edits ?? 0) + 1
+        }
     }
 
     /// - Parameters:
@@ -69,43 +101,47 @@ public struct FeedMemory: Sendable, Equatable, Codable {
 
     /// Takes in what a poll brought.
     ///
-    /// `digest`: a collision-resistant hash; it is given each item's own content.
+    /// - Parameters:
+    ///   - now: of any clock that goes forward while the machine runs, for the limit of edits.
+    ///   - digest: a collision-resistant hash; it is given each item's own content.
     /// - Returns: what must be sent, oldest first.
-    public mutating func absorb(_ document: FeedDocument, digest: ([UInt8]) -> [UInt8]) -> [FeedChange] {
+    public mutating func absorb(
+        _ document: FeedDocument, at now: Duration = .zero, digest: ([UInt8]) -> [UInt8]
+    ) -> [FeedChange] {
         documentCount += 1
+        heldBack = 0
         var changes: [FeedChange] = []
         // Feeds are written newest first, so of items with equal dates the last in the document is the oldest.
         for item in oneVersionEach(document.items).reversed() {
-            let found = Data(digest(item.ownContent))
+            let found = Data(digest(OwnContent.of(item, in: document)))
             guard var version = known[item.id] else {
                 known[item.id] = Version(updated: item.updated, digest: found, seen: documentCount)
                 changes.append(FeedChange(kind: .new, item: item))
                 continue
             }
             version.seen = documentCount
-            if version.digest != found || version.updated != item.updated {
-                if version.previous == found, isOlder(item, than: version) {
-                    stale += 1
-                } else {
-                    version.previous = version.digest
-                    version.digest = found
-                    version.updated = item.updated
-                    changes.append(FeedChange(kind: .edited, item: item))
-                }
+            if version.digest == found {
+                // Nothing new.
+            } else if version.had(found) {
+                stale += 1
+            } else if version.mayEdit(at: now) {
+                version.edit(found, item.updated)
+                changes.append(FeedChange(kind: .edited, item: item))
+            } else {
+                heldBack = (heldBack ?? 0) + 1
             }
             known[item.id] = version
         }
         forget()
-        return changes.enumerated().sorted {
-            let a = $0.element.item.date ?? .distantPast
-            let b = $1.element.item.date ?? .distantPast
-            return a == b ? $0.offset < $1.offset : a < b
-        }.map(\.element)
+        return inOrder(changes)
     }
 
-    private func isOlder(_ item: FeedItem, than version: Version) -> Bool {
-        guard let date = item.date, let known = Timestamp.rfc3339(version.updated) else { return false }
-        return date < known
+    /// By date, if all have one: else the order of the document is the only one there is.
+    private func inOrder(_ changes: [FeedChange]) -> [FeedChange] {
+        let dates = changes.map { $0.item.date ?? .distantPast }
+        // An item of RSS without a date has the beginning of Unix time.
+        guard dates.allSatisfy({ $0 > Date(timeIntervalSince1970: 0) }) else { return changes }
+        return changes.indices.sorted { (dates[$0], $0) < (dates[$1], $1) }.map { changes[$0] }
     }
 
     /// Of several versions with one id the latest; the first of those with equal dates (RFC 4287 section 4.1.1).

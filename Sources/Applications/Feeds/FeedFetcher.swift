@@ -37,7 +37,8 @@ package struct FeedFailure: Error, Sendable, Equatable, CustomStringConvertible 
 
 /// What a poll brought.
 enum FetchResult: Sendable {
-    case unchanged
+    /// With what to ask with next time, where that is new.
+    case unchanged(FeedValidators?)
     /// - Parameter charset: the encoding that the server named.
     case document([UInt8], FeedValidators, charset: String? = nil)
     case failure(FeedFailure)
@@ -60,7 +61,7 @@ struct FileFetcher: Sendable {
             guard let status = try StoredFile.status(of: path) else {
                 return .failure(FeedFailure(.file, "there is no file \(path)"))
             }
-            if status == last { return .unchanged }
+            if status == last { return .unchanged(nil) }
             guard let bytes = try StoredFile.read(path, limit: limit) else {
                 return .failure(FeedFailure(.file, "there is no file \(path)"))
             }

@@ -187,8 +187,9 @@ package final class FeedPoller: Sendable {
         case .failure(let failure):
             retrySaving(&work)
             return (nil, failure)
-        case .unchanged:
+        case .unchanged(let validators):
             counts.withLock { $0.notModified += 1 }
+            if let validators { work.state.use(validators) }
             retrySaving(&work)
             return (nil, nil)
         case .document(let bytes, let validators, let charset):
@@ -196,12 +197,14 @@ package final class FeedPoller: Sendable {
             let digest = SHA256Digest(of: bytes)
             guard digest != work.lastDigest else {
                 counts.withLock { $0.identical += 1 }
+                work.state.use(validators)
                 retrySaving(&work)
                 return (nil, nil)
             }
             do throws(FeedError) {
                 let news = try absorb(bytes, charset, validators, &work)
-                work.lastDigest = digest
+                work.lastDigest = work.state.memory.holdsBack ? nil : digest
+                if work.state.memory.holdsBack { work.file?.forget() }
                 return (news, nil)
             } catch {
                 work.file?.forget()
@@ -211,8 +214,8 @@ package final class FeedPoller: Sendable {
     }
 
     private func fetch(_ work: inout Work) -> FetchResult {
-        if work.file != nil { return work.file?.fetch() ?? .unchanged }
-        guard let web = work.web else { return .unchanged }
+        if work.file != nil { return work.file?.fetch() ?? .unchanged(nil) }
+        guard let web = work.web else { return .unchanged(nil) }
         let (result, movedTo) = web.fetch(work.state.validators)
         if let movedTo, movedTo != work.movedTo {
             work.movedTo = movedTo

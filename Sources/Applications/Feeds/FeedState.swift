@@ -157,8 +157,10 @@ package struct FeedState: Sendable {
     package mutating func absorb(
         _ document: FeedDocument, validators: FeedValidators
     ) -> (items: [PublishedItem], failure: FileError?) {
-        let changes = memory.absorb(document) { SHA256Digest(of: $0).octets }
-        self.validators = validators
+        let uptime = Duration.seconds(ProcessInfo.processInfo.systemUptime)
+        let changes = memory.absorb(document, at: uptime) { SHA256Digest(of: $0).octets }
+        // An edit that waits is found again only in a document that is read again.
+        use(memory.holdsBack ? FeedValidators() : validators)
         let items = changes.map { change in
             defer { nextSequence += 1 }
             return PublishedItem(sequence: nextSequence, kind: change.kind, item: change.item)
@@ -170,6 +172,13 @@ package struct FeedState: Sendable {
         trim()
         isUnsaved = true
         return (items, save())
+    }
+
+    /// What to ask with next time.
+    package mutating func use(_ validators: FeedValidators) {
+        guard validators != self.validators else { return }
+        self.validators = validators
+        isUnsaved = true
     }
 
     private mutating func trim() {

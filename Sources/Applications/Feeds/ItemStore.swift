@@ -7,63 +7,13 @@ import Reactor
 import Synchronization
 import System
 
-/// Why an item was not stored.
-package enum ItemStoreError: Error, Sendable, CustomStringConvertible {
-    case tooLarge(bytes: Int)
-    case notAnItem(FeedError)
-    case file(FileError)
-
-    package var description: String {
-        switch self {
-        case .tooLarge(let bytes): "an item of \(bytes) bytes is larger than the limit of \(FeedLimits.itemBytes)"
-        case .notAnItem(let error): "what came is no item: \(error)"
-        case .file(let error): error.description
-        }
-    }
-}
-
-/// Where an item stands in what one connection brought: the later of two versions of an item is the one whose stream
-/// the source opened later, whichever arrives first.
-package struct ItemOrder: Sendable, Equatable {
-    /// Counts the connections of this process.
-    package var session: UInt64
-    /// Rises in the order in which the source sent.
-    package var position: UInt64
-
-    package init(session: UInt64, position: UInt64) {
-        self.session = session
-        self.position = position
-    }
-}
-
-/// An item that the store has dealt with.
-package struct StoredItem: Sendable {
-    package enum Outcome: String, Sendable {
-        case new
-        /// It replaced an older version.
-        case edited
-        /// It was there already, octet for octet.
-        case known
-        /// A newer version is there; this one was not kept.
-        case outdated
-    }
-
-    package var outcome: Outcome
-    package var id: String
-    package var title: String
-    package var updated: String
-    package var bytes: Int
-    /// Of the document's octets.
-    package var sha256: SHA256Digest
-    /// Its file's name within the directory.
-    package var file: String
-}
-
 /// A receiver's directory: every item whole in a file of its own, and the newest of them as a feed.
 ///
 /// An item's file is `<sha256 of atom:id>.xml`. It is written under a temporary name, made durable and renamed, so it
 /// is whole or absent whenever the process is killed. `feed.atom` follows: it is replaced as a whole after each burst
-/// of items. What it lacks at the start is named in `position` (`StoredPlace`); without the two, all files are looked at.
+/// of items. The newest are those that came last: each file's modification time is later than those of the files before it,
+/// whatever the clock of the machine or of a publisher does. What `feed.atom` lacks at the start is named in `position`
+/// (`StoredPlace`); without the two, all files are looked at.
 ///
 /// A store has a thread, which ends with `close`.
 package final class ItemStore: Sendable {
@@ -93,6 +43,17 @@ package final class ItemStore: Sendable {
         var order: ItemOrder?
     }
 
+    private struct Arrival: Sendable {
+        var item: FeedItem
+        var order: ItemOrder?
+
+        /// Whether the source sent this one before the other, as far as that is known.
+        func isBefore(_ other: ItemOrder?) -> Bool {
+            guard let order, let other, order.session == other.session else { return true }
+            return order.position < other.position
+        }
+    }
+
     private struct Job: Sendable {
         var document: [UInt8]
         var order: ItemOrder?
@@ -101,7 +62,10 @@ package final class ItemStore: Sendable {
 
     private struct Shelf {
         var versions: [String: Version] = [:]
-        var newest: [FeedItem] = []
+        /// The last that came first.
+        var newest: [Arrival] = []
+        /// Modification time of the file written last, in nanoseconds since 1970.
+        var lastModified: Int64 = 0
         var feedIsStale = false
         var feedFailed = false
         var counters = Counters()
@@ -109,13 +73,13 @@ package final class ItemStore: Sendable {
 
     /// What the disk refused, oldest first. Only the store's thread has it.
     private struct Refused {
-        /// The pause before the next attempt, in seconds; it doubles while the disk takes nothing.
-        static let shortestPause = 0.5
-        static let longestPause = 30.0
+        /// The pause before the next attempt; it doubles while the disk takes nothing.
+        static let shortestPause = Duration.milliseconds(500)
+        static let longestPause = Duration.seconds(30)
 
         var jobs: [Job] = []
         var bytes = 0
-        var due: Date?
+        var due: ContinuousClock.Instant?
         var pause = shortestPause
     }
 
@@ -153,10 +117,11 @@ package final class ItemStore: Sendable {
         position = place?.position
         let absolute = URL(filePath: path).standardizedFileURL.path()
         writer = AtomWriter(id: Self.identifier(of: absolute), title: "Flexicast: " + absolute)
-        let (found, isStale) = try Self.takeStock(directory, place, newest: newestCount, logger: logger)
+        let stock = try Self.takeStock(directory, place, newest: newestCount, logger: logger)
         shelf.withLock { shelf in
-            shelf.newest = found
-            shelf.feedIsStale = isStale
+            shelf.newest = stock.newest.map { Arrival(item: $0) }
+            shelf.lastModified = stock.lastModified
+            shelf.feedIsStale = stock.feedIsStale
             writeFeed(&shelf)
         }
         startThread("items") { [self] in run() }
@@ -180,20 +145,23 @@ package final class ItemStore: Sendable {
             && name.utf8.prefix(64).allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
     }
 
-    /// Finds the newest items: those in `feed.atom`, and those noted as not in it yet. What came after that comes again.
+    /// Finds the items that came last: those in `feed.atom`, and those noted as not in it yet.
     private static func takeStock(
         _ directory: DurableDirectory, _ place: StoredPlace?, newest: Int, logger: Logger
-    ) throws(FileError) -> (newest: [FeedItem], feedIsStale: Bool) {
+    ) throws(FileError) -> (newest: [FeedItem], lastModified: Int64, feedIsStale: Bool) {
         let feed = try? directory.read(feedName, limit: FeedLimits.documentBytes)
         let inFeed = feed.flatMap { (try? FeedParser.parse($0))?.items }
-        var names = Set((inFeed ?? []).map { fileName(of: $0.id) })
+        var arrivals: [(name: String, modified: Int64)] = []
         if let fresh = place?.unlisted, inFeed != nil || feed == nil && !fresh.isEmpty {
-            names.formUnion(fresh.filter(isItemName))
+            for name in Set((inFeed ?? []).map { fileName(of: $0.id) }).union(fresh.filter(isItemName)) {
+                if let status = try directory.status(of: name) { arrivals.append((name, status.modified)) }
+            }
         } else {
-            names = try lookAtAll(directory, newest: newest, listed: names, logger: logger)
+            arrivals = try lookAtAll(directory, logger: logger)
         }
+        arrivals.sort { ($0.modified, $0.name) > ($1.modified, $1.name) }
         var found: [FeedItem] = []
-        for name in names.sorted() {
+        for (name, _) in arrivals where found.count < newest {
             do {
                 guard let bytes = try directory.read(name, limit: FeedLimits.itemBytes) else { continue }
                 found.append(try FeedParser.parseEntry(bytes))
@@ -201,14 +169,14 @@ package final class ItemStore: Sendable {
                 logger.error("\(directory.path)/\(name) is not an item of ours and is left alone: \(error)")
             }
         }
-        found = selection(found, count: newest)
-        return (found, found.map(\.ownContent) != (inFeed ?? []).map(\.ownContent))
+        found = Array(found.prefix(fitting(found, count: newest)))
+        return (found, arrivals.first?.modified ?? 0, found.map(\.ownContent) != (inFeed ?? []).map(\.ownContent))
     }
 
-    /// Removes temporary files, and finds the items that came last, beside those that `feed.atom` lists.
+    /// Removes temporary files, and finds when each item's file was written.
     private static func lookAtAll(
-        _ directory: DurableDirectory, newest: Int, listed: Set<String>, logger: Logger
-    ) throws(FileError) -> Set<String> {
+        _ directory: DurableDirectory, logger: Logger
+    ) throws(FileError) -> [(name: String, modified: Int64)] {
         var arrivals: [(name: String, modified: Int64)] = []
         for name in try fileNames(in: directory.path) {
             if name.hasPrefix(DurableDirectory.temporaryPrefix) {
@@ -218,20 +186,47 @@ package final class ItemStore: Sendable {
                 arrivals.append((name, status.modified))
             }
         }
-        arrivals.sort { ($0.modified, $0.name) > ($1.modified, $1.name) }
-        let all = Set(arrivals.map(\.name))
-        return all.intersection(listed).union(arrivals.prefix(4 * newest).map(\.name))
+        return arrivals
     }
 
     private static func fileName(of id: String) -> String { "\(SHA256Digest(of: Array(id.utf8))).xml" }
 
-    private static func selection(_ items: [FeedItem], count: Int) -> [FeedItem] {
+    /// How many of the first items `feed.atom` has room for.
+    private static func fitting(_ items: some Sequence<FeedItem>, count: Int) -> Int {
         var bytes = 0
-        return Array(
-            AtomWriter.newestFirst(items.sorted { $0.id < $1.id }).prefix(count).prefix { item in
-                bytes += item.document.count
-                return bytes <= feedBytes
-            })
+        return items.lazy.prefix(count).prefix { item in
+            bytes += item.document.count
+            return bytes <= feedBytes
+        }.count
+    }
+
+    /// Puts an item where the source sent it, which is usually the front.
+    private func arrange(_ item: FeedItem, _ order: ItemOrder?, _ shelf: inout Shelf) {
+        shelf.newest.removeAll { $0.item.id == item.id }
+        let place = shelf.newest.firstIndex { $0.isBefore(order) } ?? shelf.newest.endIndex
+        shelf.newest.insert(Arrival(item: item, order: order), at: place)
+        let room = Self.fitting(shelf.newest.map(\.item), count: newestCount)
+        shelf.newest.removeLast(shelf.newest.count - room)
+    }
+
+    /// The least that a file's modification time is after the one before it, in nanoseconds: file systems count coarsely.
+    private static let modificationStep: Int64 = 1_000_000
+
+    /// The file that was just written is the last one by its modification time too, if the clock went back.
+    private func keepOrder(of name: String, _ shelf: inout Shelf) throws(FileError) {
+        guard let status = try directory.status(of: name) else { return }
+        guard status.modified <= shelf.lastModified else {
+            shelf.lastModified = status.modified
+            return
+        }
+        shelf.lastModified += Self.modificationStep
+        let date = Date(timeIntervalSince1970: Double(shelf.lastModified) / 1e9)
+        let path = "\(directory.path)/\(name)"
+        do throws(SystemError) {
+            try saying("set the time of \(path)") {
+                try FileManager.default.setAttributes([.modificationDate: date], ofItemAtPath: path)
+            }
+        } catch { throw FileError("set the time", path, reason: error.reason) }
     }
 
     // MARK: - Storing
@@ -299,14 +294,16 @@ package final class ItemStore: Sendable {
             }
         }
         if stored.outcome == .new || stored.outcome == .edited {
-            do throws(FileError) { try directory.write(document, as: name) } catch { throw .file(error) }
-            shelf.newest.removeAll { $0.id == item.id }
-            shelf.newest = Self.selection([item] + shelf.newest, count: newestCount)
+            do throws(FileError) {
+                try directory.write(document, as: name)
+                try keepOrder(of: name, &shelf)
+            } catch { throw .file(error) }
+            arrange(item, order, &shelf)
             shelf.feedIsStale = true
-        } else if stored.outcome == .known, !shelf.newest.contains(where: { $0.id == item.id }) {
+        } else if stored.outcome == .known, !shelf.newest.contains(where: { $0.item.id == item.id }) {
             // It was stored as a process ended that had not noted it yet.
-            let newest = Self.selection([item] + shelf.newest, count: newestCount)
-            if newest.contains(where: { $0.id == item.id }) { (shelf.newest, shelf.feedIsStale) = (newest, true) }
+            arrange(item, order, &shelf)
+            if shelf.newest.contains(where: { $0.item.id == item.id }) { shelf.feedIsStale = true }
         }
         if stored.outcome != .outdated {
             if shelf.versions.count >= Self.rememberedIDs { shelf.versions.removeAll(keepingCapacity: true) }
@@ -339,7 +336,7 @@ package final class ItemStore: Sendable {
     private func writeFeed(_ shelf: inout Shelf) {
         guard shelf.feedIsStale else { return }
         do throws(FileError) {
-            try directory.write(writer.document(shelf.newest), as: Self.feedName)
+            try directory.write(writer.document(shelf.newest.map(\.item)), as: Self.feedName)
             shelf.feedIsStale = false
             shelf.feedFailed = false
             shelf.counters.feedsWritten += 1
@@ -379,12 +376,14 @@ package final class ItemStore: Sendable {
         condition.unlock()
     }
 
-    /// The shortest time between two writings of `feed.atom` while items keep coming, in seconds.
-    static let feedPause = 0.5
+    /// The shortest time between two writings of `feed.atom` while items keep coming.
+    static let feedPause = Duration.milliseconds(500)
 
     private func run() {
-        var feedDue: Date?
-        var lastFeed = Date.distantPast
+        // The wall clock may go back.
+        let clock = ContinuousClock()
+        var feedDue: ContinuousClock.Instant?
+        var lastFeed = clock.now - Self.feedPause
         var refused = Refused()
         var position: [UInt8]?
         while true {
@@ -394,7 +393,7 @@ package final class ItemStore: Sendable {
                     condition.wait()
                     continue
                 }
-                if !condition.wait(for: .seconds(due.timeIntervalSinceNow)) { break }
+                if !condition.wait(for: max(.zero, due - clock.now)) { break }
             }
             let (jobs, noted, isClosed) = queue.withLock { queue in
                 defer {
@@ -407,12 +406,12 @@ package final class ItemStore: Sendable {
             position = noted ?? position
             condition.unlock()
             for job in jobs { take(job, &refused) }
-            if isClosed || refused.due ?? .distantFuture <= Date() { tryAgain(&refused, isLast: isClosed) }
-            let now = Date()
-            let due = lastFeed.addingTimeInterval(Self.feedPause)
+            if isClosed || refused.due.map({ $0 <= clock.now }) ?? false { tryAgain(&refused, isLast: isClosed) }
+            let now = clock.now
+            let due = lastFeed + Self.feedPause
             let (isStale, unlisted) = shelf.withLock { shelf in
                 if now >= due || isClosed { writeFeed(&shelf) }
-                return (shelf.feedIsStale, shelf.feedIsStale ? shelf.newest.map { Self.fileName(of: $0.id) } : [])
+                return (shelf.feedIsStale, shelf.feedIsStale ? shelf.newest.map { Self.fileName(of: $0.item.id) } : [])
             }
             // At once, so that who is killed is sent next to nothing again; where the disk refuses it, not all the time.
             if noted != nil || now >= due || isClosed, let bytes = position, refused.jobs.isEmpty {
@@ -423,7 +422,7 @@ package final class ItemStore: Sendable {
             }
             if now >= due { lastFeed = now }
             feedDue =
-                isStale || position != nil && refused.jobs.isEmpty ? lastFeed.addingTimeInterval(Self.feedPause) : nil
+                isStale || position != nil && refused.jobs.isEmpty ? lastFeed + Self.feedPause : nil
             condition.lock()
             queue.withLock { $0.isBusy = false }
             condition.broadcast()
@@ -441,7 +440,7 @@ package final class ItemStore: Sendable {
             if refused.jobs.isEmpty { logger.warning("\(error); this item and others like it are tried again") }
             refused.jobs.append(job)
             refused.bytes += job.document.count
-            refused.due = refused.due ?? Date(timeIntervalSinceNow: refused.pause)
+            refused.due = refused.due ?? .now + refused.pause
         }
         condition.lock()
         queue.withLock { $0.bytes -= job.document.count }
@@ -456,7 +455,7 @@ package final class ItemStore: Sendable {
         refused.bytes = refused.jobs.reduce(0) { $0 + $1.document.count }
         refused.pause =
             refused.jobs.count < before ? Refused.shortestPause : min(refused.pause * 2, Refused.longestPause)
-        refused.due = refused.jobs.isEmpty ? nil : Date(timeIntervalSinceNow: refused.pause)
+        refused.due = refused.jobs.isEmpty ? nil : .now + refused.pause
     }
 
     /// Stores the job's items and says what became of them; with `unlessRefused` not of those that the disk refused: its

@@ -47,7 +47,7 @@ final class WebFetcher: Sendable {
             while true {
                 let answer = try get(way.visited[way.visited.count - 1], validators, end)
                 guard Self.isRedirect(answer.status), let location = answer.location else {
-                    return (try result(of: answer), way.movedTo)
+                    return (try result(of: answer, to: validators), way.movedTo)
                 }
                 try follow(location, isPermanent: answer.status == 301 || answer.status == 308, &way)
             }
@@ -93,13 +93,20 @@ final class WebFetcher: Sendable {
         return text[..<place.lowerBound] + name + text[place.upperBound...]
     }
 
-    private func result(of answer: HTTPClient.Answer) throws(FeedFailure) -> FetchResult {
+    private func result(
+        of answer: HTTPClient.Answer, to validators: FeedValidators
+    ) throws(FeedFailure) -> FetchResult {
         switch answer.status {
         case 200:
             return .document(
                 answer.body, FeedValidators(etag: answer.etag, lastModified: answer.lastModified),
                 charset: answer.contentType.flatMap(Self.charset))
-        case 304: return .unchanged
+        case 304:
+            // RFC 9110 section 15.4.5: it has the validators that a 200 would have had.
+            return .unchanged(
+                FeedValidators(
+                    etag: answer.etag ?? validators.etag,
+                    lastModified: answer.lastModified ?? validators.lastModified))
         default:
             throw FeedFailure(
                 .status, "\(address) answers with status \(answer.status)",

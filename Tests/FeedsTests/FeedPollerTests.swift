@@ -302,6 +302,46 @@ private final class Polled: Sendable {
         }
     }
 
+    /// RFC 9110 sections 15.4.5 and 8.8.3: what the last answer says is what to ask with.
+    @Test(arguments: ["/304", "/tags"]) func aNewETagIsTaken(_ path: String) throws {
+        let polled = try Polled(server.url(path))
+        for _ in 0..<3 { polled.poller.poll() }
+        #expect(polled.ids == ["a:1"], "\(polled.log.all)")
+        let tags = try server.requests(path).map { $0.prefix { $0 != "|" } }
+        #expect(tags.count == 3 && Set(tags).count == 3, "\(tags)")
+    }
+
+    @Test func whereAFeedHasMovedIsRememberedOverARestart() throws {
+        let scratch = try Scratch()
+        let location = server.url("/moved/below")
+        let relative =
+            "<feed xmlns=\"http://www.w3.org/2005/Atom\"><id>urn:f</id><title/><entry><id>a:7</id><title/>"
+            + "<updated>2025-01-01T00:00:00Z</updated><link href=\"page\"/></entry></feed>"
+        try scratch.write(relative, to: "feed")
+        let server = try HostileServer(document: scratch.file("feed"))
+        let place = location.replacing(self.server.base, with: server.base)
+        for _ in 0..<2 {
+            let state = try FeedState(
+                directory: scratch.file("state"), feed: place, history: 10, logger: LogLines().logger)
+            if let item = state.history.first?.item {
+                // Links mean something from where the document came in the end.
+                #expect(String(decoding: item.document, as: UTF8.self).contains("\(server.base)/plain/below/feed"))
+            }
+            let polled = try Polled(place, state: state)
+            polled.poller.poll()
+            polled.poller.poll()
+        }
+        #expect(try server.requests("/moved/below").count == 1)
+        #expect(try server.requests("/plain/below/feed").count == 4)
+    }
+
+    @Test func aFeedThatIsGoneIsNotAskedForAgain() throws {
+        let polled = try Polled(server.url("/gone"))
+        #expect(polled.poller.poll() == FeedPoller.pauseWhenGone)
+        #expect(polled.poller.counters.failing == .gone)
+        #expect(polled.log.visible.first?.contains("410") == true, "\(polled.log.all)")
+    }
+
     /// Only as far as every step so far is for good (RFC 9110 section 15.4).
     @Test(arguments: [("/moved/twice", "/feed"), ("/moved/away", "/chain/1"), ("/away/moved", nil)])
     func whatHasMovedForGoodIsNamed(_ path: String, _ target: String?) throws {

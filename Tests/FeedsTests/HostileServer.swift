@@ -101,6 +101,10 @@ final class HostileServer: Sendable {
                 if p.startswith('/chain/'):
                     n = int(p[7:])
                     return self.body(302, b'', Location='/chain/%d' % (n - 1) if n > 1 else '/feed')
+                if p == '/gone': return self.body(410, b'')
+                if p == '/304': return self.head(304, ETag='"b"') if 'If-None-Match' in self.headers else self.body(200, data, ETag='"a"')
+                if p == '/tags': return self.body(200, data, ETag='"%d"' % len(log))
+                if p == '/moved/below': return self.body(301, b'', Location='/plain/below/feed')
                 if p == '/moved': return self.body(301, b'', Location='/feed')
                 if p == '/moved/twice': return self.body(308, b'', Location='/moved')
                 if p == '/moved/away': return self.body(301, b'', Location='/chain/1')

@@ -17,6 +17,8 @@ package struct FeedFailure: Error, Sendable, Equatable, CustomStringConvertible 
         case unreachable
         case timedOut
         case status
+        /// Status 410 (RFC 9110 section 15.5.11).
+        case gone
         case redirect
         case tooLarge
         case document

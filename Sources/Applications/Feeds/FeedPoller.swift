@@ -65,6 +65,8 @@ package final class FeedPoller: Sendable {
         var failing: FeedFailure.Kind?
         var saveFailed = false
         var movedTo: URL?
+        /// Where the last answer came from.
+        var final: URL?
         var random = SystemRandomNumberGenerator()
     }
 
@@ -163,7 +165,7 @@ package final class FeedPoller: Sendable {
             counts.withLock { $0.failures[failure.kind, default: 0] += 1 }
             let pause = work.schedule.failed(retryAfter: failure.retryAfter, random: &work.random)
             report(failure, pause: pause, &work)
-            return (news, pause)
+            return (news, failure.kind == .gone ? Self.pauseWhenGone : pause)
         }
         if let news, !news.items.isEmpty { deliver(news.items, news.feed) }
         return pause
@@ -172,13 +174,18 @@ package final class FeedPoller: Sendable {
     private func report(_ failure: FeedFailure, pause: Duration, _ work: inout Work) {
         guard failure.kind != .stopped else { return }
         let seconds = Int(pause.components.seconds)
-        if work.failing == failure.kind {
+        if failure.kind == .gone {
+            logger.error("the feed is gone: \(failure); it is not asked for again by this run")
+        } else if work.failing == failure.kind {
             logger.debug("the feed still fails: \(failure); next try in \(seconds) s")
         } else {
             logger.error("the feed cannot be read: \(failure); next try in \(seconds) s")
         }
         work.failing = failure.kind
     }
+
+    /// As good as for ever.
+    static let pauseWhenGone = Duration.seconds(365 * 86_400)
 
     private typealias News = (items: [PublishedItem], feed: FeedDocument)
 
@@ -208,6 +215,7 @@ package final class FeedPoller: Sendable {
                 return (news, nil)
             } catch {
                 work.file?.forget()
+                work.state.use(moved: nil)
                 return (nil, FeedFailure(.document, "\(configuration.location): \(error)"))
             }
         }
@@ -216,7 +224,14 @@ package final class FeedPoller: Sendable {
     private func fetch(_ work: inout Work) -> FetchResult {
         if work.file != nil { return work.file?.fetch() ?? .unchanged(nil) }
         guard let web = work.web else { return .unchanged(nil) }
-        let (result, movedTo) = web.fetch(work.state.validators)
+        let (result, movedTo, final) = web.fetch(work.state.validators, at: work.state.moved)
+        work.final = final
+        if case .failure(let failure) = result {
+            // A wrong move must not hold for ever.
+            if failure.kind != .stopped { work.state.use(moved: nil) }
+        } else if let movedTo {
+            work.state.use(moved: movedTo)
+        }
         if let movedTo, movedTo != work.movedTo {
             work.movedTo = movedTo
             logger.notice(
@@ -230,7 +245,10 @@ package final class FeedPoller: Sendable {
         _ bytes: [UInt8], _ charset: String?, _ validators: FeedValidators, _ work: inout Work
     ) throws(FeedError) -> News {
         var base: String?
-        if case .web = configuration.location { base = configuration.location.published }
+        // RFC 3986 section 5.1.3: after redirects the last address counts.
+        if case .web = configuration.location {
+            base = work.final.map { PublicAddress.published($0.absoluteString) } ?? configuration.location.published
+        }
         let document = try FeedParser.parse(bytes, base: base, charset: charset, strict: configuration.isStrict)
         if document.fault != work.fault, let fault = document.fault {
             logger.warning("\(configuration.location) is read in spite of a fault: \(fault)")

@@ -30,6 +30,8 @@ package struct FeedState: Sendable {
     package private(set) var validators = FeedValidators()
     /// Something is not on disk yet, because writing failed.
     package private(set) var isUnsaved = false
+    /// Where the feed has moved for good (RFC 9110 section 15.4.2).
+    package private(set) var moved: URL?
     private var nextSequence: UInt64 = 1
     private let historyLimit: Int
     private let feed: String
@@ -48,6 +50,8 @@ package struct FeedState: Sendable {
         /// `FeedLocation.identity`; an earlier version wrote the location itself.
         var feed: String
         var validators: FeedValidators
+        /// Only what has no query, which may be a secret.
+        var moved: String?
         var nextSequence: UInt64
         var history: [Place]
         var memory: FeedMemory
@@ -115,6 +119,7 @@ package struct FeedState: Sendable {
         nextSequence = found.nextSequence
         if FeedLocation.identity(of: found.feed) == feed || found.feed == feed {
             validators = found.validators
+            moved = found.moved.flatMap { URL(string: $0) }
             isUnsaved = found.feed != feed
         } else {
             let other = PublicAddress.redacted(found.feed)
@@ -181,6 +186,13 @@ package struct FeedState: Sendable {
         isUnsaved = true
     }
 
+    /// Where to ask next time; nil: where the feed was said to be.
+    package mutating func use(moved: URL?) {
+        guard moved != self.moved else { return }
+        self.moved = moved
+        isUnsaved = true
+    }
+
     private mutating func trim() {
         var bytes = history.reduce(0) { $0 + $1.item.document.count }
         var surplus = 0
@@ -218,7 +230,8 @@ package struct FeedState: Sendable {
 
     private func encoded() throws(FileError) -> [UInt8] {
         let content = Stored(
-            feed: feed, validators: validators, nextSequence: nextSequence,
+            feed: feed, validators: validators, moved: moved.flatMap { $0.query() == nil ? $0.absoluteString : nil },
+            nextSequence: nextSequence,
             history: history.map { Stored.Place(sequence: $0.sequence, kind: $0.kind, id: $0.item.id) }, memory: memory)
         do {
             let body = Array(try JSONEncoder().encode(content))

@@ -1,6 +1,5 @@
 import Cryptography
 import Feed
-import System
 import Reactor
 
 /// Why an item was not stored.

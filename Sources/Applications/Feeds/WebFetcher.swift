@@ -39,19 +39,20 @@ final class WebFetcher: Sendable {
     /// Makes a waiting `fetch` return at once, and every later one.
     func stop() { client.stop() }
 
-    /// Asks once. `movedTo` is the address to use from now on when the server says so.
-    func fetch(_ validators: FeedValidators) -> (result: FetchResult, movedTo: URL?) {
-        var way = Way(visited: [url])
+    /// Asks once, where the feed has moved to as far as that is known. `movedTo` is the address to use from now on when the
+    /// server says so, `final` the one that answered.
+    func fetch(_ validators: FeedValidators, at moved: URL? = nil) -> (result: FetchResult, movedTo: URL?, final: URL) {
+        var way = Way(visited: [moved ?? url])
         do throws(FeedFailure) {
             let end = ContinuousClock.now + timeout
             while true {
                 let answer = try get(way.visited[way.visited.count - 1], validators, end)
                 guard Self.isRedirect(answer.status), let location = answer.location else {
-                    return (try result(of: answer, to: validators), way.movedTo)
+                    return (try result(of: answer, to: validators), way.movedTo, way.visited[way.visited.count - 1])
                 }
                 try follow(location, isPermanent: answer.status == 301 || answer.status == 308, &way)
             }
-        } catch { return (.failure(error), nil) }
+        } catch { return (.failure(error), nil, url) }
     }
 
     private static func isRedirect(_ status: Int) -> Bool { [301, 302, 303, 307, 308].contains(status) }
@@ -107,6 +108,8 @@ final class WebFetcher: Sendable {
                 FeedValidators(
                     etag: answer.etag ?? validators.etag,
                     lastModified: answer.lastModified ?? validators.lastModified))
+        case 410:
+            throw FeedFailure(.gone, "\(address) answers with status 410: there is no such feed any more")
         default:
             throw FeedFailure(
                 .status, "\(address) answers with status \(answer.status)",

@@ -33,7 +33,8 @@ struct SourceMetrics {
         let counts = broadcaster.counts
         let feed = feed()
         return jsonObject([
-            "status": "up", "log": head.map { $0.counters.problem ?? "following" }
+            "status": "up",
+            "log": head.map { $0.counters.problem ?? "following" }
                 ?? (store.map { $0.trouble == nil ? "disk" : "memory" } ?? "memory"),
             "receivers": counts.receivers, "members": counts.members, "items": counts.items,
             "polls": feed.polls, "failed_polls": feed.failures.values.reduce(0, +),

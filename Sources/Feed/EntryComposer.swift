@@ -137,8 +137,12 @@ struct EntryComposer {
         let fragments = keptFragments(item)
 
         var namespaces = ["": Namespace.atom]
-        for fragment in fragments { namespaces.merge(fragment.needed) { first, _ in first } }
-        let kept = fragments.filter { $0.needed.allSatisfy { namespaces[$0.key] == $0.value } }
+        // One prefix stands for one namespace in an entry; what is left out needs none declared.
+        let kept = fragments.filter { fragment in
+            guard fragment.needed.allSatisfy({ namespaces[$0.key] ?? $0.value == $0.value }) else { return false }
+            namespaces.merge(fragment.needed) { first, _ in first }
+            return true
+        }
         var out = FragmentRecorder()
         out.raw("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<entry".utf8)
         for (prefix, uri) in namespaces.sorted(by: { $0.key < $1.key }) {

@@ -12,7 +12,7 @@ struct Flexicast: ParsableCommand {
             """,
         subcommands: [
             SourceCommand.self, PollCommand.self, ReceiveCommand.self, RelayCommand.self, GatewayCommand.self,
-            CampaignCommand.self, SimulateCommand.self,
+            CampaignCommand.self, SimulateCommand.self, FeedCommand.self,
             DemoCommand.self, PerfCommand.self, RouterCommand.self, CheckConfigCommand.self,
         ])
 

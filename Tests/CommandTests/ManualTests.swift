@@ -25,7 +25,10 @@ import Testing
     private static let commonOfPerf = "Options of all `perf` modes"
     static let sections =
         ["source", "poll", "receive", "relay", "gateway", "router"].map { Section($0, shared: common) }
-        + [Section("demo"), Section("check-config"), Section("simulate", file: "simulation.md")]
+        + [
+            Section("demo"), Section("check-config"), Section("feed", "check"),
+            Section("simulate", file: "simulation.md"),
+        ]
         + ["send", "receive", "flow", "fanout", "relay", "serve", "crypto", "handshake"].map {
             Section("perf", $0, file: "measuring.md", shared: commonOfPerf)
         }

@@ -244,12 +244,9 @@ package final class FeedPoller: Sendable {
     private func absorb(
         _ bytes: [UInt8], _ charset: String?, _ validators: FeedValidators, _ work: inout Work
     ) throws(FeedError) -> News {
-        var base: String?
-        // RFC 3986 section 5.1.3: after redirects the last address counts.
-        if case .web = configuration.location {
-            base = work.final.map { PublicAddress.published($0.absoluteString) } ?? configuration.location.published
-        }
-        let document = try FeedParser.parse(bytes, base: base, charset: charset, strict: configuration.isStrict)
+        let document = try FeedParser.parse(
+            bytes, base: configuration.location.base(after: work.final), charset: charset,
+            strict: configuration.isStrict)
         if document.fault != work.fault, let fault = document.fault {
             logger.warning("\(configuration.location) is read in spite of a fault: \(fault)")
         }

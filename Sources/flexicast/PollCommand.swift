@@ -14,7 +14,8 @@ struct PollCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Atom or RSS feed: an http, https or file URL, or a path; may be given again.", valueName: "url"))
+            "A feed: an http, https or file URL, or a path, also after a name that receivers can choose; may be given again.",
+            valueName: "[name=]url"))
     var feed: [String]
 
     @Option(
@@ -85,11 +86,11 @@ func feedProblems(_ feeds: [String]) -> [String] {
     var problems: [String] = []
     for (index, feed) in feeds.enumerated() {
         if feed.isEmpty { problems.append("--feed is empty; give a URL or a path") }
-        if feeds[..<index].contains(feed) { problems.append("--feed \(FeedLocation.shown(feed)) is given twice") }
-        if let scheme = feed.firstRange(of: "://").map({ feed[..<$0.lowerBound].lowercased() }),
-            !["http", "https", "file"].contains(scheme)
-        {
-            problems.append("--feed cannot be fetched by \(scheme); http, https and file URLs and paths can")
+        if feeds[..<index].contains(where: { FeedLocation.identity(of: $0) == FeedLocation.identity(of: feed) }) {
+            problems.append("--feed \(FeedLocation.shown(feed)) is given twice")
+        }
+        do throws(FeedLocationError) { if !feed.isEmpty { _ = try FeedLocation(feed) } } catch {
+            problems.append("--feed: \(error)")
         }
     }
     return problems

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Cryptography
 import Feeds
+import Objects
 import Transport
 import Reactor
 import Wire
@@ -45,6 +46,11 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
         help: ArgumentHelp("Write each item to a file here, or to standard output with -.", valueName: "dir|-"),
         transform: parseOutput)
     var output: OutputChoice = .none
+
+    @Option(
+        help: ArgumentHelp(
+            "Take items only of the feed that the source calls so; may be given again.", valueName: "name"))
+    var only: [String] = []
 
     @Option(
         help: ArgumentHelp("Stop after so many items.", valueName: "n"),
@@ -118,6 +124,13 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
         if common.json, output == .standardOutput {
             problems.append("--json and --output - both write to standard output; give --output a directory")
         }
+        for name in only where FeedLocation.parts(of: name + "=x").name != name {
+            problems.append(
+                "--only \(name) is no name of a feed; one has letters, digits, '.', '_' and '-', 64 at the most")
+        }
+        if only.count > ObjectLimits.wantedPrefixes {
+            problems.append("--only is given \(only.count) times; \(ObjectLimits.wantedPrefixes) are the most")
+        }
         try refuse(problems)
         try search.refuse(without: relay)
     }
@@ -136,6 +149,7 @@ struct ReceiveCommand: ParsableCommand, ReadsFiles, Logs {
         options.tokenFile = tokenFile
         options.path = path
         options.output = output
+        options.only = only
         options.count = count
         options.timeout = timeout
         options.interface = interface

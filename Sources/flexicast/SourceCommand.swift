@@ -17,7 +17,8 @@ struct SourceCommand: ParsableCommand, ReadsFiles {
 
     @Option(
         help: ArgumentHelp(
-            "Atom or RSS feed: an http, https or file URL, or a path; may be given again.", valueName: "url"))
+            "A feed: an http, https or file URL, or a path, also after a name that receivers can choose; may be given again.",
+            valueName: "[name=]url"))
     var feed: [String] = []
 
     @OptionGroup var distributedLog: DistributedLogOptions

@@ -151,7 +151,7 @@ import Wire
         (["source", "--feed", "x", "--listen", ":1", "--ttl", "0"], "from 1 to 255"),
         (["source", "--feed", "x", "--listen", ":1", "--ack-delay", "1h"], "at most 10s"),
         (["source", "--feed", "x", "--listen", ":1", "--key", "k"], "go together"),
-        (["source", "--feed", "gopher://x", "--listen", ":1"], "http, https and file"),
+        (["source", "--feed", "gopher://x", "--listen", ":1"], "accepted are http://…, https://…, file:///…"),
         (["source", "--feed", "x", "--feed", "x", "--listen", ":1"], "is given twice"),
         (["source", "--feed", "x", "--feed", "y", "--whole-feed", "--listen", ":1"], "--whole-feed sends one feed"),
         (["receive", "nowhere"], "write HOST:PORT"),

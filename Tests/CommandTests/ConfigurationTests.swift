@@ -174,7 +174,7 @@ import Wire
             """)
         let told = try problems(["source", "--config", file])
         for (line, text) in [
-            (2, "http, https and file"), (4, "no option --pol; do you mean poll?"), (5, "a number of items"),
+            (2, "accepted are http"), (4, "no option --pol; do you mean poll?"), (5, "a number of items"),
             (6, "from 1 to 255"), (7, "true or false"), (8, "quotation marks"), (9, "above --rate"),
             (10, "takes one value"),
             (11, "there is no table [sauce]"),

@@ -68,3 +68,23 @@ import Testing
         #expect(throws: FeedLocationError.self) { try FeedCheck("gopher://x.example/") }
     }
 }
+
+/// `NAME=URL`.
+@Suite struct FeedNameTests {
+    @Test(arguments: [
+        ("news=https://x.example/f?a=b", "news", "https://x.example/f?a=b"), ("a.b_c-1=/f.xml", "a.b_c-1", "/f.xml"),
+        ("https://x.example/f?a=b", nil, "https://x.example/f?a=b"), ("./a=b.xml", nil, "./a=b.xml"),
+        ("=x", nil, "=x"), ("näme=x", nil, "näme=x"), (String(repeating: "n", count: 65) + "=x", nil, nil),
+    ])
+    func namesAndLocations(text: String, name: String?, location: String?) throws {
+        let parts = FeedLocation.parts(of: text)
+        #expect(parts.name == name && parts.location == location ?? text)
+    }
+
+    @Test func aNameIsNoPartOfTheIdentity() {
+        #expect(
+            FeedLocation.identity(of: "n=https://u:p@x.example/f") == FeedLocation.identity(of: "https://x.example/f"))
+        #expect(FeedLocation.shown("n=https://u:p@x.example/f?t=s").hasPrefix("n=https://"))
+        #expect(!FeedLocation.shown("n=https://u:p@x.example/f?t=s").contains("u:p"))
+    }
+}

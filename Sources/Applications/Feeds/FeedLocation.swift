@@ -9,9 +9,10 @@ package enum FeedLocation: Sendable, Equatable, CustomStringConvertible, CustomR
     /// Absolute, or relative to the working directory.
     case file(path: String)
 
-    /// Reads `http:` and `https:` URLs, `file:` URLs and paths.
+    /// Reads `http:` and `https:` URLs, `file:` URLs and paths, each also after a name and `=`.
     /// - Throws: an error that says what is accepted, and nothing secret of `text`.
     package init(_ text: String) throws(FeedLocationError) {
+        let text = Self.parts(of: text).location
         guard !text.isEmpty else { throw FeedLocationError(text: text, reason: "it is empty") }
         let scheme = text.prefix { $0 != ":" }.lowercased()
         switch scheme {
@@ -26,6 +27,13 @@ package enum FeedLocation: Sendable, Equatable, CustomStringConvertible, CustomR
             }
             self = .file(path: text)
         }
+    }
+
+    /// `NAME=LOCATION` is a feed with a name, by which receivers choose: letters, digits, `.`, `_` and `-`, 64 at the most.
+    package static func parts(of text: String) -> (name: String?, location: String) {
+        let name = text.prefix { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) }
+        guard (1...64).contains(name.count), text[name.endIndex...].first == "=" else { return (nil, text) }
+        return (String(name), String(text[name.endIndex...].dropFirst()))
     }
 
     private static func web(_ text: String) throws(FeedLocationError) -> FeedLocation {
@@ -62,13 +70,16 @@ package enum FeedLocation: Sendable, Equatable, CustomStringConvertible, CustomR
     }
 
     /// A location as `--feed` says it, without what may be secret in it.
-    package static func shown(_ text: String) -> String { PublicAddress.redacted(unreadable: text) }
+    package static func shown(_ text: String) -> String {
+        let (name, location) = parts(of: text)
+        return (name.map { $0 + "=" } ?? "") + PublicAddress.redacted(unreadable: location)
+    }
 
     /// What tells two feeds apart and may be written to disk: a query is only there as its digest.
     ///
-    /// - Parameter text: a location as `--feed` says it. What is none is returned as it is.
-    static func identity(of text: String) -> String {
-        guard case .web(let url, _) = try? FeedLocation(text) else { return text }
+    /// - Parameter text: a location as `--feed` says it. Of what is no URL all is returned but a name.
+    package static func identity(of text: String) -> String {
+        guard case .web(let url, _) = try? FeedLocation(text) else { return parts(of: text).location }
         let address = PublicAddress.published(url.absoluteString)
         guard let query = url.query(percentEncoded: true) else { return address }
         return "\(address) query sha256=\(SHA256Digest(of: Array(query.utf8)))"
@@ -87,6 +98,6 @@ package struct FeedLocationError: Error, Sendable, CustomStringConvertible {
     }
 
     package var description: String {
-        "the feed '\(text)' cannot be polled: \(reason); accepted are http://…, https://…, file:///… and a path"
+        "the feed '\(text)' cannot be polled: \(reason); accepted are http://…, https://…, file:///… and a path, each also as NAME=…"
     }
 }

@@ -13,14 +13,15 @@ struct Publication: Sendable {
 
     /// An object of the source's log.
     struct Document: Sendable {
-        /// An item's `atom:id`, so that a receiver can tell by its beginning whether it wants the item.
+        /// An item's `atom:id`, after the feed's name and a slash if it has one: receivers choose by how a name begins.
         var name: String
         var mediaType: String
         var bytes: [UInt8]
 
-        init(_ item: FeedItem) {
+        init(_ item: FeedItem, of feed: String? = nil) {
+            let start = feed.map { $0 + "/" } ?? ""
             // An id too long for a name is as good as none: it is in the item.
-            name = item.id.utf8.count <= ObjectLimits.nameOctets ? item.id : ""
+            name = start + (start.utf8.count + item.id.utf8.count <= ObjectLimits.nameOctets ? item.id : "")
             mediaType = "application/atom+xml;type=entry"
             bytes = item.document
         }
@@ -33,9 +34,9 @@ struct Publication: Sendable {
     }
 
     /// Each item as a document of its own.
-    init(items: [FeedItem]) {
+    init(items: [FeedItem], of feed: String? = nil) {
         self.items = items
-        documents = items.map(Document.init)
+        documents = items.map { Document($0, of: feed) }
     }
 
     /// What is new or edited, or the whole feed that has it.
@@ -43,14 +44,18 @@ struct Publication: Sendable {
     /// - Parameters:
     ///   - feed: nil when only its items are known, after a restart.
     ///   - location: stands for an id and a title that are not known, without what may be secret in it.
-    init(_ changed: [FeedItem], of feed: FeedDocument?, at location: FeedLocation, asWholeFeed: Bool) {
+    ///   - name: the feed's, by which receivers choose, if it has one.
+    init(
+        _ changed: [FeedItem], of feed: FeedDocument?, at location: FeedLocation, name: String? = nil, asWholeFeed: Bool
+    ) {
         guard asWholeFeed else {
-            self.init(items: changed)
+            self.init(items: changed, of: name)
             return
         }
         self.init(
             wholeFeed: feed?.items ?? changed, id: feed.flatMap { $0.id.isEmpty ? nil : $0.id } ?? location.published,
             title: feed?.title ?? location.published, changed: Set(changed.map(\.id)))
+        if let name { documents[0].name = name + "/" }
     }
 
     /// The whole feed as one Atom document, as plain polling would have brought it to every reader.

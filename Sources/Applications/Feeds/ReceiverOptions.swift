@@ -35,6 +35,8 @@ package struct ReceiverOptions: Sendable {
     package var tokenFile: String?
     package var path: PathChoice = .auto
     package var output: OutputChoice = .none
+    /// Names of feeds whose items are taken; empty: all.
+    package var only: [String] = []
     /// Stop with success after so many items; nil goes on.
     package var count: Int?
     /// Give up after so long: exit status 1 when no connection came about, 2 when `count` was asked for and not reached, else 0.
@@ -75,6 +77,7 @@ extension ReceiverOptions {
         subscription.qlogDirectory = qlogDirectory
         subscription.keyLog = keyLog
         subscription.reports = reports
+        subscription.prefixes = only.map { $0 + "/" }
         return subscription
     }
 }

@@ -243,6 +243,9 @@ final class ReceiverRun {
     // MARK: Items
 
     private func take(_ object: ReceivedObject) {
+        // The flow brings everything.
+        let wanted = options.only
+        guard wanted.isEmpty || wanted.contains(where: { object.name.hasPrefix($0 + "/") }) else { return }
         guard let store else {
             takeInMemory(object)
             return

@@ -8,7 +8,7 @@ import System
 /// The feeds of a source, each with a poller and a memory of its own. They may come and go while it runs.
 final class SourceFeeds {
     private struct Feed {
-        /// As `--feed` says it.
+        /// As `--feed` says it, with its name if it has one.
         var name: String
         var poller: FeedPoller
     }
@@ -55,11 +55,13 @@ final class SourceFeeds {
         var recorded: [Publication.Document] = []
         for name in names where !feeds.contains(where: { $0.name == name }) {
             // Its memory is free only when it has ended.
-            for feed in leaving where feed.name == name { forget(feed) }
+            let identity = FeedLocation.identity(of: name)
+            for feed in leaving where FeedLocation.identity(of: feed.name) == identity { forget(feed) }
             let location = try FeedLocation(name)
             let state = try state(of: name, among: names)
             let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { [isWhole] changed, feed in
-                Publication(changed, of: feed, at: location, asWholeFeed: isWhole)
+                Publication(
+                    changed, of: feed, at: location, name: FeedLocation.parts(of: name).name, asWholeFeed: isWhole)
             }
             if !state.history.isEmpty { recorded += publication(state.history.map(\.item), nil).documents }
             var configuration = FeedPoller.Configuration(location: location, interval: interval)

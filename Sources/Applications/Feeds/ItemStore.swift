@@ -138,61 +138,10 @@ package final class ItemStore: Sendable {
 
     package var counters: Counters { shelf.withLock { $0.counters } }
 
-    // MARK: - The start
-
-    private static func isItemName(_ name: String) -> Bool {
-        name.utf8.count == 68 && name.hasSuffix(".xml")
-            && name.utf8.prefix(64).allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
-    }
-
-    /// Finds the items that came last: those in `feed.atom`, and those noted as not in it yet.
-    private static func takeStock(
-        _ directory: DurableDirectory, _ place: StoredPlace?, newest: Int, logger: Logger
-    ) throws(FileError) -> (newest: [FeedItem], lastModified: Int64, feedIsStale: Bool) {
-        let feed = try? directory.read(feedName, limit: FeedLimits.documentBytes)
-        let inFeed = feed.flatMap { (try? FeedParser.parse($0))?.items }
-        var arrivals: [(name: String, modified: Int64)] = []
-        if let fresh = place?.unlisted, inFeed != nil || feed == nil && !fresh.isEmpty {
-            for name in Set((inFeed ?? []).map { fileName(of: $0.id) }).union(fresh.filter(isItemName)) {
-                if let status = try directory.status(of: name) { arrivals.append((name, status.modified)) }
-            }
-        } else {
-            arrivals = try lookAtAll(directory, logger: logger)
-        }
-        arrivals.sort { ($0.modified, $0.name) > ($1.modified, $1.name) }
-        var found: [FeedItem] = []
-        for (name, _) in arrivals where found.count < newest {
-            do {
-                guard let bytes = try directory.read(name, limit: FeedLimits.itemBytes) else { continue }
-                found.append(try FeedParser.parseEntry(bytes))
-            } catch {
-                logger.error("\(directory.path)/\(name) is not an item of ours and is left alone: \(error)")
-            }
-        }
-        found = Array(found.prefix(fitting(found, count: newest)))
-        return (found, arrivals.first?.modified ?? 0, found.map(\.ownContent) != (inFeed ?? []).map(\.ownContent))
-    }
-
-    /// Removes temporary files, and finds when each item's file was written.
-    private static func lookAtAll(
-        _ directory: DurableDirectory, logger: Logger
-    ) throws(FileError) -> [(name: String, modified: Int64)] {
-        var arrivals: [(name: String, modified: Int64)] = []
-        for name in try fileNames(in: directory.path) {
-            if name.hasPrefix(DurableDirectory.temporaryPrefix) {
-                logger.info("removing \(directory.path)/\(name), which was not finished")
-                try directory.remove(name)
-            } else if isItemName(name), let status = try directory.status(of: name) {
-                arrivals.append((name, status.modified))
-            }
-        }
-        return arrivals
-    }
-
-    private static func fileName(of id: String) -> String { "\(SHA256Digest(of: Array(id.utf8))).xml" }
+    static func fileName(of id: String) -> String { "\(SHA256Digest(of: Array(id.utf8))).xml" }
 
     /// How many of the first items `feed.atom` has room for.
-    private static func fitting(_ items: some Sequence<FeedItem>, count: Int) -> Int {
+    static func fitting(_ items: some Sequence<FeedItem>, count: Int) -> Int {
         var bytes = 0
         return items.lazy.prefix(count).prefix { item in
             bytes += item.document.count
@@ -207,6 +156,22 @@ package final class ItemStore: Sendable {
         shelf.newest.insert(Arrival(item: item, order: order), at: place)
         let room = Self.fitting(shelf.newest.map(\.item), count: newestCount)
         shelf.newest.removeLast(shelf.newest.count - room)
+    }
+
+    /// Puts an item that is on disk where its file's time has it, if it is among the newest.
+    private func arrangeByTime(_ item: FeedItem, _ order: ItemOrder?, _ shelf: inout Shelf) throws(ItemStoreError) {
+        func modified(_ id: String) throws(ItemStoreError) -> Int64 {
+            do throws(FileError) { return try directory.status(of: Self.fileName(of: id))?.modified ?? 0 } catch {
+                throw .file(error)
+            }
+        }
+        let own = try modified(item.id)
+        var place = shelf.newest.endIndex
+        while place > 0, try modified(shelf.newest[place - 1].item.id) < own { place -= 1 }
+        shelf.newest.insert(Arrival(item: item, order: order), at: place)
+        let room = Self.fitting(shelf.newest.map(\.item), count: newestCount)
+        shelf.newest.removeLast(shelf.newest.count - room)
+        if place < room { shelf.feedIsStale = true }
     }
 
     /// The least that a file's modification time is after the one before it, in nanoseconds: file systems count coarsely.
@@ -301,9 +266,8 @@ package final class ItemStore: Sendable {
             arrange(item, order, &shelf)
             shelf.feedIsStale = true
         } else if stored.outcome == .known, !shelf.newest.contains(where: { $0.item.id == item.id }) {
-            // It was stored as a process ended that had not noted it yet.
-            arrange(item, order, &shelf)
-            if shelf.newest.contains(where: { $0.item.id == item.id }) { shelf.feedIsStale = true }
+            // It may have been stored as a process ended that had not noted it yet; or it is old, and comes again.
+            try arrangeByTime(item, order, &shelf)
         }
         if stored.outcome != .outdated {
             if shelf.versions.count >= Self.rememberedIDs { shelf.versions.removeAll(keepingCapacity: true) }

@@ -130,7 +130,7 @@ extension ObjectLog {
         if let limit = retention.octets, objectCount == (open == nil ? 1 : 0) {
             while octetCount > limit, partCount > 1 { forgetFirstPart() }
         }
-        applyMemoryLimit()
+        if memory != nil { applyMemoryLimit() }
         guard oldest != before else { return }
         do {
             try store.trim(below: oldest)
@@ -152,16 +152,34 @@ extension ObjectLog {
 
     private mutating func forgetOldest() {
         guard partCount > 0 else { return }
-        let object = place(0).object
-        repeat { forgetFirstPart() } while partCount > 0 && place(0).object == object
+        if older.isEmpty {
+            forgetFirstObjectInMemory()
+        } else {
+            let object = older[0].object
+            repeat { forgetFirstPart() } while partCount > 0 && place(0).object == object
+        }
         objectCount -= 1
         statistics.objectsForgotten += 1
     }
 
+    // What each object comes to in a log that is in memory whole.
+    private mutating func forgetFirstObjectInMemory() {
+        let object = parts[0].header.object
+        repeat {
+            let length = parts[0].streamLength
+            octetCount -= length
+            heldOctets -= length
+            parts.removeFirst()
+        } while !parts.isEmpty && parts[0].header.object == object
+        oldest = parts.isEmpty ? next : parts[0].sequence
+        if !forgotten.isEmpty { forgetBelowOldest() }
+    }
+
     private mutating func forgetFirstPart() {
         if older.isEmpty {
-            octetCount -= parts[0].streamLength
-            heldOctets -= parts[0].streamLength
+            let length = parts[0].streamLength
+            octetCount -= length
+            heldOctets -= length
             parts.removeFirst()
         } else {
             octetCount -= Int(older[0].octets)

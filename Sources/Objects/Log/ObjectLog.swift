@@ -123,8 +123,9 @@ public struct ObjectLog: Sendable {
 
     /// Holds a part whose object is, or may become, whole.
     mutating func keep(_ part: consuming Part) {
-        octetCount += part.streamLength
-        heldOctets += part.streamLength
+        let length = part.streamLength
+        octetCount += length
+        heldOctets += length
         parts.append(part)
     }
 

@@ -32,6 +32,7 @@ struct SequenceQueue<Element: Numbered & Sendable>: Sendable {
 
     mutating func append(_ part: consuming Element) { storage.append(part) }
 
+    @inline(__always)
     mutating func removeFirst() {
         // Given up at once, for its octets are what counts; the place itself goes with many others.
         storage[head].letGo()

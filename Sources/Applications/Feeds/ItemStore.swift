@@ -153,9 +153,7 @@ package final class ItemStore: Sendable {
     private func arrange(_ item: FeedItem, _ order: ItemOrder?, _ shelf: inout Shelf) {
         shelf.newest.removeAll { $0.item.id == item.id }
         let place = shelf.newest.firstIndex { $0.isBefore(order) } ?? shelf.newest.endIndex
-        shelf.newest.insert(Arrival(item: item, order: order), at: place)
-        let room = Self.fitting(shelf.newest.map(\.item), count: newestCount)
-        shelf.newest.removeLast(shelf.newest.count - room)
+        insert(Arrival(item: item, order: order), at: place, &shelf)
     }
 
     /// Puts an item that is on disk where its file's time has it, if it is among the newest.
@@ -168,10 +166,15 @@ package final class ItemStore: Sendable {
         let own = try modified(item.id)
         var place = shelf.newest.endIndex
         while place > 0, try modified(shelf.newest[place - 1].item.id) < own { place -= 1 }
-        shelf.newest.insert(Arrival(item: item, order: order), at: place)
+        insert(Arrival(item: item, order: order), at: place, &shelf)
+        if place < shelf.newest.count { shelf.feedIsStale = true }
+    }
+
+    /// Those that `feed.atom` has no room for go.
+    private func insert(_ arrival: Arrival, at place: Int, _ shelf: inout Shelf) {
+        shelf.newest.insert(arrival, at: place)
         let room = Self.fitting(shelf.newest.map(\.item), count: newestCount)
         shelf.newest.removeLast(shelf.newest.count - room)
-        if place < room { shelf.feedIsStale = true }
     }
 
     /// The least that a file's modification time is after the one before it, in nanoseconds: file systems count coarsely.

@@ -66,6 +66,9 @@ package struct ReceiverOptions: Sendable {
 }
 
 extension ReceiverOptions {
+    /// How the names of wanted objects begin; empty: all are wanted.
+    var prefixes: [String] { only.map { $0 + "/" } }
+
     var subscription: Subscriber.Options {
         var subscription = Subscriber.Options(host: host, port: port)
         subscription.others = others
@@ -77,7 +80,7 @@ extension ReceiverOptions {
         subscription.qlogDirectory = qlogDirectory
         subscription.keyLog = keyLog
         subscription.reports = reports
-        subscription.prefixes = only.map { $0 + "/" }
+        subscription.prefixes = prefixes
         return subscription
     }
 }

@@ -242,10 +242,11 @@ final class ReceiverRun {
 
     // MARK: Items
 
+    private lazy var wants = Wants(prefixes: options.prefixes)
+
     private func take(_ object: ReceivedObject) {
         // The flow brings everything.
-        let wanted = options.only
-        guard wanted.isEmpty || wanted.contains(where: { object.name.hasPrefix($0 + "/") }) else { return }
+        guard wants.include(object.name) else { return }
         guard let store else {
             takeInMemory(object)
             return

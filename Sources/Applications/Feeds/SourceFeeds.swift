@@ -59,9 +59,9 @@ final class SourceFeeds {
             for feed in leaving where FeedLocation.identity(of: feed.name) == identity { forget(feed) }
             let location = try FeedLocation(name)
             let state = try state(of: name, among: names)
+            let label = FeedLocation.parts(of: name).name
             let publication: @Sendable ([FeedItem], FeedDocument?) -> Publication = { [isWhole] changed, feed in
-                Publication(
-                    changed, of: feed, at: location, name: FeedLocation.parts(of: name).name, asWholeFeed: isWhole)
+                Publication(changed, of: feed, at: location, name: label, asWholeFeed: isWhole)
             }
             if !state.history.isEmpty { recorded += publication(state.history.map(\.item), nil).documents }
             var configuration = FeedPoller.Configuration(location: location, interval: interval)

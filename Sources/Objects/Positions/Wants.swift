@@ -5,6 +5,9 @@ public enum Wants: Sendable, Equatable {
     /// Objects whose name starts with one of these, compared octet by octet: 1 to `ObjectLimits.wantedPrefixes`.
     case named([String])
 
+    /// Objects whose name starts with one of these; all of them when there is none.
+    public init(prefixes: [String]) { self = prefixes.isEmpty ? .everything : .named(prefixes) }
+
     /// Whether an object of this name is wanted.
     public func include(_ name: String) -> Bool {
         switch self {

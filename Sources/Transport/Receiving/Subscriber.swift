@@ -271,7 +271,7 @@ public final class Subscriber {
                 to: place.remote, serverName: place.source.host, tls: tls,
                 usesFlow: options.usesFlow,
                 access: FlowAccess(interface: options.interface, native: options.joinsGroup, relay: options.relay),
-                wants: options.prefixes.isEmpty ? .everything : .named(options.prefixes),
+                wants: Wants(prefixes: options.prefixes),
                 reports: options.reports, qlogDirectory: options.qlogDirectory, token: pass.token, ticket: pass.ticket,
                 shows: options.accessToken, hasOthers: hasOthers, assembler: kept, reactor: reactor,
                 log: log)

@@ -1,8 +1,6 @@
 import Campaign
-import FoundationEssentials
 import Operation
 import Simulation
-import System
 
 /// The keys of a part of a simulation's plan, which docs/simulation.md lists under a heading of this name.
 enum SimulationSection: String, CaseIterable {
@@ -27,20 +25,11 @@ extension SimulationPlan {
     /// Reads a plan's file.
     /// - Throws: everything that is wrong in it.
     init(file: String) throws(PlanError) {
-        func fail(_ problems: [PlanProblem]) -> PlanError { PlanError(file: file, problems: problems) }
-        let text: [UInt8]
-        do throws(SystemError) {
-            text = try saying("read it") { try Array(Data(contentsOf: URL(filePath: file))) }
-        } catch { throw fail([PlanProblem(line: nil, error.description)]) }
-        let root: YAMLNode
-        do throws(PlanProblem) {
-            guard let node = try YAMLNode.read(text) else { throw PlanProblem(line: 1, "there is nothing in it") }
-            root = node
-        } catch { throw fail([error]) }
+        let root = try YAMLNode(planOf: YAMLNode.text(of: file), file: file)
         var reader = SimulationPlanReader()
         self = reader.plan(root)
         guard reader.problems.all.isEmpty else {
-            throw fail(reader.problems.all.sorted { ($0.line ?? 0) < ($1.line ?? 0) })
+            throw PlanError(file: file, problems: reader.problems.all.sorted { ($0.line ?? 0) < ($1.line ?? 0) })
         }
     }
 }

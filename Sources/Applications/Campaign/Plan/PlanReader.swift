@@ -6,25 +6,13 @@ extension Plan {
     /// Reads a plan's file.
     /// - Throws: everything that is wrong in it.
     package static func read(file: String) throws(PlanError) -> Plan {
-        let text: [UInt8]
-        do throws(SystemError) {
-            text = try saying("read it") { try Array(Data(contentsOf: URL(filePath: file))) }
-        } catch { throw PlanError(file: file, problems: [PlanProblem(line: nil, error.description)]) }
-        return try Plan(text, file: file)
+        try Plan(YAMLNode.text(of: file), file: file)
     }
 
     /// - Parameter file: what messages call it.
     /// - Throws: everything that is wrong in it.
     package init(_ text: [UInt8], file: String) throws(PlanError) {
-        guard text.count <= Plan.longestFile else {
-            let problem = PlanProblem(line: nil, "it has more than \(Plan.longestFile) octets")
-            throw PlanError(file: file, problems: [problem])
-        }
-        let root: YAMLNode
-        do throws(PlanProblem) {
-            guard let node = try YAMLNode.read(text) else { throw PlanProblem(line: 1, "there is nothing in it") }
-            root = node
-        } catch { throw PlanError(file: file, problems: [error]) }
+        let root = try YAMLNode(planOf: text, file: file)
         var reader = PlanReader()
         guard let plan = reader.plan(root, text: String(decoding: text, as: UTF8.self)), reader.problems.all.isEmpty
         else {
@@ -32,6 +20,27 @@ extension Plan {
             throw PlanError(file: file, problems: problems)
         }
         self = plan
+    }
+}
+
+extension YAMLNode {
+    /// The octets of a plan's file.
+    package static func text(of file: String) throws(PlanError) -> [UInt8] {
+        do throws(SystemError) {
+            return try saying("read it") { try Array(Data(contentsOf: URL(filePath: file))) }
+        } catch { throw PlanError(file: file, problems: [PlanProblem(line: nil, error.description)]) }
+    }
+
+    /// What is in a plan, which is one document of some length.
+    /// - Parameter file: what messages call it.
+    package init(planOf text: [UInt8], file: String) throws(PlanError) {
+        do throws(PlanProblem) {
+            guard text.count <= Plan.longestFile else {
+                throw PlanProblem(line: nil, "it has more than \(Plan.longestFile) octets")
+            }
+            guard let node = try YAMLNode.read(text) else { throw PlanProblem(line: 1, "there is nothing in it") }
+            self = node
+        } catch { throw PlanError(file: file, problems: [error]) }
     }
 }
 

@@ -141,23 +141,7 @@ struct QlogSchemaTests {
             subscription.trust = .file(certificate.path)
             subscription.interface = "lo"
             subscription.qlogDirectory = directory.url.path
-            let subscriber = try Subscriber(subscription, on: reactor, log: quiet)
-            var count = 0
-            subscriber.onEvent = { event in
-                if case .object = event { count += 1 }
-            }
-            subscriber.start()
-            func turn(until condition: () -> Bool) -> Bool {
-                let end = Reactor.clock() + .seconds(30)
-                while !condition(), Reactor.clock() < end { reactor.turn(timeout: .milliseconds(20)) }
-                return condition()
-            }
-            #expect(turn { broadcaster.counts.members == 1 })
-            for _ in 0..<3 { try broadcaster.publish([UInt8](repeating: 7, count: 5000)) }
-            #expect(turn { count == 3 && broadcaster.isDelivered })
-            subscriber.close()
-            broadcaster.close()
-            _ = turn { broadcaster.counts.receivers == 0 }
+            try wholeRun(broadcaster, try Subscriber(subscription, on: reactor, log: quiet), on: reactor)
         }
         let client = try counts(in: directory.url, "_client.sqlog")
         let server = try counts(in: directory.url, "_server.sqlog")

@@ -166,21 +166,23 @@ extension ObjectLog {
     private mutating func forgetFirstObjectInMemory() {
         let object = parts[0].header.object
         repeat {
-            let length = parts[0].streamLength
-            octetCount -= length
-            heldOctets -= length
-            parts.removeFirst()
+            removeFirstInMemory()
         } while !parts.isEmpty && parts[0].header.object == object
         oldest = parts.isEmpty ? next : parts[0].sequence
         if !forgotten.isEmpty { forgetBelowOldest() }
     }
 
+    @inline(__always)
+    private mutating func removeFirstInMemory() {
+        let length = parts[0].streamLength
+        octetCount -= length
+        heldOctets -= length
+        parts.removeFirst()
+    }
+
     private mutating func forgetFirstPart() {
         if older.isEmpty {
-            let length = parts[0].streamLength
-            octetCount -= length
-            heldOctets -= length
-            parts.removeFirst()
+            removeFirstInMemory()
         } else {
             octetCount -= Int(older[0].octets)
             older.removeFirst()

@@ -56,8 +56,7 @@ public struct TLSConfigurationError: Error, Equatable, CustomStringConvertible {
     /// the others have a client random, and the label ends with the suite's code point. Wireshark's own dissectors pass it over.
     public func logFlowSecret(_ secret: [UInt8], of flow: ConnectionID, suite: CipherSuite) {
         guard let keyLog else { return }
-        let digits = { (octets: [UInt8]) in octets.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
-        keyLog.append("FLEXICAST_FLOW_SECRET_\(String(suite.rawValue, radix: 16)) \(flow) \(digits(secret))")
+        keyLog.append("FLEXICAST_FLOW_SECRET_\(String(suite.rawValue, radix: 16)) \(flow) \(secret.hexadecimal)")
     }
 
     /// A server's context with a certificate chain and its key from PEM files.

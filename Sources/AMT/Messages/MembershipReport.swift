@@ -46,8 +46,8 @@ extension GroupRecord {
 }
 
 extension IPAddress {
-    /// Whether packets that a router forwards may come from here: not unspecified, not multicast or broadcast, not of one host
-    /// or link alone (RFC 6890, RFC 4291 sections 2.5.2, 2.5.3 and 2.5.6).
+    /// Whether packets that a relay forwards may come from here: not unspecified, not multicast or broadcast, not of one link
+    /// alone (RFC 6890, RFC 4291 sections 2.5.2 and 2.5.6).
     public var isSender: Bool {
         // A source beside the relay, in a pod say, sends on the loopback interface.
         guard !isMulticast, !isUnspecified else { return false }

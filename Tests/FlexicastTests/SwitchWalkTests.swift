@@ -15,6 +15,12 @@ import Wire
         [.position(0, 2), .join(0), .ready(0), .block(0), .publish(520_000), .evict(0), .unblock(0)],
         // It said nothing in time, was sent a part, and said then that it has it: the part was given once more as it joined.
         [.wait(1100), .publish(103), .join(1), .ready(1), .publish(1723), .position(0, 3), .join(0)],
+        // A part's lifetime ended before the flow had sent it; to whom became a member since, its cursor was to bring it.
+        [.join(1), .join(0), .ready(1), .publishUntil(9000, 3), .ready(0), .wait(1100)],
+        [
+            .join(1), .wait(1100), .join(2), .ready(1), .publishUntil(100, 3), .ready(2), .wait(100), .block(2),
+            .position(2, 0),
+        ],
     ]
 
     @Test(arguments: replays.indices)

@@ -36,8 +36,11 @@ extension FlowServer {
 
     /// - Parameter unsent: parts that the flow was to bring and will not.
     private mutating func end(_ range: Range<UInt64>, unsent: [UInt64], _ slot: Int) {
-        if seats[slot].member != nil {
-            for sequence in unsent { tellGap(slot, Gap(first: sequence, count: 1, reason: .lifetime)) }
+        // What was published before it became a member was its cursor's.
+        if let member = seats[slot].member, let first = flow?.firstStream(of: member) {
+            for sequence in unsent where sequence >= first {
+                tellGap(slot, Gap(first: sequence, count: 1, reason: .lifetime))
+            }
         }
         for index in seats[slot].repairs.indices where range.contains(seats[slot].repairs[index].stream.index) {
             guard !seats[slot].repairs[index].isOver else { continue }

@@ -7,6 +7,9 @@ extension FlowSource {
         members.indices.contains(id.slot) && members[id.slot].isActive && members[id.slot].epoch == id.epoch
     }
 
+    /// The first stream that the flow brings a member; nil for one that is none any more.
+    func firstStream(of id: MemberID) -> UInt64? { isMember(id) ? members[id.slot].firstStream : nil }
+
     /// Makes a receiver that has sent READY a member: the packets and the streams from now on are its own.
     /// `streamWindow` is its initial_max_stream_data_uni; `octets` and `streams` are as in `setCredit`.
     /// `account` has one vote on the flow's rate, the median of its members': their address, where that is known. Without
